@@ -1,0 +1,133 @@
+# Everything a person or the build machine runs. Each target does its own set-up and is quick when nothing changed.
+# `make` alone lists the targets.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+
+# Outside the checkout, so that cleaning or cloning again does not cost ten minutes.
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/vedette
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+# pyo3 asks this interpreter, whichever `python3` comes first on the PATH: a changing answer would rebuild everything.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+# Whatever environment the caller has active, the node runs in this checkout's own.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV CONDA_PREFIX
+
+ENGINE_SOURCES = { find crates -type f -not -path '*/target/*' -print0; \
+  printf '%s\0' Cargo.toml Cargo.lock pyproject.toml; } | LC_ALL=C sort -z | xargs -0 sha256sum
+
+UP_FLAGS ?=
+PYTEST_FLAGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@echo "Vedette: make TARGET"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+
+.PHONY: up
+up: engine wasm-target ## start a node with the example on https://localhost:8443 (Ctrl-C stops it)
+	@exec env -u CARGO_TARGET_DIR -u PYO3_PYTHON -u MAKEFLAGS -u MAKELEVEL $(BIN)/vedette up $(UP_FLAGS)
+
+.PHONY: test
+test: engine dev wasm-target ## run all tests, Rust first, then Python
+	cargo test --release --locked --workspace
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+.PHONY: check
+check: engine dev ## formatting, lints, types, layers, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd "$$(mktemp -d)" && $(CURDIR)/$(BIN)/python -m mypy.stubtest vedette.engine._native
+	$(BIN)/python -m vedette.config.generate --check
+	$(BIN)/python -m vedette.control.generate --check
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+.PHONY: bench
+bench: engine wasm-target ## measure this node beside its peers (benches/RESULTS.md)
+	$(BIN)/python benches/run.py
+
+.PHONY: format
+format: dev ## format Python and Rust
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cargo fmt --all
+
+.PHONY: generate
+generate: engine ## write the generated files again
+	$(BIN)/python -m vedette.config.generate
+	$(BIN)/python -m vedette.control.generate
+
+.PHONY: clean
+clean: ## remove what was built here (keeps the cargo cache in CARGO_TARGET_DIR, and every node's HOME)
+	rm -rf $(VENV) dist src/vedette/engine/_native*.so .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find src tests benches -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# --- set-up: each step says what it does, and is skipped when its inputs have not changed -----------------------------
+
+.PHONY: system
+system:
+	@missing=(); \
+	command -v cc >/dev/null || missing+=(build-essential); \
+	command -v curl >/dev/null || missing+=(curl); \
+	command -v $(PYTHON) >/dev/null || missing+=(python3 python3-venv); \
+	if ((!$${#missing[@]})); then exit 0; fi; \
+	sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+	if ! command -v apt-get >/dev/null || { [ -n "$$sudo" ] && ! command -v sudo >/dev/null; }; then \
+	  echo "error: missing system packages: $${missing[*]}" >&2; \
+	  echo "mend: install them with your system's package manager, then run make again" >&2; exit 1; fi; \
+	echo "Installing system packages: $${missing[*]}"; \
+	$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$${missing[@]}"
+
+.PHONY: rust
+rust:
+	@command -v cargo >/dev/null || { \
+	  echo "error: Rust is not installed (no cargo on the PATH)" >&2; \
+	  echo "mend: install it from https://rustup.rs, open a new shell, then run make again" >&2; exit 1; }
+
+.PHONY: wasm-target
+wasm-target: rust
+	@if [ -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-wasip2" ]; then exit 0; fi; \
+	command -v rustup >/dev/null || { \
+	  echo "error: the Rust target wasm32-wasip2 is missing and there is no rustup to add it" >&2; \
+	  echo "mend: install Rust from https://rustup.rs, or the target with your system's package manager" >&2; exit 1; }; \
+	echo "Adding the Rust target wasm32-wasip2"; rustup target add wasm32-wasip2
+
+.PHONY: venv
+venv: system
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)" >&2; \
+	  echo "mend: install a newer Python, then run: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@if [ -x $(BIN)/python ] && [ -e $(STAMPS)/venv ] && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
+	echo "Making the virtual environment $(VENV)"; \
+	$(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "error: $(PYTHON) cannot make virtual environments" >&2; \
+	  echo "mend: on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -U pip 'maturin>=1.9,<2'; \
+	mkdir -p $(STAMPS); touch $(STAMPS)/venv
+
+.PHONY: engine
+engine: venv rust
+	@now="$$($(ENGINE_SOURCES) | sha256sum)"; \
+	if [ "$$(cat $(STAMPS)/engine 2>/dev/null)" = "$$now" ] && compgen -G 'src/vedette/engine/_native*.so' >/dev/null; \
+	then exit 0; fi; \
+	echo "Building the engine: about 10 minutes on two cores the first time, progress below"; \
+	PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --release --locked; \
+	printf '%s\n' "$$now" > $(STAMPS)/engine
+
+.PHONY: dev
+dev: venv
+	@now="$$(sha256sum pyproject.toml)"; \
+	if [ "$$(cat $(STAMPS)/dev 2>/dev/null)" = "$$now" ]; then exit 0; fi; \
+	echo "Installing the tools for checks and tests"; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev; \
+	printf '%s\n' "$$now" > $(STAMPS)/dev
+	@command -v rustup >/dev/null && { rustup component list --installed | grep -q clippy || rustup component add clippy rustfmt; } || true

@@ -1,0 +1,190 @@
+"""Runs a load generator once and reads what it says.
+
+Owns: wrk for HTTP/1.1, h2load for HTTP/2, the wrk script with the bearer tokens (0600).
+Must not: know about CPU time or rounds (`measure`), or judge a figure (`verdicts`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from install import Tool
+from processes import BenchError, pinned
+from server import Endpoint
+
+CONNECTIONS = 32
+_GRACE_SECONDS = 30
+
+_REPORT = """
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format(
+    'BENCH {"requests":%d,"micros":%d,"p50":%.1f,"p99":%.1f,"failed":%d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
+"""
+_IN_TURN = """
+local turn, prepared = 0, {}
+init = function(arguments)
+  for p, path in ipairs(paths) do
+    local token = tokens[(p - 1) % #tokens + 1]
+    prepared[p] = wrk.format("GET", path, {
+      ["Host"] = wrk.headers["Host"], ["Authorization"] = token })
+  end
+end
+request = function()
+  turn = turn % #prepared + 1
+  return prepared[turn]
+end
+"""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One run of the load: counts, seconds, and latencies in microseconds."""
+
+    requests: int
+    seconds: float
+    p50_us: float
+    p99_us: float
+    load_cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class LoadTools:
+    """Where the load generators are."""
+
+    wrk: Tool
+    h2load: Tool
+
+
+def wrk_command(tool: str, endpoint: Endpoint, seconds: float, script: str) -> list[str]:
+    """The wrk command as it is run and as RESULTS.md shows it."""
+    duration = f"{max(1, round(seconds))}s"
+    options = ["-t1", f"-c{CONNECTIONS}", f"-d{duration}", "--latency", "-s", script]
+    return [tool, *options, endpoint.url]
+
+
+def h2load_command(
+    tool: str, endpoint: Endpoint, seconds: float, log: str, token: str | None
+) -> list[str]:
+    """The h2load command; one stream a connection, so that 32 requests are in flight as with wrk.
+
+    h2load reads headers from its arguments only: the token shows in the process list. It is a
+    token of the throw-away node, which ends with the run.
+    """
+    headers = ["-H", f"authorization: Bearer {token}"] if token else []
+    duration = f"-D{max(1, round(seconds))}"
+    options = ["-t1", f"-c{CONNECTIONS}", "-m1", duration, f"--log-file={log}"]
+    return [tool, *options, *headers, endpoint.url]
+
+
+@contextlib.contextmanager
+def wrk_script(endpoint: Endpoint) -> Iterator[Path]:
+    """A temporary Lua file, readable by us alone, that carries the tokens and reports as JSON."""
+    descriptor, name = tempfile.mkstemp(suffix=".lua", prefix="vedette-bench-")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(_script(endpoint))
+        yield Path(name)
+    finally:
+        os.unlink(name)
+
+
+def _script(endpoint: Endpoint) -> str:
+    tokens = [f"Bearer {token}" for token in endpoint.tokens]
+    if endpoint.paths:
+        lists = f"local paths = {_lua(endpoint.paths)}\nlocal tokens = {_lua(tokens)}\n"
+        return lists + _IN_TURN + _REPORT
+    head = f'wrk.headers["Authorization"] = {json.dumps(tokens[0])}\n' if tokens else ""
+    return head + _REPORT
+
+
+def _lua(words: Sequence[str]) -> str:
+    return "{" + ",".join(json.dumps(word) for word in words) + "}"
+
+
+def run_wrk(tools: LoadTools, endpoint: Endpoint, seconds: float, cores: Sequence[int]) -> Answered:
+    """One wrk run over HTTP/1.1 keep-alive; any answer but 2xx or 3xx fails the measurement."""
+    with wrk_script(endpoint) as script:
+        command = pinned(wrk_command(str(tools.wrk.path), endpoint, seconds, str(script)), cores)
+        text, cpu = _run(command, tools.wrk, seconds)
+    line = re.search(r"^BENCH (\{.*\})$", text, re.MULTILINE)
+    if not line:
+        raise BenchError(f"wrk said nothing we know about {endpoint.url}:\n{text[-1000:]}")
+    report = json.loads(line[1])
+    _require_clean(endpoint, report["failed"], report["requests"])
+    return Answered(report["requests"], report["micros"] / 1e6, report["p50"], report["p99"], cpu)
+
+
+def run_h2load(
+    tools: LoadTools, endpoint: Endpoint, seconds: float, cores: Sequence[int]
+) -> Answered:
+    """One h2load run over HTTP/2; percentiles come from its log of single requests."""
+    token = endpoint.tokens[0] if endpoint.tokens else None
+    with tempfile.TemporaryDirectory(prefix="vedette-bench-") as folder:
+        log = Path(folder, "requests.tsv")
+        command = pinned(
+            h2load_command(str(tools.h2load.path), endpoint, seconds, str(log), token), cores
+        )
+        text, cpu = _run(command, tools.h2load, seconds)
+        took = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
+    done = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", text)
+    status = re.search(r"status codes: (\d+) 2xx", text)
+    if not done or not status or not took:
+        raise BenchError(f"h2load said nothing we know about {endpoint.url}:\n{text[-1000:]}")
+    if "Application protocol: h2" not in text:
+        raise BenchError(f"{endpoint.url} did not agree to HTTP/2:\n{text[-1000:]}")
+    requests = int(status[1])
+    _require_clean(endpoint, max(0, int(done[1]) - requests), requests)
+    wall = float(max(1, round(seconds)))
+    return Answered(requests, wall, _percentile(took, 0.50), _percentile(took, 0.99), cpu)
+
+
+def _percentile(ordered: Sequence[int], share: float) -> float:
+    return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
+
+
+def _require_clean(endpoint: Endpoint, failed: int, requests: int) -> None:
+    if failed or not requests:
+        raise BenchError(
+            f"{endpoint.url}: {failed} of {requests} requests failed, so the figure means nothing. "
+            "Ask for it once with curl to see the answer."
+        )
+
+
+def _run(command: Sequence[str], tool: Tool, seconds: float) -> tuple[str, float]:
+    """Output and CPU seconds of one command; its own session, so Ctrl-C comes to us first."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **(tool.environment or {})},
+        start_new_session=True,
+    ) as child:
+        before = os.times()
+        try:
+            text, _ = child.communicate(timeout=seconds + _GRACE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise BenchError(f"{command[0]} did not end: the server stopped answering") from error
+        except BaseException:
+            child.kill()
+            raise
+        after = os.times()
+    if child.returncode:
+        raise BenchError(f"{command[0]} ended with {child.returncode}: {text[-1000:]}")
+    cpu = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
+    return text, cpu

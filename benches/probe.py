@@ -1,0 +1,51 @@
+"""Asks a server once before it is measured: a wrong answer measured fast is worth nothing.
+
+Owns: the checks that an endpoint answers, over TLS 1.3 where it should, and refuses without a
+token where it should.
+Must not: time anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ssl
+from urllib.parse import urlsplit
+
+from processes import BenchError
+from server import GREETING, Endpoint, Server
+
+_SECONDS = 10.0
+
+
+def require_right(server: Server, endpoint: Endpoint) -> None:
+    """Raises BenchError unless it answers 200 with the greeting, and 401 without its token."""
+    token = endpoint.tokens[0] if endpoint.tokens else None
+    for path in endpoint.paths[:1] or (urlsplit(endpoint.url).path,):
+        status, body = _get(endpoint, path, token)
+        if (status, body) != (200, GREETING.encode()):
+            raise BenchError(f"{server.name}: {endpoint.url} answered {status}: {body[:300]!r}")
+        if token and (refused := _get(endpoint, path, None)[0]) != 401:
+            raise BenchError(f"{server.name}: {endpoint.url} without a token answered {refused}")
+
+
+def _get(endpoint: Endpoint, path: str, token: str | None) -> tuple[int, bytes]:
+    connection = _connect(endpoint)
+    with contextlib.closing(connection):
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def _connect(endpoint: Endpoint) -> http.client.HTTPConnection:
+    address = urlsplit(endpoint.url)
+    host, port = address.hostname or "127.0.0.1", address.port
+    if address.scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=_SECONDS)
+    # The load generators do not check certificates either; that TLS 1.3 is spoken is what counts.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return http.client.HTTPSConnection(host, port, timeout=_SECONDS, context=context)

@@ -1,0 +1,85 @@
+"""Holds what one run measured, and its form in results.json.
+
+Owns: Results and its JSON.
+Must not: print or judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from density import Parts
+from machine import Machine
+from measure import Sample, Spread, spread
+from server import Mode
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Results:
+    """Filled while the run goes on; a row that could not be measured has a reason instead."""
+
+    machine: Machine
+    commit: str
+    started: str
+    rounds: int
+    seconds: float
+    samples: dict[Mode, dict[str, list[Sample]]] = field(default_factory=dict)
+    parts: Parts | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def of(self, mode: Mode, row: str) -> Sequence[Sample]:
+        """The rounds of a row, empty when it was not measured."""
+        return self.samples.get(mode, {}).get(row, [])
+
+    def noise(self) -> Spread | None:
+        """Cores' worth of CPU other programs used, over all rounds."""
+        rounds = [s for rows in self.samples.values() for row in rows.values() for s in row]
+        return spread([sample.others for sample in rounds]) if rounds else None
+
+    def to_json(self, verdicts: Sequence[Json]) -> Json:
+        """Everything, with every round, so that other medians can be taken later."""
+        return {
+            "started": self.started,
+            "commit": self.commit,
+            "machine": asdict(self.machine),
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "versions": self.versions,
+            "commands": self.commands,
+            "rows": {mode.value: _rows(rows) for mode, rows in self.samples.items()},
+            "parts": _parts(self.parts),
+            "missing": self.missing,
+            "verdicts": list(verdicts),
+        }
+
+
+def _rows(rows: dict[str, list[Sample]]) -> Json:
+    return {
+        name: {"median": _medians(samples), "rounds": [asdict(sample) for sample in samples]}
+        for name, samples in rows.items()
+    }
+
+
+def _medians(samples: Sequence[Sample]) -> Json:
+    rounds = [asdict(sample) for sample in samples]
+    return {
+        key: spread([float(r[key]) for r in rounds]).median
+        for key in rounds[0]
+        if rounds[0][key] is not None
+    }
+
+
+def _parts(parts: Parts | None) -> Json | None:
+    if parts is None:
+        return None
+    tree = asdict(parts)
+    if parts.density:
+        tree["density"]["rssKibEach"] = parts.density.rss_each()
+        tree["density"]["pssKibEach"] = parts.density.pss_each()
+    return tree

@@ -1,0 +1,147 @@
+"""Runs the rows of one mode: all servers up, then round after round through all rows.
+
+Owns: which peer is started how, interleaving, what happens when one of them fails.
+Must not: print tables or judge; it says what it does through `say`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import envoy
+import install
+import node
+import peers
+from credentials import Credentials
+from install import Tool
+from load import LoadTools
+from measure import measure
+from probe import require_right
+from processes import BenchError
+from results import Results
+from rows import Row
+from server import Mode, Place, Server
+
+WARM_UP_SECONDS = 1.0
+Start = Callable[[Place], Server]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all modes share: tools, files, and how long the loads are."""
+
+    folder: Path
+    cache: Path
+    component: Path
+    credentials: Credentials
+    load: LoadTools
+    tools: dict[str, Tool]
+    rounds: int
+    seconds: float
+
+    def place(self, mode: Mode, name: str) -> Place:
+        """A fresh folder for one server of one mode."""
+        folder = self.folder / f"{mode.value}-{name}"
+        folder.mkdir(mode=0o755)
+        return Place(
+            mode, len(mode.server_cores), folder, self.cache, self.component, self.credentials
+        )
+
+
+def prepare_tools(
+    names: set[str], with_wasmtime: bool, say: install.Say
+) -> tuple[dict[str, Tool], dict[str, str]]:
+    """Brings the named peers; returns the tools and, for those that did not come, the reason."""
+    ways: dict[str, Callable[[], Tool]] = {
+        "nginx": lambda: install.debian_tool("nginx", "nginx", ["-v"], say),
+        "workerd": lambda: install.workerd(say),
+        "wasmtime": lambda: install.wasmtime(with_wasmtime, say),
+        "envoy": lambda: install.envoy(say),
+    }
+    tools: dict[str, Tool] = {}
+    missing: dict[str, str] = {}
+    for name in sorted(names & ways.keys()):
+        try:
+            tools[name] = ways[name]()
+        except BenchError as error:
+            missing[name] = str(error)
+    return tools, missing
+
+
+def run_mode(
+    mode: Mode, rows: Sequence[Row], setting: Setting, results: Results, say: Callable[[str], None]
+) -> None:
+    """Measures the rows of one mode into results; a row that fails is left out with its reason."""
+    with _servers(mode, rows, setting, results, say) as servers:
+        alive = [row for row in rows if row.server in servers]
+        for number in range(1, setting.rounds + 1):
+            for row in list(alive):
+                say(f"{mode.value}: round {number} of {setting.rounds}: {row.name}")
+                try:
+                    _round(mode, row, servers[row.server], setting, results)
+                except (BenchError, OSError) as error:
+                    results.missing[f"{mode.value}: {row.name}"] = str(error)
+                    results.samples.get(mode, {}).pop(row.name, None)
+                    alive.remove(row)
+
+
+def _round(mode: Mode, row: Row, server: Server, setting: Setting, results: Results) -> None:
+    endpoint = server.endpoints[row.endpoint]
+    require_right(server, endpoint)
+    sample = measure(
+        setting.load, server, endpoint, row.tool, mode, setting.seconds, WARM_UP_SECONDS
+    )
+    results.samples.setdefault(mode, {}).setdefault(row.name, []).append(sample)
+
+
+@contextlib.contextmanager
+def _servers(
+    mode: Mode, rows: Sequence[Row], setting: Setting, results: Results, say: Callable[[str], None]
+) -> Iterator[dict[str, Server]]:
+    """All servers the rows need, stopped in any case; a second Ctrl-C cannot cut that short."""
+    running: dict[str, Server] = {}
+    try:
+        for name in dict.fromkeys(row.server for row in rows if row.server not in results.missing):
+            say(f"{mode.value}: starting {name}")
+            try:
+                running[name] = _starts(setting)[name](setting.place(mode, name))
+            except (BenchError, OSError) as error:
+                results.missing[f"{mode.value}: {name}"] = str(error)
+                continue
+            results.versions[name] = running[name].version
+            results.commands.append(f"{mode.value}: {running[name].command}")
+        yield running
+    finally:
+        with uninterrupted():
+            for server in running.values():
+                say(f"{mode.value}: stopping {server.name}")
+                server.stop()
+
+
+def _starts(setting: Setting) -> dict[str, Start]:
+    tools = setting.tools
+    return {
+        "nginx": lambda place: peers.nginx(tools["nginx"], place),
+        "workerd": lambda place: peers.workerd(tools["workerd"], place),
+        "wasmtime": lambda place: peers.wasmtime(tools["wasmtime"], place),
+        "envoy": lambda place: envoy.envoy(tools["envoy"], place),
+        "vedette": node.secured,
+        "vedette-open": node.opened,
+    }
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and TERM wait until the block is done."""
+    waiting = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in waiting:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in waiting.items():
+            signal.signal(number, handler)

@@ -1,0 +1,85 @@
+"""Lists what is measured: each row is one server, one endpoint, one load.
+
+Owns: row names (what `--only` takes), titles and which rows run in which mode.
+Must not: start or measure anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from measure import Tool
+from server import Mode
+
+ServerName = Literal["nginx", "workerd", "wasmtime", "envoy", "vedette", "vedette-open"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    title: str
+    server: ServerName
+    endpoint: str
+    tool: Tool = "wrk"
+    shared: bool = False
+    """Also measured with server and load on both cores together."""
+
+    def runs_in(self, mode: Mode) -> bool:
+        """Every row runs pinned; some also shared."""
+        return mode is Mode.PINNED or self.shared
+
+
+ROWS = (
+    Row("nginx", "nginx `return 200`, plain", "nginx", "plain", shared=True),
+    Row("nginx-tls", "nginx `return 200`, TLS 1.3", "nginx", "tls"),
+    Row("workerd", "workerd JS hello, plain, isolate reused", "workerd", "plain", shared=True),
+    Row(
+        "wasmtime",
+        "wasmtime serve tuned, plain, fresh instance",
+        "wasmtime",
+        "plain",
+        shared=True,
+    ),
+    Row("envoy", "Envoy direct response, plain", "envoy", "plain"),
+    Row("envoy-tls", "Envoy direct response, TLS 1.3", "envoy", "tls"),
+    Row("envoy-full", "Envoy TLS + cached JWT + RBAC + rate limit", "envoy", "full", shared=True),
+    Row("envoy-logged", "the same + JSON access log to a file", "envoy", "logged"),
+    Row("envoy-h2", "Envoy TLS + JWT + RBAC + limit, HTTP/2", "envoy", "full", tool="h2load"),
+    Row(
+        "vedette",
+        "Vedette all stages, TLS 1.3, JWT, 20 Cedar policies, fresh instance",
+        "vedette",
+        "function",
+        shared=True,
+    ),
+    Row(
+        "vedette-varied",
+        "the same, 1,000 paths and 50 callers in turn",
+        "vedette",
+        "varied",
+    ),
+    Row("vedette-h2", "the same as the first, HTTP/2", "vedette", "function", tool="h2load"),
+    Row(
+        "vedette-static",
+        "Vedette security path alone: static answer, TLS + JWT + Cedar + record",
+        "vedette",
+        "static",
+        shared=True,
+    ),
+    Row(
+        "vedette-open",
+        "Vedette security off: plain, public, fresh instance",
+        "vedette-open",
+        "function",
+        shared=True,
+    ),
+)
+
+PARTS = {
+    "idle": "engine memory, idle",
+    "cold": "first request of a function never loaded, against a warm one",
+    "density": "1,000 functions: memory each, p99 of one of them before and after",
+}

@@ -1,0 +1,268 @@
+"""Holds the targets and says, figure by figure, whether a run met them.
+
+Owns: the targets' limits and goals (issue 3, "How fast"; design section 9).
+Must not: measure, or soften a limit; a limit changes here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from density import Parts
+from measure import Sample, Spread, paired_ratio, spread
+from results import Results
+from server import Mode
+
+P99_UNMOVED = 1.10
+"""A p99 within a tenth of what it was counts as unmoved: rounds of one server differ by more."""
+WORKERD_US, WASMTIME_US, NGINX_US = 31.0, 33.0, 5.8
+"""CPU a request of three peers on the machine the targets in microseconds were set on (design 9)."""
+
+Figure = Callable[[Results], Spread | None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """`at_most` says on which side of limit and goal the figure must be."""
+
+    name: str
+    text: str
+    unit: str
+    at_most: bool
+    limit: float
+    goal: float | None
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`ratio` is figure / limit; `said` is goal met, met, missed or not measured."""
+
+    name: str
+    text: str
+    unit: str
+    at_most: bool
+    limit: float
+    goal: float | None
+    figure: Spread | None
+    ratio: float | None
+    said: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def judge(results: Results) -> list[Verdict]:
+    """One verdict for each target, in the order of the issue."""
+    return [_judge(target, results) for target in TARGETS]
+
+
+def _judge(target: Target, results: Results) -> Verdict:
+    figure = target.figure(results)
+    fields = {k: getattr(target, k) for k in ("name", "text", "unit", "at_most", "limit", "goal")}
+    if figure is None:
+        return Verdict(**fields, figure=None, ratio=None, said="not measured")
+    said = "missed"
+    if _within(figure.median, target.limit, target.at_most):
+        said = "met"
+        if target.goal is not None and _within(figure.median, target.goal, target.at_most):
+            said = "goal met"
+    return Verdict(**fields, figure=figure, ratio=figure.median / target.limit, said=said)
+
+
+def _within(value: float, bound: float, at_most: bool) -> bool:
+    return value <= bound if at_most else value >= bound
+
+
+def _rps(sample: Sample) -> float:
+    return sample.requests_per_second
+
+
+def _p99(sample: Sample) -> float:
+    return sample.p99_us
+
+
+def _cpu(sample: Sample) -> float:
+    return sample.cpu_us
+
+
+def _against(mode: Mode, row: str, peer: str, figure: Callable[[Sample], float]) -> Figure:
+    def ratio(results: Results) -> Spread | None:
+        ours, theirs = results.of(mode, row), results.of(mode, peer)
+        return paired_ratio(ours, theirs, figure) if ours and theirs else None
+
+    return ratio
+
+
+def _cost(row: str) -> Figure:
+    def cost(results: Results) -> Spread | None:
+        rounds = results.of(Mode.PINNED, row)
+        return spread([sample.cpu_us for sample in rounds]) if rounds else None
+
+    return cost
+
+
+def _part(pick: Callable[[Parts], float | None]) -> Figure:
+    def single(results: Results) -> Spread | None:
+        value = pick(results.parts) if results.parts else None
+        return None if value is None else Spread(value, value, value)
+
+    return single
+
+
+def _mb(kib: float) -> float:
+    return kib * 1024 / 1e6
+
+
+def _density_p99(results: Results) -> Spread | None:
+    density = results.parts.density if results.parts else None
+    if density is None or not density.before:
+        return None
+    return paired_ratio(density.after, density.before, _p99)
+
+
+def _at_most(
+    name: str, text: str, unit: str, limit: float, goal: float | None, figure: Figure
+) -> Target:
+    return Target(name, text, unit, at_most=True, limit=limit, goal=goal, figure=figure)
+
+
+def _at_least(
+    name: str, text: str, unit: str, limit: float, goal: float | None, figure: Figure
+) -> Target:
+    return Target(name, text, unit, at_most=False, limit=limit, goal=goal, figure=figure)
+
+
+TARGETS = (
+    _at_least(
+        "requests",
+        "all stages / workerd, requests/s, cores shared as in the field notes",
+        "x",
+        1.5,
+        2.0,
+        _against(Mode.SHARED, "vedette", "workerd", _rps),
+    ),
+    _at_most(
+        "p99",
+        "all stages / workerd, p99, cores shared",
+        "x",
+        1.0,
+        None,
+        _against(Mode.SHARED, "vedette", "workerd", _p99),
+    ),
+    _at_least(
+        "requests-pinned",
+        "all stages / workerd, requests/s, server on one core",
+        "x",
+        1.5,
+        2.0,
+        _against(Mode.PINNED, "vedette", "workerd", _rps),
+    ),
+    _at_most(
+        "p99-pinned",
+        "all stages / workerd, p99, server on one core",
+        "x",
+        1.0,
+        None,
+        _against(Mode.PINNED, "vedette", "workerd", _p99),
+    ),
+    _at_most(
+        "cpu",
+        "all stages, server CPU a request",
+        "µs",
+        32.0,
+        25.0,
+        _cost("vedette"),
+    ),
+    _at_most(
+        "cpu-scaled",
+        "the same against workerd's in this run (the targets were set where it took 31 µs)",
+        "x",
+        32.0 / WORKERD_US,
+        25.0 / WORKERD_US,
+        _against(Mode.PINNED, "vedette", "workerd", _cpu),
+    ),
+    _at_least(
+        "open",
+        "security off / wasmtime serve tuned, requests/s, cores shared",
+        "x",
+        1.4,
+        None,
+        _against(Mode.SHARED, "vedette-open", "wasmtime", _rps),
+    ),
+    _at_least(
+        "open-pinned",
+        "security off / wasmtime serve tuned, requests/s, server on one core",
+        "x",
+        1.4,
+        None,
+        _against(Mode.PINNED, "vedette-open", "wasmtime", _rps),
+    ),
+    _at_most(
+        "open-cpu",
+        "security off, server CPU a request",
+        "µs",
+        24.0,
+        18.0,
+        _cost("vedette-open"),
+    ),
+    _at_most(
+        "open-cpu-scaled",
+        "the same against wasmtime's in this run (the targets were set where it took 33 µs)",
+        "x",
+        24.0 / WASMTIME_US,
+        18.0 / WASMTIME_US,
+        _against(Mode.PINNED, "vedette-open", "wasmtime", _cpu),
+    ),
+    _at_most(
+        "security-path",
+        "static answer / Envoy TLS + cached JWT + RBAC + limit, server CPU",
+        "x",
+        1.25,
+        1.0,
+        _against(Mode.PINNED, "vedette-static", "envoy-full", _cpu),
+    ),
+    _at_most(
+        "cold",
+        "first request of a function never loaded, over a warm one, median",
+        "µs",
+        500.0,
+        200.0,
+        _part(lambda parts: parts.cold.difference_p50 if parts.cold else None),
+    ),
+    _at_most(
+        "cold-p99",
+        "the same, 99th percentile",
+        "µs",
+        500.0,
+        200.0,
+        _part(lambda parts: parts.cold.difference_p99 if parts.cold else None),
+    ),
+    _at_most(
+        "idle",
+        "engine memory, idle (RSS)",
+        "MB",
+        40.0,
+        None,
+        _part(lambda parts: _mb(parts.idle.engine.rss)),
+    ),
+    _at_most(
+        "density",
+        "RSS a deployed and asked function adds",
+        "MB",
+        0.3,
+        None,
+        _part(lambda parts: _mb(parts.density.rss_each()) if parts.density else None),
+    ),
+    _at_most(
+        "density-p99",
+        "p99 of one function with all others resident / before",
+        "x",
+        P99_UNMOVED,
+        None,
+        _density_p99,
+    ),
+)

@@ -1,0 +1,63 @@
+//! Wall time, as seconds and as RFC 3339 text.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Time since the Unix epoch; zero when the clock stands before it.
+pub fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Seconds since the Unix epoch.
+pub fn unix_seconds() -> u64 {
+    since_epoch().as_secs()
+}
+
+/// `2026-11-21T09:30:00.123456Z`, in UTC, to the microsecond (RFC 3339 §5.6).
+pub fn rfc3339(since_epoch: Duration) -> String {
+    let seconds = since_epoch.as_secs();
+    let (year, month, day) = civil_from_days(seconds / 86_400);
+    let rest = seconds % 86_400;
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
+        rest / 3_600,
+        rest / 60 % 60,
+        rest % 60,
+        since_epoch.subsec_micros()
+    )
+}
+
+/// Days since 1970-01-01 to a date of the Gregorian calendar (H. Hinnant, "chrono-compatible
+/// low-level date algorithms"), for days on or after the epoch.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_instants_are_written_as_rfc3339() {
+        let text = |seconds, micros| rfc3339(Duration::new(seconds, micros * 1_000));
+        assert_eq!(text(0, 0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(text(951_782_400, 1), "2000-02-29T00:00:00.000001Z");
+        assert_eq!(text(1_709_251_199, 999_999), "2024-02-29T23:59:59.999999Z");
+        assert_eq!(text(4_102_444_799, 0), "2099-12-31T23:59:59.000000Z");
+    }
+}

@@ -1,0 +1,73 @@
+//! What the engine may touch: its folder to read, its spool to write, no network of its own making.
+//!
+//! Landlock, because the keys of control belong to the same user: file modes cannot keep this
+//! process from them, the kernel can. Called on the main thread before any other thread exists,
+//! since a restriction covers the thread that asks for it and those it starts.
+
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+};
+
+/// How far the kernel went along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// All of it is enforced.
+    Enforced,
+    /// An older kernel enforces files, or files and network.
+    Partial,
+    /// This kernel has no Landlock, or has it switched off.
+    Unavailable,
+}
+
+impl Confinement {
+    /// The word in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Partial => "partial",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Confines this thread and all that it starts.
+pub fn confine(engine_dir: &Path, spool_dir: &Path) -> Confinement {
+    match restrict(engine_dir, spool_dir) {
+        Ok(RulesetStatus::FullyEnforced) => Confinement::Enforced,
+        Ok(RulesetStatus::PartiallyEnforced) => Confinement::Partial,
+        Ok(RulesetStatus::NotEnforced) => Confinement::Unavailable,
+        Err(error) => {
+            eprintln!("engine: not confined: {error}");
+            Confinement::Unavailable
+        }
+    }
+}
+
+fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, RulesetError> {
+    let abi = ABI::V6;
+    let read = AccessFs::from_read(abi);
+    let spool =
+        read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessNet::from_all(abi))?
+        .scope(Scope::from_all(abi))?
+        .create()?;
+    // The page-map scan of the instance pool opens /proc/self/pagemap.
+    let allowed = [
+        (engine_dir, read),
+        (spool_dir, spool),
+        (Path::new("/proc/self"), read),
+    ];
+    for (path, access) in allowed {
+        // A path that is not there needs no rule; without one it stays closed.
+        if let Ok(path) = PathFd::new(path) {
+            rules = rules.add_rule(PathBeneath::new(path, access))?;
+        }
+    }
+    Ok(rules.restrict_self()?.ruleset)
+}

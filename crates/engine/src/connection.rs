@@ -1,0 +1,202 @@
+//! One connection: accepted, made secure, told apart (HTTP/1.1 or 2), served, drained.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::node::{Connection, Node, Place};
+use crate::pipeline;
+use crate::record::{Outcome, Record};
+use crate::refusal::{Cause, Refusal};
+use crate::tls::Tls;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a request's head may take, and how long a connection may idle before it.
+const HEAD: Duration = Duration::from_secs(60);
+/// What hyper may buffer of a head. More than `admit` allows, so that the refusal is ours.
+const HEAD_BUFFER: usize = 256 << 10;
+/// Streams that a client may have open at once on one HTTP/2 connection.
+const STREAMS: u32 = 128;
+/// Connections held when there is no plan to say how many.
+const CONNECTIONS: u64 = 1000;
+
+/// What all connections of a listener share.
+pub struct ListenerShared {
+    /// Its name.
+    pub name: Arc<str>,
+    /// TLS, or none on a plain one.
+    pub tls: Option<Arc<Tls>>,
+}
+
+/// Accepts connections until the engine drains.
+pub async fn accept(
+    node: Arc<Node>,
+    listener: TcpListener,
+    shared: Arc<ListenerShared>,
+    mut draining: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain_begins(&mut draining) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // Out of descriptors, most likely: others must close before another can open.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let limit = node
+            .plan()
+            .map_or(CONNECTIONS, |it| it.admit.limits.max_connections);
+        let Some(place) = node.connections.enter(limit) else {
+            continue;
+        };
+        let task = Task {
+            node: Arc::clone(&node),
+            shared: Arc::clone(&shared),
+            draining: draining.clone(),
+            _place: place,
+        };
+        tokio::spawn(task.run(stream, peer));
+    }
+}
+
+async fn drain_begins(draining: &mut watch::Receiver<bool>) {
+    // An error means that the engine is gone, which is the end as well.
+    let _ = draining.wait_for(|is_draining| *is_draining).await;
+}
+
+struct Task {
+    node: Arc<Node>,
+    shared: Arc<ListenerShared>,
+    draining: watch::Receiver<bool>,
+    _place: Place,
+}
+
+impl Task {
+    async fn run(self, stream: TcpStream, peer: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.shared.tls else {
+            let connection = self.connection("http", peer, None);
+            return self.serve_http1(TokioIo::new(stream), connection).await;
+        };
+        let handshake = TlsAcceptor::from(tls.current()).accept(stream);
+        let Ok(Ok(stream)) = timeout(HANDSHAKE, handshake).await else {
+            return;
+        };
+        let session = stream.get_ref().1;
+        let is_http2 = session.alpn_protocol() == Some(b"h2");
+        let sni = session.server_name().map(str::to_ascii_lowercase);
+        let connection = self.connection("https", peer, sni);
+        let io = TokioIo::new(stream);
+        if is_http2 {
+            self.serve_http2(io, connection).await;
+        } else {
+            self.serve_http1(io, connection).await;
+        }
+    }
+
+    fn connection(
+        &self,
+        scheme: &'static str,
+        peer: SocketAddr,
+        sni: Option<String>,
+    ) -> Arc<Connection> {
+        // An IPv4 client of an IPv6 socket is an IPv4 client to policies and records.
+        let ip = peer.ip().to_canonical();
+        Arc::new(Connection {
+            listener: Arc::clone(&self.shared.name),
+            scheme,
+            client: SocketAddr::new(ip, peer.port()).to_string().into(),
+            client_ip: ip.to_string().into(),
+            sni: sni.map(Into::into),
+            location: Arc::clone(&self.node.location),
+        })
+    }
+
+    async fn serve_http1<I>(mut self, io: TokioIo<I>, connection: Arc<Connection>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| {
+            let (node, connection) = (Arc::clone(&self.node), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(pipeline::serve(&node, &connection, request).await) }
+        });
+        let mut serving = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_buf_size(HEAD_BUFFER)
+                .max_headers(256)
+                .serve_connection(io, service)
+        );
+        let ended = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = drain_begins(&mut self.draining) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = ended {
+            record_unreadable(&connection, &error);
+        }
+    }
+
+    async fn serve_http2<I>(mut self, io: TokioIo<I>, connection: Arc<Connection>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let node = Arc::clone(&self.node);
+        let service = service_fn(move |request| {
+            let (node, connection) = (Arc::clone(&node), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(pipeline::serve(&node, &connection, request).await) }
+        });
+        let mut serving = pin!(
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS)
+                .max_header_list_size(128 << 10)
+                .max_pending_accept_reset_streams(20)
+                .keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(20))
+                .serve_connection(io, service)
+        );
+        let _ = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = drain_begins(&mut self.draining) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+    }
+}
+
+/// A request that was no HTTP: hyper has answered it, and it gets its record like any other.
+fn record_unreadable(connection: &Arc<Connection>, error: &hyper::Error) {
+    if !error.is_parse() {
+        return;
+    }
+    let cause = if error.is_parse_too_large() {
+        Cause::HeadersTooLarge
+    } else {
+        Cause::MalformedRequest
+    };
+    let (parts, ()) = http::Request::new(()).into_parts();
+    let mut record = Record::open(connection, &parts);
+    record.status = cause.outcome().2;
+    record.outcome = Outcome::Refused;
+    record.refusal = Some(Refusal::with(cause, error.to_string()));
+}

@@ -1,0 +1,158 @@
+//! The engine's own socket: apply, status, metrics, renewed TLS. Control is its only client.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use vedette_wasm::Allocator;
+
+use crate::confine::Confinement;
+use crate::load::{Active, LoadError};
+use crate::metrics;
+use crate::node::Node;
+use crate::server::ListenerInfo;
+use crate::sys::own_uid;
+use crate::tls::Tls;
+
+/// The most bytes of a request's body.
+const MAX_BODY: usize = 64 * 1024;
+
+/// What the socket answers from.
+pub struct Control {
+    /// The engine.
+    pub node: Arc<Node>,
+    /// Its TLS settings; none when no listener has TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// What it listens on.
+    pub listeners: Vec<ListenerInfo>,
+    /// What it may touch.
+    pub confinement: Confinement,
+    /// The name of the folder that its compiled code is in.
+    pub engine_key: String,
+    /// Whether it is on its way out.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// Serves the socket until the process ends.
+pub async fn serve(control: Arc<Control>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) if is_own(&stream) => {
+                tokio::spawn(connection(Arc::clone(&control), stream));
+            }
+            Ok(_) => {}
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Peer credentials: this user or root, nobody else.
+fn is_own(stream: &UnixStream) -> bool {
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own_uid() || peer.uid() == 0)
+}
+
+async fn connection(control: Arc<Control>, stream: UnixStream) {
+    let service = service_fn(|request| {
+        let control = Arc::clone(&control);
+        async move { Ok::<_, Infallible>(control.answer(request).await) }
+    });
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Apply {
+    digest: String,
+    generation: u64,
+}
+
+impl Control {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let answered = match (&parts.method, parts.uri.path()) {
+            (&Method::GET, "/status") => Ok(self.status()),
+            (&Method::GET, "/metrics") => Ok(json!(metrics::report(&self.node))),
+            (&Method::POST, "/apply") => self.apply(body).await,
+            (&Method::POST, "/tls") => self.reload_tls(),
+            _ => return reply(StatusCode::NOT_FOUND, &json!({"error": "not_found"})),
+        };
+        match answered {
+            Ok(value) => reply(StatusCode::OK, &value),
+            Err(error) => reply(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &json!({"error": error.code, "message": error.message}),
+            ),
+        }
+    }
+
+    async fn apply(&self, body: Incoming) -> Result<Value, LoadError> {
+        let malformed = |what: String| LoadError::new("request_malformed", what);
+        let body = Limited::new(body, MAX_BODY)
+            .collect()
+            .await
+            .map_err(|error| malformed(error.to_string()))?
+            .to_bytes();
+        let apply: Apply =
+            serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
+        self.node.apply(&apply.digest, apply.generation)?;
+        Ok(json!(Active {
+            digest: apply.digest,
+            generation: apply.generation,
+        }))
+    }
+
+    fn reload_tls(&self) -> Result<Value, LoadError> {
+        if let Some(tls) = &self.tls {
+            tls.reload(&self.node.dir)?;
+        }
+        Ok(json!({}))
+    }
+
+    fn status(&self) -> Value {
+        let (allocator, reason, pagemap_scan) = match self.node.runtime.allocator() {
+            Allocator::Pooling { pagemap_scan } => ("pooling", None, *pagemap_scan),
+            Allocator::OnDemand { reason } => ("on-demand", Some(reason.as_str()), false),
+        };
+        let refused = self.node.refused().map(|error| error.to_string());
+        json!({
+            "pid": std::process::id(),
+            "version": crate::VERSION,
+            "digest": self.node.plan().map(|plan| plan.digest.to_string()),
+            "generation": self.node.generation(),
+            "error": refused,
+            "engineKey": self.engine_key,
+            "allocator": allocator,
+            "allocatorReason": reason,
+            "pagemapScan": pagemap_scan,
+            "landlock": self.confinement.as_str(),
+            "listeners": self.listeners,
+            "inFlight": self.node.in_flight.count(),
+            "draining": *self.draining.borrow(),
+            "uptimeSeconds": self.node.started.elapsed().as_secs(),
+        })
+    }
+}
+
+fn reply(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(value.to_string()));
+    *response.status_mut() = status;
+    let json = http::HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, json);
+    response
+}

@@ -1,0 +1,43 @@
+//! The data plane: listeners, the request path, and the plan it follows. Knows nothing of Python.
+//!
+//! A request reads downwards through one function, [`mod@pipeline`]; a stage takes the proof that
+//! the stage before it left. What the engine serves is a [`mod@plan`], compiled whole from a signed
+//! snapshot and swapped whole.
+//!
+//! Must not: hold a signing key, write anything but its spool, read anything but its own folder,
+//! open a connection, or wait for control.
+
+mod body;
+mod clock;
+mod confine;
+mod connection;
+mod control;
+mod envelope;
+mod jwt;
+mod load;
+mod metrics;
+mod node;
+mod path;
+mod pipeline;
+mod plan;
+mod policy;
+mod record;
+mod refusal;
+mod routes;
+mod server;
+mod snapshot;
+#[allow(unsafe_code)]
+mod spool;
+mod stages;
+#[allow(unsafe_code)]
+mod sys;
+mod tls;
+mod trace;
+mod worker;
+
+pub use load::{LoadError, check_snapshot, error_json};
+pub use policy::check_policies;
+pub use server::{Config, Listener, run};
+
+/// The version of this engine.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

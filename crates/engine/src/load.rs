@@ -1,0 +1,177 @@
+//! From files to a plan: the active snapshot, its blobs, its compiled code. Refused whole or taken whole.
+
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::envelope::{VerifyingKey, verify};
+use crate::plan::Plan;
+use crate::snapshot::Snapshot;
+
+/// Why a snapshot was refused.
+#[derive(Debug, Clone)]
+pub struct LoadError {
+    /// A word for programs, such as `signature_invalid`.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl LoadError {
+    /// An error with its code and sentence.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// The folder that control writes and the engine reads.
+#[derive(Debug, Clone)]
+pub struct EngineDir {
+    root: PathBuf,
+    engine_key: String,
+}
+
+/// Which snapshot is active, as control published it.
+#[derive(Debug, Clone, serde::Deserialize, serde::Serialize)]
+pub struct Active {
+    /// `sha256:…` of the payload.
+    pub digest: String,
+    /// Counts activations on this node.
+    pub generation: u64,
+}
+
+impl EngineDir {
+    /// The folder at `root`, for code compiled under `engine_key`.
+    pub fn new(root: impl Into<PathBuf>, engine_key: impl Into<String>) -> Self {
+        Self {
+            root: root.into(),
+            engine_key: engine_key.into(),
+        }
+    }
+
+    /// Where the TLS chain and key are.
+    pub fn tls(&self) -> (PathBuf, PathBuf) {
+        let tls = self.root.join("tls");
+        (tls.join("server.pem"), tls.join("server.key"))
+    }
+
+    /// Reads `active.json`.
+    pub fn active(&self) -> Result<Active, LoadError> {
+        let bytes = read(&self.root.join("active.json"), "active_missing")?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| LoadError::new("active_malformed", format!("active.json: {error}")))
+    }
+
+    /// The compiled code of the component with `digest`, present or not.
+    pub fn compiled(&self, digest: &str) -> Result<PathBuf, LoadError> {
+        let name = format!("{}.cwasm", hex_of(digest)?);
+        Ok(self.root.join("compiled").join(&self.engine_key).join(name))
+    }
+
+    /// Reads the blob with `digest` and checks that it is that blob.
+    pub fn blob(&self, digest: &str) -> Result<Vec<u8>, LoadError> {
+        let path = self.root.join("blobs/sha256").join(hex_of(digest)?);
+        let bytes = read(&path, "blob_missing")?;
+        if sha256(&bytes) == digest {
+            return Ok(bytes);
+        }
+        Err(LoadError::new(
+            "blob_corrupt",
+            format!("the blob {digest} does not have that digest"),
+        ))
+    }
+
+    /// Loads, verifies and compiles the snapshot with `digest`.
+    pub fn load(&self, digest: &str, previous: Option<&Plan>) -> Result<Plan, LoadError> {
+        let name = format!("{}.json", hex_of(digest)?);
+        let envelope = read(&self.root.join("snapshots").join(name), "snapshot_missing")?;
+        let key = self.verifying_key()?;
+        let plan = compile(&envelope, &key, self, previous)?;
+        if plan.digest.as_ref() == digest {
+            return Ok(plan);
+        }
+        Err(LoadError::new(
+            "digest_mismatch",
+            format!("the file of {digest} holds {}", plan.digest),
+        ))
+    }
+
+    fn verifying_key(&self) -> Result<VerifyingKey, LoadError> {
+        let pem = read(&self.root.join("signing.pub"), "key_invalid")?;
+        VerifyingKey::from_pem(&String::from_utf8_lossy(&pem))
+    }
+}
+
+fn compile(
+    envelope: &[u8],
+    key: &VerifyingKey,
+    dir: &EngineDir,
+    previous: Option<&Plan>,
+) -> Result<Plan, LoadError> {
+    let payload = verify(envelope, key)?;
+    let snapshot: Snapshot = serde_json::from_slice(&payload)
+        .map_err(|error| LoadError::new("snapshot_malformed", error.to_string()))?;
+    Plan::compile(snapshot, sha256(&payload), dir, previous)
+}
+
+/// Checks `envelope` as the engine would before it activates it; returns the digest of its payload.
+///
+/// # Errors
+/// The [`LoadError`] for which the engine would refuse it.
+pub fn check_snapshot(
+    envelope: &[u8],
+    public_key_pem: &str,
+    engine_dir: &Path,
+    engine_key: &str,
+) -> Result<String, LoadError> {
+    let key = VerifyingKey::from_pem(public_key_pem)?;
+    let dir = EngineDir::new(engine_dir, engine_key);
+    compile(envelope, &key, &dir, None).map(|plan| plan.digest.to_string())
+}
+
+/// An error as JSON, for whoever reads it on the other side of a border.
+pub fn error_json(code: &str, message: &str) -> String {
+    serde_json::json!({"code": code, "message": message}).to_string()
+}
+
+/// `sha256:` and the digest of `bytes` in hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    let mut out = String::from("sha256:");
+    for byte in digest(&SHA256, bytes).as_ref() {
+        out.push_str(&format!("{byte:02x}"));
+    }
+    out
+}
+
+/// The hex of a digest; refuses anything that is not one, so that no path can be made of it.
+fn hex_of(digest: &str) -> Result<&str, LoadError> {
+    digest
+        .strip_prefix("sha256:")
+        .filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+        .ok_or_else(|| LoadError::new("digest_malformed", "a digest is sha256: and 64 hex digits"))
+}
+
+fn read(path: &Path, code: &'static str) -> Result<Vec<u8>, LoadError> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|error| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            LoadError::new(code, format!("{name}: {error}"))
+        })?;
+    Ok(bytes)
+}

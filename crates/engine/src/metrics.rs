@@ -1,0 +1,238 @@
+//! Counters, a shard per worker, added up when somebody asks.
+//!
+//! Bounded: a row per route that was ever deployed since the start, and per status and stage of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::node::Node;
+use crate::record::Record;
+
+/// Upper bounds of the histogram of answer times, in seconds: OpenTelemetry's advice for
+/// `http.server.request.duration`, with finer steps below, where this engine answers.
+pub const BOUNDS: [f64; 18] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1,
+    0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
+];
+
+/// The shards of all workers.
+#[derive(Default)]
+pub struct Shards(Mutex<Vec<Arc<Shard>>>);
+
+/// The counters of one worker.
+#[derive(Default)]
+pub struct Shard {
+    counts: Mutex<Counts>,
+    records_dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct Counts {
+    routes: HashMap<String, RouteCounts>,
+    cold_starts: u64,
+}
+
+#[derive(Default)]
+struct RouteCounts {
+    function: String,
+    /// By status and the stage that refused; few enough to search.
+    answers: Vec<(u16, &'static str, u64)>,
+    buckets: [u64; BOUNDS.len() + 1],
+    sum: Duration,
+    count: u64,
+}
+
+impl Shards {
+    /// A new shard, for a worker.
+    pub fn add(&self) -> Arc<Shard> {
+        let shard = Arc::new(Shard::default());
+        lock(&self.0).push(Arc::clone(&shard));
+        shard
+    }
+}
+
+impl Shard {
+    /// Counts a request that has ended.
+    pub fn count(&self, record: &Record, total: Duration) {
+        let target = record.target.as_deref();
+        let route = target.map_or("", |target| target.route.as_str());
+        let stage = record.stage().map_or("", |stage| stage.as_str());
+        let mut counts = lock(&self.counts);
+        counts.cold_starts += u64::from(record.is_cold);
+        if !counts.routes.contains_key(route) {
+            let row = RouteCounts {
+                function: target.and_then(|it| it.function()).unwrap_or("").to_owned(),
+                ..RouteCounts::default()
+            };
+            counts.routes.insert(route.to_owned(), row);
+        }
+        if let Some(row) = counts.routes.get_mut(route) {
+            row.add(record.status, stage, total);
+        }
+    }
+
+    /// Says how many records this worker has lost so far.
+    pub fn set_records_dropped(&self, dropped: u64) {
+        self.records_dropped.store(dropped, Ordering::Relaxed);
+    }
+}
+
+impl RouteCounts {
+    fn add(&mut self, status: u16, stage: &'static str, total: Duration) {
+        let row = self
+            .answers
+            .iter_mut()
+            .find(|row| row.0 == status && row.1 == stage);
+        match row {
+            Some(row) => row.2 += 1,
+            None => self.answers.push((status, stage, 1)),
+        }
+        let seconds = total.as_secs_f64();
+        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
+        if let Some(bucket) = self.buckets.get_mut(bucket) {
+            *bucket += 1;
+        }
+        self.sum += total;
+        self.count += 1;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything counted, as control reads it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    requests: Vec<RequestsRow>,
+    durations: Vec<DurationsRow>,
+    bucket_bounds: &'static [f64],
+    errors: u64,
+    cold_starts: u64,
+    memory_bytes: Vec<MemoryRow>,
+    records_dropped: u64,
+    logs_dropped: u64,
+    in_flight: usize,
+    connections: usize,
+}
+
+#[derive(Serialize)]
+struct RequestsRow {
+    route: String,
+    function: String,
+    status: u16,
+    stage: &'static str,
+    /// ISO 3166 reserves ZZ for "unknown"; addresses are not looked up yet.
+    country: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DurationsRow {
+    route: String,
+    buckets: Vec<u64>,
+    sum_seconds: f64,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct MemoryRow {
+    function: String,
+    bytes: u64,
+}
+
+/// Adds up the shards of `node`.
+pub fn report(node: &Node) -> Report {
+    let mut totals: BTreeMap<String, RouteCounts> = BTreeMap::new();
+    let (mut cold_starts, mut records_dropped) = (0, 0);
+    for shard in lock(&node.shards.0).iter() {
+        let counts = lock(&shard.counts);
+        cold_starts += counts.cold_starts;
+        records_dropped += shard.records_dropped.load(Ordering::Relaxed);
+        for (route, row) in &counts.routes {
+            merge(totals.entry(route.clone()).or_default(), row);
+        }
+    }
+    let answers = |row: &RouteCounts| row.answers.clone();
+    let errors = totals
+        .values()
+        .flat_map(answers)
+        .filter(|it| it.0 >= 500)
+        .map(|it| it.2)
+        .sum();
+    Report {
+        requests: totals
+            .iter()
+            .flat_map(|(route, row)| requests(route, row))
+            .collect(),
+        durations: totals.into_iter().map(durations).collect(),
+        bucket_bounds: &BOUNDS,
+        errors,
+        cold_starts,
+        memory_bytes: memory(node),
+        records_dropped,
+        logs_dropped: node.log.dropped(),
+        in_flight: node.in_flight.count(),
+        connections: node.connections.count(),
+    }
+}
+
+fn merge(total: &mut RouteCounts, row: &RouteCounts) {
+    total.function.clone_from(&row.function);
+    for (status, stage, count) in &row.answers {
+        match total
+            .answers
+            .iter_mut()
+            .find(|it| it.0 == *status && it.1 == *stage)
+        {
+            Some(found) => found.2 += count,
+            None => total.answers.push((*status, stage, *count)),
+        }
+    }
+    for (sum, bucket) in total.buckets.iter_mut().zip(row.buckets) {
+        *sum += bucket;
+    }
+    total.sum += row.sum;
+    total.count += row.count;
+}
+
+fn requests(route: &str, row: &RouteCounts) -> Vec<RequestsRow> {
+    let rows = row
+        .answers
+        .iter()
+        .map(|(status, stage, count)| RequestsRow {
+            route: route.to_owned(),
+            function: row.function.clone(),
+            status: *status,
+            stage,
+            country: "ZZ",
+            count: *count,
+        });
+    rows.collect()
+}
+
+fn durations((route, row): (String, RouteCounts)) -> DurationsRow {
+    DurationsRow {
+        route,
+        buckets: row.buckets.to_vec(),
+        sum_seconds: row.sum.as_secs_f64(),
+        count: row.count,
+    }
+}
+
+fn memory(node: &Node) -> Vec<MemoryRow> {
+    let Some(plan) = node.plan() else {
+        return Vec::new();
+    };
+    let rows = plan.functions().map(|function| MemoryRow {
+        function: function.name.to_string(),
+        bytes: function.spec.peak_memory.load(Ordering::Relaxed),
+    });
+    rows.collect()
+}

@@ -1,0 +1,142 @@
+//! What all workers of an engine share: the plan, the runtime, the counters, the function log.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use vedette_wasm::Runtime;
+
+use crate::load::{EngineDir, LoadError};
+use crate::metrics::Shards;
+use crate::plan::Plan;
+use crate::record::log::FunctionLog;
+
+/// One engine.
+pub struct Node {
+    /// Where this node stands, as the operator named it.
+    pub location: Arc<str>,
+    /// What control wrote for the engine.
+    pub dir: EngineDir,
+    /// Runs functions.
+    pub runtime: Runtime,
+    /// Takes what functions print.
+    pub log: FunctionLog,
+    /// Per worker: counters that the metrics are made of.
+    pub shards: Shards,
+    /// Requests under way.
+    pub in_flight: Counter,
+    /// Connections open.
+    pub connections: Counter,
+    /// Since when.
+    pub started: Instant,
+    plan: ArcSwapOption<Plan>,
+    generation: AtomicU64,
+    refused: Mutex<Option<LoadError>>,
+}
+
+impl Node {
+    /// An engine that serves nothing yet.
+    pub fn new(location: &str, dir: EngineDir, runtime: Runtime, log: FunctionLog) -> Self {
+        Self {
+            location: location.into(),
+            dir,
+            runtime,
+            log,
+            shards: Shards::default(),
+            in_flight: Counter::default(),
+            connections: Counter::default(),
+            started: Instant::now(),
+            plan: ArcSwapOption::empty(),
+            generation: AtomicU64::new(0),
+            refused: Mutex::new(None),
+        }
+    }
+
+    /// The plan being served, if one was ever verified.
+    pub fn plan(&self) -> Option<Arc<Plan>> {
+        self.plan.load_full()
+    }
+
+    /// How many activations the node has seen, as control counts them.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Why the last snapshot was refused, while that is so.
+    pub fn refused(&self) -> Option<LoadError> {
+        self.refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Loads the snapshot that `active.json` names. A node that cannot verify it serves nothing.
+    pub fn start_with_active(&self) {
+        let loaded = self
+            .dir
+            .active()
+            .and_then(|active| self.apply(&active.digest, active.generation));
+        if let Err(error) = loaded {
+            eprintln!("engine: no snapshot is served: {error}");
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+
+    /// Loads the snapshot with `digest` and serves it from the next request on.
+    ///
+    /// # Errors
+    /// When it is refused; what was served goes on being served.
+    pub fn apply(&self, digest: &str, generation: u64) -> Result<(), LoadError> {
+        let previous = self.plan();
+        let plan = self.dir.load(digest, previous.as_deref())?;
+        self.plan.store(Some(Arc::new(plan)));
+        self.generation.store(generation, Ordering::Release);
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+}
+
+/// One connection, as its requests see it.
+pub struct Connection {
+    /// The name of the listener.
+    pub listener: Arc<str>,
+    /// `https` or `http`.
+    pub scheme: &'static str,
+    /// Address and port of the client.
+    pub client: Box<str>,
+    /// Address of the client.
+    pub client_ip: Box<str>,
+    /// The name the TLS connection was opened for, lower case.
+    pub sni: Option<Box<str>>,
+    /// Where this node stands.
+    pub location: Arc<str>,
+}
+
+/// Counts things that come and go.
+#[derive(Default)]
+pub struct Counter(Arc<AtomicUsize>);
+
+/// One of the things a [`Counter`] counts; gone when dropped.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Counter {
+    /// Takes one of `limit` places, if one is free.
+    pub fn enter(&self, limit: u64) -> Option<Place> {
+        let place = Place(Arc::clone(&self.0));
+        let before = self.0.fetch_add(1, Ordering::AcqRel);
+        // Dropping the place gives it back.
+        ((before as u64) < limit).then_some(place)
+    }
+
+    /// How many there are now.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

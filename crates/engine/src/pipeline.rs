@@ -1,0 +1,59 @@
+//! The request path. It reads downwards, and this is all of it.
+//!
+//! Each stage takes the proof that the stage before it left (`Admitted`, `Routed`,
+//! `Authenticated`, `Permitted`), and only that stage can make one: a stage left out does not
+//! compile. The record is open before the first stage and closes after the last byte.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::body::{Content, ResponseBody};
+use crate::node::{Connection, Node, Place};
+use crate::record::Record;
+use crate::refusal::{Cause, Refusal, Stage};
+use crate::stages::{admit, authenticate, authorize, execute, respond, route};
+
+/// Answers one request.
+pub async fn serve(
+    node: &Node,
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let (parts, body) = request.into_parts();
+    let mut record = Box::new(Record::open(connection, &parts));
+    let mut in_flight = None;
+    match follow(node, &mut record, &mut in_flight, parts, body).await {
+        Ok(response) => respond::answer(record, in_flight, response),
+        Err(refusal) => respond::refuse(record, in_flight, refusal),
+    }
+}
+
+async fn follow(
+    node: &Node,
+    record: &mut Record,
+    in_flight: &mut Option<Place>,
+    parts: Parts,
+    body: Incoming,
+) -> Result<Response<Content>, Refusal> {
+    let plan = node.plan().ok_or(Cause::NoSnapshot)?;
+    record.snapshot = Some(Arc::clone(&plan.digest));
+
+    let admitted = admit::admit(node, &plan, record, in_flight, parts)?;
+    record.passed(Stage::Admit);
+
+    let routed = route::route(&plan, record, admitted)?;
+    record.passed(Stage::Route);
+
+    let authenticated = authenticate::authenticate(&plan, record, routed)?;
+    record.passed(Stage::Authenticate);
+
+    let permitted = authorize::authorize(&plan, record, authenticated)?;
+    record.passed(Stage::Authorize);
+
+    let response = execute::execute(node, record, permitted, body).await?;
+    record.passed(Stage::Execute);
+    Ok(response)
+}

@@ -1,0 +1,536 @@
+//! Authorisation: Cedar, default deny, sliced by resource when the plan is made.
+//!
+//! A decision depends on the caller, the resource and those attributes of the request that the
+//! policies of the resource mention, and on nothing else: no clock, no counter. So it can be
+//! remembered under exactly these; [`Slice::mentions`] says which attributes count.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use cedar_policy::{
+    Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId,
+    EntityTypeName, EntityUid, Policy, PolicyId, PolicySet, Request, ResourceConstraint,
+    RestrictedExpression, Schema, SchemaFragment, ValidationMode, Validator,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::jwt::Caller;
+use crate::load::LoadError;
+
+/// The attributes of a request that policies see, in the order of [`Attributes::values`].
+pub const ATTRIBUTES: [&str; 6] = ["method", "path", "host", "scheme", "sourceIp", "listener"];
+
+/// What policies are told of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes<'a> {
+    /// The method, upper case.
+    pub method: &'a str,
+    /// The decoded normal form of the path.
+    pub path: &'a str,
+    /// The host, lower case, without port.
+    pub host: &'a str,
+    /// `https` or `http`.
+    pub scheme: &'a str,
+    /// The address of the client, without port.
+    pub source_ip: &'a str,
+    /// The name of the listener.
+    pub listener: &'a str,
+}
+
+impl<'a> Attributes<'a> {
+    /// The values, in the order of [`ATTRIBUTES`].
+    pub fn values(&self) -> [&'a str; 6] {
+        [
+            self.method,
+            self.path,
+            self.host,
+            self.scheme,
+            self.source_ip,
+            self.listener,
+        ]
+    }
+}
+
+/// A decision, and the policies it rests on.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Whether it is allowed.
+    pub is_allowed: bool,
+    /// Whether a policy could not be evaluated; then nothing is allowed.
+    pub has_errors: bool,
+    /// The ids of the policies that decided.
+    pub policies: Arc<[String]>,
+}
+
+/// What is asked about: a function or a static route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResourceKind {
+    /// `Function::"name"`.
+    Function,
+    /// `Route::"name"`.
+    Route,
+}
+
+/// The policies of a plan, before they are sliced.
+pub struct Policies {
+    general: Vec<Policy>,
+    by_resource: HashMap<EntityUid, Vec<Policy>>,
+    /// The slice of every resource that no policy names, by its type.
+    shared: HashMap<&'static str, Arc<Rules>>,
+}
+
+struct Rules {
+    policies: PolicySet,
+    names: HashMap<PolicyId, String>,
+    mentions: [bool; 6],
+}
+
+/// The policies that can matter for one resource.
+#[derive(Clone)]
+pub struct Slice {
+    rules: Arc<Rules>,
+    resource: EntityUid,
+    entity: Entity,
+}
+
+impl Policies {
+    /// Parses and validates `policies` (name and text each) against `schema`.
+    pub fn compile(schema: &str, policies: &[(String, String)]) -> Result<Self, LoadError> {
+        let report = check(schema, policies);
+        if let Some(problem) = report.errors.first() {
+            return Err(LoadError::new("policy_invalid", problem.to_string()));
+        }
+        let invalid = |error: String| LoadError::new("policy_invalid", error);
+        let mut compiled = Self {
+            general: Vec::new(),
+            by_resource: HashMap::new(),
+            shared: HashMap::new(),
+        };
+        for (name, text) in policies {
+            let set = PolicySet::from_str(text).map_err(|error| invalid(error.to_string()))?;
+            for policy in set.policies() {
+                compiled.add(name, policy);
+            }
+        }
+        for kind in [ResourceKind::Function, ResourceKind::Route] {
+            let rules = Arc::new(Rules::new(&compiled.general, &[])?);
+            compiled.shared.insert(kind.type_name(), rules);
+        }
+        Ok(compiled)
+    }
+
+    /// Policy ids are unique within a file only; the file's name makes them so within the plan.
+    fn add(&mut self, file: &str, policy: &Policy) {
+        let policy = policy.new_id(PolicyId::new(format!("{file}/{}", policy.id())));
+        match policy.resource_constraint() {
+            ResourceConstraint::Eq(uid) => self.by_resource.entry(uid).or_default().push(policy),
+            _ => self.general.push(policy),
+        }
+    }
+
+    /// The policies that can matter for the resource `name`.
+    pub fn slice(&self, kind: ResourceKind, name: &str) -> Result<Slice, LoadError> {
+        let invalid = |error: String| LoadError::new("policy_invalid", error);
+        let resource = uid(kind.type_name(), name).map_err(invalid)?;
+        let rules = match (
+            self.by_resource.get(&resource),
+            self.shared.get(kind.type_name()),
+        ) {
+            (None, Some(shared)) => Arc::clone(shared),
+            (own, _) => Arc::new(Rules::new(&self.general, own.map_or(&[], Vec::as_slice))?),
+        };
+        let attributes = [("name".to_owned(), string(name))].into();
+        let entity = Entity::new(resource.clone(), attributes, HashSet::new())
+            .map_err(|error| invalid(error.to_string()))?;
+        Ok(Slice {
+            rules,
+            resource,
+            entity,
+        })
+    }
+}
+
+impl ResourceKind {
+    fn type_name(self) -> &'static str {
+        match self {
+            Self::Function => "Function",
+            Self::Route => "Route",
+        }
+    }
+}
+
+impl Rules {
+    fn new(general: &[Policy], own: &[Policy]) -> Result<Self, LoadError> {
+        let invalid = |error: String| LoadError::new("policy_invalid", error);
+        let mut names = HashMap::new();
+        let mut mentioned = Mentioned::default();
+        for policy in general.iter().chain(own) {
+            let name = policy
+                .annotation("id")
+                .map_or_else(|| policy.id().to_string(), str::to_owned);
+            names.insert(policy.id().clone(), name);
+            let json = policy
+                .to_json()
+                .map_err(|error| invalid(error.to_string()))?;
+            mentioned.search(&json);
+        }
+        let all = general.iter().chain(own).cloned();
+        Ok(Self {
+            policies: PolicySet::from_policies(all).map_err(|error| invalid(error.to_string()))?,
+            names,
+            mentions: ATTRIBUTES.map(|name| mentioned.all || mentioned.names.contains(name)),
+        })
+    }
+}
+
+/// Which attributes of the context a policy reads, from its JSON form (Cedar's EST).
+#[derive(Default)]
+struct Mentioned {
+    names: BTreeSet<String>,
+    /// The context is used as a whole somewhere.
+    all: bool,
+}
+
+impl Mentioned {
+    fn search(&mut self, json: &Value) {
+        match json {
+            Value::Array(items) => items.iter().for_each(|item| self.search(item)),
+            Value::Object(_) if is_context(json) => self.all = true,
+            Value::Object(members) => {
+                for (key, value) in members {
+                    match attribute_of_context(key, value) {
+                        Some(name) => drop(self.names.insert(name)),
+                        None => self.search(value),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_context(json: &Value) -> bool {
+    json.get("Var").and_then(Value::as_str) == Some("context")
+}
+
+fn attribute_of_context(operator: &str, operands: &Value) -> Option<String> {
+    if !matches!(operator, "." | "has") || !is_context(operands.get("left")?) {
+        return None;
+    }
+    Some(operands.get("attr")?.as_str()?.to_owned())
+}
+
+impl Slice {
+    /// For each of [`ATTRIBUTES`], whether a policy of this slice reads it.
+    pub fn mentions(&self) -> [bool; 6] {
+        self.rules.mentions
+    }
+
+    /// Decides. `caller` is nobody for a request without credentials.
+    ///
+    /// A forbid holds for the lower-cased path too: a permit is for one spelling, a prohibition is
+    /// for the thing.
+    pub fn decide(&self, caller: Option<&Caller>, attributes: &Attributes<'_>) -> Decision {
+        let decision = self.evaluate(caller, attributes);
+        let folded = attributes.path.to_lowercase();
+        if !decision.is_allowed || folded == attributes.path || !self.mentions()[1] {
+            return decision;
+        }
+        let folded = Attributes {
+            path: &folded,
+            ..*attributes
+        };
+        let other = self.evaluate(caller, &folded);
+        // Without a reason nothing permits the other spelling, which is no prohibition of this one.
+        let is_forbidden = !other.is_allowed && (other.has_errors || !other.policies.is_empty());
+        if is_forbidden { other } else { decision }
+    }
+
+    fn evaluate(&self, caller: Option<&Caller>, attributes: &Attributes<'_>) -> Decision {
+        match self.ask(caller, attributes) {
+            Ok(decision) => decision,
+            Err(error) => Decision {
+                is_allowed: false,
+                has_errors: true,
+                policies: Arc::new([error]),
+            },
+        }
+    }
+
+    fn ask(
+        &self,
+        caller: Option<&Caller>,
+        attributes: &Attributes<'_>,
+    ) -> Result<Decision, String> {
+        let (principal, entity) = principal(caller)?;
+        let entities = Entities::from_entities([entity, self.entity.clone()], None)
+            .map_err(|error| error.to_string())?;
+        let request = Request::new(
+            principal,
+            uid("Action", "invoke")?,
+            self.resource.clone(),
+            context(attributes)?,
+            None,
+        )
+        .map_err(|error| error.to_string())?;
+        let response = Authorizer::new().is_authorized(&request, &self.rules.policies, &entities);
+        let diagnostics = response.diagnostics();
+        let has_errors = diagnostics.errors().next().is_some();
+        let is_allowed = response.decision() == CedarDecision::Allow && !has_errors;
+        let names = diagnostics
+            .reason()
+            .filter_map(|id| self.rules.names.get(id));
+        let mut names: Vec<_> = names.cloned().collect();
+        names.sort();
+        Ok(Decision {
+            is_allowed,
+            has_errors,
+            policies: names.into(),
+        })
+    }
+}
+
+fn principal(caller: Option<&Caller>) -> Result<(EntityUid, Entity), String> {
+    let Some(caller) = caller else {
+        let nobody = uid("Anonymous", "anonymous")?;
+        let entity = Entity::new(nobody.clone(), HashMap::new(), HashSet::new());
+        return Ok((nobody, entity.map_err(|error| error.to_string())?));
+    };
+    let token = &caller.token;
+    let subject = uid("Subject", &caller.principal)?;
+    let attributes = [
+        ("issuer".to_owned(), string(&token.issuer)),
+        ("subject".to_owned(), string(&token.subject)),
+        ("audiences".to_owned(), set(&token.audiences)),
+        ("scopes".to_owned(), set(&token.scopes)),
+    ];
+    let entity = Entity::new(subject.clone(), attributes.into(), HashSet::new());
+    Ok((subject, entity.map_err(|error| error.to_string())?))
+}
+
+fn context(attributes: &Attributes<'_>) -> Result<Context, String> {
+    let pairs = ATTRIBUTES
+        .iter()
+        .zip(attributes.values())
+        .map(|(name, value)| {
+            let value = match *name {
+                "sourceIp" => RestrictedExpression::new_ip(value),
+                _ => string(value),
+            };
+            ((*name).to_owned(), value)
+        });
+    Context::from_pairs(pairs).map_err(|error| error.to_string())
+}
+
+fn string(text: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(text.to_owned())
+}
+
+fn set(items: &[String]) -> RestrictedExpression {
+    RestrictedExpression::new_set(items.iter().map(|item| string(item)))
+}
+
+fn uid(type_name: &str, id: &str) -> Result<EntityUid, String> {
+    let type_name = EntityTypeName::from_str(type_name).map_err(|error| error.to_string())?;
+    Ok(EntityUid::from_type_name_and_id(
+        type_name,
+        EntityId::new(id),
+    ))
+}
+
+/// One thing wrong with a policy file, where, and how to mend it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    /// The file's name.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1, in bytes.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it, when Cedar knows.
+    pub help: Option<String>,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}:{}:{}: {}",
+            self.file, self.line, self.column, self.message
+        )
+    }
+}
+
+/// Everything that is wrong, or doubtful, with a set of policies.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// What makes the set unusable.
+    pub errors: Vec<Problem>,
+    /// What looks like a mistake.
+    pub warnings: Vec<Problem>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckRequest {
+    schema: File,
+    policies: Vec<File>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    text: String,
+}
+
+/// Checks a schema and policies given as JSON; returns the [`Report`] as JSON.
+///
+/// # Errors
+/// When `request` is not of that shape.
+pub fn check_policies(request: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let malformed =
+        |error: serde_json::Error| LoadError::new("request_malformed", error.to_string());
+    let request: CheckRequest = serde_json::from_slice(request).map_err(malformed)?;
+    let files: Vec<_> = request
+        .policies
+        .into_iter()
+        .map(|file| (file.name, file.text))
+        .collect();
+    let mut report = check(&request.schema.text, &files);
+    for problem in report
+        .errors
+        .iter_mut()
+        .filter(|problem| problem.file.is_empty())
+    {
+        problem.file.clone_from(&request.schema.name);
+    }
+    serde_json::to_vec(&report).map_err(malformed)
+}
+
+fn check(schema: &str, policies: &[(String, String)]) -> Report {
+    let mut report = Report::default();
+    if let Err(error) = SchemaFragment::from_cedarschema_str(schema) {
+        report.errors.push(problem("", schema, &error));
+        return report;
+    }
+    let schema = match Schema::from_cedarschema_str(schema) {
+        Ok((schema, _)) => schema,
+        Err(error) => {
+            report.errors.push(problem("", schema, &error));
+            return report;
+        }
+    };
+    let validator = Validator::new(schema);
+    for (file, text) in policies {
+        check_file(&validator, file, text, &mut report);
+    }
+    report
+}
+
+fn check_file(validator: &Validator, file: &str, text: &str, report: &mut Report) {
+    let set = match PolicySet::from_str(text) {
+        Ok(set) => set,
+        Err(error) => return report.errors.push(problem(file, text, &error)),
+    };
+    if set.templates().next().is_some() {
+        let message = "policy templates are not supported here: write the entity out".to_owned();
+        report.errors.push(Problem {
+            file: file.to_owned(),
+            line: 1,
+            column: 1,
+            message,
+            help: None,
+        });
+    }
+    let outcome = validator.validate(&set, ValidationMode::Strict);
+    let errors = outcome.validation_errors();
+    report
+        .errors
+        .extend(errors.map(|error| problem(file, text, error)));
+    let warnings = outcome.validation_warnings();
+    report
+        .warnings
+        .extend(warnings.map(|warning| problem(file, text, warning)));
+    let upper = set
+        .policies()
+        .filter(|policy| forbids_upper_case_path(policy));
+    report.warnings.extend(upper.map(|policy| Problem {
+        file: file.to_owned(),
+        line: 1,
+        column: 1,
+        message: format!(
+            "{} forbids a path with capitals; prohibitions are also tried on the lower-cased path, \
+             so write it in lower case",
+            policy.annotation("id").unwrap_or("a policy")
+        ),
+        help: None,
+    }));
+}
+
+fn forbids_upper_case_path(policy: &Policy) -> bool {
+    policy.effect() == Effect::Forbid
+        && policy
+            .to_json()
+            .is_ok_and(|json| compares_path_with_capitals(&json))
+}
+
+fn compares_path_with_capitals(json: &Value) -> bool {
+    match json {
+        Value::Array(items) => items.iter().any(compares_path_with_capitals),
+        Value::Object(members) => {
+            let left = members.get("left").and_then(|left| left.get("."));
+            let is_path = left.and_then(|left| attribute_of_context(".", left));
+            if is_path.as_deref() == Some("path") {
+                return members
+                    .iter()
+                    .any(|(key, value)| key != "left" && has_capitals(value));
+            }
+            members.values().any(compares_path_with_capitals)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a literal below has a capital. Only values count; the keys are Cedar's own words.
+fn has_capitals(json: &Value) -> bool {
+    match json {
+        Value::String(text) => text != "Wildcard" && text.bytes().any(|b| b.is_ascii_uppercase()),
+        Value::Array(items) => items.iter().any(has_capitals),
+        Value::Object(members) => members.values().any(has_capitals),
+        _ => false,
+    }
+}
+
+fn problem<E: miette::Diagnostic>(file: &str, text: &str, error: &E) -> Problem {
+    let offset = offset_of(error).unwrap_or(0).min(text.len());
+    let before = text.as_bytes().get(..offset).unwrap_or_default();
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line_start = before
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    Problem {
+        file: file.to_owned(),
+        line,
+        column: offset - line_start + 1,
+        message: error.to_string(),
+        help: error.help().map(|help| help.to_string()),
+    }
+}
+
+/// Where an error is: its own label, or that of the first error it is made of.
+fn offset_of(error: &dyn miette::Diagnostic) -> Option<usize> {
+    let own = error.labels().and_then(|mut labels| labels.next());
+    if let Some(label) = own {
+        return Some(label.offset());
+    }
+    let related = error.related().and_then(|mut related| related.next());
+    related
+        .and_then(offset_of)
+        .or_else(|| error.diagnostic_source().and_then(offset_of))
+}

@@ -1,0 +1,261 @@
+//! The record of one request: opened before the first stage, closed after the last byte.
+//!
+//! Dropping it is what closes it, so there is no way to leave without one.
+
+pub mod log;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::body::BodyMeter;
+use crate::clock;
+use crate::node::Connection;
+use crate::refusal::{Refusal, Stage};
+use crate::trace::Ids;
+use crate::worker;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Answered, to the last byte.
+    Served,
+    /// A stage said no.
+    Refused,
+    /// What answers broke, before or while answering.
+    Failed,
+    /// The client left before the end.
+    Aborted,
+}
+
+/// Time spent in each stage.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Timings {
+    nanos: [u32; 6],
+}
+
+/// What is known of a request so far.
+pub struct Record {
+    /// The ids that name it.
+    pub ids: Ids,
+    /// The connection it came on.
+    pub connection: Arc<Connection>,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: &'static str,
+    /// The method as it came.
+    pub method: http::Method,
+    /// The host asked for.
+    pub host: Box<str>,
+    /// The path in normal form; raw when it has none.
+    pub path: Box<str>,
+    /// The digest of the snapshot it was served under.
+    pub snapshot: Option<Arc<str>>,
+    /// The route, its function and the function's component.
+    pub target: Option<Arc<crate::plan::Target>>,
+    /// `<iss>#<sub>`, or anonymous.
+    pub principal: Option<Arc<str>>,
+    /// The policies that decided.
+    pub policies: Option<Arc<[String]>>,
+    /// The status sent.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it was refused or failed.
+    pub refusal: Option<Refusal>,
+    /// How many header fields tried to pass for ours.
+    pub spoofed: u32,
+    /// Whether the function had to be loaded first.
+    pub is_cold: bool,
+    /// Bytes of the request's body that were read.
+    pub bytes_in: Option<Arc<BodyMeter>>,
+    /// Bytes of the response's body that were sent.
+    pub bytes_out: u64,
+    timings: Timings,
+    opened: Instant,
+    mark: Instant,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    kind: &'static str,
+    time: String,
+    request_id: &'a str,
+    traceparent: &'a str,
+    location: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<&'a str>,
+    listener: &'a str,
+    client: &'a str,
+    protocol: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<&'a str>,
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    component: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policies: Option<&'a [String]>,
+    status: u16,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    bytes_in: u64,
+    bytes_out: u64,
+    timings_us: TimingsUs,
+    total_us: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cold: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    spoofed: u32,
+}
+
+#[derive(Serialize)]
+struct TimingsUs {
+    admit: f32,
+    route: f32,
+    authenticate: f32,
+    authorize: f32,
+    execute: f32,
+    respond: f32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl Record {
+    /// Opens the record of a request.
+    pub fn open(connection: &Arc<Connection>, parts: &http::request::Parts) -> Self {
+        let now = Instant::now();
+        Self {
+            ids: Ids::new(&parts.headers),
+            connection: Arc::clone(connection),
+            protocol: match parts.version {
+                http::Version::HTTP_2 => "HTTP/2.0",
+                http::Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            },
+            method: parts.method.clone(),
+            host: "".into(),
+            path: "".into(),
+            snapshot: None,
+            target: None,
+            principal: None,
+            policies: None,
+            status: 0,
+            outcome: Outcome::Aborted,
+            refusal: None,
+            spoofed: 0,
+            is_cold: false,
+            bytes_in: None,
+            bytes_out: 0,
+            timings: Timings::default(),
+            opened: now,
+            mark: now,
+        }
+    }
+
+    /// Says that `stage` ends here.
+    pub fn passed(&mut self, stage: Stage) {
+        let now = Instant::now();
+        let nanos = now.duration_since(self.mark).as_nanos();
+        if let Some(slot) = self.timings.nanos.get_mut(stage as usize) {
+            *slot = u32::try_from(nanos).unwrap_or(u32::MAX);
+        }
+        self.mark = now;
+    }
+
+    /// Time since the record was opened.
+    pub fn elapsed(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// The stage that ended the request, when one did.
+    pub fn stage(&self) -> Option<Stage> {
+        self.refusal
+            .as_ref()
+            .map(|refusal| refusal.cause.outcome().0)
+    }
+
+    fn timings_us(&self) -> TimingsUs {
+        let us = |stage: Stage| {
+            let nanos = self.timings.nanos.get(stage as usize).copied().unwrap_or(0);
+            // To a tenth: four to five digits are plenty, and f32 prints them short.
+            #[allow(clippy::cast_precision_loss)]
+            let tenths = (nanos / 100) as f32;
+            tenths / 10.0
+        };
+        TimingsUs {
+            admit: us(Stage::Admit),
+            route: us(Stage::Route),
+            authenticate: us(Stage::Authenticate),
+            authorize: us(Stage::Authorize),
+            execute: us(Stage::Execute),
+            respond: us(Stage::Respond),
+        }
+    }
+
+    fn write(&self, total: Duration, into: &mut Vec<u8>) {
+        let target = self.target.as_deref();
+        let cause = self.refusal.as_ref().map(|it| it.cause.outcome());
+        let line = Line {
+            kind: "request",
+            time: clock::rfc3339(clock::since_epoch().saturating_sub(total)),
+            request_id: &self.ids.request,
+            traceparent: &self.ids.traceparent,
+            location: &self.connection.location,
+            snapshot: self.snapshot.as_deref(),
+            listener: &self.connection.listener,
+            client: &self.connection.client,
+            protocol: self.protocol,
+            sni: self.connection.sni.as_deref(),
+            method: self.method.as_str(),
+            host: &self.host,
+            path: &self.path,
+            route: target.map(|it| it.route.as_str()),
+            function: target.and_then(|it| it.function()),
+            component: target.and_then(|it| it.component()),
+            principal: self.principal.as_deref(),
+            policies: self.policies.as_deref(),
+            status: self.status,
+            outcome: self.outcome,
+            stage: cause.map(|it| it.0.as_str()),
+            cause: cause.map(|it| it.1),
+            detail: self.refusal.as_ref().and_then(|it| it.detail.as_deref()),
+            bytes_in: self.bytes_in.as_ref().map_or(0, |meter| meter.read()),
+            bytes_out: self.bytes_out,
+            timings_us: self.timings_us(),
+            total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),
+            cold: self.is_cold,
+            spoofed: self.spoofed,
+        };
+        // Writing to memory and plain types: it cannot fail.
+        let _ = serde_json::to_writer(&mut *into, &line);
+        into.push(b'\n');
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let total = self.elapsed();
+        worker::with(|worker| {
+            worker.count(self, total);
+            worker.keep(|line| self.write(total, line));
+        });
+    }
+}

@@ -1,0 +1,191 @@
+//! A refusal is a value; [`Cause::outcome`] is the one table that turns it into an answer.
+//!
+//! The caller gets a status, one sentence and the request id. The record gets the stage, the cause
+//! and the detail.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+/// The stages of the path, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Sizes, host, normal form.
+    Admit,
+    /// Host and path to a route.
+    Route,
+    /// Who is calling.
+    Authenticate,
+    /// May they.
+    Authorize,
+    /// The function or what else answers.
+    Execute,
+    /// The way back.
+    Respond,
+}
+
+impl Stage {
+    /// The stage's name in records, metrics and documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Route => "route",
+            Self::Authenticate => "authenticate",
+            Self::Authorize => "authorize",
+            Self::Execute => "execute",
+            Self::Respond => "respond",
+        }
+    }
+}
+
+/// Declares the causes with their stage, name, status and sentence: the whole table in one place.
+macro_rules! causes {
+    ($($(#[$doc:meta])* $cause:ident $stage:ident $name:literal $status:literal $sentence:literal;)*) => {
+        /// Why a request was refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Cause { $($(#[$doc])* $cause,)* }
+
+        impl Cause {
+            /// Every cause.
+            #[cfg(test)]
+            pub const ALL: &'static [Cause] = &[$(Cause::$cause,)*];
+
+            /// Stage, name, status and the sentence that the caller gets.
+            pub fn outcome(self) -> (Stage, &'static str, u16, &'static str) {
+                match self { $(Cause::$cause => (Stage::$stage, $name, $status, $sentence),)* }
+            }
+        }
+    };
+}
+
+causes! {
+    /// The path has no normal form.
+    MalformedPath Admit "malformed_path" 400 "The path is malformed";
+    /// The host is missing, doubled or no host.
+    MalformedHost Admit "malformed_host" 400 "The host is malformed";
+    /// The request is no HTTP that we read.
+    MalformedRequest Admit "malformed_request" 400 "The request is malformed";
+    /// The request target is too long.
+    UriTooLong Admit "uri_too_long" 414 "The request target is too long";
+    /// The head is too large or has too many fields.
+    HeadersTooLarge Admit "headers_too_large" 431 "The request header fields are too large";
+    /// The host is not one of ours.
+    HostNotAllowed Admit "host_not_allowed" 421 "This host is not served here";
+    /// The host is not the one the TLS connection was opened for.
+    HostSniMismatch Admit "host_sni_mismatch" 421 "The connection was opened for another host";
+    /// CONNECT, TRACE and methods unknown to RFC 9110 and RFC 5789.
+    MethodNotAllowed Admit "method_not_allowed" 405 "This method is not allowed";
+    /// There is no verified snapshot to serve.
+    NoSnapshot Admit "no_snapshot" 503 "The node is not ready";
+    /// Too many requests at once on this node.
+    Overloaded Admit "overloaded" 503 "The node is overloaded";
+    /// The record of this request could not be kept.
+    RecordUnavailable Admit "record_unavailable" 503 "The node cannot record requests";
+    /// Nothing is deployed at this host and path.
+    NotFound Route "not_found" 404 "There is nothing here";
+    /// Policy wants to know who is calling.
+    CredentialsRequired Authenticate "credentials_required" 401 "Credentials are required";
+    /// Not a JWT, or a header that is no bearer token.
+    TokenMalformed Authenticate "token_malformed" 401 "The token is not valid";
+    /// `exp` has passed.
+    TokenExpired Authenticate "token_expired" 401 "The token has expired";
+    /// `nbf` has not come.
+    TokenNotYetValid Authenticate "token_not_yet_valid" 401 "The token is not valid yet";
+    /// The signature is not the key's.
+    TokenSignature Authenticate "token_signature" 401 "The token is not valid";
+    /// `iss` is nobody we believe.
+    TokenIssuer Authenticate "token_issuer" 401 "The token is not valid";
+    /// `aud` is not us.
+    TokenAudience Authenticate "token_audience" 401 "The token is for somebody else";
+    /// `alg` is not the one algorithm of the key.
+    TokenAlgorithm Authenticate "token_algorithm" 401 "The token is not valid";
+    /// `kid` names no key we have.
+    TokenKeyUnknown Authenticate "token_key_unknown" 401 "The token is not valid";
+    /// A claim is missing or of the wrong kind.
+    TokenClaims Authenticate "token_claims" 401 "The token is not valid";
+    /// No policy permits it, or one forbids it.
+    PolicyDenied Authorize "policy_denied" 403 "This is not allowed";
+    /// A policy could not be evaluated.
+    PolicyError Authorize "policy_error" 403 "This is not allowed";
+    /// The function is already answering as many requests as it may.
+    ConcurrencyExceeded Execute "concurrency_exceeded" 503 "The function is busy";
+    /// No instance slot is free.
+    PoolExhausted Execute "pool_exhausted" 503 "The node is busy";
+    /// The function's code does not load.
+    FunctionUnavailable Execute "function_unavailable" 503 "The function is not available";
+    /// Wall time is up.
+    WallTimeExceeded Execute "wall_time_exceeded" 504 "The function did not answer in time";
+    /// CPU time is up.
+    CpuTimeExceeded Execute "cpu_time_exceeded" 504 "The function did not answer in time";
+    /// The guest trapped.
+    FunctionTrap Execute "function_trap" 500 "The function failed";
+    /// The guest wanted more memory than it may have.
+    MemoryExceeded Execute "memory_exceeded" 500 "The function failed";
+    /// The guest's stack is used up.
+    StackExhausted Execute "stack_exhausted" 500 "The function failed";
+    /// The guest returned without an answer.
+    NoResponse Execute "no_response" 500 "The function gave no answer";
+    /// The answer is larger than the function may send.
+    ResponseTooLarge Execute "response_too_large" 502 "The function's answer is too large";
+    /// The answer breaks HTTP.
+    ResponseInvalid Execute "response_invalid" 502 "The function's answer is invalid";
+    /// The body is, or turned out, larger than the function takes.
+    RequestTooLarge Execute "request_too_large" 413 "The request body is too large";
+}
+
+/// A refusal: the cause, and what only the record is told.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why.
+    pub cause: Cause,
+    /// For the record only.
+    pub detail: Option<Cow<'static, str>>,
+}
+
+impl Refusal {
+    /// A refusal with a detail for the record.
+    pub fn with(cause: Cause, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            cause,
+            detail: Some(detail.into()),
+        }
+    }
+}
+
+impl From<Cause> for Refusal {
+    fn from(cause: Cause) -> Self {
+        Self {
+            cause,
+            detail: None,
+        }
+    }
+}
+
+impl Cause {
+    /// The status the caller gets.
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.outcome().2).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Whether trying again soon may help (503).
+    pub fn is_passing(self) -> bool {
+        self.outcome().2 == 503
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_answers_with_an_error_status_of_its_own_name() {
+        let mut seen = std::collections::HashSet::new();
+        for cause in Cause::ALL {
+            let (stage, name, status, sentence) = cause.outcome();
+            assert!((400..600).contains(&status), "{name}");
+            assert_eq!(cause.status().as_u16(), status);
+            assert!(!sentence.is_empty());
+            assert!(seen.insert((stage.as_str(), name)), "{name} twice");
+        }
+    }
+}

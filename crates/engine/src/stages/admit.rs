@@ -1,0 +1,254 @@
+//! Admit: sizes, method, host, and one spelling for the path. Looks at nothing but the head.
+
+use std::net::Ipv6Addr;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, Method};
+
+use crate::node::{Node, Place};
+use crate::path::normalize;
+use crate::plan::Plan;
+use crate::record::Record;
+use crate::refusal::{Cause, Refusal};
+use crate::worker;
+
+/// A request whose head is within bounds and means one thing.
+pub struct Admitted {
+    parts: Parts,
+    authority: Authority,
+    host: Box<str>,
+    path: AdmittedPath,
+}
+
+/// The path in its two forms; most are their own normal form.
+enum AdmittedPath {
+    AsItCame,
+    Changed { wire: String, decoded: String },
+}
+
+impl Admitted {
+    /// The head of the request.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The header fields, to be changed for who answers.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.parts.headers
+    }
+
+    /// The host, lower case, without port.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Host and port as the caller named them.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The normal form of the path, escaped.
+    pub fn wire_path(&self) -> &str {
+        match &self.path {
+            AdmittedPath::AsItCame => self.parts.uri.path(),
+            AdmittedPath::Changed { wire, .. } => wire,
+        }
+    }
+
+    /// The normal form of the path, decoded: what routes and policies see.
+    pub fn path(&self) -> &str {
+        match &self.path {
+            AdmittedPath::AsItCame => self.parts.uri.path(),
+            AdmittedPath::Changed { decoded, .. } => decoded,
+        }
+    }
+
+    /// Whether the path of the request target already is in normal form.
+    pub fn is_as_it_came(&self) -> bool {
+        matches!(self.path, AdmittedPath::AsItCame)
+    }
+
+    /// Gives up the head.
+    pub fn into_parts(self) -> Parts {
+        self.parts
+    }
+}
+
+/// Lets a request in, or says why not.
+pub fn admit(
+    node: &Node,
+    plan: &Plan,
+    record: &mut Record,
+    in_flight: &mut Option<Place>,
+    mut parts: Parts,
+) -> Result<Admitted, Refusal> {
+    // First, so that the record of every refusal below says what was asked for.
+    record.path = parts.uri.path().into();
+    let authority = authority(&parts)?;
+    let host = host_of(&authority)?;
+    record.host.clone_from(&host);
+
+    let limits = &plan.admit.limits;
+    *in_flight = node.in_flight.enter(limits.max_requests);
+    if in_flight.is_none() {
+        return Err(Cause::Overloaded.into());
+    }
+    if !worker::with(|worker| worker.has_room()).unwrap_or(false) {
+        return Err(Cause::RecordUnavailable.into());
+    }
+    require_sizes(&parts, limits)?;
+    require_method(&parts.method)?;
+    require_host(plan, record, &host)?;
+    require_one_length(&parts.headers)?;
+    record.spoofed = strip_reserved(&mut parts.headers);
+
+    let path = normal_path(&parts)?;
+    let admitted = Admitted {
+        parts,
+        authority,
+        host,
+        path,
+    };
+    if !admitted.is_as_it_came() {
+        record.path = admitted.wire_path().into();
+    }
+    Ok(admitted)
+}
+
+/// RFC 9112 §3.2, RFC 9113 §8.3.1: one authority, from the target or the one Host field; when both
+/// are there they agree.
+fn authority(parts: &Parts) -> Result<Authority, Refusal> {
+    let malformed = |what: &'static str| Refusal::with(Cause::MalformedHost, what);
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let field = hosts.next();
+    if hosts.next().is_some() {
+        return Err(malformed("more than one Host field"));
+    }
+    let field = field
+        .map(|value| Authority::try_from(value.as_bytes()))
+        .transpose()
+        .map_err(|_| malformed("the Host field is no host"))?;
+    let authority = match (parts.uri.authority(), field) {
+        (Some(target), Some(field)) if *target != field => {
+            return Err(malformed("the target and the Host field disagree"));
+        }
+        (Some(target), _) => target.clone(),
+        (None, Some(field)) => field,
+        (None, None) => return Err(malformed("there is no host")),
+    };
+    if authority.as_str().contains('@') {
+        return Err(malformed("a host has no user"));
+    }
+    Ok(authority)
+}
+
+fn host_of(authority: &Authority) -> Result<Box<str>, Refusal> {
+    let host = authority.host();
+    let host = match host.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+        Some(inner) => inner
+            .parse::<Ipv6Addr>()
+            .map_err(|_| Refusal::with(Cause::MalformedHost, "the host is no IPv6 address"))?
+            .to_string(),
+        None => host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase(),
+    };
+    let is_host = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
+    if host.is_empty() || !host.bytes().all(is_host) {
+        return Err(Refusal::with(
+            Cause::MalformedHost,
+            "the host is no host name",
+        ));
+    }
+    Ok(host.into())
+}
+
+fn require_sizes(parts: &Parts, limits: &crate::snapshot::Admit) -> Result<(), Refusal> {
+    let target = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
+    if target as u64 > limits.max_uri_bytes {
+        return Err(Cause::UriTooLong.into());
+    }
+    let size = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        name.as_str().len() + value.len() + 4
+    };
+    let bytes: usize = parts.headers.iter().map(size).sum();
+    let is_within =
+        bytes as u64 <= limits.max_header_bytes && parts.headers.len() as u64 <= limits.max_headers;
+    if is_within {
+        return Ok(());
+    }
+    Err(Cause::HeadersTooLarge.into())
+}
+
+/// RFC 9110 §9.3 less CONNECT and TRACE, and PATCH (RFC 5789). Methods are case-sensitive: `get` is
+/// not GET, and a policy that names GET must not be walked round with it.
+fn require_method(method: &Method) -> Result<(), Refusal> {
+    const ALLOWED: [Method; 7] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    if ALLOWED.contains(method) {
+        return Ok(());
+    }
+    Err(Cause::MethodNotAllowed.into())
+}
+
+fn require_host(plan: &Plan, record: &Record, host: &str) -> Result<(), Refusal> {
+    if record
+        .connection
+        .sni
+        .as_deref()
+        .is_some_and(|sni| sni != host)
+    {
+        return Err(Cause::HostSniMismatch.into());
+    }
+    if plan.admit.allows(host) {
+        return Ok(());
+    }
+    Err(Cause::HostNotAllowed.into())
+}
+
+/// RFC 9112 §6.3: lengths that disagree are an attack on whoever reads next.
+fn require_one_length(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    if first.is_none() || lengths.all(|other| Some(other) == first) {
+        return Ok(());
+    }
+    Err(Refusal::with(
+        Cause::MalformedRequest,
+        "content-length differs",
+    ))
+}
+
+/// Takes away header fields that only this node may set; returns how many there were.
+fn strip_reserved(headers: &mut HeaderMap) -> u32 {
+    let is_reserved = |name: &str| name.starts_with("x-vedette-") || name.starts_with("x_vedette_");
+    let found: Vec<_> = headers
+        .keys()
+        .filter(|name| is_reserved(name.as_str()))
+        .cloned()
+        .collect();
+    for name in &found {
+        headers.remove(name);
+    }
+    u32::try_from(found.len()).unwrap_or(u32::MAX)
+}
+
+fn normal_path(parts: &Parts) -> Result<AdmittedPath, Refusal> {
+    let raw = parts.uri.path();
+    let normal =
+        normalize(raw).map_err(|error| Refusal::with(Cause::MalformedPath, error.as_str()))?;
+    if normal.wire == raw && normal.decoded == raw {
+        return Ok(AdmittedPath::AsItCame);
+    }
+    Ok(AdmittedPath::Changed {
+        wire: normal.wire.into_owned(),
+        decoded: normal.decoded.into_owned(),
+    })
+}

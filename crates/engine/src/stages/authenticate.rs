@@ -1,0 +1,90 @@
+//! Authenticate: who is calling, proved now or remembered from when it was.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::jwt::{Caller, MAX_TOKEN};
+use crate::plan::Plan;
+use crate::record::Record;
+use crate::refusal::{Cause, Refusal};
+use crate::stages::route::Routed;
+use crate::worker::{self, TokenDigest};
+
+/// A request, and who makes it: somebody proved, or nobody in particular.
+pub struct Authenticated {
+    routed: Routed,
+    caller: Option<Arc<Caller>>,
+}
+
+impl Authenticated {
+    /// The request as routed.
+    pub fn routed(&self) -> &Routed {
+        &self.routed
+    }
+
+    /// Who makes it; nobody when it carries no credentials.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.as_deref()
+    }
+
+    /// Both.
+    pub fn into_inner(self) -> (Routed, Option<Arc<Caller>>) {
+        (self.routed, self.caller)
+    }
+}
+
+/// Finds out who is calling. A token that does not verify is refused even where none is needed.
+pub fn authenticate(
+    plan: &Plan,
+    record: &mut Record,
+    routed: Routed,
+) -> Result<Authenticated, Refusal> {
+    let caller = match bearer(&routed.admitted().parts().headers)? {
+        Some(token) => Some(verified(plan, token)?),
+        None => None,
+    };
+    record.principal = Some(match &caller {
+        Some(caller) => Arc::clone(&caller.principal),
+        None => "anonymous".into(),
+    });
+    Ok(Authenticated { routed, caller })
+}
+
+/// The bearer token (RFC 6750 §2.1). Another scheme is not ours to judge and counts as none.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let malformed = |what: &'static str| Refusal::with(Cause::TokenMalformed, what);
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(malformed("more than one Authorization field"));
+    }
+    let value = value
+        .to_str()
+        .map_err(|_| malformed("the Authorization field is no text"))?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    match token.trim() {
+        "" => Err(malformed("the token is empty")),
+        token if token.len() > MAX_TOKEN => Err(malformed("the token is longer than 8 KiB")),
+        token => Ok(Some(token)),
+    }
+}
+
+fn verified(plan: &Plan, token: &str) -> Result<Arc<Caller>, Refusal> {
+    let mut key: TokenDigest = [0; 32];
+    key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    let known = worker::with(|worker| worker.memory(plan.serial).caller(&key)).flatten();
+    if let Some(caller) = known {
+        return Ok(caller);
+    }
+    let verified = plan.issuers.verify(token)?;
+    worker::with(|worker| worker.memory(plan.serial).remember(key, verified))
+        .ok_or_else(|| Refusal::with(Cause::TokenMalformed, "not on a worker thread"))
+}

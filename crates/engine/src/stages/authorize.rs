@@ -1,0 +1,90 @@
+//! Authorize: may they. Cedar, default deny; the first stage after which a body is read.
+
+use std::sync::Arc;
+
+use crate::jwt::Caller;
+use crate::plan::Plan;
+use crate::policy::{Attributes, Decision};
+use crate::record::Record;
+use crate::refusal::{Cause, Refusal};
+use crate::stages::authenticate::Authenticated;
+use crate::stages::route::Routed;
+use crate::worker::{self, Memory};
+
+/// A request that policy permits.
+pub struct Permitted {
+    authenticated: Authenticated,
+}
+
+impl Permitted {
+    /// The request, where it leads, and who makes it.
+    pub fn into_inner(self) -> (Routed, Option<Arc<Caller>>) {
+        self.authenticated.into_inner()
+    }
+}
+
+/// Asks policy. A caller who has not shown who they are is asked to (401), the others are refused.
+pub fn authorize(
+    plan: &Plan,
+    record: &mut Record,
+    authenticated: Authenticated,
+) -> Result<Permitted, Refusal> {
+    let decision = decide(plan, record, &authenticated);
+    record.policies = Some(Arc::clone(&decision.policies));
+    if decision.is_allowed {
+        return Ok(Permitted { authenticated });
+    }
+    Err(match (decision.has_errors, authenticated.caller()) {
+        (true, _) => Cause::PolicyError.into(),
+        (false, None) => Cause::CredentialsRequired.into(),
+        (false, Some(_)) => Cause::PolicyDenied.into(),
+    })
+}
+
+fn decide(plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decision {
+    let routed = authenticated.routed();
+    let attributes = Attributes {
+        method: routed.admitted().parts().method.as_str(),
+        path: routed.admitted().path(),
+        host: routed.admitted().host(),
+        scheme: record.connection.scheme,
+        source_ip: &record.connection.client_ip,
+        listener: &record.connection.listener,
+    };
+    let slice = &routed.target().slice;
+    let caller = authenticated.caller();
+    let remembered = worker::with(|worker| {
+        let memory = worker.memory(plan.serial);
+        let id = caller.map_or(0, |caller| caller.id);
+        put_key(
+            memory,
+            id,
+            routed.target().index,
+            slice.mentions(),
+            &attributes,
+        );
+        memory.decision(|| slice.decide(caller, &attributes))
+    });
+    remembered.unwrap_or_else(|| slice.decide(caller, &attributes))
+}
+
+/// All that the decision depends on: caller, resource, and the attributes that policies read.
+/// NUL cannot occur in any of them, so no two requests share a key that should not.
+fn put_key(
+    memory: &mut Memory,
+    caller: u64,
+    target: u32,
+    mentions: [bool; 6],
+    attributes: &Attributes<'_>,
+) {
+    let key = &mut memory.key;
+    key.clear();
+    key.extend_from_slice(&caller.to_ne_bytes());
+    key.extend_from_slice(&target.to_ne_bytes());
+    for (value, is_read) in attributes.values().into_iter().zip(mentions) {
+        if is_read {
+            key.extend_from_slice(value.as_bytes());
+        }
+        key.push(0);
+    }
+}

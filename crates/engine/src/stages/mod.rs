@@ -1,0 +1,8 @@
+//! The stages of the path, one file each, in the order of [`crate::pipeline`].
+
+pub mod admit;
+pub mod authenticate;
+pub mod authorize;
+pub mod execute;
+pub mod respond;
+pub mod route;

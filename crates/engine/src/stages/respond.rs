@@ -1,0 +1,113 @@
+//! Respond: the header fields every answer carries, and the answer that a refusal is.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use serde::Serialize;
+
+use crate::body::{Content, ResponseBody};
+use crate::node::Place;
+use crate::record::{Outcome, Record};
+use crate::refusal::{Cause, Refusal, Stage};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const LOCATION: HeaderName = HeaderName::from_static("x-edge-location");
+const PROCESSING_TIME: HeaderName = HeaderName::from_static("x-edge-processing-time-us");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Sends an answer on its way.
+pub fn answer(
+    mut record: Box<Record>,
+    in_flight: Option<Place>,
+    response: Response<Content>,
+) -> Response<ResponseBody> {
+    let (mut parts, mut content) = response.into_parts();
+    record.status = parts.status.as_u16();
+    if record.method == Method::HEAD {
+        // Nothing of the body is sent: say how long it would be, and stop whoever makes it.
+        if let (Some(length), None) = (content.exact_len(), parts.headers.get(CONTENT_LENGTH)) {
+            parts.headers.insert(CONTENT_LENGTH, length.into());
+        }
+        content = Content::Fixed(None);
+    }
+    record.passed(Stage::Respond);
+    set_common(&mut parts.headers, &record);
+    Response::from_parts(parts, ResponseBody::new(content, record, in_flight))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RefusalBody<'a> {
+    error: &'static str,
+    request_id: &'a str,
+}
+
+/// Turns a refusal into its answer. The caller learns the sentence and the id, the record the rest.
+pub fn refuse(
+    mut record: Box<Record>,
+    in_flight: Option<Place>,
+    refusal: Refusal,
+) -> Response<ResponseBody> {
+    let cause = refusal.cause;
+    let (stage, _, status, error) = cause.outcome();
+    record.status = status;
+    record.outcome = match stage {
+        Stage::Execute | Stage::Respond if !is_a_no(cause) => Outcome::Failed,
+        _ => Outcome::Refused,
+    };
+    record.refusal = Some(refusal);
+    record.passed(stage);
+    let body = RefusalBody {
+        error,
+        request_id: &record.ids.request,
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let body = if record.method == Method::HEAD {
+        Vec::new()
+    } else {
+        body
+    };
+    let mut response = Response::new(());
+    *response.status_mut() = cause.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    set_for_cause(headers, cause);
+    set_common(headers, &record);
+    let content = Content::Fixed(Some(Bytes::from(body)));
+    response.map(|()| ResponseBody::new(content, record, in_flight))
+}
+
+/// Whether a stage that can also break has said no on purpose.
+fn is_a_no(cause: Cause) -> bool {
+    matches!(cause, Cause::ConcurrencyExceeded | Cause::RequestTooLarge)
+}
+
+fn set_for_cause(headers: &mut HeaderMap, cause: Cause) {
+    if cause.outcome().0 == Stage::Authenticate {
+        let challenge = match cause {
+            Cause::CredentialsRequired => "Bearer realm=\"vedette\"",
+            _ => "Bearer realm=\"vedette\", error=\"invalid_token\"",
+        };
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if cause.is_passing() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if cause == Cause::MethodNotAllowed {
+        let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    }
+}
+
+fn set_common(headers: &mut HeaderMap, record: &Record) {
+    let mut set = |name, text: &str| {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    };
+    set(REQUEST_ID, &record.ids.request);
+    set(TRACEPARENT, &record.ids.traceparent);
+    set(LOCATION, &record.connection.location);
+    let micros = u64::try_from(record.elapsed().as_micros()).unwrap_or(u64::MAX);
+    headers.insert(PROCESSING_TIME, micros.into());
+}

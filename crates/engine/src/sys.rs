@@ -1,0 +1,73 @@
+//! The few system calls that have no safe wrapper here. One of two files with `unsafe`.
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Sixty-four random bits from the kernel.
+pub fn random_u64() -> u64 {
+    let mut bytes = [0u8; 8];
+    // aws-lc's generator; it cannot fail on Linux once seeded, and zero is only a worse seed.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+/// Takes over a file descriptor that this process inherited.
+///
+/// # Errors
+/// When the descriptor is not open.
+pub fn inherit(fd: RawFd) -> std::io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_SETFD reads no memory; on a closed descriptor it fails with EBADF.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, was passed to this process for this purpose, and the
+    // configuration names it once (checked by the caller), so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// No core dump, no debugger of the same user: keys and tokens stay in this process.
+pub fn forbid_dumps() {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls only read their arguments; `none` lives through the call.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+    }
+}
+
+/// Raises the limit on open files to what this process may have.
+pub fn raise_open_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid place for the kernel to write to and read from.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
+/// The user id of this process.
+pub fn own_uid() -> u32 {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Reserves `size` bytes on disk for `file`, so that writing to its mapping cannot run out of disk.
+///
+/// # Errors
+/// `ENOSPC` when the disk is full.
+pub fn reserve(file: &std::fs::File, size: u64) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let size = libc::off_t::try_from(size).map_err(std::io::Error::other)?;
+    // SAFETY: fallocate reads no memory of ours and the descriptor is open for as long as `file`.
+    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,155 @@
+//! What each worker thread has for itself: its spool, its counters, what it remembers.
+//!
+//! A runtime per core means that none of this needs a lock on the path. The tables are bounded and
+//! belong to one plan: another plan empties them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock;
+use crate::jwt::{Caller, Verified};
+use crate::metrics::Shard;
+use crate::policy::Decision;
+use crate::record::Record;
+use crate::spool::Spool;
+
+/// The most tokens remembered by one worker.
+const MAX_TOKENS: usize = 16 * 1024;
+/// The most decisions remembered by one worker.
+const MAX_DECISIONS: usize = 32 * 1024;
+/// The longest key of a decision that is remembered, in bytes.
+const MAX_DECISION_KEY: usize = 256;
+
+/// A token's SHA-256: the token itself is not kept.
+pub type TokenDigest = [u8; 32];
+
+/// State of one worker thread.
+pub struct Worker {
+    spool: Spool,
+    line: Vec<u8>,
+    shard: Arc<Shard>,
+    memory: Memory,
+}
+
+/// What was found out under one plan.
+#[derive(Default)]
+pub struct Memory {
+    plan: u64,
+    tokens: HashMap<TokenDigest, Arc<Caller>>,
+    decisions: HashMap<Box<[u8]>, Decision>,
+    /// Where the key of a decision is put together.
+    pub key: Vec<u8>,
+}
+
+thread_local! {
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+}
+
+static NEXT_CALLER: AtomicU64 = AtomicU64::new(1);
+
+/// Makes this thread a worker.
+pub fn install(spool: Spool, shard: Arc<Shard>) {
+    let worker = Worker {
+        spool,
+        line: Vec::with_capacity(2048),
+        shard,
+        memory: Memory::default(),
+    };
+    WORKER.with(|slot| *slot.borrow_mut() = Some(worker));
+}
+
+/// Stops this thread being a worker; its spool is closed.
+pub fn uninstall() {
+    WORKER.with(|slot| slot.borrow_mut().take());
+}
+
+/// Hands this thread's worker to `work`; `None` on a thread that is no worker.
+pub fn with<T>(work: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+    WORKER
+        .try_with(|slot| slot.try_borrow_mut().ok()?.as_mut().map(work))
+        .ok()
+        .flatten()
+}
+
+impl Worker {
+    /// Whether one more request can be recorded.
+    pub fn has_room(&mut self) -> bool {
+        self.spool.has_room()
+    }
+
+    /// Keeps the record that `write` puts down.
+    pub fn keep(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.line.clear();
+        write(&mut self.line);
+        self.spool.append(&self.line);
+        self.shard.set_records_dropped(self.spool.dropped());
+    }
+
+    /// Counts a request that has ended.
+    pub fn count(&self, record: &Record, total: Duration) {
+        self.shard.count(record, total);
+    }
+
+    /// What this worker remembers of the plan with this serial number.
+    pub fn memory(&mut self, plan: u64) -> &mut Memory {
+        if self.memory.plan != plan {
+            self.memory = Memory {
+                plan,
+                key: std::mem::take(&mut self.memory.key),
+                ..Memory::default()
+            };
+        }
+        &mut self.memory
+    }
+}
+
+impl Memory {
+    /// The caller whose token has this digest, while the token lives.
+    pub fn caller(&mut self, digest: &TokenDigest) -> Option<Arc<Caller>> {
+        let caller = self.tokens.get(digest)?;
+        if caller.token.expires_at > clock::unix_seconds() {
+            return Some(Arc::clone(caller));
+        }
+        self.tokens.remove(digest);
+        None
+    }
+
+    /// Remembers a verified token.
+    pub fn remember(&mut self, digest: TokenDigest, token: Verified) -> Arc<Caller> {
+        if self.tokens.len() >= MAX_TOKENS {
+            let now = clock::unix_seconds();
+            self.tokens
+                .retain(|_, caller| caller.token.expires_at > now);
+        }
+        if self.tokens.len() >= MAX_TOKENS {
+            // All alive: forget them all, which costs one verification each.
+            self.tokens.clear();
+        }
+        let caller = Arc::new(Caller {
+            id: NEXT_CALLER.fetch_add(1, Ordering::Relaxed),
+            principal: format!("{}#{}", token.issuer, token.subject).into(),
+            token,
+        });
+        self.tokens.insert(digest, Arc::clone(&caller));
+        caller
+    }
+
+    /// The decision remembered under [`Memory::key`], or the one that `decide` makes.
+    pub fn decision(&mut self, decide: impl FnOnce() -> Decision) -> Decision {
+        if let Some(decision) = self.decisions.get(self.key.as_slice()) {
+            return decision.clone();
+        }
+        let decision = decide();
+        if self.key.len() <= MAX_DECISION_KEY {
+            if self.decisions.len() >= MAX_DECISIONS {
+                self.decisions.clear();
+            }
+            self.decisions
+                .insert(self.key.as_slice().into(), decision.clone());
+        }
+        decision
+    }
+}

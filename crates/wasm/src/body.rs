@@ -1,0 +1,214 @@
+//! The body of a function's response, which drives the guest while it is read.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use crate::call::Run;
+use crate::failure::Failure;
+
+/// A response body: all there already, or still being made by a running guest.
+pub struct GuestBody(State);
+
+enum State {
+    Whole(Whole),
+    Streaming(Box<Streaming>),
+    Ended,
+}
+
+/// A body that the guest had finished before its head was passed on.
+#[derive(Default)]
+pub(crate) struct Whole {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+struct Streaming {
+    run: Run,
+    inner: HyperOutgoingBody,
+    left: u64,
+}
+
+impl GuestBody {
+    pub(crate) fn whole(whole: Whole) -> Self {
+        Self(State::Whole(whole))
+    }
+
+    pub(crate) fn streaming(run: Run, inner: HyperOutgoingBody, response_bytes: u64) -> Self {
+        Self(State::Streaming(Box::new(Streaming {
+            run,
+            inner,
+            left: response_bytes,
+        })))
+    }
+}
+
+impl Whole {
+    /// Takes what an ended guest has left in `inner`, at most `limit` bytes.
+    pub(crate) fn take(
+        inner: &mut HyperOutgoingBody,
+        limit: u64,
+        cx: &mut Context<'_>,
+    ) -> Result<Self, Failure> {
+        let mut whole = Self::default();
+        loop {
+            match Pin::new(&mut *inner).poll_frame(cx) {
+                Poll::Ready(None) => return Ok(whole),
+                Poll::Ready(Some(Ok(frame))) => whole.push(frame),
+                Poll::Ready(Some(Err(error))) => {
+                    return Err(Failure::ResponseInvalid(format!("{error:?}")));
+                }
+                // The guest is gone and left its body open: nothing more can come.
+                Poll::Pending => {
+                    return Err(Failure::ResponseInvalid("the body was not finished".into()));
+                }
+            }
+            if whole.len() as u64 > limit {
+                return Err(Failure::ResponseTooLarge);
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
+    }
+
+    fn push(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) => {
+                self.data = Some(match self.data.take() {
+                    None => data,
+                    Some(before) => {
+                        let mut both = BytesMut::with_capacity(before.len() + data.len());
+                        both.extend_from_slice(&before);
+                        both.extend_from_slice(&data);
+                        both.freeze()
+                    }
+                });
+            }
+            Err(frame) => self.trailers = frame.into_trailers().ok(),
+        }
+    }
+
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        if let Some(data) = self.data.take().filter(|data| !data.is_empty()) {
+            return Some(Frame::data(data));
+        }
+        self.trailers.take().map(Frame::trailers)
+    }
+}
+
+impl Streaming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        loop {
+            match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(self.count(frame))),
+                Poll::Ready(Some(Err(error))) => return self.poll_cause(&error, cx),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending if self.run.has_ended() => {
+                    let failure = Failure::ResponseInvalid("the body was not finished".into());
+                    return Poll::Ready(Some(Err(failure)));
+                }
+                Poll::Pending => {}
+            }
+            match self.run.poll(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(failure)) => return Poll::Ready(Some(Err(failure))),
+                Poll::Pending => return self.poll_once_more(cx),
+            }
+        }
+    }
+
+    /// The guest may have written while it ran; its waker is then already spent on this poll.
+    fn poll_once_more(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.count(frame))),
+            Poll::Ready(Some(Err(error))) => self.poll_cause(&error, cx),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// A broken body is most often the sign of a guest that trapped: say that instead.
+    fn poll_cause(
+        &mut self,
+        error: &wasmtime_wasi_http::Error,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let failure = match self.run.poll(cx) {
+            Poll::Ready(Err(failure)) => failure,
+            _ => Failure::ResponseInvalid(format!("{error:?}")),
+        };
+        Poll::Ready(Some(Err(failure)))
+    }
+
+    fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Failure> {
+        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.left = self
+            .left
+            .checked_sub(size)
+            .ok_or(Failure::ResponseTooLarge)?;
+        Ok(frame)
+    }
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let polled = match &mut self.0 {
+            State::Whole(whole) => return Poll::Ready(whole.next().map(Ok)),
+            State::Ended => return Poll::Ready(None),
+            State::Streaming(streaming) => streaming.poll_frame(cx),
+        };
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            let ended = std::mem::replace(&mut self.0, State::Ended);
+            if matches!(polled, Poll::Ready(None)) {
+                finish_in_background(ended);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            State::Whole(whole) => whole.len() == 0 && whole.trailers.is_none(),
+            State::Streaming(_) => false,
+            State::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            State::Whole(whole) if whole.trailers.is_none() => {
+                SizeHint::with_exact(whole.len() as u64)
+            }
+            State::Ended => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// The answer is complete, the guest is not (it logs, say): it goes on within its limits.
+fn finish_in_background(state: State) {
+    let State::Streaming(mut streaming) = state else {
+        return;
+    };
+    if streaming.run.has_ended() {
+        return;
+    }
+    tokio::spawn(async move {
+        let _ = std::future::poll_fn(|cx| streaming.run.poll(cx)).await;
+    });
+}

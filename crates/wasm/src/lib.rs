@@ -1,0 +1,33 @@
+//! Runs `wasi:http` 0.2 components: one fresh instance per request, within limits.
+//!
+//! Owns everything that names a wasmtime type, so that the crates above rebuild quickly. It knows
+//! nothing of routes, callers or policy: it is handed a request and gives back a response whose
+//! body goes on driving the guest. Dropping that body (or the call) stops the guest at once.
+//!
+//! Must not: open a socket, read a file other than the compiled code it is told to load, or accept
+//! compiled code that this node did not make itself (see [`mod@load`]).
+
+mod body;
+mod call;
+mod compile;
+mod failure;
+mod guest;
+#[allow(unsafe_code)]
+mod load;
+mod log;
+mod meter;
+mod runtime;
+mod ticker;
+
+pub use body::GuestBody;
+pub use call::Call;
+pub use compile::{AdmitError, AdmitErrorCode, precompile};
+pub use failure::Failure;
+pub use guest::{FunctionSpec, Limits};
+pub use load::Function;
+pub use log::{LogSink, Stream};
+pub use runtime::{Allocator, Runtime, RuntimeOptions, engine_key};
+pub use wasmtime_wasi_http::Error as BodyError;
+
+/// The body a guest reads: boxed, not shared between threads, erring with [`BodyError`].
+pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BodyError>;

@@ -1,0 +1,156 @@
+//! The one wasmtime engine of a process, with what every guest is linked to.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use anyhow::Context;
+use wasmtime::component::Linker;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime_wasi_config::WasiConfig;
+
+use crate::guest::Guest;
+use crate::ticker::Ticker;
+
+/// Kept mapped between two instances of a slot: what most guests touch, measured in the notes as
+/// 2.6 × the requests/s together with the page-map scan.
+const MEMORY_KEEP_RESIDENT: usize = 1 << 20;
+const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+/// Address space each memory slot reserves: 4 GiB and guards, so that no bounds check is compiled.
+const MAX_MEMORY: usize = 1 << 32;
+
+/// How instances get their memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allocator {
+    /// Slots mapped in advance; `pagemap_scan` is whether the kernel can tell which pages a guest
+    /// dirtied (Linux 6.7), which makes handing a slot back cheap.
+    Pooling {
+        /// Whether `PAGEMAP_SCAN` is used.
+        pagemap_scan: bool,
+    },
+    /// Memory mapped for each instance, with the reason why pooling was not possible.
+    OnDemand {
+        /// What stood in the way.
+        reason: String,
+    },
+}
+
+/// What a [`Runtime`] is made with.
+#[derive(Debug, Clone)]
+pub struct RuntimeOptions {
+    /// How many instances may live at once.
+    pub max_instances: u32,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        Self {
+            max_instances: 1000,
+        }
+    }
+}
+
+/// The engine, the linker and the epoch ticker. One per process.
+pub struct Runtime {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<Guest>,
+    pub(crate) ticker: Arc<Ticker>,
+    allocator: Allocator,
+}
+
+impl Runtime {
+    /// Starts the engine: pooled when address space and kernel allow, else on demand.
+    ///
+    /// # Errors
+    /// When not even an engine without pooling can be made, or the ticker's thread cannot start.
+    pub fn new(options: &RuntimeOptions) -> anyhow::Result<Self> {
+        let (engine, allocator) = start_engine(options)?;
+        let linker = link(&engine)?;
+        let ticker = Ticker::start(engine.clone()).context("cannot start the epoch ticker")?;
+        Ok(Self {
+            engine,
+            linker,
+            ticker,
+            allocator,
+        })
+    }
+
+    /// How instances get their memory here.
+    pub fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+}
+
+/// What compiled code depends on: the wasmtime version, its settings and this processor. Settings
+/// of allocation are not part of it, so pooled and on-demand engines share compiled code.
+pub fn engine_key() -> anyhow::Result<String> {
+    let engine = Engine::new(&code_config()).map_err(anyhow::Error::from)?;
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    std::env::consts::ARCH.hash(&mut hasher);
+    Ok(format!("wasmtime-48-{:016x}", hasher.finish()))
+}
+
+/// The settings that compiled code depends on.
+pub(crate) fn code_config() -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    config.epoch_interruption(true);
+    // Nothing here reads native backtraces, and registering frames makes loading slower.
+    config.native_unwind_info(false);
+    config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+    config.memory_reservation(MAX_MEMORY as u64);
+    config
+}
+
+fn start_engine(options: &RuntimeOptions) -> anyhow::Result<(Engine, Allocator)> {
+    let scan = PoolingAllocationConfig::is_pagemap_scan_available();
+    match Engine::new(&pooled_config(options, scan)) {
+        Ok(engine) => Ok((engine, Allocator::Pooling { pagemap_scan: scan })),
+        Err(error) => {
+            let engine = Engine::new(&code_config()).map_err(anyhow::Error::from)?;
+            let reason = format!("{error:#}");
+            Ok((engine, Allocator::OnDemand { reason }))
+        }
+    }
+}
+
+fn pooled_config(options: &RuntimeOptions, scan: bool) -> Config {
+    let count = options.max_instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(count)
+        .total_core_instances(count.saturating_mul(4))
+        .total_memories(count)
+        .total_tables(count.saturating_mul(2))
+        .total_stacks(count)
+        .max_memories_per_component(16)
+        .max_core_instance_size(10 << 20)
+        .max_component_instance_size(10 << 20)
+        .table_elements(100_000)
+        .max_memory_size(MAX_MEMORY)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });
+    let mut config = code_config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// Everything a guest may import. One linker for all functions, filled once.
+pub(crate) fn link(engine: &Engine) -> anyhow::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    fill(&mut linker).map_err(anyhow::Error::from)?;
+    Ok(linker)
+}
+
+fn fill(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    wasmtime_wasi_config::add_to_linker(linker, |guest: &mut Guest| {
+        WasiConfig::new(&guest.spec.config)
+    })?;
+    // Again, over the ones above: these reach the table without making a WASI context first.
+    linker.allow_shadowing(true);
+    wasmtime_wasi_io::add_to_linker_async(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}

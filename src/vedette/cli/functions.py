@@ -1,0 +1,153 @@
+"""`vedette new`, `build`, `deploy`, `remove`, `list`, `logs`: functions.
+
+Owns: the options of these commands. Must not: import the build or the client before a command runs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vedette.cli.options import HomeOption, JsonOption, client_of, pairs, split_list
+from vedette.cli.render import print_json, print_table, say, say_if_away, short
+
+FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")]
+TailOption = Annotated[int, typer.Option("--tail", "-n", min=0, help="How many of the last lines.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(epilog="Example: vedette new hello --lang rust")(new)
+    app.command(epilog="Example: vedette build ./hello")(build)
+    app.command(epilog="Example: vedette deploy ./hello --env GREETING=hi --memory 64MB")(deploy)
+    app.command(epilog="Example: vedette remove hello")(remove)
+    app.command("list", epilog="Example: vedette list --json")(list_)
+    app.command(epilog="Example: vedette logs hello --follow")(logs)
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the function and of the new folder.")],
+    lang: Annotated[str, typer.Option(help="Language of the project: rust.")] = "rust",
+    parent: Annotated[Path, typer.Option("--in", help="Where to make the folder.")] = Path(),
+) -> None:
+    """Make a project folder for a function."""
+    from vedette.functions.scaffold import scaffold
+
+    project = scaffold(name, lang, parent)
+    say(f"Made {project}. Deploy it with: vedette deploy {project}")
+    print(project)
+
+
+def build(
+    path: Annotated[Path, typer.Argument(help="Project folder.")] = Path(),
+) -> None:
+    """Build a project and print the path of its component."""
+    from vedette.cli.deploying import build_project
+    from vedette.errors import ConfigError
+    from vedette.functions.project import locate
+
+    project = locate(path)
+    if project.folder is None:
+        raise ConfigError("manifest_missing", f"{path} is a component already; deploy it")
+    print(build_project(project))
+
+
+def deploy(
+    path: Annotated[Path, typer.Argument(help="A component (.wasm) or a project folder.")],
+    home: HomeOption = None,
+    name: Annotated[str | None, typer.Option(help="Name; default: the manifest's.")] = None,
+    domains: Annotated[
+        list[str] | None, typer.Option(help="Hosts, with commas or repeated; default: all.")
+    ] = None,
+    route: Annotated[str | None, typer.Option(help="Path prefix; default /NAME.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, repeatable.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for wasi:config, repeatable.")
+    ] = None,
+    memory: Annotated[str | None, typer.Option(help="Linear memory, e.g. 64MB.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Wall time, e.g. 30s.")] = None,
+    cpu: Annotated[str | None, typer.Option(help="CPU time, e.g. 500ms.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests at once.")] = None,
+    public: Annotated[
+        bool | None, typer.Option("--public/--private", help="Callers need no token.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Deploy a component file or a project folder; returns when the engine serves it."""
+    from vedette.cli.deploying import DeployOptions, deploy_path
+
+    options = DeployOptions(
+        name=name,
+        domains=split_list(domains or []),
+        route=route,
+        env=pairs(env or [], "--env"),
+        config=pairs(config or [], "--config"),
+        memory=memory,
+        timeout=timeout,
+        cpu=cpu,
+        concurrency=concurrency,
+        public=public,
+    )
+    answer = deploy_path(client_of(home), path, options)
+    if as_json:
+        print_json(answer)
+    else:
+        print(answer["url"])
+
+
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the function.")],
+    home: HomeOption = None,
+) -> None:
+    """Remove a function; `vedette rollback` brings it back."""
+    from vedette.control.client import segment
+
+    say_if_away(client_of(home).delete(f"/v1/functions/{segment(name)}"))
+    say(f"Removed {name}")
+
+
+def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List deployed functions."""
+    functions = client_of(home).get("/v1/functions")
+    if as_json:
+        print_json(functions)
+    else:
+        print_functions(functions)
+
+
+def print_functions(functions: list[dict[str, Any]]) -> None:
+    """The table of functions."""
+    rows = [
+        (
+            one["name"],
+            one["url"],
+            ", ".join(one["domains"]) or "all",
+            "public" if one["public"] else "token",
+            short(one["digest"]),
+        )
+        for one in functions
+    ]
+    print_table(("name", "url", "domains", "access", "component"), rows, "No function is deployed")
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="Name of the function.")],
+    home: HomeOption = None,
+    follow: FollowOption = False,
+    tail: TailOption = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a function wrote to stdout and stderr."""
+    from vedette.control.client import segment
+
+    path = f"/v1/functions/{segment(name)}/logs?tail={tail}&follow={int(follow)}"
+    for line in client_of(home).lines(path, follow=follow):
+        if as_json:
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+        else:
+            print(
+                f"{line['time']} {line.get('stream', ''):6} {line.get('message', '')}", flush=True
+            )

@@ -1,0 +1,244 @@
+"""`vedette up`, `down`, `status`, `version`: the life of a node.
+
+Owns: what a person sees while a node starts. Must not: start processes itself; `control.supervisor.launch` does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vedette import __version__
+from vedette.cli.options import HomeOption, JsonOption, client_of, home_of
+from vedette.cli.render import print_json, print_table, say, short
+from vedette.errors import VedetteError
+
+if TYPE_CHECKING:
+    from vedette.control.supervisor.launch import Launched
+    from vedette.store.home import Home
+
+_EXAMPLE = Path("examples/01-hello")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(epilog="Example: vedette up --detach --listen localhost:9443 --home /tmp/node")(up)
+    app.command(epilog="Example: vedette down --home /tmp/node")(down)
+    app.command(epilog="Example: vedette status --json")(status)
+    app.command(epilog="Example: vedette version")(version)
+
+
+def up(
+    home: HomeOption = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(help="HOST:PORT, repeatable; port 0: any; http:// only on loopback."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it serves.")] = False,
+    bare: Annotated[bool, typer.Option("--bare", help="Without the example function.")] = False,
+    name: Annotated[str | None, typer.Option(help="Node name, at the first start.")] = None,
+    location: Annotated[str | None, typer.Option(help="Name of the place, e.g. fra-1.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Engine workers; default: one per core.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the metrics; default 127.0.0.1:9464.")
+    ] = None,
+) -> None:
+    """Start a node: in the foreground until Ctrl-C, or with --detach in the background."""
+    from vedette.control.supervisor import launch, sockets
+
+    place = home_of(home)
+    options = launch.LaunchOptions(
+        listen=listen or [sockets.DEFAULT_LISTEN],
+        metrics=metrics,
+        location=location,
+        name=name,
+        workers=workers,
+        foreground=not detach,
+    )
+    signal.signal(signal.SIGTERM, _interrupt)
+    say("Starting the node")
+    launched = launch.launch(place, options)
+    try:
+        launch.wait_until_ready(place)
+        if not bare:
+            _deploy_example(place)
+        _print_summary(place, detach)
+        if not detach:
+            _wait_until_ended(place, launched)
+    except KeyboardInterrupt:
+        _stop(place)
+    except BaseException:
+        launch.stop(place)
+        raise
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _stop(home: Home) -> None:
+    """Stops the node; a second Ctrl-C does not wait for requests in flight."""
+    from vedette.control.supervisor import launch
+
+    say("\nStopping the node (Ctrl-C again: at once)")
+    try:
+        launch.stop(home)
+    except KeyboardInterrupt:
+        launch.stop(home, patience=0.0)
+
+
+def _wait_until_ended(home: Home, launched: Launched) -> None:
+    """Returns when the node was stopped by somebody else. A killed guardian is replaced; that is not the end."""
+    from vedette.control.supervisor import launch, processes
+
+    guardians = [launched.guardian]
+    while guardians:
+        pidfd = processes.open_pidfd(guardians[0])
+        if pidfd is not None:
+            while not processes.has_ended(pidfd, 3600.0):
+                pass
+            os.close(pidfd)
+        processes.reap()
+        # The supervisor takes a dead guardian's place and holds the lock meanwhile.
+        guardians = []
+        while not guardians and launch.is_running(home):
+            guardians = [found.pid for found in processes.find(home.root, "guardian")]
+    say("The node has stopped")
+
+
+def _deploy_example(home: Home) -> None:
+    """Deploys the example of the checkout on a node that has never had a function."""
+    from vedette.cli.deploying import deploy_path
+    from vedette.control.client import ControlClient
+
+    client = ControlClient(home)
+    if client.get("/v1/functions") or len(client.get("/v1/history?limit=1000")) > 1:
+        return
+    folder = Path(__file__).resolve().parents[3] / _EXAMPLE
+    if not folder.is_dir():
+        say("No example to deploy: this is not a checkout. Make a function with: vedette new hello")
+        return
+    try:
+        deploy_path(client, folder)
+    except VedetteError as error:
+        say(f"The example was not deployed: {error.message}\nmend: {error.hint}")
+
+
+def _print_summary(home: Home, detached: bool) -> None:
+    from vedette.control.client import ControlClient
+
+    status = ControlClient(home).get("/v1/status")
+    command = own_command()
+    flag = _home_flag(home)
+    function = next(iter(status["functions"]), None)
+    url = function["url"] if function else status["listeners"][0]["url"] + "/"
+    curl = f"curl --cacert {home.ca_certificate}"
+    lines = [
+        "",
+        f"Vedette {status['version']} serves {status['listeners'][0]['url']}",
+        f"  trust domain  {status['trustDomain']}    location  {status['location']}",
+        f"  CA file       {home.ca_certificate}",
+        f"  metrics       {status['metrics']['url']}",
+        f"  home          {home.root}",
+        "",
+        "Refused, because it carries no token (401):",
+        f"  {curl} {url}",
+    ]
+    if function:
+        lines += [
+            "Served:",
+            f"  {command} token --subject me --header{flag} | {curl} -H @- {url}",
+        ]
+    lines += ["", f"Stop it with: {command} down{flag}" if detached else "Ctrl-C stops it."]
+    print("\n".join(lines), flush=True)
+
+
+def own_command() -> str:
+    """How this person calls vedette: by name when that finds this program, else by its path."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{sys.executable} -m vedette"
+    found = shutil.which("vedette")
+    if found and called.exists() and Path(found).resolve() == called.resolve():
+        return "vedette"
+    try:
+        return str(called.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(called)
+
+
+def _home_flag(home: Home) -> str:
+    import shlex
+
+    return "" if home == home_of(None) else f" --home {shlex.quote(str(home.root))}"
+
+
+def down(home: HomeOption = None) -> None:
+    """Stop a node and wait until all of it has ended; requests in flight get ten seconds."""
+    from vedette.control.supervisor import launch
+
+    place = home_of(home)
+    if not launch.stop(place):
+        raise launch.not_running(place)
+    say("The node has stopped")
+
+
+def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show what a node is and does; works, with less to say, while its control process is down."""
+    answer = _status(home)
+    if as_json:
+        print_json(answer)
+        return
+    _print_status(answer)
+
+
+def _status(home: Path | None) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = client_of(home).get("/v1/status", timeout=3.0)
+    except VedetteError as error:
+        if error.code != "control_away":
+            raise
+        from vedette.control.status import offline_status
+
+        answer = offline_status(home_of(home)).model_dump(mode="json", by_alias=True)
+    return answer
+
+
+def _print_status(answer: dict[str, Any]) -> None:
+    snapshot, engine, processes = answer["snapshot"], answer["engine"], answer["processes"]
+    rows = [("version", answer["version"]), ("home", answer["home"])]
+    rows += [("trust domain", answer["trustDomain"]), ("location", answer["location"])]
+    if snapshot:
+        shown = f"generation {snapshot['generation']}, {short(snapshot['digest'])}"
+        rows.append(("snapshot", f"{shown}, since {snapshot['activatedAt']}"))
+    rows += [("listens", f"{one['url']} ({one['address']})") for one in answer["listeners"]]
+    rows.append(("metrics", answer["metrics"]["url"]))
+    rows.append(("supervisor", f"pid {processes['supervisor']['pid']}"))
+    for name in ("engine", "control"):
+        one = processes[name]
+        rows.append((name, f"{one['state']}, pid {one['pid']}, {one['restarts']} restarts"))
+    serves = short(engine["digest"]) if engine["digest"] else "nothing"
+    rows.append(("engine serves", engine["error"] or serves))
+    rows.append(
+        ("allocator", " ".join(filter(None, (engine["allocator"], engine["allocatorReason"]))))
+    )
+    rows.append(("landlock", engine["landlock"] or "-"))
+    print_table(("what", "value"), rows, "")
+    if answer["functions"]:
+        print()
+        from vedette.cli.functions import print_functions
+
+        print_functions(answer["functions"])
+
+
+def version() -> None:
+    """Print the version."""
+    print(__version__)

@@ -1,0 +1,72 @@
+"""The command `vedette`: the list of commands, exit codes, and how an error looks.
+
+Owns: what goes to stdout and what to stderr. Exit codes: 0 done, 1 a defect, 2 usage or configuration, 3 not trusted,
+4 not available now. Must not: import what only one command needs; `vedette --help` is to be instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from vedette.cli import functions, identity, lifecycle, policies, records, snapshots
+from vedette.errors import VedetteError
+
+app = typer.Typer(
+    name="vedette",
+    help="A zero-trust edge node: Wasm functions behind identity, policy and a record.",
+    epilog="Start with: vedette up",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for room in (lifecycle, functions, identity, snapshots, policies, records):
+    room.register(app)
+
+
+def main() -> int:
+    """Runs the command line and returns the exit code."""
+    try:
+        app()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except VedetteError as error:
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has enough. Python would complain again while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(
+            f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "),
+            file=sys.stderr,
+        )
+        return 1
+    except Exception as error:
+        if os.environ.get("VEDETTE_DEBUG"):
+            raise
+        print(f"error: a defect in vedette: {type(error).__name__}: {error}", file=sys.stderr)
+        print("mend: run again with VEDETTE_DEBUG=1 and report what it prints", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_error(error: VedetteError) -> None:
+    """What went wrong, where, and how to mend it, on stderr."""
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.file:
+        place = f"{error.file}:{error.line}" if error.line else error.file
+        print(f"where: {place}", file=sys.stderr)
+    if error.hint:
+        print(f"mend: {error.hint}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

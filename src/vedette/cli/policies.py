@@ -1,0 +1,87 @@
+"""`vedette policy …`: what callers may do, in Cedar.
+
+Owns: the options of these commands, and naming the person's own file in an error. Must not: judge a policy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vedette.cli.options import HomeOption, JsonOption, client_of
+from vedette.cli.render import print_json, print_table, say, say_if_away
+from vedette.errors import ConfigError, VedetteError
+
+_policies = typer.Typer(help="What callers may do, in Cedar.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="File name, such as team.cedar.")]
+FileArgument = Annotated[Path, typer.Argument(help="File with Cedar text.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    _policies.command("list", epilog="Example: vedette policy list")(list_)
+    _policies.command("show", epilog="Example: vedette policy show default.cedar")(show)
+    _policies.command("set", epilog="Example: vedette policy set team.cedar ./team.cedar")(set_)
+    _policies.command("remove", epilog="Example: vedette policy remove team.cedar")(remove)
+    _policies.command("check", epilog="Example: vedette policy check ./team.cedar")(check)
+    app.add_typer(_policies, name="policy")
+
+
+def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List policy files."""
+    policies = client_of(home).get("/v1/policies")
+    if as_json:
+        print_json(policies)
+        return
+    rows = [(one["name"], f"{len(one['text'].splitlines())} lines") for one in policies]
+    print_table(("name", "size"), rows, "There is no policy: everything is refused")
+
+
+def show(name: NameArgument, home: HomeOption = None) -> None:
+    """Print a policy file."""
+    print(client_of(home).get(_path(name))["text"], end="")
+
+
+def set_(name: NameArgument, file: FileArgument, home: HomeOption = None) -> None:
+    """Check a policy file and put it in force."""
+    say_if_away(_sent(file, name, lambda wish: client_of(home).put(_path(name), wish)))
+    say(f"{name} is in force")
+
+
+def remove(name: NameArgument, home: HomeOption = None) -> None:
+    """Remove a policy file."""
+    say_if_away(client_of(home).delete(_path(name)))
+    say(f"Removed {name}")
+
+
+def check(file: FileArgument, home: HomeOption = None) -> None:
+    """Check a policy file beside those in force, and change nothing."""
+    path = f"{_path(file.name)}/check"
+    answer = _sent(file, file.name, lambda wish: client_of(home).post(path, wish))
+    for warning in answer["warnings"]:
+        say(f"warning: {warning}")
+    say(f"{file} is valid")
+
+
+def _path(name: str) -> str:
+    from vedette.control.client import segment
+
+    return f"/v1/policies/{segment(name)}"
+
+
+def _sent(file: Path, name: str, send: Any) -> dict[str, Any]:
+    """Sends the text of `file`; an error about it names the file as the person wrote it."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError("policy_invalid", f"not UTF-8: {error.reason}", file=str(file)) from None
+    try:
+        answer: dict[str, Any] = send({"text": text})
+    except VedetteError as error:
+        if error.file == name:
+            error.file = str(file)
+        raise
+    return answer

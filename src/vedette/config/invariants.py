@@ -1,0 +1,167 @@
+"""What must hold between the parts of a snapshot; the models themselves say what holds within one
+field.
+
+Owns: order, uniqueness, references, hosts, keys. Must not: change a snapshot, or look at anything
+but the snapshot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from vedette.config.hosts import covers, normalise_host
+from vedette.config.paths import require_route_path
+from vedette.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vedette.config.snapshot import Issuer, IssuerKey, Route, Snapshot
+
+ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
+CONFIG_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}\Z")
+MAX_SETTINGS_BYTES: Final = 131_072
+
+# RFC 7518 §6: the public members of each key type; anything else in a JWK is refused, private members above all.
+_PUBLIC_MEMBERS: Final = {
+    "EC": {"crv", "x", "y"},
+    "RSA": {"n", "e"},
+    "OKP": {"crv", "x"},
+}
+_KEY_TYPES: Final = {
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "EdDSA": ("OKP", "Ed25519"),
+    **{f"{family}{bits}": ("RSA", None) for family in ("RS", "PS") for bits in (256, 384, 512)},
+}
+
+
+def problems_of(snapshot: Snapshot) -> list[str]:
+    """Every invariant that `snapshot` breaks, as sentences that name the place; empty when it
+    holds.
+    """
+    checks: tuple[Callable[[Snapshot], Iterator[str]], ...] = (
+        _order,
+        _hosts,
+        _keys,
+        _functions,
+        _routes,
+        _claims,
+    )
+    return [problem for check in checks for problem in check(snapshot)]
+
+
+def _order(snapshot: Snapshot) -> Iterator[str]:
+    yield from _sorted("identity.issuers", [each.name for each in snapshot.identity.issuers])
+    yield from _sorted("policy.policies", [each.name for each in snapshot.policy.policies])
+    yield from _sorted("functions", [each.name for each in snapshot.functions])
+    yield from _sorted("routes", [each.name for each in snapshot.routes])
+    yield from _sorted("admit.hosts", snapshot.admit.hosts)
+    for issuer in snapshot.identity.issuers:
+        yield from _sorted(f"identity.issuers.{issuer.name}.audiences", issuer.audiences)
+        keys = [f"{key.kid or ''} {key.alg}" for key in issuer.keys]
+        yield from _sorted(f"identity.issuers.{issuer.name}.keys", keys)
+    for route in snapshot.routes:
+        yield from _sorted(f"routes.{route.name}.hosts", route.hosts)
+
+
+def _sorted(where: str, names: Sequence[str]) -> Iterator[str]:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        yield f"{where}: {', '.join(repeated)} is there more than once"
+    elif list(names) != sorted(names):
+        yield f"{where} is not sorted"
+
+
+def _hosts(snapshot: Snapshot) -> Iterator[str]:
+    yield from _normal("admit.hosts", snapshot.admit.hosts)
+    for route in snapshot.routes:
+        where = f"routes.{route.name}.hosts"
+        yield from _normal(where, route.hosts)
+        for host in route.hosts:
+            if not any(covers(pattern, host) for pattern in snapshot.admit.hosts):
+                yield f"{where}: {host} is not in admit.hosts, so no request could arrive"
+
+
+def _normal(where: str, hosts: Iterable[str]) -> Iterator[str]:
+    for host in hosts:
+        try:
+            normal = normalise_host(host)
+        except ConfigError as error:
+            yield f"{where}: {error.message}"
+            continue
+        if normal != host:
+            yield f"{where}: {host!r} must be written {normal!r}"
+
+
+def _keys(snapshot: Snapshot) -> Iterator[str]:
+    issuers = [each.issuer for each in snapshot.identity.issuers]
+    for repeated in sorted({each for each in issuers if issuers.count(each) > 1}):
+        yield f"identity.issuers: two issuers have the iss {repeated}"
+    for issuer in snapshot.identity.issuers:
+        for index, key in enumerate(issuer.keys):
+            yield from _key(issuer, index, key)
+
+
+def _key(issuer: Issuer, index: int, key: IssuerKey) -> Iterator[str]:
+    where = f"identity.issuers.{issuer.name}.keys.{index}"
+    kind, curve = _KEY_TYPES[key.alg]
+    if key.jwk.get("kty") != kind or (curve and key.jwk.get("crv") != curve):
+        yield f"{where}: {key.alg} needs a key of type {kind}" + (f" on {curve}" if curve else "")
+        return
+    expected = {"kty"} | _PUBLIC_MEMBERS[kind]
+    if set(key.jwk) != expected:
+        yield f"{where}: the jwk must have exactly the members {', '.join(sorted(expected))}"
+
+
+def _functions(snapshot: Snapshot) -> Iterator[str]:
+    for function in snapshot.functions:
+        yield from settings_problems(f"functions.{function.name}", function.env, function.config)
+
+
+def settings_problems(where: str, env: dict[str, str], config: dict[str, str]) -> Iterator[str]:
+    """What is wrong with the environment and configuration of one function."""
+    for field, values, pattern in (("env", env, ENV_NAME), ("config", config, CONFIG_NAME)):
+        for name, value in values.items():
+            if not pattern.match(name):
+                yield f"{where}.{field}: {name!r} is not a valid name"
+            if "\0" in value:
+                yield f"{where}.{field}.{name} holds a NUL"
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in values.items())
+        if size > MAX_SETTINGS_BYTES:
+            yield f"{where}.{field} is larger than {MAX_SETTINGS_BYTES} bytes"
+
+
+def _routes(snapshot: Snapshot) -> Iterator[str]:
+    functions = {each.name for each in snapshot.functions}
+    for route in snapshot.routes:
+        yield from _path(route)
+        if route.backend.type == "Function" and route.backend.function not in functions:
+            yield f"routes.{route.name}: there is no function {route.backend.function!r}"
+
+
+def _path(route: Route) -> Iterator[str]:
+    try:
+        require_route_path(route.path.value)
+    except ConfigError as error:
+        yield f"routes.{route.name}.path: {error.message}"
+    if (
+        route.path.type == "PathPrefix"
+        and len(route.path.value) > 1
+        and route.path.value[-1] == "/"
+    ):
+        yield f"routes.{route.name}.path: a prefix has no slash at the end"
+
+
+def _claims(snapshot: Snapshot) -> Iterator[str]:
+    """Two routes must not claim the same host and path. A route without hosts yields to one that
+    names a host.
+    """
+    claimed: dict[tuple[str, str, str], str] = {}
+    for route in snapshot.routes:
+        for host in route.hosts or ("",):
+            key = (host, route.path.type, route.path.value)
+            holder = claimed.setdefault(key, route.name)
+            if holder != route.name:
+                where = f"{host or 'every host'} {route.path.value}"
+                yield f"routes.{route.name}: route {holder} already takes {where}"

@@ -1,0 +1,190 @@
+"""Manifests: what people write. `vedette.yaml` in a project folder says how a function is built and
+deployed.
+
+Owns: the shape of manifests and reading them from YAML with file and line. Must not: read a
+component, or know what is deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from vedette.clock import parse_duration, to_milliseconds
+from vedette.config.hosts import normalise_host
+from vedette.config.invariants import settings_problems
+from vedette.config.model import Count, Flag, Model, build
+from vedette.config.paths import require_route_path
+from vedette.config.quantities import parse_size
+from vedette.config.snapshot import FunctionLimits, Name
+from vedette.config.yaml_source import Document, read_yaml
+from vedette.errors import ConfigError
+
+MANIFEST_NAME: Final = "vedette.yaml"
+T = TypeVar("T")
+
+
+def _checked(check: Callable[[str], Any], *, keep: bool = False) -> AfterValidator:
+    """Runs a check that raises `ConfigError`; pydantic collects only `ValueError`. `keep`: the text
+    stays as written.
+    """
+
+    def validate(text: str) -> Any:
+        try:
+            value = check(text)
+        except ConfigError as error:
+            raise ValueError(f"{error.message}. {error.hint}") from None
+        return text if keep else value
+
+    return AfterValidator(validate)
+
+
+def route_path(text: str) -> str:
+    """The path of a route as the snapshot spells it: `/x/` and `/x` are the same prefix."""
+    return (
+        require_route_path(text.rstrip("/") or "/")
+        if text.startswith("/")
+        else require_route_path(text)
+    )
+
+
+Size = Annotated[str, _checked(parse_size, keep=True)]
+Duration = Annotated[str, _checked(parse_duration, keep=True)]
+Host = Annotated[str, _checked(normalise_host)]
+RoutePath = Annotated[str, _checked(route_path)]
+
+
+class Metadata(Model):
+    """What the thing is called."""
+
+    name: Name = Field(description="Name of the function; also its default route, `/NAME`.")
+
+
+class Build(Model):
+    """How the component is built from source."""
+
+    language: Literal["rust"] | None = Field(
+        default=None,
+        description="Language of the project; its usual build is run when there is no command.",
+    )
+    command: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Program and arguments, run in the project folder, no shell.",
+    )
+
+
+class ManifestLimits(Model):
+    """What one request may use, in the units people write."""
+
+    cpu: Duration = Field(default="1s", description="Time on the CPU, such as `500ms` or `1s`.")
+    memory: Size = Field(
+        default="128MB", description="Linear memory, such as `64MB` (1 MB = 1024 KB)."
+    )
+    timeout: Duration = Field(default="30s", description="Time from the start to the last byte.")
+    request_size: Size = Field(default="10MB", description="Largest request body.")
+    response_size: Size = Field(default="10MB", description="Largest answer body.")
+    concurrency: Count = Field(default=256, description="Requests the function answers at once.")
+
+    @model_validator(mode="after")
+    def _require_bounds(self) -> Self:
+        try:
+            self.resolve()
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def resolve(self) -> FunctionLimits:
+        """The same limits in milliseconds and bytes. Raises `ConfigError` when one is out of
+        bounds.
+        """
+        return build(
+            FunctionLimits,
+            {
+                "cpuMillis": to_milliseconds(parse_duration(self.cpu)),
+                "wallMillis": to_milliseconds(parse_duration(self.timeout)),
+                "memoryBytes": parse_size(self.memory),
+                "requestBytes": parse_size(self.request_size),
+                "responseBytes": parse_size(self.response_size),
+                "concurrency": self.concurrency,
+            },
+            code="manifest_invalid",
+        )
+
+
+class FunctionSpec(Model):
+    """How a function is built, reached and limited."""
+
+    component: str | None = Field(
+        default=None, min_length=1, description="Path of the component, relative to the manifest."
+    )
+    build: Build = Field(default_factory=Build, description="How the component is built.")
+    route: RoutePath | None = Field(
+        default=None,
+        description="Path prefix that reaches the function; default `/NAME`, or `/` on `domains`.",
+    )
+    domains: tuple[Host, ...] = Field(
+        default=(), description="Hosts that reach the function; empty: every host of the node."
+    )
+    public: Flag = Field(
+        default=False,
+        description="Whether anybody may call it, without a token. An explicit policy says so.",
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict, description="Environment variables the function sees."
+    )
+    config: dict[str, str] = Field(
+        default_factory=dict, description="Values the function reads through `wasi:config/store`."
+    )
+    limits: ManifestLimits = Field(
+        default_factory=ManifestLimits, description="What one request may use."
+    )
+
+    @model_validator(mode="after")
+    def _require_settings(self) -> Self:
+        problems = list(settings_problems("spec", self.env, self.config))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class FunctionManifest(Model):
+    """A function as people write it, in `vedette.yaml`."""
+
+    api_version: Literal["vedette.dev/v1alpha1"] = Field(description="Version of this shape.")
+    kind: Literal["Function"] = Field(description="Always `Function`.")
+    metadata: Metadata = Field(description="What the function is called.")
+    spec: FunctionSpec = Field(
+        default_factory=FunctionSpec, description="How it is built, reached and limited."
+    )
+
+
+def load_function_manifest(path: Path) -> FunctionManifest:
+    """Reads a `vedette.yaml`. Raises `ConfigError` that names file, line and, for a misspelt field,
+    the nearest one.
+    """
+    return manifest_of(read_yaml(path), str(path))
+
+
+def manifest_of(document: Document, file: str) -> FunctionManifest:
+    """The manifest that a YAML document spells. Raises `ConfigError` manifest_invalid with file and
+    line.
+    """
+    if not isinstance(document.data, dict):
+        raise ConfigError("manifest_invalid", "the manifest is empty or not a mapping", file=file)
+    return build(
+        FunctionManifest,
+        document.data,
+        code="manifest_invalid",
+        file=file,
+        line_of=document.line_of,
+    )
+
+
+def find_manifest(folder: Path) -> Path | None:
+    """The manifest of a project folder, when it has one."""
+    path = folder / MANIFEST_NAME
+    return path if path.is_file() else None

@@ -1,0 +1,144 @@
+"""YAML that remembers its lines.
+
+Owns: reading one YAML document into plain data, and telling on which line a place in it stands.
+Accepts the part of YAML that JSON can say: no aliases (they can grow without bound), no tags, no
+duplicate keys. Must not: know a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from vedette.config.model import Place
+from vedette.errors import ConfigError
+
+MAX_BYTES: Final = 1_048_576
+_MAX_DEPTH: Final = 32
+_COLLECTIONS: Final = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+
+
+@dataclass(slots=True)
+class Document:
+    """Plain data, and the line (from 1) of every key and item in it."""
+
+    data: Any
+    lines: dict[Place, int] = field(default_factory=dict)
+
+    def line_of(self, place: Place) -> int | None:
+        """The line of `place`, or of the nearest place around it that exists."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place)
+
+
+def read_yaml(path: Path) -> Document:
+    """Reads the one document in `path`. Raises `ConfigError` manifest_missing or manifest_invalid
+    with the line.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        raise ConfigError("manifest_missing", f"cannot read it: {reason}", file=str(path)) from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: bytes, file: str) -> Document:
+    """Reads the one document in `text`; `file` is named in errors. Raises `ConfigError`
+    manifest_invalid.
+    """
+    if len(text) > MAX_BYTES:
+        raise ConfigError("manifest_invalid", "it is larger than 1 MiB", file=file)
+    document = Document(None)
+    try:
+        node = yaml.compose(text.decode("utf-8"), Loader=_JsonLoader)
+        if node is not None:
+            document.lines[()] = node.start_mark.line + 1
+            document.data = _plain(node, (), document)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else None
+        raise ConfigError("manifest_invalid", str(error.problem), file=file, line=line) from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ConfigError("manifest_invalid", "it is not YAML in UTF-8", file=file) from None
+    return document
+
+
+class _JsonLoader(yaml.SafeLoader):
+    """Composes nodes; refuses aliases and deep nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not accepted", mark)
+        if self.depth >= _MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+def _plain(node: yaml.Node, place: Place, document: Document) -> Any:
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
+        raise _mark(f"the tag {node.tag} is not accepted", node)
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, place, document)
+    if isinstance(node, yaml.SequenceNode):
+        return _sequence(node, place, document)
+    return _scalar(node)
+
+
+def _mapping(node: yaml.MappingNode, place: Place, document: Document) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = key_node.value
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _mark("a key must be a word", key_node)
+        if key in data:
+            raise _mark(f"{key!r} is there twice", key_node)
+        document.lines[(*place, key)] = key_node.start_mark.line + 1
+        data[key] = _plain(value_node, (*place, key), document)
+    return data
+
+
+def _sequence(node: yaml.SequenceNode, place: Place, document: Document) -> list[Any]:
+    items = []
+    for index, item in enumerate(node.value):
+        document.lines[(*place, index)] = item.start_mark.line + 1
+        items.append(_plain(item, (*place, index), document))
+    return items
+
+
+_SCALARS: Final[dict[str, Callable[[str], Any]]] = {
+    "str": str,
+    "timestamp": str,
+    "null": lambda _: None,
+    "bool": lambda text: {"true": True, "false": False}.get(text.lower(), text),
+    "int": int,
+    "float": float,
+}
+
+
+def _scalar(node: yaml.Node) -> Any:
+    """The value of a scalar; `yes`, `on` and dates stay words, as in the core schema of YAML 1.2."""
+    kind = _SCALARS.get(node.tag.removeprefix("tag:yaml.org,2002:"))
+    if kind is None:
+        raise _mark(f"the tag {node.tag} is not accepted", node)
+    try:
+        return kind(node.value)
+    except ValueError:
+        return node.value
+
+
+def _mark(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)

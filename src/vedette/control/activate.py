@@ -1,0 +1,214 @@
+"""From a desired snapshot to the one the engine serves.
+
+Owns: the only way a snapshot becomes active: sign, check with the engine's own code, record durably, apply, and go
+back when the engine refuses. One lock, so that every change starts from the state before it. Must not: decide what
+changes; `desired` and `node` do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vedette.clock import now
+from vedette.config.snapshot import Snapshot
+from vedette.control import tls
+from vedette.control.bootstrap import Keys
+from vedette.control.desired import Change
+from vedette.engine.client import EngineClient
+from vedette.engine.native import Native, refusal_of
+from vedette.errors import ConfigError, UnavailableError
+from vedette.functions.compile import CompileResult, compile_component
+from vedette.identity.signer import verify_envelope
+from vedette.policy.check import check
+from vedette.store.activation import activate, heal
+from vedette.store.blobs import BlobStore
+from vedette.store.collect import Collected, collect_garbage
+from vedette.store.history import Entry, History
+from vedette.store.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a change led to. `applied` is False when the engine was away: it loads the state when it returns."""
+
+    entry: Entry
+    snapshot: Snapshot
+    applied: bool
+
+
+class Activator:
+    """The holder of the node's active snapshot."""
+
+    def __init__(
+        self,
+        home: Home,
+        history: History,
+        keys: Keys,
+        engine: EngineClient,
+        native: Native,
+        compile_to: Callable[[Path, Path], CompileResult] = compile_component,
+    ) -> None:
+        self._compile = compile_to
+        self.lock = threading.RLock()
+        self.blobs = BlobStore(home.blobs)
+        self.history = history
+        self.engine = engine
+        self._home = home
+        self._keys = keys
+        self._native = native
+        self._parsed: tuple[str, Snapshot] | None = None
+
+    def active(self) -> tuple[Entry, Snapshot]:
+        """The active entry and its snapshot. Raises `UnavailableError` when the node was never bootstrapped."""
+        with self.lock:
+            entry = self.history.active()
+            if entry is None:
+                raise UnavailableError("node_start_failed", "the node has no snapshot")
+            if self._parsed is None or self._parsed[0] != entry.digest:
+                self._parsed = (entry.digest, self._snapshot_of(entry.digest))
+            return entry, self._parsed[1]
+
+    def _snapshot_of(self, digest: str) -> Snapshot:
+        envelope = self.history.envelope(digest)
+        return Snapshot.parse(verify_envelope(envelope, self._keys.signer.public_pem))
+
+    def change(self, change: Change, action: str, actor: str) -> Outcome:
+        """Applies `change` to the active snapshot and serves the result.
+
+        Raises `ConfigError` when the result is not valid or the engine refuses it (nothing has changed then),
+        `UnavailableError` when the disk refuses.
+        """
+        with self.lock:
+            entry, before = self.active()
+            after = change(before)
+            if after.digest() == entry.digest:
+                return Outcome(entry, before, self._apply_if_there(entry))
+            if after.policy != before.policy:
+                self.check_policies(after)
+            return self._activate(after, action, actor)
+
+    def roll_back(self, digest: str | None, actor: str) -> Outcome:
+        """Serves an older snapshot again: `digest`, or the one active before this one.
+
+        Raises `ConfigError` nothing_to_roll_back, snapshot_unknown, blob_missing.
+        """
+        with self.lock:
+            if digest is None:
+                previous = self.history.previous()
+                if previous is None:
+                    raise ConfigError("nothing_to_roll_back", "there is no earlier snapshot")
+                digest = previous.digest
+            entry, before = self.active()
+            if digest == entry.digest:
+                return Outcome(entry, before, self._apply_if_there(entry))
+            return self._activate(self._snapshot_of(digest), "rollback", actor)
+
+    def check_policies(self, snapshot: Snapshot) -> list[str]:
+        """Checks policies against the schema and returns warnings. Raises `ConfigError` policy_invalid."""
+        texts = {ref.name: self.blobs.get(ref.blob).decode() for ref in snapshot.policy.policies}
+        return [str(warning) for warning in check(self._native.check_policies, texts)]
+
+    def _activate(self, snapshot: Snapshot, action: str, actor: str) -> Outcome:
+        for function in snapshot.functions:
+            self.ensure_compiled(function.component)
+        envelope = self._keys.signer.sign(snapshot.canonical_bytes())
+        self._check(envelope)
+        before = self.history.active()
+        entry = self._record(snapshot.digest(), envelope, action, actor)
+        self.renew_certificate(snapshot)
+        try:
+            applied = self._apply_if_there(entry)
+        except ConfigError:
+            if before is not None:
+                back = self._record(
+                    before.digest, self.history.envelope(before.digest), "revert", "control"
+                )
+                self._apply_if_there(back)
+            raise
+        self._parsed = (entry.digest, snapshot)
+        return Outcome(entry, snapshot, applied)
+
+    def _record(self, digest: str, envelope: bytes, action: str, actor: str) -> Entry:
+        return activate(
+            self._home, self.history, digest=digest, envelope=envelope, action=action, actor=actor
+        )
+
+    def _check(self, envelope: bytes) -> None:
+        """Raises `ConfigError` when the engine would not serve the snapshot."""
+        try:
+            self._native.check_snapshot(
+                envelope, self._keys.signer.public_pem, str(self._home.engine)
+            )
+        except ValueError as error:
+            raise refusal_of(error) from error
+
+    def _apply_if_there(self, entry: Entry) -> bool:
+        """Tells the engine. A second try meets the engine that the supervisor has started meanwhile.
+
+        Raises `ConfigError` engine_refused.
+        """
+        for _ in range(2):
+            try:
+                self.engine.apply(entry.digest, entry.generation)
+            except UnavailableError:
+                continue
+            return True
+        return False
+
+    def ensure_compiled(self, component: str) -> None:
+        """Makes the machine code of a component for this engine when there is none.
+
+        Raises `ConfigError` for a component that cannot be compiled, blob_missing.
+        """
+        output = self._home.compiled_file(self._native.engine_key(), component)
+        if output.exists():
+            return
+        if not self.blobs.has(component):
+            raise ConfigError("blob_missing", f"the component {component} is not on this node")
+        self._compile(self.blobs.path(component), output)
+
+    def renew_certificate(self, snapshot: Snapshot) -> None:
+        """Issues the server's certificate anew when hosts changed or half of its life is over, and has it served."""
+        with self.lock:
+            if not tls.renew_if_needed(
+                self._home, self._keys.authority, snapshot.admit.hosts, now()
+            ):
+                return
+            try:
+                self.engine.reload_tls()
+            except UnavailableError:
+                return  # it reads the files when it starts
+
+    def collect_garbage(self) -> Collected:
+        """Removes what no recent generation needs."""
+        with self.lock:
+            return collect_garbage(
+                self._home, self.history, self._blobs_of, engine_key=self._native.engine_key()
+            )
+
+    def _blobs_of(self, envelope: bytes) -> frozenset[str]:
+        payload = verify_envelope(envelope, self._keys.signer.public_pem)
+        return Snapshot.parse(payload).blobs()
+
+    def reconcile(self) -> str | None:
+        """Makes disk and engine agree with the history; returns what was mended, if anything.
+
+        The engine loads active.json by itself when it starts; this is for what it could not load (a file changed or
+        missing, code compiled for another engine) and for what was recorded while it was away. Raises `VedetteError`.
+        """
+        with self.lock:
+            entry = heal(self._home, self.history)
+            if entry is None:
+                return None
+            status = self.engine.status()
+            serving = (status["digest"], status["generation"], status["error"])
+            if serving == (entry.digest, entry.generation, None):
+                return None
+            _, snapshot = self.active()
+            for function in snapshot.functions:
+                self.ensure_compiled(function.component)
+            self.engine.apply(entry.digest, entry.generation)
+            return f"the engine now serves generation {entry.generation} ({status['error'] or 'it was behind'})"

@@ -1,0 +1,286 @@
+"""The admin API: HTTP to operations of the node, and errors to answers.
+
+Owns: paths, status codes, body limits. Must not: decide anything; every handler is one call on `Node`. Handlers are
+plain functions (run in a thread) because the node's operations wait for disk and engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Body, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from vedette import __version__
+from vedette.config.snapshot import Issuer
+from vedette.control.limits import BodyLimit
+from vedette.control.messages import (
+    Activation,
+    Deployed,
+    ErrorAnswer,
+    FunctionStatus,
+    FunctionWish,
+    HistoryEntry,
+    IssuerWish,
+    NodeStatus,
+    PolicyChecked,
+    PolicyText,
+    PolicyWish,
+    RollbackWish,
+    StaticRouteWish,
+    Stored,
+    Token,
+    TokenWish,
+)
+from vedette.control.node import Node
+from vedette.errors import ConfigError, UnavailableError, VedetteError
+from vedette.observability import metrics, spool
+from vedette.store.atomic import disk_error
+from vedette.store.blobs import MAX_BLOB_BYTES
+
+FOLLOW_INTERVAL = 0.1  # seconds between looks at the spool
+_NOT_FOUND = (
+    "function_unknown",
+    "route_unknown",
+    "policy_unknown",
+    "issuer_unknown",
+    "snapshot_unknown",
+)
+_TOO_LARGE = ("blob_too_large", "component_too_large")
+
+
+def create_app(node: Node) -> FastAPI:
+    """The application that uvicorn serves on the admin socket."""
+    app = FastAPI(
+        title="Vedette admin API",
+        version=__version__,
+        description="Served on the Unix socket run/admin.sock of a node, to its own user and root.",
+        responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}},
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_exception_handler(VedetteError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(OSError, _answer_disk)
+    app.add_middleware(BodyLimit, unlimited_prefix="/v1/blobs/")
+    _reading(app, node)
+    _functions(app, node)
+    _policies(app, node)
+    _identity(app, node)
+    _streams(app, node)
+    return app
+
+
+def metrics_text(node: Node) -> bytes:
+    """The body of `GET /metrics`."""
+    return metrics.render(metrics.NodeCollector(node.metric_facts, node.engine_metrics))
+
+
+def status_of(error: VedetteError) -> int:
+    """The HTTP status of an error of the node."""
+    if error.code in _NOT_FOUND:
+        return 404
+    if error.code in _TOO_LARGE:
+        return 413
+    return 503 if isinstance(error, UnavailableError) else 422
+
+
+async def _answer_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, VedetteError)
+    return JSONResponse({"error": error.to_dict()}, status_of(error))
+
+
+async def _answer_disk(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    unavailable = disk_error(error, Path(error.filename or "the home folder"))
+    return JSONResponse({"error": unavailable.to_dict()}, status_of(unavailable))
+
+
+async def _answer_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    mistake = ConfigError("request_invalid", f"{place}: {first['msg']}" if place else first["msg"])
+    return JSONResponse({"error": mistake.to_dict()}, 422)
+
+
+def _actor(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+Actor = Annotated[str, Depends(_actor)]
+
+
+def _reading(app: FastAPI, node: Node) -> None:
+    @app.get("/v1/status")
+    def status() -> NodeStatus:
+        """Everything about the node now."""
+        return node.status()
+
+    @app.get("/v1/history")
+    def history(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[HistoryEntry]:
+        """Activations, newest first."""
+        return node.history(limit)
+
+    @app.post("/v1/rollback")
+    def rollback(actor: Actor, wish: Annotated[RollbackWish | None, Body()] = None) -> Activation:
+        """Activates an older snapshot; without a digest, the one active before this one."""
+        return node.roll_back(None if wish is None else wish.digest, actor)
+
+    @app.get("/metrics", response_class=Response)
+    def metrics_() -> Response:
+        """Metrics in Prometheus' text form."""
+        return Response(metrics_text(node), media_type=metrics.CONTENT_TYPE)
+
+
+def _functions(app: FastAPI, node: Node) -> None:
+    @app.get("/v1/functions")
+    def functions() -> list[FunctionStatus]:
+        """Deployed functions, by name."""
+        return node.functions()
+
+    @app.put("/v1/blobs/{digest}")
+    async def put_blob(digest: str, request: Request) -> Stored:
+        """Stores a component (raw bytes, at most 64 MiB) under its digest."""
+        with tempfile.TemporaryDirectory(dir=node.home.run, prefix="upload-") as folder:
+            file = Path(folder) / "component"
+            await _receive(request, file)
+            return await asyncio.to_thread(node.store_component, digest, file)
+
+    @app.put("/v1/functions/{name}")
+    def put_function(name: str, wish: FunctionWish, actor: Actor) -> Deployed:
+        """Deploys an uploaded component, replacing what had that name; answers when it is active."""
+        return node.deploy(name, wish, actor)
+
+    @app.delete("/v1/functions/{name}")
+    def delete_function(name: str, actor: Actor) -> Activation:
+        """Removes a function with its routes and its public policy."""
+        return node.remove(name, actor)
+
+    @app.put("/v1/routes/{name}")
+    def put_route(name: str, wish: StaticRouteWish, actor: Actor) -> Activation:
+        """Makes the node itself answer a path."""
+        return node.put_static_route(name, wish, actor)
+
+    @app.delete("/v1/routes/{name}")
+    def delete_route(name: str, actor: Actor) -> Activation:
+        """Removes a route."""
+        return node.remove_route(name, actor)
+
+
+def _policies(app: FastAPI, node: Node) -> None:
+    @app.get("/v1/policies")
+    def policies() -> list[PolicyText]:
+        """The active policy files."""
+        return node.policies()
+
+    @app.get("/v1/policies/{name}")
+    def policy(name: str) -> PolicyText:
+        """One policy file."""
+        return node.policy(name)
+
+    @app.put("/v1/policies/{name}")
+    def put_policy(name: str, wish: PolicyWish, actor: Actor) -> Activation:
+        """Checks and activates a policy file."""
+        return node.put_policy(name, wish.text, actor)
+
+    @app.post("/v1/policies/{name}/check")
+    def check_policy(name: str, wish: PolicyWish) -> PolicyChecked:
+        """Checks a policy file beside the active ones, and activates nothing."""
+        return PolicyChecked(warnings=tuple(node.check_policy(name, wish.text)))
+
+    @app.delete("/v1/policies/{name}")
+    def delete_policy(name: str, actor: Actor) -> Activation:
+        """Removes a policy file."""
+        return node.remove_policy(name, actor)
+
+
+def _identity(app: FastAPI, node: Node) -> None:
+    @app.get("/v1/issuers")
+    def issuers() -> list[Issuer]:
+        """Trusted issuers."""
+        return node.issuers()
+
+    @app.put("/v1/issuers/{name}")
+    def put_issuer(name: str, wish: IssuerWish, actor: Actor) -> Activation:
+        """Trusts an issuer."""
+        return node.put_issuer(name, wish, actor)
+
+    @app.delete("/v1/issuers/{name}")
+    def delete_issuer(name: str, actor: Actor) -> Activation:
+        """Stops trusting an issuer."""
+        return node.remove_issuer(name, actor)
+
+    @app.post("/v1/tokens")
+    def tokens(wish: TokenWish) -> Token:
+        """Mints a token; it is neither kept nor logged."""
+        return node.mint(wish)
+
+    @app.get("/v1/ca", response_class=Response)
+    def ca() -> Response:
+        """The certificate of the node's CA, PEM."""
+        return Response(node.ca_certificate(), media_type="application/x-pem-file")
+
+
+def _streams(app: FastAPI, node: Node) -> None:
+    @app.get("/v1/functions/{name}/logs", response_class=StreamingResponse)
+    def logs(
+        name: str, follow: bool = False, tail: Annotated[int, Query(ge=0, le=100_000)] = 100
+    ) -> StreamingResponse:
+        """What a function wrote to stdout and stderr, JSON lines."""
+        node.require_function(name)
+        return _stream(
+            node.home.spool_logs, lambda line: line.get("function") == name, tail, follow
+        )
+
+    @app.get("/v1/records", response_class=StreamingResponse)
+    def records(
+        follow: bool = False, tail: Annotated[int, Query(ge=0, le=100_000)] = 100
+    ) -> StreamingResponse:
+        """Request records, JSON lines."""
+        return _stream(node.home.spool_requests, lambda _line: True, tail, follow)
+
+
+def _stream(folder: Path, keep: spool.Keep, tail: int, follow: bool) -> StreamingResponse:
+    return StreamingResponse(_lines(folder, keep, tail, follow), media_type="application/x-ndjson")
+
+
+async def _lines(folder: Path, keep: spool.Keep, tail: int, follow: bool) -> AsyncIterator[bytes]:
+    """The last lines and, when following, those that come. Following begins first, so that no line falls between."""
+    follower = await asyncio.to_thread(spool.Follower, folder, keep) if follow else None
+    last = await asyncio.to_thread(spool.last_lines, folder, tail, keep)
+    yield _encode(last)
+    while follower is not None:
+        for line in await asyncio.to_thread(follower.poll):
+            if line in last:
+                last.remove(line)
+            else:
+                yield _encode([line])
+        await asyncio.sleep(FOLLOW_INTERVAL)
+
+
+def _encode(lines: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+
+
+async def _receive(request: Request, file: Path) -> None:
+    """Streams the body to `file`. Raises `ConfigError` blob_too_large at once, `UnavailableError` disk_full."""
+    too_large = ConfigError("blob_too_large", "the component is larger than 64 MiB")
+    if int(request.headers.get("content-length", "0")) > MAX_BLOB_BYTES:
+        raise too_large
+    received = 0
+    with file.open("wb") as output:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > MAX_BLOB_BYTES:
+                raise too_large
+            try:
+                output.write(chunk)
+            except OSError as error:
+                raise disk_error(error, file) from error

@@ -1,0 +1,160 @@
+"""What must exist before the engine starts: `python -m vedette.control.bootstrap --home HOME`.
+
+Owns: node.json, the first keys, the first snapshot and the first certificate; brings an existing home up to what
+`vedette up` asks for now. A process of its own, because the supervisor holds no key. Must not: talk to the engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vedette.clock import now, to_rfc3339
+from vedette.config.snapshot import Admit, Identity, Node, PolicyRef, PolicySet, Snapshot
+from vedette.control import desired, tls
+from vedette.errors import VedetteError
+from vedette.identity.authority import Authority
+from vedette.identity.domain import default_node_name, trust_domain
+from vedette.identity.signer import SnapshotSigner, verify_envelope
+from vedette.identity.tokens import TokenIssuer
+from vedette.policy.defaults import DEFAULT_POLICY_NAME, default_policy
+from vedette.policy.schema import schema_text
+from vedette.store.activation import activate, heal
+from vedette.store.atomic import read_json, write_atomic, write_json
+from vedette.store.blobs import BlobStore
+from vedette.store.history import History
+from vedette.store.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """The content of node.json."""
+
+    trust_domain: str
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Everything that signs: certificates, snapshots, tokens."""
+
+    authority: Authority
+    signer: SnapshotSigner
+    tokens: TokenIssuer
+
+
+def read_facts(home: Home) -> NodeFacts | None:
+    """What node.json says; None before the first start."""
+    value = read_json(home.node_file)
+    if not isinstance(value, dict):
+        return None
+    return NodeFacts(str(value["trustDomain"]), str(value["location"]))
+
+
+def open_keys(home: Home, facts: NodeFacts) -> Keys:
+    """The node's keys, made when there are none. Raises `TrustError` key_permissions."""
+    return Keys(
+        Authority.ensure(home.ca_key, home.ca_certificate, facts.trust_domain),
+        SnapshotSigner.ensure(home.signing_key),
+        TokenIssuer.ensure(home.token_key, facts.trust_domain),
+    )
+
+
+def bootstrap(
+    home: Home, name: str | None = None, location: str | None = None, listen: Sequence[str] = ()
+) -> None:
+    """Makes the home complete. Does nothing that was done before. Raises `VedetteError`."""
+    home.create()
+    facts = _ensure_facts(home, name, location)
+    keys = open_keys(home, facts)
+    if (
+        not home.signing_public.exists()
+        or home.signing_public.read_bytes() != keys.signer.public_pem
+    ):
+        write_atomic(home.signing_public, keys.signer.public_pem)
+    history = History(home.database)
+    try:
+        snapshot = _ensure_snapshot(home, history, facts, keys, desired.base_hosts(listen))
+    finally:
+        history.close()
+    tls.renew_if_needed(home, keys.authority, snapshot.admit.hosts, now())
+
+
+def _ensure_facts(home: Home, name: str | None, location: str | None) -> NodeFacts:
+    known = read_facts(home)
+    facts = NodeFacts(
+        known.trust_domain if known else trust_domain(name or default_node_name()),
+        location or (known.location if known else "local"),
+    )
+    if facts != known:
+        before = read_json(home.node_file) or {"createdAt": to_rfc3339(now())}
+        write_json(
+            home.node_file,
+            {**before, "trustDomain": facts.trust_domain, "location": facts.location},
+        )
+    return facts
+
+
+def _ensure_snapshot(
+    home: Home, history: History, facts: NodeFacts, keys: Keys, base: frozenset[str]
+) -> Snapshot:
+    entry = heal(home, history)
+    if entry is None:
+        return _record(home, history, keys, _first_snapshot(home, facts, keys, base), "bootstrap")
+    envelope = history.envelope(entry.digest)
+    active = Snapshot.parse(verify_envelope(envelope, keys.signer.public_pem))
+    wanted = desired.put_issuer(desired.with_hosts(active, base), keys.tokens.public_issuer())
+    if wanted.digest() == active.digest():
+        return active
+    return _record(home, history, keys, wanted, "up")
+
+
+def _first_snapshot(home: Home, facts: NodeFacts, keys: Keys, base: frozenset[str]) -> Snapshot:
+    blobs = BlobStore(home.blobs)
+    schema = blobs.put(schema_text().encode())
+    policy = blobs.put(default_policy(facts.trust_domain).encode())
+    return Snapshot(
+        node=Node(trust_domain=facts.trust_domain),
+        admit=Admit(hosts=tuple(sorted(base))),
+        identity=Identity(issuers=(keys.tokens.public_issuer(),)),
+        policy=PolicySet(
+            schema=schema, policies=(PolicyRef(name=DEFAULT_POLICY_NAME, blob=policy),)
+        ),
+    )
+
+
+def _record(home: Home, history: History, keys: Keys, snapshot: Snapshot, action: str) -> Snapshot:
+    envelope = keys.signer.sign(snapshot.canonical_bytes())
+    activate(
+        home,
+        history,
+        digest=snapshot.digest(),
+        envelope=envelope,
+        action=action,
+        actor="vedette up",
+    )
+    return snapshot
+
+
+def main() -> int:
+    """Runs a bootstrap; an error goes to stderr as one JSON line, for `vedette up` to show."""
+    parser = argparse.ArgumentParser(prog="python -m vedette.control.bootstrap")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--name")
+    parser.add_argument("--location")
+    parser.add_argument("--host", action="append", default=[])
+    options = parser.parse_args()
+    try:
+        bootstrap(Home(options.home), options.name, options.location, options.host)
+    except VedetteError as error:
+        print(json.dumps(error.to_dict()), file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

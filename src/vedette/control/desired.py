@@ -1,0 +1,168 @@
+"""Changes of desired state: a snapshot and a wish give the next snapshot.
+
+Owns: what deploying, removing and changing mean. Pure: no file, no clock, no engine. Must not: check what `Snapshot`
+checks itself (order, references, two routes for one path); building the next snapshot raises then.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from vedette.config.hosts import normalise_host
+from vedette.config.snapshot import (
+    Function,
+    FunctionBackend,
+    Issuer,
+    PathMatch,
+    PolicyRef,
+    Route,
+    Snapshot,
+)
+from vedette.errors import ConfigError
+
+Change = Callable[[Snapshot], Snapshot]
+
+_WILDCARD_ADDRESSES = ("0.0.0.0", "::")
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Named)
+
+
+def base_hosts(listen_hosts: Iterable[str]) -> frozenset[str]:
+    """The hosts that a node answers to whatever is deployed: this machine's names and what it listens on."""
+    written = ["localhost", "127.0.0.1", "::1", socket.gethostname(), *listen_hosts]
+    return frozenset(host for text in written for host in _normal(text))
+
+
+def _normal(text: str) -> list[str]:
+    if text in _WILDCARD_ADDRESSES:
+        return []
+    try:
+        return [normalise_host(text)]
+    except ConfigError:
+        return []  # a machine name that is no host name; nobody can ask for it
+
+
+def function_route(name: str, domains: Sequence[str], path: str | None) -> Route:
+    """The route of a function: `path`, else `/` on its own domains, else `/NAME` on every host."""
+    value = path or ("/" if domains else f"/{name}")
+    if len(value) > 1:
+        value = value.rstrip("/")
+    hosts = tuple(sorted({normalise_host(domain) for domain in domains}))
+    return Route(
+        name=name,
+        hosts=hosts,
+        path=PathMatch(type="PathPrefix", value=value),
+        backend=FunctionBackend(function=name),
+    )
+
+
+def put_function(
+    snapshot: Snapshot,
+    function: Function,
+    route: Route,
+    public: PolicyRef | None,
+    public_name: str,
+    base: frozenset[str],
+) -> Snapshot:
+    """Adds or replaces a function with its route; `public` is the policy that opens it, None closes it."""
+    policies = _without(snapshot.policy.policies, public_name)
+    if public is not None:
+        policies = _with(policies, public)
+    return _change(
+        snapshot,
+        base,
+        functions=_with(snapshot.functions, function),
+        routes=_with(snapshot.routes, route),
+        policy=snapshot.policy.model_copy(update={"policies": policies}),
+    )
+
+
+def remove_function(
+    snapshot: Snapshot, name: str, public_name: str, base: frozenset[str]
+) -> Snapshot:
+    """Removes a function, its routes and its public policy. Raises `ConfigError` function_unknown."""
+    if snapshot.function(name) is None:
+        raise ConfigError("function_unknown", f"no function {name!r} is deployed")
+    routes = tuple(
+        route
+        for route in snapshot.routes
+        if not (isinstance(route.backend, FunctionBackend) and route.backend.function == name)
+    )
+    policies = _without(snapshot.policy.policies, public_name)
+    return _change(
+        snapshot,
+        base,
+        functions=_without(snapshot.functions, name),
+        routes=routes,
+        policy=snapshot.policy.model_copy(update={"policies": policies}),
+    )
+
+
+def put_route(snapshot: Snapshot, route: Route, base: frozenset[str]) -> Snapshot:
+    """Adds or replaces a route."""
+    return _change(snapshot, base, routes=_with(snapshot.routes, route))
+
+
+def remove_route(snapshot: Snapshot, name: str, base: frozenset[str]) -> Snapshot:
+    """Removes a route. Raises `ConfigError` route_unknown."""
+    if snapshot.route(name) is None:
+        raise ConfigError("route_unknown", f"there is no route {name!r}")
+    return _change(snapshot, base, routes=_without(snapshot.routes, name))
+
+
+def put_policy(snapshot: Snapshot, policy: PolicyRef) -> Snapshot:
+    """Adds or replaces a policy file."""
+    policies = _with(snapshot.policy.policies, policy)
+    return snapshot.with_(policy=snapshot.policy.model_copy(update={"policies": policies}))
+
+
+def remove_policy(snapshot: Snapshot, name: str) -> Snapshot:
+    """Removes a policy file. Raises `ConfigError` policy_unknown."""
+    if all(policy.name != name for policy in snapshot.policy.policies):
+        raise ConfigError("policy_unknown", f"there is no policy {name!r}")
+    policies = _without(snapshot.policy.policies, name)
+    return snapshot.with_(policy=snapshot.policy.model_copy(update={"policies": policies}))
+
+
+def put_issuer(snapshot: Snapshot, issuer: Issuer) -> Snapshot:
+    """Adds or replaces an issuer."""
+    issuers = _with(snapshot.identity.issuers, issuer)
+    return snapshot.with_(identity=snapshot.identity.model_copy(update={"issuers": issuers}))
+
+
+def remove_issuer(snapshot: Snapshot, name: str) -> Snapshot:
+    """Removes an issuer. Raises `ConfigError` issuer_unknown."""
+    if all(issuer.name != name for issuer in snapshot.identity.issuers):
+        raise ConfigError("issuer_unknown", f"no issuer {name!r} is trusted")
+    issuers = _without(snapshot.identity.issuers, name)
+    return snapshot.with_(identity=snapshot.identity.model_copy(update={"issuers": issuers}))
+
+
+def with_hosts(snapshot: Snapshot, base: frozenset[str]) -> Snapshot:
+    """The same routes, on a node that answers to `base` as well."""
+    return _change(snapshot, base)
+
+
+def _change(snapshot: Snapshot, base: frozenset[str], **changes: Any) -> Snapshot:
+    """Applies `changes`, and lets the hosts of routes in and those of routes that are gone out again."""
+    before = {host for route in snapshot.routes for host in route.hosts}
+    routes: tuple[Route, ...] = changes.get("routes", snapshot.routes)
+    after = {host for route in routes for host in route.hosts}
+    hosts = tuple(sorted((set(snapshot.admit.hosts) - before) | base | after))
+    return snapshot.with_(admit=snapshot.admit.model_copy(update={"hosts": hosts}), **changes)
+
+
+def _without(rows: Iterable[T], name: str) -> tuple[T, ...]:
+    return tuple(row for row in rows if row.name != name)
+
+
+def _with(rows: Iterable[T], row: T) -> tuple[T, ...]:
+    return tuple(sorted([*_without(rows, row.name), row], key=lambda each: each.name))

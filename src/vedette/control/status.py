@@ -1,0 +1,175 @@
+"""The status of a node, put together from what is known.
+
+Owns: the one place where supervisor, history, snapshot and engine meet in a `NodeStatus`; also when control is down
+(`offline_status`). Must not: change anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from urllib.parse import urlsplit
+
+from vedette import __version__
+from vedette.clock import to_rfc3339
+from vedette.config.snapshot import FunctionBackend, Route, Snapshot
+from vedette.control.messages import (
+    EngineState,
+    FunctionStatus,
+    ListenerStatus,
+    MetricsStatus,
+    NodeStatus,
+    ProcessesStatus,
+    ProcessStatus,
+    SnapshotStatus,
+    SupervisorStatus,
+)
+from vedette.control.supervisor.launch import read_node_state
+from vedette.control.supervisor.state import ProcessState, SupervisorState
+from vedette.engine.client import EngineClient, EngineStatus
+from vedette.errors import VedetteError
+from vedette.policy.defaults import public_policy_name
+from vedette.store.activation import read_active
+from vedette.store.atomic import read_json
+from vedette.store.history import Entry
+from vedette.store.home import Home
+from vedette.store.snapshots import SnapshotStore
+
+
+def node_status(
+    home: Home,
+    state: SupervisorState,
+    entry: Entry | None,
+    snapshot: Snapshot | None,
+    engine: EngineStatus | None,
+) -> NodeStatus:
+    """The whole status; what is not known is null or empty."""
+    active = None
+    if entry is not None:
+        active = SnapshotStatus(
+            digest=entry.digest,
+            generation=entry.generation,
+            activated_at=to_rfc3339(entry.activated_at, microseconds=True),
+        )
+    return _assemble(home, state, active, snapshot, engine)
+
+
+def offline_status(home: Home) -> NodeStatus:
+    """What can be known while control does not answer. Raises `UnavailableError` node_not_running."""
+    state = read_node_state(home)
+    engine: EngineStatus | None = None
+    with contextlib.suppress(VedetteError):
+        engine = EngineClient(home.engine_socket, timeout=2.0).status()
+    active = read_active(home)
+    snapshot = None
+    if active is not None:
+        with contextlib.suppress(VedetteError, ValueError, KeyError):
+            envelope = json.loads(SnapshotStore(home.snapshots).get(active.digest))
+            snapshot = Snapshot.parse(base64.b64decode(envelope["payload"]))
+    known = None
+    if active is not None:
+        known = SnapshotStatus(
+            digest=active.digest, generation=active.generation, activated_at=_modified(home)
+        )
+    return _assemble(home, state, known, snapshot, engine)
+
+
+def _modified(home: Home) -> str:
+    from datetime import UTC, datetime
+
+    moment = datetime.fromtimestamp(home.active_file.stat().st_mtime, UTC)
+    return to_rfc3339(moment, microseconds=True)
+
+
+def _assemble(
+    home: Home,
+    state: SupervisorState,
+    active: SnapshotStatus | None,
+    snapshot: Snapshot | None,
+    engine: EngineStatus | None,
+) -> NodeStatus:
+    facts = read_json(home.node_file) or {}
+    return NodeStatus(
+        version=__version__,
+        home=str(home.root),
+        trust_domain=str(facts.get("trustDomain", "")),
+        location=state.location,
+        snapshot=active,
+        listeners=tuple(
+            ListenerStatus(name=one["name"], address=one["address"], url=one["url"])
+            for one in state.listeners
+        ),
+        metrics=MetricsStatus(url=state.metrics.get("url", "")),
+        processes=ProcessesStatus(
+            supervisor=SupervisorStatus(pid=state.supervisor.pid),
+            engine=_process(state.engine),
+            control=_process(state.control),
+        ),
+        engine=engine_state(engine),
+        functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
+    )
+
+
+def _process(process: ProcessState) -> ProcessStatus:
+    return ProcessStatus(
+        pid=process.pid,
+        state=process.state,
+        restarts=process.restarts,
+        started_at=process.startedAt,
+    )
+
+
+def engine_state(engine: EngineStatus | None) -> EngineState:
+    """The part of the engine's answer that people see."""
+    if engine is None:
+        return EngineState()
+    return EngineState(
+        allocator=engine["allocator"],
+        allocator_reason=engine.get("allocatorReason"),
+        pagemap_scan=engine["pagemapScan"],
+        landlock=engine["landlock"],
+        digest=engine["digest"],
+        generation=engine["generation"],
+        error=engine["error"],
+        in_flight=engine["inFlight"],
+    )
+
+
+def base_url(state: SupervisorState | None) -> str:
+    """The URL of the first listener; the default one before there is any."""
+    if state is None or not state.listeners:
+        return "https://localhost:8443"
+    return state.listeners[0]["url"]
+
+
+def route_url(base: str, route: Route) -> str:
+    """Where a person reaches a route: its first host that is no wildcard, else the node's own."""
+    named = [host for host in route.hosts if not host.startswith("*.")]
+    if named:
+        parts = urlsplit(base)
+        host = f"[{named[0]}]" if ":" in named[0] else named[0]
+        base = f"{parts.scheme}://{host}:{parts.port}"
+    return base + route.path.value
+
+
+def function_statuses(snapshot: Snapshot, base: str) -> list[FunctionStatus]:
+    """One entry for each function, by name."""
+    policies = {policy.name for policy in snapshot.policy.policies}
+    routes = {
+        route.backend.function: route
+        for route in snapshot.routes
+        if isinstance(route.backend, FunctionBackend)
+    }
+    return [
+        FunctionStatus(
+            name=function.name,
+            digest=function.component,
+            route=route.path.value if route else "",
+            domains=route.hosts if route else (),
+            public=public_policy_name(function.name) in policies,
+            url=route_url(base, route) if route else "",
+        )
+        for function in snapshot.functions
+        for route in [routes.get(function.name)]
+    ]

@@ -1,0 +1,21 @@
+"""The native engine: bytes in, bytes out. Built from crates/native; `mypy.stubtest` compares this file with it."""
+
+__all__ = ["check_policies", "check_snapshot", "engine_key", "precompile", "run", "version"]
+
+def version() -> str:
+    """The version of the engine, equal to the package's."""
+
+def engine_key() -> str:
+    """Names wasmtime's version, its settings and this CPU; code compiled under another key is not loaded."""
+
+def run(config: bytes) -> None:
+    """Serves until SIGTERM, then drains and returns. Raises `RuntimeError` when it cannot start."""
+
+def precompile(component: bytes) -> bytes:
+    """Machine code for `component`. Raises `ValueError` with JSON `{"code","message"}`."""
+
+def check_snapshot(envelope: bytes, public_key_pem: bytes, engine_dir: str) -> bytes:
+    """JSON `{"digest"}` when the engine would serve it. Raises `ValueError` with JSON `{"code","message"}`."""
+
+def check_policies(request: bytes) -> bytes:
+    """Findings as JSON `{"errors":[…],"warnings":[…]}` for `{"schema":{"name","text"},"policies":[…]}`."""

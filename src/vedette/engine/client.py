@@ -1,0 +1,120 @@
+"""The client of the engine's socket: apply a snapshot, reload TLS, read status and metrics.
+
+Owns: HTTP over a Unix socket with the standard library only (`UnixHTTPConnection`, also used by the CLI to reach
+control), and what a refusal of the engine becomes. Must not: retry; the reconcile loop does that.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from vedette.errors import ConfigError, UnavailableError
+
+READ_TIMEOUT = 5.0  # seconds; answered from memory
+CHANGE_TIMEOUT = 30.0  # a snapshot of thousands of functions is loaded
+
+
+class EngineListener(TypedDict):
+    """One address the engine accepts on; `scheme` is https or http."""
+
+    name: str
+    address: str
+    scheme: str
+
+
+class EngineStatus(TypedDict):
+    """The answer of `GET /status`; `error` says why no snapshot is served, or is null."""
+
+    pid: int
+    version: str
+    digest: str | None
+    generation: int | None
+    error: str | None
+    engineKey: str
+    allocator: str
+    allocatorReason: str | None
+    pagemapScan: bool
+    landlock: str
+    listeners: list[EngineListener]
+    inFlight: int
+    draining: bool
+    uptimeSeconds: float
+
+
+class UnixHTTPConnection(http.client.HTTPConnection):
+    """An HTTP/1.1 connection to a Unix socket; `timeout` is in seconds and counts per system call."""
+
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connects. Raises `OSError`."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.sock.close()
+            raise
+
+
+class EngineClient:
+    """One engine, named by its socket. Each call is one connection, so a restarted engine needs no care.
+
+    `timeout` in seconds replaces the usual ones.
+    """
+
+    def __init__(self, socket_path: Path, timeout: float | None = None) -> None:
+        self._path = socket_path
+        self._timeout = timeout
+
+    def status(self) -> EngineStatus:
+        """What the engine serves now. Raises `UnavailableError` engine_away."""
+        return cast("EngineStatus", self._call("GET", "/status"))
+
+    def metrics(self) -> dict[str, Any]:
+        """The engine's counters since it started. Raises `UnavailableError` engine_away."""
+        return self._call("GET", "/metrics")
+
+    def apply(self, digest: str, generation: int) -> None:
+        """Activates a snapshot that lies in the engine's folder; returns when new requests see it.
+
+        Raises `ConfigError` engine_refused (it keeps serving the old one), `UnavailableError` engine_away.
+        """
+        self._call("POST", "/apply", {"digest": digest, "generation": generation})
+
+    def reload_tls(self) -> None:
+        """Serves the certificate that lies in the engine's folder. Raises as `apply` does."""
+        self._call("POST", "/tls")
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        usual = READ_TIMEOUT if method == "GET" else CHANGE_TIMEOUT
+        connection = UnixHTTPConnection(self._path, self._timeout or usual)
+        data = b"" if body is None else json.dumps(body).encode()
+        try:
+            connection.request(method, path, data, {"content-type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read()  # no limit: a limit would hide an answer cut short
+        except (OSError, http.client.HTTPException) as error:
+            raise UnavailableError("engine_away", f"the engine does not answer: {error}") from error
+        finally:
+            connection.close()
+        return _decode(response.status, answer)
+
+
+def _decode(status: int, answer: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(answer) if answer else {}
+    except ValueError as error:
+        raise UnavailableError("engine_away", "the engine's answer is not JSON") from error
+    if status == 200 and isinstance(body, dict):
+        return body
+    if status == 422 and isinstance(body, dict):
+        reason = f"{body.get('message', 'no reason given')} ({body.get('error', 'unknown')})"
+        raise ConfigError("engine_refused", f"the engine refused: {reason}")
+    raise UnavailableError("engine_away", f"the engine answered {status}")

@@ -1,0 +1,43 @@
+"""The pure functions of the native engine, behind one type that tests can stand in for.
+
+Owns: loading `_native` when it is first needed and turning its errors into ours. Must not: start an engine.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+from vedette.errors import ConfigError, UnavailableError, VedetteError
+
+
+class Native(Protocol):
+    """What control asks of the native module; `_native` itself has this shape."""
+
+    def version(self) -> str: ...
+    def engine_key(self) -> str: ...
+    def check_snapshot(self, envelope: bytes, public_key_pem: bytes, engine_dir: str) -> bytes: ...
+    def check_policies(self, request: bytes) -> bytes: ...
+
+
+def load_native() -> Native:
+    """The built module. Raises `UnavailableError` node_start_failed when it was not built."""
+    try:
+        from vedette.engine import _native
+    except ImportError as error:
+        raise UnavailableError(
+            "node_start_failed",
+            f"the native engine is not built: {error}",
+            "Run `make engine` in the checkout, or install a wheel.",
+        ) from error
+    return _native
+
+
+def refusal_of(error: ValueError) -> VedetteError:
+    """The error that a refusal of the native module stands for: JSON `{"code","message"}` in a `ValueError`."""
+    try:
+        body = json.loads(str(error))
+        code, message = str(body["code"]), str(body["message"])
+    except (ValueError, KeyError, TypeError):
+        return ConfigError("snapshot_invalid", str(error))
+    return ConfigError("snapshot_invalid", f"{message} ({code})")

@@ -1,0 +1,243 @@
+"""The errors a person meets, by what that person can do about them; and the catalogue of their
+codes.
+
+Owns: three families (mend the configuration, do not trust, try later) and one sentence and one hint
+per code. Must not: import anything but the standard library, or know how an error is printed.
+Refusals of requests are not errors of this kind; they live in the engine (docs/request.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+REFERENCE = Path("docs/reference/errors.md")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEntry:
+    """One code: its family, a sentence that says what it means, and a hint that says how to mend
+    it.
+    """
+
+    code: str
+    family: str
+    sentence: str
+    hint: str
+
+
+# One row a code: a table that is read across.
+# ruff: noqa: E501
+# fmt: off
+_CONFIG = [
+    ("address_invalid", "That is not an address to listen on.", "Write HOST:PORT, such as localhost:8443, 0.0.0.0:8443 or [::1]:0; `http://` in front only for this machine's own addresses."),
+    ("already_exists", "There is something at that path already.", "Choose another name, or remove what is there."),
+    ("blob_missing", "A file that the snapshot names by digest is not in the blob store.", "Deploy the function again; its component is then stored anew."),
+    ("blob_too_large", "The content is larger than a blob may be (64 MiB).", "Make it smaller; for a component, build with `--release` and strip debug information."),
+    ("build_failed", "The build command of the project failed.", "Read the compiler's messages above, mend the source and build again."),
+    ("compile_failed", "The component could not be compiled to machine code.", "Check that the file is the output of a current tool chain (WASI 0.2 component)."),
+    ("compile_limit", "Compiling the component used more time or memory than allowed.", "Make the component smaller, or split it into several functions."),
+    ("component_missing", "There is no component at that path.", "Build it first with `vedette build`, or give the path of a .wasm file."),
+    ("component_too_large", "The component is larger than 64 MiB.", "Build with `--release`, strip debug information, and keep data out of the component."),
+    ("core_module", "The file is a core WebAssembly module, not a component.", "Build for the target wasm32-wasip2, or wrap the module with `wasm-tools component new`."),
+    ("digest_mismatch", "The content does not have the digest it was sent under.", "Send it again; if it happens twice, check the disk it comes from."),
+    ("engine_refused", "The engine refused the new state and keeps serving the one before.", "Mend what the message names; nothing has changed."),
+    ("export_missing", "The component does not export wasi:http/incoming-handler.", "Export the handler; `vedette new` makes a project that does."),
+    ("function_unknown", "No function of that name is deployed.", "Run `vedette list` to see what is deployed."),
+    ("import_missing", "The component imports an interface that this node does not offer.", "Build against WASI 0.2 without files and sockets; the message names the interface."),
+    ("invalid_digest", "That is not a digest.", "A digest is `sha256:` and 64 hexadecimal digits in lower case."),
+    ("invalid_duration", "That is not a duration.", "Write a number and a unit, such as 500ms, 30s, 5m, 1h or 7d."),
+    ("invalid_host", "That is not a host name.", "Write a host without scheme, port or path, such as api.example.com or *.example.com."),
+    ("invalid_name", "That is not a valid name.", "Use 1 to 63 lower-case letters, digits and hyphens; start with a letter, end with a letter or digit."),
+    ("invalid_path", "That is not a path a route can have.", "Start with / and use no `..`, `//`, `?`, `#` or escapes of ordinary letters."),
+    ("invalid_size", "That is not a size.", "Write a number and a unit, such as 512KB, 64MB or 1GB (powers of 1024)."),
+    ("invalid_time", "That is not a time in RFC 3339 form.", "Write it like 2026-11-20T12:00:00Z."),
+    ("issuer_reserved", "That issuer belongs to the node itself and cannot be changed.", "Choose another name."),
+    ("issuer_unknown", "No issuer of that name is trusted.", "Run `vedette issuer list` to see the names."),
+    ("key_algorithm", "The key does not fit the algorithm.", "Use one of ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA with a key of that kind."),
+    ("key_refused", "The key cannot be used to verify tokens.", "Give a public key: PEM, a certificate, or a JWKS file; RSA with at least 2048 bits."),
+    ("key_unreadable", "The file holds no key that could be read.", "Give a PEM public key, a PEM certificate or a JWKS file."),
+    ("language_unknown", "There is no project template for that language.", "Choose one of the languages that `vedette new --help` lists."),
+    ("manifest_invalid", "The manifest is not valid.", "Mend the line named; docs/reference/config.md lists every field."),
+    ("manifest_missing", "The folder holds no vedette.yaml.", "Give a component file, or a folder made by `vedette new`."),
+    ("native_binary", "The file is a machine-code binary, not a WebAssembly component.", "Build for the target wasm32-wasip2."),
+    ("not_a_component", "The file is not a WebAssembly component.", "Give the .wasm file of a WASI 0.2 component."),
+    ("nothing_to_roll_back", "There is no earlier snapshot to go back to.", "Run `vedette history` to see what there is."),
+    ("policy_invalid", "A Cedar policy does not parse or does not fit the schema.", "Mend the line named; `vedette` checks policies against policy/schema.cedarschema."),
+    ("policy_unknown", "There is no policy of that name.", "Run `vedette policy list` to see the names."),
+    ("precompiled_refused", "The file is precompiled code, which is never accepted from outside.", "Deploy the .wasm component; the node compiles it itself."),
+    ("request_invalid", "The request to the admin API is not valid.", "Mend the field named; docs/reference/openapi.json describes every request."),
+    ("route_conflict", "Another route already answers for that host and path.", "Choose another --route or --domains, or remove the other one first."),
+    ("route_unknown", "There is no route of that name.", "Run `vedette list` to see what is deployed."),
+    ("snapshot_invalid", "The desired state is not valid.", "Mend what the message names; the node keeps serving what it has."),
+    ("snapshot_unknown", "No snapshot with that digest is in the history.", "Run `vedette history` to see the digests that can be activated."),
+    ("socket_path_too_long", "The home folder's path is too long for a Unix socket (107 bytes).", "Choose a shorter folder with --home or VEDETTE_HOME."),
+    ("token_scope", "That is not a scope.", "A scope is one word of visible ASCII characters."),
+    ("token_subject", "A token cannot have that subject.", "Use 1 to 255 printable characters, such as `alice` or `ci/deploy`."),
+    ("token_ttl", "A token cannot live that long.", "Ask for at most 24h, or name a longer --ttl up to 30d explicitly."),
+    ("tool_missing", "A program that the build needs is not installed.", "Install it as the message says."),
+]
+_TRUST = [
+    ("blob_tampered", "Stored content does not have the digest it is stored under.", "Do not use it. Check the disk, then deploy the function again."),
+    ("envelope_invalid", "The signed snapshot is not a DSSE envelope of the expected kind.", "Do not activate it; take the snapshot from the history of this node."),
+    ("envelope_signature", "The signature of the snapshot does not verify.", "Do not activate it; somebody changed it or it is from another node."),
+    ("key_mismatch", "A certificate does not belong to the private key beside it.", "Check who changed the files in control/; restore both from one backup."),
+    ("key_permissions", "A private key can be read by other users.", "Check who had access; then `chmod 600` the file or make a new key."),
+    ("payload_invalid", "The signed content is not a snapshot in canonical form.", "Do not activate it; it was made by another version or changed."),
+]
+_UNAVAILABLE = [
+    ("address_in_use", "Another program is already listening on that address.", "Stop that program, or choose another address with --listen HOST:PORT (make up UP_FLAGS='--listen localhost:9443')."),
+    ("control_away", "The node is running, but its control process does not answer.", "It is restarted by itself: try again in a second; log/control.log says why."),
+    ("disk_failed", "The disk refused to write.", "Check the disk and the permissions of the home folder, then try again."),
+    ("disk_full", "The disk is full; nothing was changed.", "Free some space, then try again."),
+    ("engine_away", "The engine does not answer.", "It is restarted by itself and loads the active snapshot; log/engine.log says why."),
+    ("node_not_running", "The node is not running.", "Start it with: vedette up"),
+    ("node_running", "A node is already running in that home folder.", "Stop it with `vedette down`, or choose another folder with --home."),
+    ("node_start_failed", "The node did not start.", "Read log/supervisor.log, log/control.log and log/engine.log in its home folder."),
+    ("store_busy", "The node's database is locked by another process.", "Wait a moment and try again; only one control process may use one home folder."),
+    ("store_newer", "The node's database was written by a newer version.", "Start the version that wrote it, or restore an older copy."),
+]
+# fmt: on
+
+
+def _entries() -> dict[str, ErrorEntry]:
+    families = {"config": _CONFIG, "trust": _TRUST, "unavailable": _UNAVAILABLE}
+    table: dict[str, ErrorEntry] = {}
+    for family, rows in families.items():
+        for code, sentence, hint in rows:
+            if code in table:
+                raise AssertionError(f"error code {code} is listed twice")
+            table[code] = ErrorEntry(code, family, sentence, hint)
+    return table
+
+
+CATALOGUE: dict[str, ErrorEntry] = _entries()
+
+
+class VedetteError(Exception):
+    """An error with a code, a sentence, a hint and, where it has one, a place in a file.
+
+    Raises `KeyError` when the code is not in `CATALOGUE`: an error nobody documented is a defect.
+    """
+
+    family: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        hint: str | None = None,
+        file: str | None = None,
+        line: int | None = None,
+    ) -> None:
+        entry = CATALOGUE[code]
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = entry.hint if hint is None else hint
+        self.file = file
+        self.line = line
+
+    def __str__(self) -> str:
+        place = self.file or ""
+        if self.file and self.line:
+            place = f"{self.file}:{self.line}"
+        return f"{place}: {self.message}" if place else self.message
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form that the admin API and the compile process send: code, message, hint, file,
+        line.
+        """
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "file": self.file,
+            "line": self.line,
+        }
+
+
+class ConfigError(VedetteError):
+    """What was asked for is not valid: mend the configuration, then ask again."""
+
+    family = "config"
+    exit_code = 2
+
+
+class TrustError(VedetteError):
+    """Something does not prove what it claims: do not trust it, and do not try again unchanged."""
+
+    family = "trust"
+    exit_code = 3
+
+
+class UnavailableError(VedetteError):
+    """The request is fine and cannot be met now: try again later."""
+
+    family = "unavailable"
+    exit_code = 4
+
+
+_FAMILIES: dict[str, type[VedetteError]] = {
+    "config": ConfigError,
+    "trust": TrustError,
+    "unavailable": UnavailableError,
+}
+
+
+def error_from_dict(data: Mapping[str, Any]) -> VedetteError:
+    """The error whose `to_dict` gave `data`, in the family its code belongs to. Raises `KeyError`
+    for an unknown code.
+    """
+    code = str(data["code"])
+    family = _FAMILIES[CATALOGUE[code].family]
+    return family(code, str(data["message"]), data.get("hint"), data.get("file"), data.get("line"))
+
+
+_FAMILY_TITLES = {
+    "config": "Mend the configuration (`ConfigError`, exit code 2)",
+    "trust": "Do not trust (`TrustError`, exit code 3)",
+    "unavailable": "Try later (`UnavailableError`, exit code 4)",
+}
+
+
+def render_reference() -> str:
+    """The text of docs/reference/errors.md."""
+    lines = ["# Errors", "", "Generated by `python -m vedette.errors --write`; do not edit.", ""]
+    for family, title in _FAMILY_TITLES.items():
+        lines += [f"## {title}", "", "| code | what it says | what to do |", "|---|---|---|"]
+        lines += [
+            f"| `{entry.code}` | {entry.sentence} | {entry.hint} |"
+            for entry in sorted(CATALOGUE.values(), key=lambda entry: entry.code)
+            if entry.family == family
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the reference, or checks that it is current. Exit code 1 means it drifted."""
+    parser = argparse.ArgumentParser(prog="python -m vedette.errors")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--check", action="store_true")
+    action.add_argument("--write", action="store_true")
+    parser.add_argument("--root", type=Path, default=Path())
+    options = parser.parse_args(arguments)
+    path = options.root / REFERENCE
+    if options.write:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render_reference(), encoding="utf-8")
+        return 0
+    if not path.exists() or path.read_text(encoding="utf-8") != render_reference():
+        print(f"{REFERENCE} drifted: run `python -m vedette.errors --write`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""The node's certificate authority.
+
+Owns: the CA's key and certificate, and issuing the server's certificate. Must not: let the private
+key leave this object other than into its file, which the engine can never read.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from vedette.clock import now
+from vedette.errors import ConfigError, TrustError
+from vedette.identity.domain import gateway_id, spiffe_id
+from vedette.identity.key_files import ensure_p256, generate_p256, load_p256, private_pem
+from vedette.ids import new_serial
+from vedette.store.atomic import write_atomic
+
+CA_LIFETIME: Final = timedelta(days=3_652)
+SERVER_DAYS: Final = 7
+_BACKDATED: Final = timedelta(minutes=5)  # clocks of clients differ
+_LOOPBACK: Final = ("127.0.0.1", "::1")
+
+
+class Authority:
+    """A CA: P-256, path length 0, one URI SAN with the trust domain (SPIFFE X509-SVID §3)."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+        if key.public_key() != certificate.public_key():
+            raise TrustError("key_mismatch", "the CA's certificate does not belong to its key")
+        self._key = key
+        self._certificate = certificate
+
+    def __repr__(self) -> str:
+        return f"Authority({self.trust_domain!r})"
+
+    @classmethod
+    def ensure(cls, key_path: Path, certificate_path: Path, trust_domain: str) -> Authority:
+        """Loads the CA, or makes what of it is missing; the key, once made, is never replaced.
+
+        Raises `ConfigError`, `TrustError` for what cannot be used, `UnavailableError` for the disk.
+        """
+        key = ensure_p256(key_path)
+        if certificate_path.exists():
+            return cls.load(key_path, certificate_path)
+        certificate = _self_signed(key, trust_domain)
+        write_atomic(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644)
+        return cls(key, certificate)
+
+    @classmethod
+    def load(cls, key_path: Path, certificate_path: Path) -> Authority:
+        """Loads the CA. Raises `ConfigError` key_unreadable, `TrustError` key_permissions or
+        key_refused.
+        """
+        key = load_p256(key_path)
+        return cls(key, _read_certificate(certificate_path))
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The CA's certificate; public, for `curl --cacert`."""
+        return self._certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def trust_domain(self) -> str:
+        """The trust domain that the certificate is for."""
+        (uri,) = _alternative_names(self._certificate).get_values_for_type(
+            x509.UniformResourceIdentifier
+        )
+        return uri.removeprefix("spiffe://")
+
+    def issue_server(self, names: Sequence[str], days: int = SERVER_DAYS) -> tuple[bytes, bytes]:
+        """A new key and certificate for the public listener, as PEM: (chain, key).
+
+        `names` are hosts in normal form, addresses and wildcards included; loopback and the
+        gateway's SPIFFE id are always added. The chain holds the leaf only: clients have the root.
+        """
+        key = generate_p256()
+        start = now()
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(_name("Vedette gateway"))
+            .issuer_name(self._certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(new_serial())
+            .not_valid_before(start - _BACKDATED)
+            .not_valid_after(start + timedelta(days=days))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(_server_names(names, self.trust_domain), critical=False)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
+            .sign(self._key, SHA256())
+        )
+        return certificate.public_bytes(Encoding.PEM), private_pem(key)
+
+    def needs_renewal(self, chain_pem: bytes, names: Sequence[str], at: datetime) -> bool:
+        """Whether the server's certificate must be issued anew: unreadable, of another CA, for
+        other names, or past half of its life at the time `at`.
+        """
+        try:
+            certificate = x509.load_pem_x509_certificate(chain_pem)
+            certificate.verify_directly_issued_by(self._certificate)
+            held = set(_alternative_names(certificate))
+        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            return True
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        return at >= start + (end - start) / 2 or held != set(
+            _server_names(names, self.trust_domain)
+        )
+
+
+def certificate_expiry(pem: bytes) -> datetime:
+    """When the first certificate in `pem` ends (UTC). Raises `ConfigError` key_unreadable."""
+    try:
+        return x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    except ValueError:
+        raise ConfigError("key_unreadable", "this is not a PEM certificate") from None
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, trust_domain: str) -> x509.Certificate:
+    start = now()
+    names = [x509.UniformResourceIdentifier(spiffe_id(trust_domain))]
+    name = _name(f"Vedette CA {trust_domain}")
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(new_serial())
+        .not_valid_before(start - _BACKDATED)
+        .not_valid_after(start + CA_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, SHA256())
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    # RFC 5280 appendix A.1: ub-common-name is 64.
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _server_names(names: Iterable[str], trust_domain: str) -> x509.SubjectAlternativeName:
+    hosts = [_general_name(name) for name in dict.fromkeys((*names, *_LOOPBACK))]
+    return x509.SubjectAlternativeName(
+        [*hosts, x509.UniformResourceIdentifier(gateway_id(trust_domain))]
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
+    return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        raise ConfigError("key_unreadable", f"{path} holds no certificate") from None

@@ -1,0 +1,152 @@
+"""Metrics in Prometheus' text form, made from the engine's counters and from what control knows.
+
+Owns: the names, labels and help of every metric (docs/reference/metrics.md lists them). Must not: count anything
+itself; the engine counts, and a metric that is not known is left out rather than shown as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+EngineCounters = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What control knows whether or not the engine answers; `restarts` maps a process's name to a count."""
+
+    version: str
+    location: str
+    generation: int | None
+    functions: int
+    restarts: Mapping[str, int] = field(default_factory=dict)
+
+
+class NodeCollector(Collector):
+    """Reads both sides on every scrape. `read_engine` gives None when the engine is away."""
+
+    def __init__(
+        self, read_node: Callable[[], NodeFacts], read_engine: Callable[[], EngineCounters | None]
+    ) -> None:
+        self._read_node = read_node
+        self._read_engine = read_engine
+
+    def collect(self) -> Iterable[Metric]:
+        """Every metric of the node, now."""
+        node = self._read_node()
+        counters = self._read_engine()
+        yield from _node_metrics(node, engine_up=counters is not None)
+        if counters is not None:
+            yield from _request_metrics(counters, node.location)
+            yield from _engine_metrics(counters, node.location)
+
+
+def render(collector: Collector) -> bytes:
+    """The text that `GET /metrics` answers with."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return generate_latest(registry)
+
+
+def _gauge(
+    name: str, help_text: str, value: float, labels: Mapping[str, str] | None = None
+) -> Metric:
+    labels = labels or {}
+    family = GaugeMetricFamily(name, help_text, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family
+
+
+def _counter(name: str, help_text: str, value: float, labels: Mapping[str, str]) -> Metric:
+    family = CounterMetricFamily(name, help_text, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family
+
+
+def _node_metrics(node: NodeFacts, *, engine_up: bool) -> Iterable[Metric]:
+    yield _gauge("vedette_build_info", "The version of this node.", 1, {"version": node.version})
+    yield _gauge(
+        "vedette_engine_up", "Whether the engine answers (1) or not (0).", float(engine_up)
+    )
+    yield _gauge("vedette_functions", "Functions in the active snapshot.", node.functions)
+    if node.generation is not None:
+        yield _gauge("vedette_snapshot_generation", "The active generation.", node.generation)
+    restarts = CounterMetricFamily(
+        "vedette_process_restarts",
+        "Restarts of a process since the node started.",
+        labels=["process"],
+    )
+    for process, count in node.restarts.items():
+        restarts.add_metric([process], count)
+    yield restarts
+
+
+def _request_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]:
+    names = ["country", "route", "function", "status", "stage"]
+    requests = CounterMetricFamily(
+        "edge_requests",
+        "Requests answered; stage names the stage that refused, if any.",
+        labels=names,
+    )
+    for row in counters["requests"]:
+        requests.add_metric([str(row.get(name) or "") for name in names], row["count"])
+    yield requests
+    durations = HistogramMetricFamily(
+        "edge_response_time",
+        "Seconds from the request's first byte to the response's last.",
+        labels=["edge_location", "route"],
+        unit="",
+    )
+    for row in counters["durations"]:
+        buckets = cumulative_buckets(counters["bucketBounds"], row["buckets"], row["count"])
+        durations.add_metric([location, str(row.get("route") or "")], buckets, row["sumSeconds"])
+    yield durations
+
+
+def cumulative_buckets(
+    bounds: Iterable[float], counts: Iterable[int], total: int
+) -> list[tuple[str, float]]:
+    """Prometheus' cumulative buckets from counts per bucket; the last one, `+Inf`, is `total`."""
+    buckets: list[tuple[str, float]] = []
+    below = 0
+    for bound, count in zip(bounds, counts, strict=False):
+        below += count
+        buckets.append((repr(float(bound)), below))
+    buckets.append(("+Inf", total))
+    return buckets
+
+
+def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]:
+    at = {"edge_location": location}
+    yield _counter("edge_errors", "Requests that ended in a 5xx status.", counters["errors"], at)
+    yield _counter(
+        "edge_cold_starts", "Functions loaded on their first request.", counters["coldStarts"], at
+    )
+    memory = GaugeMetricFamily(
+        "edge_memory_usage_bytes",
+        "The largest linear memory an instance has had, in bytes.",
+        labels=["function_name"],
+    )
+    for row in counters["memoryBytes"]:
+        memory.add_metric([str(row["function"])], row["bytes"])
+    yield memory
+    yield _gauge("edge_requests_in_flight", "Requests being answered.", counters["inFlight"], at)
+    yield _gauge("edge_connections", "Open connections.", counters["connections"], at)
+    yield _counter(
+        "vedette_records_dropped",
+        "Records that could not be written.",
+        counters["recordsDropped"],
+        {},
+    )
+    yield _counter(
+        "vedette_logs_dropped", "Log lines of functions not kept.", counters["logsDropped"], {}
+    )

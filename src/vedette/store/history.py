@@ -1,0 +1,193 @@
+"""What was active when, and by whose hand: the truth about the node's desired state.
+
+Owns: control/node.db, SQLite with a write-ahead log and synchronous=FULL, so that what `record`
+returned survives a power cut. The files in engine/ follow it (`activation`). Must not: know what a
+snapshot means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from vedette.clock import from_rfc3339, now, to_rfc3339
+from vedette.errors import ConfigError, UnavailableError
+
+SCHEMA_VERSION: Final = 1
+_BUSY_SECONDS: Final = 5.0
+_TABLES: Final = (
+    "CREATE TABLE schema_version (version INTEGER NOT NULL)",
+    "CREATE TABLE snapshots (digest TEXT PRIMARY KEY, envelope BLOB NOT NULL)",
+    """CREATE TABLE activations (
+        generation INTEGER PRIMARY KEY AUTOINCREMENT,
+        digest TEXT NOT NULL,
+        action TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        activated_at TEXT NOT NULL)""",
+    f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION})",
+)
+_COLUMNS: Final = "generation, digest, action, actor, activated_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One activation. `generation` counts up by one; the same digest can be active more than once."""
+
+    generation: int
+    digest: str
+    action: str
+    actor: str
+    activated_at: datetime
+
+
+class History:
+    """The activations of a node, usable from all threads of one process."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or creates the database. Raises `UnavailableError` store_busy, store_newer,
+        disk_full, disk_failed.
+        """
+        self._path = path
+        self._lock = threading.RLock()
+        with _explained(path):
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            path.chmod(0o600)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._prepare()
+
+    def close(self) -> None:
+        """Closes the database."""
+        with self._lock:
+            self._connection.close()
+
+    def record(self, digest: str, action: str, actor: str, envelope: bytes) -> int:
+        """Makes `digest` the active snapshot and returns its generation, once that is on the disk.
+
+        Raises `UnavailableError`; the history is then unchanged.
+        """
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO snapshots VALUES (?, ?) "
+                "ON CONFLICT (digest) DO UPDATE SET envelope = excluded.envelope",
+                (digest, envelope),
+            )
+            cursor = self._connection.execute(
+                "INSERT INTO activations (digest, action, actor, activated_at) VALUES (?, ?, ?, ?)",
+                (digest, action, actor, to_rfc3339(now(), microseconds=True)),
+            )
+            generation = cursor.lastrowid
+        assert generation is not None
+        return generation
+
+    def active(self) -> Entry | None:
+        """The newest activation; None on a node that never had one."""
+        entries = self.entries(limit=1)
+        return entries[0] if entries else None
+
+    def previous(self) -> Entry | None:
+        """The newest activation of another snapshot than the active one that can still be
+        activated.
+        """
+        entries = self._select(
+            "digest != (SELECT digest FROM activations ORDER BY generation DESC LIMIT 1) "
+            "AND digest IN (SELECT digest FROM snapshots)",
+            limit=1,
+        )
+        return entries[0] if entries else None
+
+    def entries(self, limit: int = 50) -> list[Entry]:
+        """The newest activations first."""
+        return self._select("TRUE", limit)
+
+    def entry_of(self, digest: str) -> Entry | None:
+        """The newest activation of that snapshot."""
+        entries = self._select("digest = ?", 1, digest)
+        return entries[0] if entries else None
+
+    def envelope(self, digest: str) -> bytes:
+        """The signed snapshot. Raises `ConfigError` snapshot_unknown, also when it was collected
+        long ago.
+        """
+        with self._lock, _explained(self._path):
+            row = self._connection.execute(
+                "SELECT envelope FROM snapshots WHERE digest = ?", (digest,)
+            ).fetchone()
+        if row is None:
+            raise ConfigError("snapshot_unknown", f"there is no snapshot {digest} in the history")
+        return bytes(row[0])
+
+    def recent_digests(self, generations: int) -> frozenset[str]:
+        """The digests of the last so many generations; the active one is always among them."""
+        return frozenset(entry.digest for entry in self.entries(max(generations, 1)))
+
+    def forget_envelopes(self, keep: frozenset[str]) -> int:
+        """Drops the envelopes of snapshots not in `keep` and returns how many; their entries stay."""
+        with self._transaction():
+            known = self._connection.execute("SELECT digest FROM snapshots").fetchall()
+            gone = [(digest,) for (digest,) in known if digest not in keep]
+            self._connection.executemany("DELETE FROM snapshots WHERE digest = ?", gone)
+        return len(gone)
+
+    def _select(self, condition: str, limit: int, *values: str) -> list[Entry]:
+        query = (
+            f"SELECT {_COLUMNS} FROM activations WHERE {condition} ORDER BY generation DESC LIMIT ?"
+        )
+        with self._lock, _explained(self._path):
+            rows = self._connection.execute(query, (*values, limit)).fetchall()
+        return [
+            Entry(generation, digest, action, actor, from_rfc3339(activated_at))
+            for generation, digest, action, actor, activated_at in rows
+        ]
+
+    def _prepare(self) -> None:
+        with self._transaction():
+            tables = self._connection.execute(
+                "SELECT name FROM sqlite_master WHERE name = 'schema_version'"
+            ).fetchall()
+            if not tables:
+                for statement in _TABLES:
+                    self._connection.execute(statement)
+            (version,) = self._connection.execute("SELECT version FROM schema_version").fetchone()
+        if version > SCHEMA_VERSION:
+            self._connection.close()
+            raise UnavailableError(
+                "store_newer", f"node.db has version {version}; this is for {SCHEMA_VERSION}"
+            )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, _explained(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _unavailable(error, path) from error
+
+
+def _unavailable(error: sqlite3.Error, path: Path) -> UnavailableError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return UnavailableError("store_busy", f"{path.name} is locked by another process")
+    if code == sqlite3.SQLITE_FULL:
+        return UnavailableError("disk_full", f"there is no space left to write {path.name}")
+    return UnavailableError("disk_failed", f"cannot use {path}: {error}")

@@ -1,0 +1,210 @@
+"""The home folder of a node: every path in it, and nothing else about those files.
+
+Owns: the layout. What is below `engine/` the engine may read; what is below `control/` it never can
+(docs/request.md). Must not: read or write the files.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vedette.errors import ConfigError, UnavailableError
+from vedette.ids import digest_hex
+
+# sun_path of Linux is 108 bytes with the closing NUL (unix(7)).
+MAX_SOCKET_PATH: Final = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of one node."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Home:
+        """`$VEDETTE_HOME`, else `vedette` in the user's data folder (XDG Base Directory)."""
+        chosen = os.environ.get("VEDETTE_HOME")
+        data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        return cls(Path(chosen).absolute() if chosen else Path(data) / "vedette")
+
+    def create(self) -> None:
+        """Makes every folder, readable by the owner only. Raises `UnavailableError` disk_failed."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for folder in self._folders():
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o700)
+        except OSError as error:
+            raise UnavailableError(
+                "disk_failed", f"cannot make {error.filename}: {error.strerror}"
+            ) from error
+
+    def require_socket_paths(self) -> None:
+        """Raises `ConfigError` socket_path_too_long when a socket's path would not fit."""
+        for socket in (self.admin_socket, self.engine_socket):
+            length = len(os.fsencode(socket))
+            if length > MAX_SOCKET_PATH:
+                raise ConfigError(
+                    "socket_path_too_long",
+                    f"the path {socket} has {length} bytes; a socket's has at most {MAX_SOCKET_PATH}",
+                )
+
+    def compiled_file(self, engine_key: str, digest: str) -> Path:
+        """Where the machine code of a component lies, for the engine that `engine_key` names."""
+        return self.compiled / engine_key / f"{digest_hex(digest)}.cwasm"
+
+    def _folders(self) -> tuple[Path, ...]:
+        return (
+            self.root,
+            self.run,
+            self.control,
+            self.engine,
+            self.tls,
+            self.snapshots,
+            self.blobs.parent,
+            self.blobs,
+            self.compiled,
+            self.root / "spool",
+            self.spool_requests,
+            self.spool_logs,
+            self.log,
+        )
+
+    @property
+    def node_file(self) -> Path:
+        """Trust domain, location and birth of the node; JSON, written once."""
+        return self.root / "node.json"
+
+    @property
+    def run(self) -> Path:
+        """What only means something while the node runs."""
+        return self.root / "run"
+
+    @property
+    def supervisor_file(self) -> Path:
+        """Process ids, restarts and listeners; JSON, written by the supervisor."""
+        return self.run / "supervisor.json"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Locked with flock while a supervisor owns this home."""
+        return self.run / "supervisor.lock"
+
+    @property
+    def admin_socket(self) -> Path:
+        """The admin API."""
+        return self.run / "admin.sock"
+
+    @property
+    def engine_socket(self) -> Path:
+        """Control's way to the engine."""
+        return self.run / "engine.sock"
+
+    @property
+    def control(self) -> Path:
+        """What the engine must never read: private keys and the history."""
+        return self.root / "control"
+
+    @property
+    def ca_key(self) -> Path:
+        """Private key of the CA, 0600."""
+        return self.control / "ca.key"
+
+    @property
+    def ca_certificate(self) -> Path:
+        """Certificate of the CA, PEM."""
+        return self.control / "ca.crt"
+
+    @property
+    def signing_key(self) -> Path:
+        """Private Ed25519 key that signs snapshots, 0600."""
+        return self.control / "signing.key"
+
+    @property
+    def token_key(self) -> Path:
+        """Private P-256 key that signs tokens, 0600."""
+        return self.control / "token.key"
+
+    @property
+    def database(self) -> Path:
+        """The history, SQLite."""
+        return self.control / "node.db"
+
+    @property
+    def engine(self) -> Path:
+        """All that the engine reads."""
+        return self.root / "engine"
+
+    @property
+    def signing_public(self) -> Path:
+        """Public key that snapshots must verify under, PEM."""
+        return self.engine / "signing.pub"
+
+    @property
+    def active_file(self) -> Path:
+        """Digest and generation of the active snapshot, JSON."""
+        return self.engine / "active.json"
+
+    @property
+    def tls(self) -> Path:
+        """The server's certificate and key."""
+        return self.engine / "tls"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """Certificate chain of the server, PEM."""
+        return self.tls / "server.pem"
+
+    @property
+    def tls_key(self) -> Path:
+        """Private key of the server, 0600."""
+        return self.tls / "server.key"
+
+    @property
+    def snapshots(self) -> Path:
+        """Signed snapshots, one file per digest."""
+        return self.engine / "snapshots"
+
+    @property
+    def blobs(self) -> Path:
+        """Components, policies and schemas, one file per digest."""
+        return self.engine / "blobs" / "sha256"
+
+    @property
+    def compiled(self) -> Path:
+        """Machine code that this node made, one folder per engine key."""
+        return self.engine / "compiled"
+
+    @property
+    def spool_requests(self) -> Path:
+        """Request records, written by the engine only."""
+        return self.root / "spool" / "requests"
+
+    @property
+    def spool_logs(self) -> Path:
+        """Output of functions, written by the engine only."""
+        return self.root / "spool" / "logs"
+
+    @property
+    def log(self) -> Path:
+        """What the processes themselves say."""
+        return self.root / "log"
+
+    @property
+    def engine_log(self) -> Path:
+        """What the engine says."""
+        return self.log / "engine.log"
+
+    @property
+    def control_log(self) -> Path:
+        """What control says."""
+        return self.log / "control.log"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """What the supervisor says."""
+        return self.log / "supervisor.log"

@@ -1,0 +1,218 @@
+"""Every process of a node may be killed: nobody is refused, nothing is lost, nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.control.conftest import simulated_options
+
+from vedette.control.supervisor import launch, processes, supervise
+from vedette.control.supervisor.state import SupervisorState, read_state
+from vedette.errors import UnavailableError
+from vedette.store.home import Home
+
+
+def eventually(check: Callable[[], bool], patience: float = 20.0) -> None:
+    deadline = time.monotonic() + patience
+    while not check():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def state_of(home: Home) -> SupervisorState:
+    state = read_state(home.supervisor_file)
+    assert state is not None
+    return state
+
+
+class Load:
+    """Connects all the time and keeps every failure; a refused or reset connect is one."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._address = (host, int(port))
+        self._ended = threading.Event()
+        self.refused: list[str] = []
+        self.answers: set[bytes] = set()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                connection = socket.create_connection(self._address, timeout=10.0)
+            except OSError as error:
+                self.refused.append(repr(error))
+                continue
+            with connection:
+                try:
+                    connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                    self.answers.add(connection.recv(4096).rpartition(b"\r\n")[2])
+                except OSError:
+                    pass  # accepted by the engine that was killed; only a refusal is a failure here
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def test_a_killed_engine_is_back_at_once_and_no_connection_is_refused(whole_node: Home) -> None:
+    before = state_of(whole_node)
+    assert before.engine.pid is not None
+    with Load(before.listeners[0]["address"]) as load:
+        eventually(lambda: len(load.answers) == 1)
+        os.kill(before.engine.pid, signal.SIGKILL)
+        eventually(lambda: len(load.answers - {b""}) == 2)
+    after = state_of(whole_node)
+    assert load.refused == []
+    assert after.engine.pid not in (None, before.engine.pid)
+    assert after.engine.restarts == 1
+    assert after.control.pid == before.control.pid
+
+
+def test_a_killed_control_is_replaced_and_the_engine_does_not_notice(whole_node: Home) -> None:
+    before = state_of(whole_node)
+    assert before.control.pid is not None
+    os.kill(before.control.pid, signal.SIGKILL)
+    eventually(lambda: state_of(whole_node).control.pid not in (None, before.control.pid))
+    launch.wait_until_ready(whole_node)
+    assert state_of(whole_node).engine.pid == before.engine.pid
+
+
+def test_a_killed_supervisor_is_replaced_and_its_children_are_kept(whole_node: Home) -> None:
+    before = state_of(whole_node)
+    assert before.supervisor.pid is not None
+    with Load(before.listeners[0]["address"]) as load:
+        os.kill(before.supervisor.pid, signal.SIGKILL)
+        eventually(lambda: state_of(whole_node).supervisor.pid != before.supervisor.pid)
+    after = state_of(whole_node)
+    assert load.refused == []
+    assert (after.engine.pid, after.control.pid) == (before.engine.pid, before.control.pid)
+    assert (after.engine.restarts, after.control.restarts) == (0, 0)
+    assert after.guardian.pid == before.guardian.pid
+
+
+def test_the_new_supervisor_watches_the_children_it_adopted(whole_node: Home) -> None:
+    before = state_of(whole_node)
+    assert before.supervisor.pid is not None
+    assert before.engine.pid is not None
+    os.kill(before.supervisor.pid, signal.SIGKILL)
+    eventually(lambda: state_of(whole_node).supervisor.pid != before.supervisor.pid)
+    os.kill(before.engine.pid, signal.SIGKILL)
+    eventually(lambda: state_of(whole_node).engine.pid not in (None, before.engine.pid))
+    launch.wait_until_ready(whole_node)
+
+
+def test_engine_and_supervisor_killed_together_both_come_back(whole_node: Home) -> None:
+    before = state_of(whole_node)
+    assert before.supervisor.pid is not None
+    assert before.engine.pid is not None
+    with Load(before.listeners[0]["address"]) as load:
+        os.kill(before.supervisor.pid, signal.SIGKILL)
+        os.kill(before.engine.pid, signal.SIGKILL)
+        eventually(lambda: state_of(whole_node).engine.pid not in (None, before.engine.pid))
+        launch.wait_until_ready(whole_node)
+    assert load.refused == []
+
+
+def test_a_killed_guardian_is_replaced_and_a_supervisor_killed_after_that_too(
+    whole_node: Home,
+) -> None:
+    before = state_of(whole_node)
+    assert before.guardian.pid is not None
+    with Load(before.listeners[0]["address"]) as load:
+        os.kill(before.guardian.pid, signal.SIGKILL)
+        eventually(lambda: state_of(whole_node).supervisor.pid != before.supervisor.pid)
+        between = state_of(whole_node)
+        assert between.guardian.pid == before.supervisor.pid
+        assert between.supervisor.pid is not None
+        os.kill(between.supervisor.pid, signal.SIGKILL)
+        eventually(lambda: state_of(whole_node).supervisor.pid != between.supervisor.pid)
+    assert load.refused == []
+    assert state_of(whole_node).engine.pid == before.engine.pid
+
+
+def test_stop_leaves_no_process_and_frees_the_lock(whole_node: Home) -> None:
+    pids = [
+        found.pid for role in processes.ROLES for found in processes.find(whole_node.root, role)
+    ]
+    assert len(pids) == 4
+    assert launch.stop(whole_node)
+    assert [pid for pid in pids if processes.start_ticks(pid) is not None] == []
+    assert not launch.is_running(whole_node)
+    assert not whole_node.admin_socket.exists()
+
+
+def test_stop_ends_what_a_killed_guardian_and_supervisor_left(whole_node: Home) -> None:
+    state = state_of(whole_node)
+    assert state.guardian.pid is not None
+    assert state.supervisor.pid is not None
+    assert state.engine.pid is not None
+    os.kill(state.guardian.pid, signal.SIGSTOP)  # so that neither can replace the other
+    os.kill(state.supervisor.pid, signal.SIGKILL)
+    os.kill(state.guardian.pid, signal.SIGKILL)
+    eventually(lambda: not launch.is_running(whole_node))
+    assert processes.start_ticks(state.engine.pid) is not None, "the engine goes on serving"
+    assert launch.stop(whole_node)
+    assert processes.start_ticks(state.engine.pid) is None
+
+
+def test_a_second_node_in_the_same_home_is_refused(whole_node: Home) -> None:
+    with pytest.raises(UnavailableError) as refusal:
+        launch.launch(whole_node, simulated_options())
+    assert refusal.value.code == "node_running"
+    assert launch.is_running(whole_node)
+
+
+def test_a_node_starts_again_in_the_same_home(whole_node: Home) -> None:
+    launch.stop(whole_node)
+    launch.launch(whole_node, simulated_options())
+    assert launch.wait_until_ready(whole_node)["generation"] == 1
+
+
+def test_a_foreground_node_ends_with_its_caller(home: Home) -> None:
+    launched = launch.launch(home, simulated_options(foreground=True))
+    try:
+        launch.wait_until_ready(home)
+        assert launched.life is not None
+        os.close(launched.life)
+        eventually(lambda: not launch.is_running(home))
+        eventually(lambda: not processes.find(home.root, "engine"))
+    finally:
+        launch.stop(home, patience=10.0)
+
+
+def test_an_engine_that_never_starts_is_reported_with_its_last_words(home: Home) -> None:
+    import sys
+
+    failing = [sys.executable, "-c", "import sys; sys.exit('no luck today')"]
+    try:
+        launch.launch(home, simulated_options(engine_command=failing))
+        with pytest.raises(UnavailableError, match="no luck today") as refusal:
+            launch.wait_until_ready(home)
+        assert refusal.value.code == "node_start_failed"
+    finally:
+        launch.stop(home, patience=10.0)
+
+
+def test_the_engine_inherits_its_sockets_and_nothing_else(whole_node: Home) -> None:
+    pid = state_of(whole_node).engine.pid
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    assert sum(link.startswith("socket:") for link in links) == 3, "two workers and engine.sock"
+    assert not any("supervisor.lock" in link or "control" in Path(link).parts for link in links)
+
+
+def test_the_first_restart_is_immediate_and_later_ones_wait_longer() -> None:
+    delays = [supervise.restart_delay(failures) for failures in range(1, 10)]
+    assert delays[:4] == [0.0, 0.1, 0.2, 0.4]
+    assert delays[-1] == 5.0

@@ -1,0 +1,69 @@
+"""Every example builds from a clean copy, deploys, and answers over both protocols."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.caller import Caller
+from tests.e2e.node import PROGRAM, Node, new_home
+from tests.e2e.wire import HTTP_1, HTTP_2
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    """A bare node for the examples."""
+    node = Node(new_home()).start()
+    yield node
+    node.discard()
+
+
+def test_examples_are_numbered_and_described() -> None:
+    assert EXAMPLES
+    for number, example in enumerate(EXAMPLES, start=1):
+        assert re.match(rf"{number:02}-[a-z0-9-]+$", example.name)
+        assert (example / "README.md").exists()
+        assert (example / "vedette.yaml").exists()
+
+
+def test_01_hello_greets_the_caller_that_the_edge_proved(node: Node, tmp_path: Path) -> None:
+    project = tmp_path / "01-hello"
+    shutil.copytree(
+        ROOT / "examples" / "01-hello", project, ignore=shutil.ignore_patterns("target")
+    )
+    node.run("build", str(project), timeout=170)
+    started = time.monotonic()
+    node.run("deploy", str(project))
+    for protocol in (HTTP_1, HTTP_2):
+        caller = Caller(node, protocol)
+        answer = caller.ask("/hello", token=node.token("alice"))
+        assert answer.body == b"Hello, alice, from Vedette\n"
+        assert caller.ask("/hello", anonymous=True).status == 401
+        caller.close()
+    print(f"from deploy to answers over both protocols: {time.monotonic() - started:.2f} s")
+
+
+def test_a_new_project_builds_and_answers(node: Node, tmp_path: Path) -> None:
+    """`vedette new` makes what the examples are made of."""
+    made = subprocess.run(
+        [str(PROGRAM), "new", "greeter", "--lang", "rust"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    node.run("build", str(tmp_path / "greeter"), timeout=170)
+    node.run("deploy", str(tmp_path / "greeter"))
+    for protocol in (HTTP_1, HTTP_2):
+        caller = Caller(node, protocol)
+        assert caller.ask("/greeter").status == 200
+        caller.close()

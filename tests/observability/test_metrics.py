@@ -1,0 +1,58 @@
+"""Metric names, labels and values, from the engine's counters."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+from tests.simulators.engine import METRICS
+
+from vedette.observability import metrics
+
+FACTS = metrics.NodeFacts("1.2.3", "fra-1", 4, 2, {"engine": 1, "control": 0})
+
+
+def samples(
+    counters: metrics.EngineCounters | None,
+) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = metrics.render(metrics.NodeCollector(lambda: FACTS, lambda: counters)).decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(name: str, counters: metrics.EngineCounters | None = METRICS, **labels: str) -> float:
+    return samples(counters)[(name, frozenset(labels.items()))]
+
+
+def test_requests_are_counted_by_country_route_function_status_and_stage() -> None:
+    served = {"country": "", "route": "hello", "function": "hello", "status": "200", "stage": ""}
+    refused = {**served, "function": "", "status": "401", "stage": "authenticate"}
+    assert value("edge_requests_total", **served) == 7
+    assert value("edge_requests_total", **refused) == 2
+
+
+def test_response_time_is_a_cumulative_histogram_in_seconds() -> None:
+    at = {"edge_location": "fra-1", "route": "hello"}
+    buckets = [
+        value("edge_response_time_bucket", **at, le=le) for le in ("0.001", "0.01", "0.1", "+Inf")
+    ]
+    assert buckets == [1, 4, 4, 9]
+    assert value("edge_response_time_sum", **at) == 0.5
+    assert value("edge_response_time_count", **at) == 9
+
+
+def test_the_other_metrics_have_the_documented_names_and_labels() -> None:
+    assert value("edge_errors_total", edge_location="fra-1") == 1
+    assert value("edge_cold_starts_total", edge_location="fra-1") == 3
+    assert value("edge_memory_usage_bytes", function_name="hello") == 65536
+    assert value("vedette_build_info", version="1.2.3") == 1
+    assert value("vedette_records_dropped_total") == 0
+
+
+def test_without_an_engine_control_says_what_it_knows() -> None:
+    assert value("vedette_engine_up", None) == 0
+    assert value("vedette_engine_up") == 1
+    assert value("vedette_snapshot_generation", None) == 4
+    assert value("vedette_process_restarts_total", None, process="engine") == 1
+    assert not any(name.startswith("edge_") for name, _ in samples(None))

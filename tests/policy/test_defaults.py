@@ -1,0 +1,54 @@
+"""The policies the node writes itself, and the schema, against the real validator."""
+
+from __future__ import annotations
+
+import pytest
+
+from vedette.errors import ConfigError
+from vedette.policy.check import check
+from vedette.policy.defaults import (
+    DEFAULT_POLICY_NAME,
+    default_policy,
+    public_policy,
+    public_policy_name,
+)
+
+DOMAIN = "edge-1.vedette.local"
+
+
+def test_the_default_names_only_this_node() -> None:
+    text = default_policy(DOMAIN)
+    assert '@id("node-token")' in text
+    assert 'principal.issuer == "spiffe://edge-1.vedette.local"' in text
+
+
+def test_public_is_a_policy_for_one_function() -> None:
+    assert public_policy_name("hello") == "public-hello.cedar"
+    assert '@id("public-hello")' in public_policy("hello")
+    assert 'resource == Function::"hello"' in public_policy("hello")
+
+
+@pytest.mark.parametrize("name", ['a" || true', "../a", "A", ""])
+def test_a_name_cannot_break_out_of_its_policy(name: str) -> None:
+    with pytest.raises(ConfigError):
+        public_policy(name)
+    with pytest.raises(ConfigError):
+        public_policy_name(name)
+
+
+def test_what_the_node_writes_is_valid_cedar() -> None:
+    from vedette.engine import _native
+
+    policies = {DEFAULT_POLICY_NAME: default_policy(DOMAIN), "public-a.cedar": public_policy("a")}
+    assert check(_native.check_policies, policies) == ()
+
+
+def test_a_mistake_is_found_with_its_line() -> None:
+    from vedette.engine import _native
+
+    text = '// comment\npermit (principal, action == Action::"invoke", resource)\nwhen { context.pth == "/" };\n'
+    with pytest.raises(ConfigError) as caught:
+        check(_native.check_policies, {"mine.cedar": text})
+    assert caught.value.code == "policy_invalid"
+    assert caught.value.file == "mine.cedar"
+    assert caught.value.line == 3

@@ -1,0 +1,182 @@
+"""A stand-in for the engine's process: the same sockets and the same four paths, no request path.
+
+It listens where it is told (VEDETTE_ENGINE_CONFIG), loads active.json as the engine does, and answers `pid N` to every
+connection on a public listener. It refuses a snapshot named in the file `refuse` of the engine's folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+METRICS: dict[str, Any] = {
+    "requests": [
+        {"route": "hello", "function": "hello", "status": 200, "country": "", "count": 7},
+        {"route": "hello", "status": 401, "stage": "authenticate", "count": 2},
+    ],
+    "durations": [{"route": "hello", "buckets": [1, 3, 0], "sumSeconds": 0.5, "count": 9}],
+    "bucketBounds": [0.001, 0.01, 0.1],
+    "errors": 1,
+    "coldStarts": 3,
+    "memoryBytes": [{"function": "hello", "bytes": 65536}],
+    "recordsDropped": 0,
+    "logsDropped": 0,
+    "inFlight": 2,
+    "connections": 4,
+}
+
+
+class EngineSimulator:
+    """The state of the simulated engine and its answers."""
+
+    def __init__(self, engine_dir: Path) -> None:
+        self._folder = engine_dir
+        self._started = time.monotonic()
+        self.digest: str | None = None
+        self.generation: int | None = None
+        self.error: str | None = None
+        self.tls_loads = 0
+        self._load_active()
+
+    def _load_active(self) -> None:
+        try:
+            active = json.loads((self._folder / "active.json").read_bytes())
+            self._load(active["digest"], active["generation"])
+        except (OSError, ValueError, KeyError) as error:
+            self.error = f"snapshot_invalid: {error}"
+
+    def _load(self, digest: str, generation: int) -> None:
+        name = digest.removeprefix("sha256:")
+        envelope = json.loads((self._folder / "snapshots" / f"{name}.json").read_bytes())
+        payload = base64.b64decode(envelope["payload"])
+        if hashlib.sha256(payload).hexdigest() != name:
+            raise ValueError("the payload does not have its digest")
+        refused = self._folder / "refuse"
+        if refused.exists() and (refused.read_text() or digest) == digest:
+            raise ValueError("told to refuse")
+        for function in json.loads(payload)["functions"]:
+            component = function["component"].removeprefix("sha256:")
+            if not list((self._folder / "compiled").glob(f"*/{component}.cwasm")):
+                raise ValueError(f"no machine code for {function['name']}")
+        self.digest, self.generation, self.error = digest, generation, None
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """What the engine answers on its socket."""
+        if (method, path) == ("GET", "/status"):
+            return 200, self.status()
+        if (method, path) == ("GET", "/metrics"):
+            return 200, METRICS
+        if (method, path) == ("POST", "/tls"):
+            self.tls_loads += 1
+            return 200, {}
+        if (method, path) == ("POST", "/apply"):
+            return self._apply(json.loads(body))
+        return 404, {"error": "not_found", "message": path}
+
+    def _apply(self, wish: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        try:
+            self._load(wish["digest"], wish["generation"])
+        except (OSError, ValueError) as error:
+            return 422, {"error": "snapshot_invalid", "message": str(error)}
+        return 200, {"digest": self.digest, "generation": self.generation}
+
+    def status(self) -> dict[str, Any]:
+        """The answer to GET /status."""
+        return {
+            "pid": os.getpid(),
+            "version": "simulator",
+            "digest": self.digest,
+            "generation": self.generation,
+            "error": self.error,
+            "engineKey": "simulated",
+            "allocator": "pooling",
+            "allocatorReason": None,
+            "pagemapScan": True,
+            "landlock": "enforced",
+            "listeners": [],
+            "inFlight": 0,
+            "draining": False,
+            "uptimeSeconds": time.monotonic() - self._started,
+        }
+
+
+def _handler_of(simulator: EngineSimulator) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            length = int(self.headers.get("content-length", "0"))
+            status, body = simulator.answer(self.command, self.path, self.rfile.read(length))
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = _answer  # noqa: N815 - named by http.server
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+        def address_string(self) -> str:
+            return "unix"
+
+    return Handler
+
+
+def serve_control(listener: socket.socket, simulator: EngineSimulator) -> None:
+    """Serves the engine's socket until it is closed."""
+    handler = _handler_of(simulator)
+
+    def one(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            handler(connection, ("unix", 0), None)  # type: ignore[arg-type]
+
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=one, args=(connection,), daemon=True).start()
+
+
+def serve_public(listener: socket.socket) -> None:
+    """Answers each connection with this process's pid."""
+    body = f"pid {os.getpid()}".encode()
+    answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
+    while True:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(answer % (len(body), body))
+
+
+def main() -> int:
+    """Runs as the engine's process would."""
+    config = json.loads(os.environ["VEDETTE_ENGINE_CONFIG"])
+    simulator = EngineSimulator(Path(config["engineDir"]))
+    for listener in config["listeners"]:
+        for number in listener["fds"]:
+            public = socket.socket(fileno=number)
+            threading.Thread(target=serve_public, args=(public,), daemon=True).start()
+    control = socket.socket(fileno=config["controlFd"])
+    threading.Thread(target=serve_control, args=(control, simulator), daemon=True).start()
+    print("simulated engine serves", flush=True)
+    signal.sigwait({signal.SIGTERM})
+    return 0
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    sys.exit(main())

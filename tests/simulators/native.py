@@ -1,0 +1,52 @@
+"""A stand-in for the pure functions of `_native`, and for compiling. A policy that says `mistake` is invalid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vedette.config.snapshot import Snapshot
+from vedette.functions.compile import CompileResult
+from vedette.identity.signer import verify_envelope
+from vedette.ids import digest_hex
+
+COMPONENT = b"\0asm\x0d\x00\x01\x00" + b"simulated component"
+ENGINE_KEY = "simulated"
+
+
+class NativeSimulator:
+    """Checks what the real one checks that control relies on: signature, shape, blobs, machine code."""
+
+    def version(self) -> str:
+        return "simulator"
+
+    def engine_key(self) -> str:
+        return ENGINE_KEY
+
+    def check_snapshot(self, envelope: bytes, public_key_pem: bytes, engine_dir: str) -> bytes:
+        snapshot = Snapshot.parse(verify_envelope(envelope, public_key_pem))
+        folder = Path(engine_dir)
+        for blob in snapshot.blobs():
+            if not (folder / "blobs" / "sha256" / digest_hex(blob)).is_file():
+                raise ValueError(json.dumps({"code": "blob_missing", "message": blob}))
+        for function in snapshot.functions:
+            code = folder / "compiled" / ENGINE_KEY / f"{digest_hex(function.component)}.cwasm"
+            if not code.is_file():
+                raise ValueError(json.dumps({"code": "compiled_missing", "message": function.name}))
+        return json.dumps({"digest": snapshot.digest()}).encode()
+
+    def check_policies(self, request: bytes) -> bytes:
+        findings = [
+            {"file": one["name"], "line": number, "column": 1, "message": "a mistake", "help": None}
+            for one in json.loads(request)["policies"]
+            for number, line in enumerate(one["text"].splitlines(), 1)
+            if "mistake" in line
+        ]
+        return json.dumps({"errors": findings, "warnings": []}).encode()
+
+
+def compile_to(component: Path, output: Path) -> CompileResult:
+    """Writes a copy where the machine code belongs."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(component.read_bytes())
+    return CompileResult(output, False, 0.0)
