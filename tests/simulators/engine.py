@@ -169,6 +169,7 @@ def main() -> int:
     for listener in config["listeners"]:
         for number in listener["fds"]:
             public = socket.socket(fileno=number)
+            public.setblocking(True)  # one thread each, here
             threading.Thread(target=serve_public, args=(public,), daemon=True).start()
     control = socket.socket(fileno=config["controlFd"])
     threading.Thread(target=serve_control, args=(control, simulator), daemon=True).start()

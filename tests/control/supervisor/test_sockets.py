@@ -58,6 +58,7 @@ def test_every_worker_gets_a_socket_on_the_same_port() -> None:
         ports = {bound.getsockname()[1] for one in listeners for bound in one.sockets}
         assert len(ports) == 1
         assert all(len(one.sockets) == 3 for one in listeners)
+        assert not any(bound.getblocking() for one in listeners for bound in one.sockets)
         assert listeners[0].address == f"127.0.0.1:{ports.pop()}"
         assert {one.name for one in listeners} == {"https"}
     finally:

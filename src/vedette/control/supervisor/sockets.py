@@ -173,6 +173,9 @@ def _bind_group(ip: str, port: int, count: int) -> tuple[socket.socket, ...]:
             made.bind((ip, port))
             port = int(made.getsockname()[1])
         for made in group:
+            made.setblocking(
+                False
+            )  # a worker waits for several at once; accept must never block it
             made.listen(BACKLOG)
     except BaseException:
         _close(group)
