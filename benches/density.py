@@ -19,10 +19,14 @@ from cold import Cold, KeepAlive, ask_twice, figures
 from load import LoadTools
 from measure import Sample, measure
 from node import Node
-from processes import BenchError, Memory, cpu_seconds, memory
+from processes import BenchError, Memory, cpu_seconds, memory, uninterrupted
 from server import Endpoint, Mode, Place, Server
 
 COLD_FUNCTIONS = 200
+_FIRST_REQUESTS = 200
+"""Of `hello`, on the same connection: connection, token and engine are warm, the functions cold."""
+_SETTLE_SECONDS = 1.0
+"""After an engine's start control has some work to do, on the same core."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,14 @@ class Density:
         return (self.resident.pss - self.one.pss) / self.functions
 
 
-@dataclass(frozen=True)
+@dataclass
 class Parts:
-    """What was measured on the node; None for what was not asked."""
+    """Filled while the events go on; None or nothing for what was not asked or failed."""
 
-    idle: Idle
-    cold: Cold | None
-    density: Density | None
+    idle: Idle | None = None
+    cold: tuple[Cold, ...] = ()
+    """One for each round: the engine was restarted before it."""
+    density: Density | None = None
 
 
 @dataclass(frozen=True)
@@ -85,17 +90,21 @@ class Wanted:
 
 
 def measure_parts(
-    place: Place, tools: LoadTools, wanted: Wanted, say: Callable[[str], None]
-) -> tuple[Parts, str]:
-    """Runs the events on a node of its own; returns the figures and the node's command line."""
-    node = nodes.up(place, "https")
+    place: Place, tools: LoadTools, wanted: Wanted, parts: Parts, say: Callable[[str], None]
+) -> str:
+    """Runs the events on a node of its own into parts; returns the node's command line."""
+    node: Node | None = None
     try:
-        idle = _idle(node)
-        if not wanted.deployed:
-            return Parts(idle, None, None), node.command
-        return _fill(node, place, tools, wanted, idle, say), node.command
+        with uninterrupted():
+            node = nodes.up(place, "https")
+        parts.idle = _idle(node)
+        if wanted.deployed:
+            _fill(node, place, tools, wanted, parts, say)
+        return node.command
     finally:
-        node.down()
+        if node:
+            with uninterrupted():
+                node.down()
 
 
 def _idle(node: Node) -> Idle:
@@ -114,35 +123,34 @@ def _fill(
     place: Place,
     tools: LoadTools,
     wanted: Wanted,
-    idle: Idle,
+    parts: Parts,
     say: Callable[[str], None],
-) -> Parts:
+) -> None:
     component = place.component.read_bytes()
     node.deploy("hello", component)
     (token,) = node.tokens(1)
-    server = nodes.served(
-        "vedette-density", node, {"hello": Endpoint(f"{node.url}/hello", (token,))}
-    )
-    rounds = wanted.rounds if wanted.density else 0
+    hello = Endpoint(f"{node.url}/hello", (token,))
+    crowd = _Crowd(node, nodes.served("vedette-density", node, {"hello": hello}), token, tools, say)
+    if not wanted.density:
+        crowd.deploy(component, wanted.deployed)
+        parts.cold = crowd.cold(wanted)
+        return
     say("density: p99 of one function before")
-    before = _rounds(server, tools, rounds, wanted.seconds)
+    before = crowd.load(wanted)
     one = memory(node.pid("engine"))
-    names = [f"copy-{number:04}" for number in range(wanted.deployed)]
-    started = time.monotonic()
-    node.deploy_all(_copies(component, names, say))
-    deploy_seconds = time.monotonic() - started
+    deploy_seconds = crowd.deploy(component, wanted.deployed)
+    if wanted.cold:
+        parts.cold = crowd.cold(wanted)
     restart_seconds = node.restart_engine()
     say("density: p99 of one function, the others never asked")
-    _rounds(server, tools, rounds, wanted.seconds)
+    crowd.load(wanted)
     deployed = memory(node.pid("engine"))
-    cold = _ask(node, token, names, say)
+    crowd.ask(wanted.deployed)
     resident = memory(node.pid("engine"))
     say("density: p99 of one function after")
-    after = _rounds(server, tools, rounds, wanted.seconds)
-    if not wanted.density:
-        return Parts(idle, cold, None)
-    density = Density(
-        functions=len(names),
+    after = crowd.load(wanted)
+    parts.density = Density(
+        functions=wanted.deployed,
         one=one,
         deployed=deployed,
         resident=resident,
@@ -151,34 +159,63 @@ def _fill(
         before=before,
         after=after,
     )
-    return Parts(idle, cold if wanted.cold else None, density)
 
 
-def _rounds(server: Server, tools: LoadTools, rounds: int, seconds: float) -> tuple[Sample, ...]:
-    endpoint = server.endpoints["hello"]
-    return tuple(
-        measure(tools, server, endpoint, "wrk", Mode.PINNED, seconds, 1.0) for _ in range(rounds)
-    )
+@dataclass(frozen=True)
+class _Crowd:
+    """The node with `hello` and its copies, and what is done to them."""
+
+    node: Node
+    server: Server
+    token: str
+    tools: LoadTools
+    say: Callable[[str], None]
+
+    def deploy(self, component: bytes, count: int) -> float:
+        """Deploys copies up to count; seconds it took."""
+        started = time.monotonic()
+        self.node.deploy_all(_copies(component, _names(count), self.say))
+        return time.monotonic() - started
+
+    def load(self, wanted: Wanted) -> tuple[Sample, ...]:
+        """Rounds of load on `hello`."""
+        endpoint = self.server.endpoints["hello"]
+        return tuple(
+            measure(self.tools, self.server, endpoint, "wrk", Mode.PINNED, wanted.seconds, 1.0)
+            for _ in range(wanted.rounds)
+        )
+
+    def cold(self, wanted: Wanted) -> tuple[Cold, ...]:
+        """Restarts the engine and asks, round after round."""
+        rounds, count = wanted.rounds, min(COLD_FUNCTIONS, wanted.deployed)
+        figures_ = []
+        for number in range(1, rounds + 1):
+            self.say(f"cold: round {number} of {rounds}")
+            self.node.restart_engine()
+            time.sleep(_SETTLE_SECONDS)
+            figures_.append(self.ask(count))
+        return tuple(figures_)
+
+    def ask(self, count: int) -> Cold:
+        """First and second request of count functions, from the load's core."""
+        certificate = Path(self.node.home, "bench-ca.pem")
+        self.node.vedette("ca", "--out", str(certificate))
+        port = urlsplit(self.node.url).port
+        if port is None:
+            raise BenchError(f"no port in {self.node.url}")
+        affinity = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, Mode.PINNED.load_cores)
+        try:
+            with KeepAlive(port, certificate.read_text(), self.token) as connection:
+                for _ in range(_FIRST_REQUESTS):
+                    connection.get("/hello")
+                return figures(ask_twice(connection, _names(count)))
+        finally:
+            os.sched_setaffinity(0, affinity)
 
 
-def _ask(node: Node, token: str, names: Sequence[str], say: Callable[[str], None]) -> Cold:
-    """Every function twice from the load's core; the first COLD_FUNCTIONS make the figures."""
-    certificate = Path(node.home, "bench-ca.pem")
-    node.vedette("ca", "--out", str(certificate))
-    port = urlsplit(node.url).port
-    if port is None:
-        raise BenchError(f"no port in {node.url}")
-    say(f"cold: first and second request of {len(names)} functions")
-    affinity = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, Mode.PINNED.load_cores)
-    try:
-        with KeepAlive(port, certificate.read_text(), token) as connection:
-            for _ in range(200):
-                connection.get("/hello")
-            pairs = ask_twice(connection, names)
-    finally:
-        os.sched_setaffinity(0, affinity)
-    return figures(pairs[:COLD_FUNCTIONS])
+def _names(count: int) -> list[str]:
+    return [f"copy-{number:04}" for number in range(count)]
 
 
 def _copies(

@@ -145,7 +145,7 @@ class Node:
 
 
 def up(place: Place, scheme: str) -> Node:
-    """A bare detached node on a free loopback port."""
+    """A bare detached node on a free loopback port; call it under `uninterrupted`."""
     port, home = free_port(), place.folder / "home"
     host = "localhost" if scheme == "https" else "127.0.0.1"
     listen = f"127.0.0.1:{port}" if scheme == "https" else f"http://127.0.0.1:{port}"
@@ -167,6 +167,7 @@ def _vedette(arguments: Sequence[str], cores: Sequence[int] = CORES) -> str:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,
             capture_output=True,
             text=True,
             timeout=_COMMAND_SECONDS,

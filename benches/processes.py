@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +98,27 @@ def start(
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and TERM wait until the block is done, and then count.
+
+    A start that is cut in half would leave a server nobody knows of. The signals are caught, not
+    ignored: what is ignored would stay ignored in every process started meanwhile.
+    """
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda signal_, _frame: came.append(signal_))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def wait_until_listening(process: Process, port: int) -> None:

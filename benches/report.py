@@ -166,7 +166,7 @@ def _judged_cells(verdict: Verdict) -> tuple[str, ...]:
     figure = f"{_number(verdict.figure.median)} {unit}"
     if verdict.figure.least != verdict.figure.most:
         figure += f" [{_number(verdict.figure.least)} to {_number(verdict.figure.most)}]"
-    return limit, goal, figure, f"{verdict.said} ({verdict.ratio:.2f} of the limit)"
+    return limit, goal, figure, f"{verdict.said}, {verdict.ratio:.2f}x the limit"
 
 
 def _lines(results: Results, mode: Mode) -> list[Line]:
@@ -219,10 +219,9 @@ def _spread(values: Sequence[float], divisor: float, form: str) -> str:
 
 
 def _part_lines(results: Results) -> list[Line]:
-    parts = results.parts
-    if parts is None:
+    idle = results.parts.idle if results.parts else None
+    if idle is None:
         return []
-    idle = parts.idle
     lines = [
         Line("engine, idle: RSS (PSS)", (f"{_mb(idle.engine.rss)} ({_mb(idle.engine.pss)})",)),
         Line("all three processes, idle: PSS", (_mb(idle.whole_pss),)),
@@ -232,19 +231,31 @@ def _part_lines(results: Results) -> list[Line]:
 
 
 def _cold_lines(results: Results) -> list[Line]:
-    cold = results.parts.cold if results.parts else None
-    if cold is None:
+    rounds = results.parts.cold if results.parts else ()
+    if not rounds:
         return []
+    title = f"first request of {rounds[0].functions} functions"
     return [
-        _times(f"first request of {cold.functions} functions", cold.first_p50, cold.first_p99),
-        _times("second request of each", cold.warm_p50, cold.warm_p99),
-        _times("difference, on the client", cold.difference_p50, cold.difference_p99),
-        _times("difference, as the node says", cold.node_difference_p50, cold.node_difference_p99),
+        _times(title, [c.first_p50 for c in rounds], [c.first_p99 for c in rounds]),
+        _times(
+            "second request of each", [c.warm_p50 for c in rounds], [c.warm_p99 for c in rounds]
+        ),
+        _times(
+            "difference, on the client",
+            [c.difference_p50 for c in rounds],
+            [c.difference_p99 for c in rounds],
+        ),
+        _times(
+            "difference, as the node says",
+            [c.node_difference_p50 for c in rounds],
+            [c.node_difference_p99 for c in rounds],
+        ),
     ]
 
 
-def _times(title: str, median: float, p99: float) -> Line:
-    return Line(title, (f"median {median:.0f} µs, p99 {p99:.0f} µs",))
+def _times(title: str, medians: Sequence[float], p99s: Sequence[float]) -> Line:
+    form = "{:.0f} µs"
+    return Line(title, (f"median {_spread(medians, 1, form)}, p99 {_spread(p99s, 1, form)}",))
 
 
 def _density_lines(results: Results) -> list[Line]:

@@ -40,6 +40,8 @@ class Results:
     def noise(self) -> Spread | None:
         """Cores' worth of CPU other programs used, over all rounds."""
         rounds = [s for rows in self.samples.values() for row in rows.values() for s in row]
+        if self.parts and self.parts.density:
+            rounds += [*self.parts.density.before, *self.parts.density.after]
         return spread([sample.others for sample in rounds]) if rounds else None
 
     def to_json(self, verdicts: Sequence[Json]) -> Json:

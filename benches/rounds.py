@@ -7,7 +7,6 @@ Must not: print tables or judge; it says what it does through `say`.
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from install import Tool
 from load import LoadTools
 from measure import measure
 from probe import require_right
-from processes import BenchError
+from processes import BenchError, uninterrupted
 from results import Results
 from rows import Row
 from server import Mode, Place, Server
@@ -102,17 +101,18 @@ def _round(mode: Mode, row: Row, server: Server, setting: Setting, results: Resu
 def _servers(
     mode: Mode, rows: Sequence[Row], setting: Setting, results: Results, say: Callable[[str], None]
 ) -> Iterator[dict[str, Server]]:
-    """All servers the rows need, stopped in any case; a second Ctrl-C cannot cut that short."""
+    """All servers the rows need, stopped in any case; Ctrl-C cannot cut a start or a stop short."""
     running: dict[str, Server] = {}
     try:
         for name in dict.fromkeys(row.server for row in rows if row.server not in results.missing):
             say(f"{mode.value}: starting {name}")
             try:
-                running[name] = _starts(setting)[name](setting.place(mode, name))
+                with uninterrupted():
+                    running[name] = _starts(setting)[name](setting.place(mode, name))
             except (BenchError, OSError) as error:
                 results.missing[f"{mode.value}: {name}"] = str(error)
                 continue
-            results.versions[name] = running[name].version
+            results.versions[name.removesuffix("-open")] = running[name].version
             results.commands.append(f"{mode.value}: {running[name].command}")
         yield running
     finally:
@@ -132,16 +132,3 @@ def _starts(setting: Setting) -> dict[str, Start]:
         "vedette": node.secured,
         "vedette-open": node.opened,
     }
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C and TERM wait until the block is done."""
-    waiting = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in waiting:
-        signal.signal(number, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        for number, handler in waiting.items():
-            signal.signal(number, handler)

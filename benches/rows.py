@@ -46,7 +46,9 @@ ROWS = (
     Row("envoy", "Envoy direct response, plain", "envoy", "plain"),
     Row("envoy-tls", "Envoy direct response, TLS 1.3", "envoy", "tls"),
     Row("envoy-full", "Envoy TLS + cached JWT + RBAC + rate limit", "envoy", "full", shared=True),
-    Row("envoy-logged", "the same + JSON access log to a file", "envoy", "logged"),
+    Row(
+        "envoy-logged", "the same + RBAC on a claim + JSON access log to a file", "envoy", "logged"
+    ),
     Row("envoy-h2", "Envoy TLS + JWT + RBAC + limit, HTTP/2", "envoy", "full", tool="h2load"),
     Row(
         "vedette",

@@ -218,8 +218,9 @@ def _measure_parts(
         seconds=float(options.seconds),
     )
     place = setting.place(Mode.PINNED, "density")
+    results.parts = density.Parts()
     try:
-        results.parts, command = density.measure_parts(place, setting.load, wanted, say)
+        command = density.measure_parts(place, setting.load, wanted, results.parts, say)
     except (BenchError, OSError) as error:
         results.missing["vedette: " + ", ".join(sorted(parts))] = str(error)
         return

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cold import Cold
 from density import Parts
 from measure import Sample, Spread, paired_ratio, spread
 from results import Results
@@ -111,6 +112,14 @@ def _part(pick: Callable[[Parts], float | None]) -> Figure:
         return None if value is None else Spread(value, value, value)
 
     return single
+
+
+def _cold(pick: Callable[[Cold], float]) -> Figure:
+    def over_rounds(results: Results) -> Spread | None:
+        rounds = results.parts.cold if results.parts else ()
+        return spread([pick(cold) for cold in rounds]) if rounds else None
+
+    return over_rounds
 
 
 def _mb(kib: float) -> float:
@@ -231,7 +240,7 @@ TARGETS = (
         "µs",
         500.0,
         200.0,
-        _part(lambda parts: parts.cold.difference_p50 if parts.cold else None),
+        _cold(lambda cold: cold.difference_p50),
     ),
     _at_most(
         "cold-p99",
@@ -239,7 +248,7 @@ TARGETS = (
         "µs",
         500.0,
         200.0,
-        _part(lambda parts: parts.cold.difference_p99 if parts.cold else None),
+        _cold(lambda cold: cold.difference_p99),
     ),
     _at_most(
         "idle",
@@ -247,7 +256,7 @@ TARGETS = (
         "MB",
         40.0,
         None,
-        _part(lambda parts: _mb(parts.idle.engine.rss)),
+        _part(lambda parts: _mb(parts.idle.engine.rss) if parts.idle else None),
     ),
     _at_most(
         "density",

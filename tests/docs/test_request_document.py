@@ -40,9 +40,8 @@ def test_every_cause_of_the_engine_is_documented(text: str) -> None:
 
 
 def test_the_pipeline_calls_the_stages_in_that_order() -> None:
+    """`respond` is called on what the others return, so it stands apart from them."""
     source = (ROOT / "crates" / "engine" / "src" / "pipeline.rs").read_text("utf-8")
-    body = source[source.index("async fn") :]
-    places = [re.search(rf"\b{stage}(?:::\w+)?\(", body) for stage in STAGES]
-    assert all(places), dict(zip(STAGES, places, strict=True))
-    starts = [place.start() for place in places if place]
-    assert starts == sorted(starts)
+    assert re.findall(r"\b([a-z]+)::\1\(", source) == STAGES[:-1]
+    assert "respond::answer(" in source
+    assert "respond::refuse(" in source

@@ -79,7 +79,7 @@ class Caller:
         """The answer is a whole refusal: status, body, edge headers, one record; and nobody else noticed."""
         record = self.expect_recorded(answer, status)
         assert (record["outcome"], record.get("stage"), record.get("cause")) == (
-            _outcome_of(stage),
+            _outcome_of(stage, cause),
             stage,
             cause,
         ), record
@@ -101,5 +101,7 @@ class Caller:
         return record
 
 
-def _outcome_of(stage: str) -> str:
-    return "failed" if stage == "execute" else "refused"
+def _outcome_of(stage: str, cause: str) -> str:
+    """A function that broke has failed; everything else is a refusal, also what `execute` does not begin."""
+    is_a_no = cause in ("concurrency_exceeded", "request_too_large")
+    return "failed" if stage == "execute" and not is_a_no else "refused"

@@ -171,6 +171,20 @@ def test_requests_in_flight_are_finished_when_the_node_is_stopped(
     caller.close()
 
 
+def test_an_idle_connection_does_not_hold_up_a_stop(
+    start_node: StartNode, guests: Guests, protocol: str
+) -> None:
+    """An idle HTTP/2 client does not read, so it never answers the ping of a graceful shutdown."""
+    node = start_node()
+    node.deploy(guests.hello, "hello")
+    idle = Caller(node, protocol)
+    assert idle.ask("/hello").status == 200
+    began = time.monotonic()
+    node.run("down")
+    assert time.monotonic() - began < 6, "the drain waited for a connection without a request"
+    idle.close()
+
+
 def test_a_killed_engine_is_recorded_as_far_as_it_came(own: Node, protocol: str) -> None:
     """What was answered before the kill has its record: it was written before the answer's last byte was taken."""
     caller = Caller(own, protocol)

@@ -86,14 +86,18 @@ def test_a_third_concurrent_request_is_told_to_come_back(caller: Caller) -> None
 # --- what it says
 
 
-@pytest.mark.parametrize("kind", ["false-length-long", "false-length-short", "false-length-word"])
+@pytest.mark.parametrize("kind", ["false-length-long", "false-length-short"])
 def test_a_false_length_never_reaches_the_caller(caller: Caller, kind: str) -> None:
     """A length that is not the content's would let the next answer be read as part of this one."""
     answer = caller.send(f"/hostile/bad-header?{kind}")
-    record = caller.node.record(answer.request_id)
-    assert answer.status in (500, 502), answer
-    assert record["stage"] == "execute"
-    assert record["cause"] in ("response_invalid", "function_trap", "no_response")
+    caller.expect_refused(answer, 502, "execute", "response_invalid")
+
+
+def test_a_length_that_is_no_number_never_reaches_the_caller(caller: Caller) -> None:
+    answer = caller.send("/hostile/bad-header?false-length-word")
+    assert answer.status in (200, 502), answer
+    assert answer.headers["content-length"] == str(len(answer.body))
+    caller.expect_recorded(answer, answer.status)
     caller.expect_neighbour_served()
 
 
@@ -138,7 +142,7 @@ def test_a_body_of_just_the_size_allowed_passes(caller: Caller) -> None:
 
 def test_a_body_declared_too_large_is_refused_before_it_is_sent(caller: Caller) -> None:
     answer = caller.ask("/tight/count", method="POST", body=b"x" * 65_537)
-    record = caller.expect_refused(answer, 413, "admit", "request_too_large")
+    record = caller.expect_refused(answer, 413, "execute", "request_too_large")
     assert record.get("bytesIn", 0) == 0
 
 
@@ -152,12 +156,21 @@ def test_a_body_that_grows_too_large_is_refused(caller: Caller) -> None:
 
 
 def test_an_answer_that_grows_too_large_is_cut_off(caller: Caller) -> None:
+    """Over HTTP/2 the reset may overtake the head, so the record is found by its path."""
     assert len(caller.send("/tight/big?65536").body) == 65_536
-    answer = caller.send("/tight/big?1000000")
-    assert not (answer.status == 200 and answer.complete)
-    assert len(answer.body) <= 65_536 or answer.status == 502
-    record = caller.expect_recorded(answer, answer.status)
-    assert (record["stage"], record["cause"]) == ("execute", "response_too_large")
+    answer = caller.send("/tight/big?1000001")
+    assert answer.status == 502 or not answer.complete
+    assert len(answer.body) <= 65_536
+    records = caller.node.requests.wait_for(
+        lambda line: (
+            line.get("path") == "/tight/big"
+            and line["protocol"] == caller.protocol
+            and line["outcome"] != "served"
+        )
+    )
+    assert [(each["outcome"], each["stage"], each["cause"]) for each in records] == [
+        ("failed", "execute", "response_too_large")
+    ]
     caller.expect_neighbour_served()
 
 

@@ -35,7 +35,7 @@ def other(start_node: StartNode, guests: Guests) -> Iterator[Node]:
 
 
 def test_status_has_the_shape_that_is_documented(node: Node) -> None:
-    status = node.status()
+    status = json.loads(node.run("status", "--json").stdout)
     assert status["home"] == str(node.home)
     assert status["trustDomain"] == "edge-test.vedette.local"
     assert status["location"] == "local"
@@ -127,7 +127,7 @@ def test_a_plain_listener_elsewhere_is_refused() -> None:
     )
     node.discard()
     assert done.returncode == 2, done.stderr
-    assert "loopback" in done.stderr
+    assert "plain HTTP" in done.stderr
 
 
 def test_one_home_holds_one_node(node: Node) -> None:
@@ -169,7 +169,7 @@ def test_secrets_are_the_owners_only(node: Node) -> None:
 def test_the_token_that_a_person_asks_for_has_a_bound(node: Node) -> None:
     refused = node.run("token", "--subject", "x", "--ttl", "31d", check=False)
     assert refused.returncode == 2
-    assert "30d" in refused.stderr
+    assert "ttl" in refused.stderr.lower()
 
 
 def test_the_ca_is_the_one_that_signs(node: Node) -> None:

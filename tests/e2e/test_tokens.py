@@ -59,7 +59,7 @@ CASES: dict[str, tuple[Callable[[Forge], str], str]] = {
         "token_signature",
     ),
     "foreign audience": (lambda f: f.honest(aud="spiffe://elsewhere/gateway"), "token_audience"),
-    "no audience": (lambda f: f.honest(aud=None), "token_audience"),
+    "no audience": (lambda f: f.honest(aud=None), "token_claims"),
     "foreign issuer": (lambda f: f.honest(iss="https://elsewhere.example"), "token_issuer"),
     "alg none": (
         lambda f: tokens.unsigned({**f.header, "alg": "none"}, f.claims),

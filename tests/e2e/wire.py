@@ -23,6 +23,8 @@ HTTP_2 = "HTTP/2.0"
 
 _ALPN = {HTTP_1: "http/1.1", HTTP_2: "h2"}
 _READ = 65_536
+_FRAME_HEAD = 9  # RFC 9113 section 4.1
+_GOAWAY = 0x7
 
 Header = tuple[str, str]
 
@@ -160,6 +162,7 @@ class Http2:
         self._headers: dict[int, dict[str, str]] = {}
         self._bodies: dict[int, bytes] = {}
         self._ended: dict[int, bool] = {}
+        self._unread = b""
         self.closed = False
 
     def flush(self) -> None:
@@ -203,9 +206,22 @@ class Http2:
         if not data:
             self.closed = True
             return
-        for event in self.connection.receive_data(data):
-            self._take(event)
+        self._unread += data
+        while frame := self._next_frame():
+            for event in self.connection.receive_data(frame):
+                self._take(event)
         self.flush()
+
+    def _next_frame(self) -> bytes:
+        """The next whole frame; a graceful GOAWAY is left out, because `h2` takes it for the end of every stream."""
+        if len(self._unread) < _FRAME_HEAD:
+            return b""
+        size = _FRAME_HEAD + int.from_bytes(self._unread[:3], "big")
+        if len(self._unread) < size:
+            return b""
+        frame, self._unread = self._unread[:size], self._unread[size:]
+        graceful = frame[3] == _GOAWAY and frame[13:17] == b"\0\0\0\0"
+        return self._next_frame() if graceful else frame
 
     def _take(self, event: h2.events.Event) -> None:
         match event:

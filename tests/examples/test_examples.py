@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.caller import Caller
-from tests.e2e.node import PROGRAM, Node, new_home
+from tests.e2e.node import Node, new_home, vedette
 from tests.e2e.wire import HTTP_1, HTTP_2
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +38,7 @@ def test_01_hello_greets_the_caller_that_the_edge_proved(node: Node, tmp_path: P
     shutil.copytree(
         ROOT / "examples" / "01-hello", project, ignore=shutil.ignore_patterns("target")
     )
-    node.run("build", str(project), timeout=170)
+    vedette("build", str(project))
     started = time.monotonic()
     node.run("deploy", str(project))
     for protocol in (HTTP_1, HTTP_2):
@@ -53,15 +52,8 @@ def test_01_hello_greets_the_caller_that_the_edge_proved(node: Node, tmp_path: P
 
 def test_a_new_project_builds_and_answers(node: Node, tmp_path: Path) -> None:
     """`vedette new` makes what the examples are made of."""
-    made = subprocess.run(
-        [str(PROGRAM), "new", "greeter", "--lang", "rust"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    node.run("build", str(tmp_path / "greeter"), timeout=170)
+    vedette("new", "greeter", "--lang", "rust", "--in", str(tmp_path))
+    vedette("build", str(tmp_path / "greeter"))
     node.run("deploy", str(tmp_path / "greeter"))
     for protocol in (HTTP_1, HTTP_2):
         caller = Caller(node, protocol)

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -122,8 +123,10 @@ impl Task {
             scheme,
             client: SocketAddr::new(ip, peer.port()).to_string().into(),
             client_ip: ip.to_string().into(),
+            client_ip_value: HeaderValue::from_str(&ip.to_string())
+                .unwrap_or_else(|_| HeaderValue::from_static("")),
             sni: sni.map(Into::into),
-            location: Arc::clone(&self.node.location),
+            location: self.node.location.clone(),
         })
     }
 

@@ -5,9 +5,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -273,6 +276,12 @@ fn alg_name(alg: Algorithm) -> &'static str {
     }
 }
 
+const SUBJECT: HeaderName = HeaderName::from_static("x-vedette-subject");
+const ISSUER: HeaderName = HeaderName::from_static("x-vedette-issuer");
+const SCOPES: HeaderName = HeaderName::from_static("x-vedette-scopes");
+/// Carries `<iss>#<sub>`, or anonymous.
+pub const PRINCIPAL: HeaderName = HeaderName::from_static("x-vedette-principal");
+
 /// What a verified caller is, kept for as long as the token lives.
 #[derive(Debug)]
 pub struct Caller {
@@ -280,6 +289,37 @@ pub struct Caller {
     pub id: u64,
     /// `<iss>#<sub>`.
     pub principal: Arc<str>,
+    /// What a function is told of the caller.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What the token said.
     pub token: Verified,
+}
+
+static NEXT_CALLER: AtomicU64 = AtomicU64::new(1);
+
+impl Caller {
+    /// The caller whom `token` proves. A claim that is no header value, such as a subject with a
+    /// line break, is refused: it must not become a header of its own.
+    pub fn new(token: Verified) -> Result<Self, Refusal> {
+        let principal = format!("{}#{}", token.issuer, token.subject);
+        let mut headers = vec![
+            (SUBJECT, header_value(&token.subject)?),
+            (ISSUER, header_value(&token.issuer)?),
+            (PRINCIPAL, header_value(&principal)?),
+        ];
+        if !token.scopes.is_empty() {
+            headers.push((SCOPES, header_value(&token.scopes.join(" "))?));
+        }
+        Ok(Self {
+            id: NEXT_CALLER.fetch_add(1, Ordering::Relaxed),
+            principal: principal.into(),
+            headers,
+            token,
+        })
+    }
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text.as_bytes()))
+        .map_err(|_| Refusal::with(Cause::TokenClaims, "a claim is no header value"))
 }

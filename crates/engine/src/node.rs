@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
+use http::HeaderValue;
 use vedette_wasm::Runtime;
 
 use crate::load::{EngineDir, LoadError};
@@ -15,7 +16,7 @@ use crate::record::log::FunctionLog;
 /// One engine.
 pub struct Node {
     /// Where this node stands, as the operator named it.
-    pub location: Arc<str>,
+    pub location: HeaderValue,
     /// What control wrote for the engine.
     pub dir: EngineDir,
     /// Runs functions.
@@ -37,9 +38,9 @@ pub struct Node {
 
 impl Node {
     /// An engine that serves nothing yet.
-    pub fn new(location: &str, dir: EngineDir, runtime: Runtime, log: FunctionLog) -> Self {
+    pub fn new(location: HeaderValue, dir: EngineDir, runtime: Runtime, log: FunctionLog) -> Self {
         Self {
-            location: location.into(),
+            location,
             dir,
             runtime,
             log,
@@ -109,8 +110,10 @@ pub struct Connection {
     pub client_ip: Box<str>,
     /// The name the TLS connection was opened for, lower case.
     pub sni: Option<Box<str>>,
+    /// The same as a header value.
+    pub client_ip_value: HeaderValue,
     /// Where this node stands.
-    pub location: Arc<str>,
+    pub location: HeaderValue,
 }
 
 /// Counts things that come and go.

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use vedette_wasm::{Failure, FunctionSpec, Limits, Runtime};
+use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Runtime};
 
 use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError};
-use crate::node::Counter;
+use crate::node::{Counter, Node};
 use crate::policy::{Policies, ResourceKind, Slice};
 use crate::routes::{PathRule, RouteTable};
 use crate::snapshot::{self, PathMatchType, RouteBackend, Snapshot};
@@ -80,6 +80,7 @@ pub struct Deployed {
     pub spec: Arc<FunctionSpec>,
     /// Its requests under way.
     pub in_flight: Counter,
+    log: OnceLock<Arc<dyn LogSink>>,
     compiled: PathBuf,
     loaded: OnceLock<vedette_wasm::Function>,
     loading: Mutex<()>,
@@ -170,6 +171,11 @@ impl Target {
 }
 
 impl Deployed {
+    /// Where its output goes.
+    pub fn log(&self, node: &Node) -> Arc<dyn LogSink> {
+        Arc::clone(self.log.get_or_init(|| node.log.of_function(&self.name)))
+    }
+
     /// The function, loaded, and whether it had to be loaded now.
     ///
     /// Mapping compiled code takes about 0.1 ms and happens once, on the worker that needs it:
@@ -231,6 +237,7 @@ fn deploy(
         name: function.name.as_str().into(),
         spec: Arc::new(spec),
         in_flight: Counter::default(),
+        log: OnceLock::new(),
         compiled,
         loaded: OnceLock::new(),
         loading: Mutex::new(()),

@@ -216,9 +216,9 @@ impl Record {
         let line = Line {
             kind: "request",
             time: clock::rfc3339(clock::since_epoch().saturating_sub(total)),
-            request_id: &self.ids.request,
-            traceparent: &self.ids.traceparent,
-            location: &self.connection.location,
+            request_id: self.ids.request(),
+            traceparent: self.ids.traceparent(),
+            location: self.connection.location.to_str().unwrap_or_default(),
             snapshot: self.snapshot.as_deref(),
             listener: &self.connection.listener,
             client: &self.connection.client,

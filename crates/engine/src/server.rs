@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,8 +78,10 @@ pub struct ListenerInfo {
 /// When the configuration cannot be used, or a thread or socket cannot be had.
 pub fn run(config: &[u8]) -> anyhow::Result<()> {
     let config: Config = serde_json::from_slice(config).context("the engine's configuration")?;
+    let location = HeaderValue::from_str(&config.location).context("location")?;
     let sockets = Sockets::inherit(&config)?;
     sys::raise_open_files();
+    sys::grow_descriptor_table();
     spool::tidy(&config.spool_dir.join("requests")).context("spool/requests")?;
     let confinement = confine(&config.engine_dir, &config.spool_dir);
     let engine_key = engine_key()?;
@@ -93,7 +96,7 @@ pub fn run(config: &[u8]) -> anyhow::Result<()> {
     // After the pool: a process that cannot be dumped may not open its own page map.
     sys::forbid_dumps();
     let tls = load_tls(&config, &dir)?;
-    let node = Arc::new(Node::new(&config.location, dir, runtime, log));
+    let node = Arc::new(Node::new(location, dir, runtime, log));
     node.start_with_active();
 
     let (drain, draining) = watch::channel(false);

@@ -6,7 +6,8 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 
 thread_local! {
     static STATE: Cell<u64> = const { Cell::new(0) };
@@ -32,9 +33,9 @@ fn next_random() -> u64 {
 #[derive(Debug, Clone)]
 pub struct Ids {
     /// 32 hex digits, ours alone.
-    pub request: String,
+    pub request: HeaderValue,
     /// The `traceparent` that goes on with the request.
-    pub traceparent: String,
+    pub traceparent: HeaderValue,
 }
 
 impl Ids {
@@ -53,10 +54,26 @@ impl Ids {
             }
         }
         Self {
-            request,
-            traceparent,
+            request: shared(request),
+            traceparent: shared(traceparent),
         }
     }
+
+    /// The request id as text.
+    pub fn request(&self) -> &str {
+        self.request.to_str().unwrap_or_default()
+    }
+
+    /// The `traceparent` as text.
+    pub fn traceparent(&self) -> &str {
+        self.traceparent.to_str().unwrap_or_default()
+    }
+}
+
+/// A header value that is not copied when it is used again. Ids are hex and hyphens, so it is one.
+fn shared(text: String) -> HeaderValue {
+    HeaderValue::from_maybe_shared(Bytes::from(text))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// The trace id and flags of a valid `traceparent`, of which there must be one.
@@ -85,7 +102,6 @@ fn is_zero(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -94,7 +110,7 @@ mod tests {
         for value in values {
             headers.append("traceparent", HeaderValue::from_str(value).unwrap());
         }
-        Ids::new(&headers).traceparent
+        Ids::new(&headers).traceparent().to_owned()
     }
 
     #[test]

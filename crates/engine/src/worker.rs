@@ -6,11 +6,10 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock;
-use crate::jwt::{Caller, Verified};
+use crate::jwt::Caller;
 use crate::metrics::Shard;
 use crate::policy::Decision;
 use crate::record::Record;
@@ -47,8 +46,6 @@ pub struct Memory {
 thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
 }
-
-static NEXT_CALLER: AtomicU64 = AtomicU64::new(1);
 
 /// Makes this thread a worker.
 pub fn install(spool: Spool, shard: Arc<Shard>) {
@@ -117,8 +114,8 @@ impl Memory {
         None
     }
 
-    /// Remembers a verified token.
-    pub fn remember(&mut self, digest: TokenDigest, token: Verified) -> Arc<Caller> {
+    /// Remembers who proved themselves with the token of this digest.
+    pub fn remember(&mut self, digest: TokenDigest, caller: &Arc<Caller>) {
         if self.tokens.len() >= MAX_TOKENS {
             let now = clock::unix_seconds();
             self.tokens
@@ -128,13 +125,7 @@ impl Memory {
             // All alive: forget them all, which costs one verification each.
             self.tokens.clear();
         }
-        let caller = Arc::new(Caller {
-            id: NEXT_CALLER.fetch_add(1, Ordering::Relaxed),
-            principal: format!("{}#{}", token.issuer, token.subject).into(),
-            token,
-        });
-        self.tokens.insert(digest, Arc::clone(&caller));
-        caller
+        self.tokens.insert(digest, Arc::clone(caller));
     }
 
     /// The decision remembered under [`Memory::key`], or the one that `decide` makes.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use http::header::CONTENT_LENGTH;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -23,8 +24,8 @@ use crate::RequestBody;
 use crate::body::{GuestBody, Whole};
 use crate::failure::{CpuTimeExceeded, Failure, classify};
 use crate::guest::Guest;
-use crate::load::Function;
-use crate::log::LogSink;
+use crate::load::{Function, Loaded};
+use crate::log::{GuestLog, LogSink};
 use crate::meter;
 use crate::ticker::Ticker;
 
@@ -36,6 +37,8 @@ pub struct Call {
     pub request: http::Request<RequestBody>,
     /// Where the guest's output goes.
     pub log: Arc<dyn LogSink>,
+    /// What the lines of this call's output are marked with.
+    pub request_id: HeaderValue,
     /// Held until the guest has ended, for example a place among the concurrent calls.
     pub permit: Box<dyn Send>,
 }
@@ -49,7 +52,7 @@ impl Function {
     /// traps after its head, but before anything can have been sent, counts as one without.
     pub async fn call(&self, call: Call) -> Result<http::Response<GuestBody>, Failure> {
         let is_head = call.request.method() == http::Method::HEAD;
-        let response_bytes = self.spec.limits.response_bytes;
+        let response_bytes = self.0.spec.limits.response_bytes;
         let (send_head, mut head) = oneshot::channel();
         let mut run = Run::start(self, call, send_head);
         let head = poll_fn(|cx| run.poll_head(&mut head, cx)).await?;
@@ -97,11 +100,15 @@ pub(crate) struct Run {
 
 impl Run {
     fn start(function: &Function, call: Call, head: oneshot::Sender<HeadResult>) -> Self {
-        let limits = &function.spec.limits;
-        let guest = run_guest(function.clone(), call.request, call.log, head);
+        let limits = &function.0.spec.limits;
+        let log = GuestLog {
+            sink: call.log,
+            request_id: call.request_id,
+        };
+        let guest = run_guest(Arc::clone(&function.0), call.request, log, head);
         Self {
             guest: Some(Box::pin(guest)),
-            ticker: Arc::clone(&function.ticker),
+            ticker: Arc::clone(&function.0.ticker),
             cpu_left: limits.cpu,
             wall_end: Instant::now() + limits.wall,
             alarm: None,
@@ -164,9 +171,9 @@ impl Run {
 }
 
 async fn run_guest(
-    function: Function,
+    function: Arc<Loaded>,
     request: http::Request<RequestBody>,
-    log: Arc<dyn LogSink>,
+    log: GuestLog,
     head: oneshot::Sender<HeadResult>,
 ) -> Result<(), Failure> {
     let guest = Guest::new(Arc::clone(&function.spec), log);
@@ -179,7 +186,7 @@ async fn run_guest(
 }
 
 async fn handle(
-    function: &Function,
+    function: &Loaded,
     store: &mut Store<Guest>,
     request: http::Request<RequestBody>,
     head: oneshot::Sender<HeadResult>,

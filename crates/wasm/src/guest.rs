@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{
 };
 use wasmtime_wasi_io::IoView;
 
-use crate::log::{GuestStream, LogSink, Stream};
+use crate::log::{GuestLog, GuestStream, Stream};
 
 /// The most handles an instance may hold at once; `GHSA-q554-3cjc-rx7p` is about tables without one.
 const MAX_HANDLES: usize = 4096;
@@ -74,7 +74,7 @@ impl FunctionSpec {
 pub(crate) struct Guest {
     pub(crate) spec: Arc<FunctionSpec>,
     pub(crate) memory: MemoryLimit,
-    log: Option<Arc<dyn LogSink>>,
+    log: Option<GuestLog>,
     table: ResourceTable,
     wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
@@ -82,7 +82,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(spec: Arc<FunctionSpec>, log: Arc<dyn LogSink>) -> Self {
+    pub(crate) fn new(spec: Arc<FunctionSpec>, log: GuestLog) -> Self {
         let mut table = ResourceTable::with_capacity(16);
         table.set_max_capacity(MAX_HANDLES);
         let mut http = WasiHttpCtx::new();
@@ -113,12 +113,12 @@ impl Drop for Guest {
     }
 }
 
-fn build_wasi(spec: &FunctionSpec, log: Option<Arc<dyn LogSink>>) -> Box<WasiCtx> {
+fn build_wasi(spec: &FunctionSpec, log: Option<GuestLog>) -> Box<WasiCtx> {
     let mut builder = WasiCtxBuilder::new();
     builder.envs(&spec.env).max_random_size(MAX_RANDOM);
     builder.allow_tcp(false).allow_udp(false);
     if let Some(log) = log {
-        builder.stdout(GuestStream::new(Stream::Stdout, Arc::clone(&log)));
+        builder.stdout(GuestStream::new(Stream::Stdout, log.clone()));
         builder.stderr(GuestStream::new(Stream::Stderr, log));
     }
     Box::new(builder.build())

@@ -16,9 +16,12 @@ use crate::guest::{FunctionSpec, Guest};
 use crate::runtime::Runtime;
 use crate::ticker::Ticker;
 
-/// A function ready to be called: compiled code, linked, with what its instances are given.
+/// A function ready to be called. Cheap to clone.
 #[derive(Clone)]
-pub struct Function {
+pub struct Function(pub(crate) Arc<Loaded>);
+
+/// Compiled code, linked, with what its instances are given.
+pub(crate) struct Loaded {
     pub(crate) pre: ProxyPre<Guest>,
     pub(crate) spec: Arc<FunctionSpec>,
     pub(crate) ticker: Arc<Ticker>,
@@ -38,10 +41,10 @@ impl Runtime {
             .and_then(|component| self.linker.instantiate_pre(&component))
             .and_then(ProxyPre::new)
             .map_err(|error| Failure::Unavailable(format!("{error:#}")))?;
-        Ok(Function {
+        Ok(Function(Arc::new(Loaded {
             pre,
             spec,
             ticker: Arc::clone(&self.ticker),
-        })
+        })))
     }
 }

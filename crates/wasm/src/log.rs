@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
@@ -24,8 +25,16 @@ pub enum Stream {
 
 /// Takes the lines a guest writes. Must not block.
 pub trait LogSink: Send + Sync {
-    /// Takes one line, without its line end; at most 8 KiB, not necessarily UTF-8.
-    fn line(&self, stream: Stream, line: &[u8]);
+    /// Takes one line of the call `request_id`, without its line end; at most 8 KiB, not
+    /// necessarily UTF-8.
+    fn line(&self, request_id: &HeaderValue, stream: Stream, line: &[u8]);
+}
+
+/// The log as one call has it.
+#[derive(Clone)]
+pub(crate) struct GuestLog {
+    pub(crate) sink: Arc<dyn LogSink>,
+    pub(crate) request_id: HeaderValue,
 }
 
 /// One stream of one instance. What is left without a line end is handed over at the end.
@@ -34,33 +43,37 @@ pub(crate) struct GuestStream(Arc<Lines>);
 
 struct Lines {
     stream: Stream,
-    sink: Arc<dyn LogSink>,
+    log: GuestLog,
     partial: Mutex<Vec<u8>>,
 }
 
 impl GuestStream {
-    pub(crate) fn new(stream: Stream, sink: Arc<dyn LogSink>) -> Self {
+    pub(crate) fn new(stream: Stream, log: GuestLog) -> Self {
         Self(Arc::new(Lines {
             stream,
-            sink,
+            log,
             partial: Mutex::new(Vec::new()),
         }))
     }
 }
 
 impl Lines {
+    fn hand_over(&self, line: &[u8]) {
+        self.log.sink.line(&self.log.request_id, self.stream, line);
+    }
+
     fn push(&self, bytes: &[u8]) {
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             for chunk in piece.chunks(MAX_LINE) {
                 if partial.len() + chunk.len() > MAX_LINE {
-                    self.sink.line(self.stream, &mem::take(&mut *partial));
+                    self.hand_over(&mem::take(&mut *partial));
                 }
                 partial.extend_from_slice(chunk);
             }
             if partial.last() == Some(&b'\n') {
                 partial.pop();
-                self.sink.line(self.stream, &partial);
+                self.hand_over(&partial);
                 partial.clear();
             }
         }
@@ -69,12 +82,13 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        let partial = self
-            .partial
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let partial = mem::take(
+            self.partial
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         if !partial.is_empty() {
-            self.sink.line(self.stream, partial);
+            self.hand_over(&partial);
         }
     }
 }

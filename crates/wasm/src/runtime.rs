@@ -99,6 +99,8 @@ pub(crate) fn code_config() -> Config {
     config.native_unwind_info(false);
     config.cranelift_opt_level(wasmtime::OptLevel::Speed);
     config.memory_reservation(MAX_MEMORY as u64);
+    // Calls of WASI 0.2 never overlap within an instance.
+    config.concurrency_support(false);
     config
 }
 

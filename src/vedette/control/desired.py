@@ -80,9 +80,20 @@ def put_function(
         snapshot,
         base,
         functions=_with(snapshot.functions, function),
-        routes=_with(snapshot.routes, route),
+        routes=_placed(snapshot.routes, route),
         policy=snapshot.policy.model_copy(update={"policies": policies}),
     )
+
+
+def _placed(routes: tuple[Route, ...], route: Route) -> tuple[Route, ...]:
+    """`routes` with `route` added or replaced. Raises `ConfigError` route_conflict when its place is taken."""
+    wanted = {*(route.hosts or ("",))}
+    for other in routes:
+        shared = wanted & {*(other.hosts or ("",))}
+        if other.name != route.name and other.path == route.path and shared:
+            where = f"{min(shared) or 'every host'} {route.path.value}"
+            raise ConfigError("route_conflict", f"route {other.name!r} already takes {where}")
+    return _with(routes, route)
 
 
 def remove_function(
@@ -108,7 +119,7 @@ def remove_function(
 
 def put_route(snapshot: Snapshot, route: Route, base: frozenset[str]) -> Snapshot:
     """Adds or replaces a route."""
-    return _change(snapshot, base, routes=_with(snapshot.routes, route))
+    return _change(snapshot, base, routes=_placed(snapshot.routes, route))
 
 
 def remove_route(snapshot: Snapshot, name: str, base: frozenset[str]) -> Snapshot:

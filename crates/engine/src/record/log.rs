@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use http::HeaderValue;
 use serde::Serialize;
 use vedette_wasm::{LogSink, Stream};
 
@@ -26,11 +27,10 @@ pub struct FunctionLog {
     dropped: Arc<AtomicU64>,
 }
 
-/// The log as one request of one function has it.
-pub struct RequestLog {
+/// The log as one function has it.
+struct NamedLog {
     log: FunctionLog,
     function: Arc<str>,
-    request_id: String,
 }
 
 #[derive(Serialize)]
@@ -67,12 +67,11 @@ impl FunctionLog {
         Ok(Self { send, dropped })
     }
 
-    /// The log of one request.
-    pub fn of_request(&self, function: &Arc<str>, request_id: &str) -> Arc<dyn LogSink> {
-        Arc::new(RequestLog {
+    /// The log of one function.
+    pub fn of_function(&self, function: &Arc<str>) -> Arc<dyn LogSink> {
+        Arc::new(NamedLog {
             log: self.clone(),
             function: Arc::clone(function),
-            request_id: request_id.to_owned(),
         })
     }
 
@@ -82,13 +81,13 @@ impl FunctionLog {
     }
 }
 
-impl LogSink for RequestLog {
-    fn line(&self, stream: Stream, line: &[u8]) {
+impl LogSink for NamedLog {
+    fn line(&self, request_id: &HeaderValue, stream: Stream, line: &[u8]) {
         let line = Line {
             kind: "log",
             time: clock::rfc3339(clock::since_epoch()),
             function: &self.function,
-            request_id: &self.request_id,
+            request_id: request_id.to_str().unwrap_or_default(),
             stream: match stream {
                 Stream::Stdout => "stdout",
                 Stream::Stderr => "stderr",

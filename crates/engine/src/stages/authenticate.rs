@@ -84,7 +84,7 @@ fn verified(plan: &Plan, token: &str) -> Result<Arc<Caller>, Refusal> {
     if let Some(caller) = known {
         return Ok(caller);
     }
-    let verified = plan.issuers.verify(token)?;
-    worker::with(|worker| worker.memory(plan.serial).remember(key, verified))
-        .ok_or_else(|| Refusal::with(Cause::TokenMalformed, "not on a worker thread"))
+    let caller = Arc::new(Caller::new(plan.issuers.verify(token)?)?);
+    worker::with(|worker| worker.memory(plan.serial).remember(key, &caller));
+    Ok(caller)
 }

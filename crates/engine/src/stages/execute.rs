@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use vedette_wasm::{BodyError, Call, RequestBody};
 
 use crate::body::{BodyMeter, Content, LimitedBody, refusal_of};
-use crate::jwt::Caller;
+use crate::jwt::{Caller, PRINCIPAL};
 use crate::node::Node;
 use crate::plan::{Backend, Deployed, Fixed};
 use crate::record::Record;
@@ -20,10 +20,6 @@ use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
 use crate::stages::authorize::Permitted;
 
-const SUBJECT: HeaderName = HeaderName::from_static("x-vedette-subject");
-const ISSUER: HeaderName = HeaderName::from_static("x-vedette-issuer");
-const PRINCIPAL: HeaderName = HeaderName::from_static("x-vedette-principal");
-const SCOPES: HeaderName = HeaderName::from_static("x-vedette-scopes");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -40,7 +36,7 @@ pub async fn execute(
     match &target.backend {
         Backend::Static(fixed) => Ok(answer_fixed(fixed)),
         Backend::Function(function) => {
-            set_identity(admitted.headers_mut(), caller.as_deref(), record)?;
+            set_identity(admitted.headers_mut(), caller.as_deref(), record);
             call(node, record, function, admitted, body).await
         }
     }
@@ -74,7 +70,8 @@ async fn call(
     record.is_cold = is_cold;
     let call = Call {
         request: request_of(admitted, record, body)?,
-        log: node.log.of_request(&function.name, &record.ids.request),
+        log: function.log(node),
+        request_id: record.ids.request.clone(),
         permit: Box::new(permit),
     };
     let result = loaded.call(call).await;
@@ -144,30 +141,19 @@ fn request_of(
 }
 
 /// Tells the function who is calling. Callers cannot set these: `admit` took theirs away.
-fn set_identity(
-    headers: &mut HeaderMap,
-    caller: Option<&Caller>,
-    record: &Record,
-) -> Result<(), Refusal> {
-    if let Some(caller) = caller {
-        // The credential stays with the node: a function has no use for it but misuse.
-        headers.remove(AUTHORIZATION);
-        headers.insert(SUBJECT, text(&caller.token.subject)?);
-        headers.insert(ISSUER, text(&caller.token.issuer)?);
-        if !caller.token.scopes.is_empty() {
-            headers.insert(SCOPES, text(&caller.token.scopes.join(" "))?);
+fn set_identity(headers: &mut HeaderMap, caller: Option<&Caller>, record: &Record) {
+    headers.reserve(8);
+    match caller {
+        Some(caller) => {
+            // The credential stays with the node: a function has no use for it but misuse.
+            headers.remove(AUTHORIZATION);
+            for (name, value) in &caller.headers {
+                headers.insert(name, value.clone());
+            }
         }
+        None => drop(headers.insert(PRINCIPAL, HeaderValue::from_static("anonymous"))),
     }
-    let principal = record.principal.as_deref().unwrap_or("anonymous");
-    headers.insert(PRINCIPAL, text(principal)?);
-    headers.insert(REQUEST_ID, text(&record.ids.request)?);
-    headers.insert(CLIENT_IP, text(&record.connection.client_ip)?);
-    headers.insert(TRACEPARENT, text(&record.ids.traceparent)?);
-    Ok(())
-}
-
-/// A subject with a line break in it must not become a header of its own.
-fn text(value: &str) -> Result<HeaderValue, Refusal> {
-    HeaderValue::from_str(value)
-        .map_err(|_| Refusal::with(Cause::TokenClaims, "a claim is no header value"))
+    headers.insert(REQUEST_ID, record.ids.request.clone());
+    headers.insert(CLIENT_IP, record.connection.client_ip_value.clone());
+    headers.insert(TRACEPARENT, record.ids.traceparent.clone());
 }

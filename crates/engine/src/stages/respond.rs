@@ -59,7 +59,7 @@ pub fn refuse(
     record.passed(stage);
     let body = RefusalBody {
         error,
-        request_id: &record.ids.request,
+        request_id: record.ids.request(),
     };
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let body = if record.method == Method::HEAD {
@@ -100,14 +100,10 @@ fn set_for_cause(headers: &mut HeaderMap, cause: Cause) {
 }
 
 fn set_common(headers: &mut HeaderMap, record: &Record) {
-    let mut set = |name, text: &str| {
-        if let Ok(value) = HeaderValue::from_str(text) {
-            headers.insert(name, value);
-        }
-    };
-    set(REQUEST_ID, &record.ids.request);
-    set(TRACEPARENT, &record.ids.traceparent);
-    set(LOCATION, &record.connection.location);
+    headers.reserve(4);
+    headers.insert(REQUEST_ID, record.ids.request.clone());
+    headers.insert(TRACEPARENT, record.ids.traceparent.clone());
+    headers.insert(LOCATION, record.connection.location.clone());
     let micros = u64::try_from(record.elapsed().as_micros()).unwrap_or(u64::MAX);
     headers.insert(PROCESSING_TIME, micros.into());
 }
