@@ -106,7 +106,8 @@ def test_flags_of_vedette_in_the_document_exist(name: str) -> None:
         words = shlex.split(
             line.split("#")[0].split("|")[0].split("$(")[0].split(">")[0], posix=False
         )
-        command = [word for word in words[1:2] if not word.startswith("-")]
+        depth = 3 if words[1:2] in (["issuer"], ["policy"]) else 2
+        command = [word for word in words[1:depth] if not word.startswith("-")]
         shown = subprocess.run(
             [str(PROGRAM), *command, "--help"],
             capture_output=True,

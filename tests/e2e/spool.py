@@ -32,14 +32,10 @@ class Spool:
 
     def _read(self, path: Path) -> None:
         offset = self._offsets.get(path.name, 0)
-        data = b""
-        with path.open("rb") as file:
-            file.seek(offset)
-            while chunk := file.read(_CHUNK):
-                data += chunk
-                if b"\0" in chunk:
-                    data = data[: data.index(b"\0")]
-                    break
+        try:
+            data = _data_from(path, offset)
+        except FileNotFoundError:  # an engine that starts removes files that hold nothing
+            return
         whole = data[: data.rfind(b"\n") + 1]
         self._lines += [json.loads(line) for line in whole.splitlines()]
         self._offsets[path.name] = offset + len(whole)
@@ -58,3 +54,15 @@ class Spool:
                     f"{len(self._lines)}: {json.dumps(last, indent=1)}"
                 )
             time.sleep(0.01)
+
+
+def _data_from(path: Path, offset: int) -> bytes:
+    """The bytes from `offset` to the first NUL or the end."""
+    data = b""
+    with path.open("rb") as file:
+        file.seek(offset)
+        while chunk := file.read(_CHUNK):
+            data += chunk.partition(b"\0")[0]
+            if b"\0" in chunk:
+                break
+    return data

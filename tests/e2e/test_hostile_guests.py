@@ -174,6 +174,13 @@ def test_an_answer_that_grows_too_large_is_cut_off(caller: Caller) -> None:
     caller.expect_neighbour_served()
 
 
+def test_an_answer_of_declared_length_is_served_whole(caller: Caller) -> None:
+    answer = caller.send("/hostile/declared?300000")
+    assert (len(answer.body), answer.headers["content-length"]) == (300_000, "300000")
+    record = caller.expect_recorded(answer, 200)
+    assert (record["outcome"], record["bytesOut"]) == ("served", 300_000)
+
+
 # --- who leaves
 
 
@@ -205,6 +212,25 @@ def test_a_client_that_leaves_before_the_answer_stops_its_guest(node: Node, prot
         lambda line: line.get("path") == "/hostile/never" and line["protocol"] == protocol
     )[-1]
     assert record["outcome"] == "aborted"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_client_that_does_not_read_does_not_keep_its_guest(node: Node, protocol: str) -> None:
+    """Nine megabytes fit in no buffer on the way; a function of one second must not wait for its reader."""
+    with connect(node.endpoint, protocol) as secured:
+        _start(node, secured, protocol, "/impatient/big?9000000")
+        wait_until("the guest runs", lambda: _in_flight(node) >= 1)
+        wait_until("no request is in flight", lambda: _in_flight(node) == 0, timeout=8)
+    record = node.requests.wait_for(
+        lambda line: line.get("path") == "/impatient/big" and line["protocol"] == protocol
+    )[-1]
+    assert record["outcome"] in ("failed", "aborted")
+
+
+@pytest.fixture(scope="module")
+def impatient(node: Node, guests: Guests) -> None:
+    """A function that may take one second and answer ten megabytes."""
+    node.deploy(guests.hostile, "impatient", "--timeout", "1s")
 
 
 def test_rapid_resets_do_not_hurt_neighbours(node: Node) -> None:

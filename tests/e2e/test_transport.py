@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
+import time
 
 import pytest
 from tests.e2e.caller import Caller
+from tests.e2e.client_hello import X25519, X25519MLKEM768, chosen_group
 from tests.e2e.node import GREETING, Node, wait_until
-from tests.e2e.wire import HTTP_1, HTTP_2, connect, read_http_1, send_bytes, tls_context
+from tests.e2e.wire import HTTP_1, HTTP_2, Http2, connect, read_http_1, send_bytes, tls_context
 
 
 def test_tls_1_3_is_spoken(node: Node, protocol: str) -> None:
@@ -29,35 +29,16 @@ def test_tls_1_2_is_refused(node: Node) -> None:
         context.wrap_socket(plain, server_hostname="localhost")
 
 
-def test_the_post_quantum_group_is_preferred(node: Node) -> None:
-    """Needs an openssl that knows X25519MLKEM768 (3.5); Python's ssl cannot name the group that was used."""
-    openssl = shutil.which("openssl")
-    known = openssl and subprocess.run(
-        [openssl, "list", "-tls-groups"], capture_output=True, text=True, check=False
-    )
-    if not known or "X25519MLKEM768" not in known.stdout:
-        pytest.skip("no openssl here that knows X25519MLKEM768; crates/engine tests it with rustls")
-    done = subprocess.run(
-        [
-            str(openssl),
-            "s_client",
-            "-connect",
-            f"{node.endpoint.host}:{node.endpoint.port}",
-            "-servername",
-            "localhost",
-            "-CAfile",
-            str(node.ca_file),
-            "-groups",
-            "X25519:X25519MLKEM768",
-            "-brief",
-        ],
-        input="",
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    assert "X25519MLKEM768" in done.stdout + done.stderr
+@pytest.mark.parametrize("offered", [[X25519MLKEM768, X25519], [X25519MLKEM768]])
+def test_a_client_that_prefers_post_quantum_gets_it(node: Node, offered: list[int]) -> None:
+    """X25519MLKEM768 resists somebody who records now and decrypts later; of two shares rustls takes the first."""
+    address = (node.endpoint.host, node.endpoint.port)
+    assert chosen_group(address, "localhost", offered) == X25519MLKEM768
+
+
+def test_a_client_without_post_quantum_is_served(node: Node) -> None:
+    address = (node.endpoint.host, node.endpoint.port)
+    assert chosen_group(address, "localhost", [X25519]) == X25519
 
 
 def test_a_client_that_does_not_know_the_ca_turns_away(node: Node) -> None:
@@ -118,6 +99,42 @@ def test_a_length_and_a_coding_together_are_not_two_requests(node: Node) -> None
     assert first.status in (200, 400)
     if first.status == 200:
         assert first.body == b"0\n", "the body must be read as chunked, never by its length"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/nobody", 404), ("/mirror/method", 200)])
+def test_a_body_that_nobody_reads_does_not_spoil_the_answer(
+    node: Node, protocol: str, path: str, status: int
+) -> None:
+    """The answer is complete before the body has come. Over HTTP/2 a reset after it, even with NO_ERROR (RFC 9113
+    section 8.1), makes common clients (curl 7.88) throw the answer away."""
+    with connect(node.endpoint, protocol) as secured:
+        if protocol == HTTP_1:
+            head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n"
+            secured.sendall(head.encode())
+            time.sleep(0.05)
+            secured.sendall(b"x=1")
+            answer = read_http_1(secured, "POST")
+        else:
+            stream = Http2(secured)
+            number = stream.request(_post(node, path), end=False)
+            time.sleep(0.05)
+            stream.connection.send_data(number, b"x=1", end_stream=True)
+            stream.flush()
+            answer = stream.answer(number)
+            stream.ping()
+            assert stream.resets == {}
+    assert (answer.status, answer.complete) == (status, True)
+
+
+def _post(node: Node, path: str) -> list[tuple[str, str]]:
+    authority = node.endpoint.authority
+    return [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", authority),
+        (":path", path),
+        ("content-length", "3"),
+    ]
 
 
 def test_headers_that_are_too_large_are_refused(caller: Caller) -> None:

@@ -24,6 +24,7 @@ HTTP_2 = "HTTP/2.0"
 _ALPN = {HTTP_1: "http/1.1", HTTP_2: "h2"}
 _READ = 65_536
 _FRAME_HEAD = 9  # RFC 9113 section 4.1
+_RST_STREAM = 0x3
 _GOAWAY = 0x7
 
 Header = tuple[str, str]
@@ -163,6 +164,8 @@ class Http2:
         self._bodies: dict[int, bytes] = {}
         self._ended: dict[int, bool] = {}
         self._unread = b""
+        self.resets: dict[int, int] = {}
+        self._pongs = 0
         self.closed = False
 
     def flush(self) -> None:
@@ -181,6 +184,14 @@ class Http2:
     def reset(self, number: int) -> None:
         """Resets a stream with CANCEL; `flush` sends it."""
         self.connection.reset_stream(number, error_code=8)
+
+    def ping(self) -> None:
+        """Returns when the peer has taken in all that was sent, and what it sent before is read."""
+        wanted = self._pongs + 1
+        self.connection.ping(b"all read")
+        self.flush()
+        while self._pongs < wanted and not self.closed:
+            self.pump()
 
     def answer(self, number: int) -> Answer:
         """Waits until the stream ended, was reset, or the connection went."""
@@ -220,6 +231,9 @@ class Http2:
         if len(self._unread) < size:
             return b""
         frame, self._unread = self._unread[:size], self._unread[size:]
+        if frame[3] == _RST_STREAM:
+            stream = int.from_bytes(frame[5:9], "big")
+            self.resets[stream] = int.from_bytes(frame[9:13], "big")
         graceful = frame[3] == _GOAWAY and frame[13:17] == b"\0\0\0\0"
         return self._next_frame() if graceful else frame
 
@@ -238,5 +252,7 @@ class Http2:
                 self._ended.setdefault(number, False)
             case h2.events.ConnectionTerminated():
                 self.closed = True
+            case h2.events.PingAckReceived():
+                self._pongs += 1
             case _:
                 pass
