@@ -41,6 +41,8 @@ class Cold:
     difference_p99: float
     node_difference_p50: float
     node_difference_p99: float
+    others: float
+    """Cores' worth of CPU that neither node nor client used: what the 99th percentiles suffer."""
 
 
 class KeepAlive:
@@ -107,7 +109,7 @@ def ask_twice(connection: KeepAlive, names: Sequence[str]) -> list[tuple[Timed, 
     return [(connection.get(f"/{name}"), connection.get(f"/{name}")) for name in names]
 
 
-def figures(pairs: Sequence[tuple[Timed, Timed]]) -> Cold:
+def figures(pairs: Sequence[tuple[Timed, Timed]], others: float) -> Cold:
     """Medians and 99th percentiles; the warm figure is the same function asked again."""
     first = [cold.client_us for cold, _ in pairs]
     warm = [again.client_us for _, again in pairs]
@@ -123,6 +125,7 @@ def figures(pairs: Sequence[tuple[Timed, Timed]]) -> Cold:
         difference_p99=_p99(difference),
         node_difference_p50=statistics.median(node),
         node_difference_p99=_p99(node),
+        others=others,
     )
 
 

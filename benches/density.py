@@ -19,7 +19,14 @@ from cold import Cold, KeepAlive, ask_twice, figures
 from load import LoadTools
 from measure import Sample, measure
 from node import Node
-from processes import BenchError, Memory, cpu_seconds, memory, uninterrupted
+from processes import (
+    BenchError,
+    Memory,
+    cpu_seconds,
+    machine_busy_seconds,
+    memory,
+    uninterrupted,
+)
 from server import Endpoint, Mode, Place, Server
 
 COLD_FUNCTIONS = 200
@@ -209,9 +216,17 @@ class _Crowd:
             with KeepAlive(port, certificate.read_text(), self.token) as connection:
                 for _ in range(_FIRST_REQUESTS):
                     connection.get("/hello")
-                return figures(ask_twice(connection, _names(count)))
+                return self._ask(connection, count)
         finally:
             os.sched_setaffinity(0, affinity)
+
+    def _ask(self, connection: KeepAlive, count: int) -> Cold:
+        whole = [self.node.pid("supervisor"), os.getpid()]
+        started, machine, ours = time.monotonic(), machine_busy_seconds(), cpu_seconds(whole)
+        pairs = ask_twice(connection, _names(count))
+        window = time.monotonic() - started
+        others = machine_busy_seconds() - machine - (cpu_seconds(whole) - ours)
+        return figures(pairs, max(0.0, others) / window)
 
 
 def _names(count: int) -> list[str]:

@@ -42,7 +42,9 @@ class Results:
         rounds = [s for rows in self.samples.values() for row in rows.values() for s in row]
         if self.parts and self.parts.density:
             rounds += [*self.parts.density.before, *self.parts.density.after]
-        return spread([sample.others for sample in rounds]) if rounds else None
+        others = [sample.others for sample in rounds]
+        others += [cold.others for cold in self.parts.cold] if self.parts else []
+        return spread(others) if others else None
 
     def to_json(self, verdicts: Sequence[Json]) -> Json:
         """Everything, with every round, so that other medians can be taken later."""

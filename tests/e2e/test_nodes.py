@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import urllib.request
 from collections.abc import Iterator
@@ -140,9 +141,11 @@ def test_one_home_holds_one_node(node: Node) -> None:
 
 
 def test_a_home_path_too_long_for_a_socket_is_named() -> None:
-    node = Node(new_home() / ("x" * 100))
+    parent = new_home()
+    node = Node(parent / ("x" * 100))
     done = node.run("up", "--detach", "--bare", "--listen", "127.0.0.1:0", check=False)
     node.discard()
+    shutil.rmtree(parent)
     assert done.returncode == 2, done.stderr
     assert "107" in done.stderr
 

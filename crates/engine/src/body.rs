@@ -1,13 +1,16 @@
 //! Bodies: what a function reads, counted and limited; what a caller gets, tied to its record.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::task::AbortHandle;
 use vedette_wasm::{BodyError, Failure, GuestBody};
 
 use crate::node::Place;
@@ -33,16 +36,86 @@ impl BodyMeter {
     }
 }
 
+/// How much of a body that nobody wants is read all the same, and for how long.
+const LINGER_BYTES: u64 = 64 << 10;
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// A request's body as it came.
+///
+/// Dropped unread over HTTP/2, it is read on for a moment: resetting the stream at once is legal
+/// (RFC 9113 §8.1), but clients such as curl 7.88 then throw the answer away.
+pub struct Unread {
+    body: Option<Incoming>,
+    lingers: bool,
+}
+
+impl Unread {
+    /// The body of a request of this version.
+    pub fn new(body: Incoming, version: http::Version) -> Self {
+        Self {
+            body: Some(body),
+            lingers: version == http::Version::HTTP_2,
+        }
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else {
+            return;
+        };
+        if !self.lingers || body.is_end_stream() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(LINGER_TIME, discard(body)));
+        }
+    }
+}
+
+async fn discard(mut body: Incoming) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if read > LINGER_BYTES {
+            return;
+        }
+    }
+}
+
+impl Body for Unread {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
 /// A request's body, of which at most so many bytes can be read.
 pub struct LimitedBody {
-    inner: Incoming,
+    inner: Unread,
     limit: u64,
     meter: Arc<BodyMeter>,
 }
 
 impl LimitedBody {
     /// Limits `inner` to `limit` bytes, counted in `meter`.
-    pub fn new(inner: Incoming, limit: u64, meter: Arc<BodyMeter>) -> Self {
+    pub fn new(inner: Unread, limit: u64, meter: Arc<BodyMeter>) -> Self {
         Self {
             inner,
             limit,
@@ -110,7 +183,17 @@ impl Content {
 }
 
 /// A response's body. The record closes when this is dropped, after the last byte or before.
-pub struct ResponseBody {
+pub struct ResponseBody(Inner);
+
+enum Inner {
+    Own(Answer),
+    /// Of a guest that is still at work: the alarm ends it even while the client does not read,
+    /// when nobody polls this.
+    Watched(Arc<Mutex<Option<Answer>>>, AbortHandle),
+}
+
+/// What is sent, and what ends with it.
+struct Answer {
     content: Content,
     record: Box<Record>,
     _in_flight: Option<Place>,
@@ -119,10 +202,76 @@ pub struct ResponseBody {
 impl ResponseBody {
     /// Ties `content` to the record of its request.
     pub fn new(content: Content, record: Box<Record>, in_flight: Option<Place>) -> Self {
-        Self {
+        let wall_end = match &content {
+            Content::Guest(body) => body.wall_end(),
+            Content::Fixed(_) => None,
+        };
+        let answer = Answer {
             content,
             record,
             _in_flight: in_flight,
+        };
+        let Some(wall_end) = wall_end else {
+            return Self(Inner::Own(answer));
+        };
+        let answer = Arc::new(Mutex::new(Some(answer)));
+        let held = Arc::downgrade(&answer);
+        let alarm = tokio::spawn(async move {
+            tokio::time::sleep_until(wall_end.into()).await;
+            let expired = held.upgrade().and_then(|answer| lock(&answer).take());
+            if let Some(mut answer) = expired {
+                answer.fail(&Failure::WallTime);
+            }
+        });
+        Self(Inner::Watched(answer, alarm.abort_handle()))
+    }
+}
+
+fn lock(answer: &Mutex<Option<Answer>>) -> MutexGuard<'_, Option<Answer>> {
+    answer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Answer {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let polled = match &mut self.content {
+            Content::Fixed(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
+            Content::Guest(body) => Pin::new(body).poll_frame(cx),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Poll::Ready(Some(Err(failure))) => self.fail(failure),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        self.record.outcome = Outcome::Failed;
+        self.record.refusal = Some(refusal_of(failure));
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Fixed(_) => SizeHint::with_exact(self.content.exact_len().unwrap_or(0)),
+            Content::Guest(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.record.outcome == Outcome::Aborted && self.content.is_end() {
+            self.record.outcome = Outcome::Served;
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let Inner::Watched(_, alarm) = &self.0 {
+            alarm.abort();
         }
     }
 }
@@ -135,39 +284,31 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let polled = match &mut self.content {
-            Content::Fixed(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
-            Content::Guest(body) => Pin::new(body).poll_frame(cx),
-        };
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
-            }
-            Poll::Ready(Some(Err(failure))) => {
-                self.record.outcome = Outcome::Failed;
-                self.record.refusal = Some(refusal_of(failure));
-            }
-            Poll::Ready(None) | Poll::Pending => {}
+        match &mut self.0 {
+            Inner::Own(answer) => answer.poll_frame(cx),
+            Inner::Watched(answer, _) => match lock(answer).as_mut() {
+                Some(answer) => answer.poll_frame(cx),
+                None => Poll::Ready(Some(Err(Failure::WallTime))),
+            },
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.content.is_end()
+        match &self.0 {
+            Inner::Own(answer) => answer.content.is_end(),
+            Inner::Watched(answer, _) => {
+                lock(answer).as_ref().is_some_and(|it| it.content.is_end())
+            }
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Fixed(_) => SizeHint::with_exact(self.content.exact_len().unwrap_or(0)),
-            Content::Guest(body) => body.size_hint(),
-        }
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        if self.record.outcome == Outcome::Aborted && self.content.is_end() {
-            self.record.outcome = Outcome::Served;
+        match &self.0 {
+            Inner::Own(answer) => answer.size_hint(),
+            Inner::Watched(answer, _) => lock(answer)
+                .as_ref()
+                .map(Answer::size_hint)
+                .unwrap_or_default(),
         }
     }
 }

@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn known_instants_are_written_as_rfc3339() {
-        let text = |seconds, micros| rfc3339(Duration::new(seconds, micros * 1_000));
+        let text = |seconds, micros: u32| rfc3339(Duration::new(seconds, micros * 1_000));
         assert_eq!(text(0, 0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(text(951_782_400, 1), "2000-02-29T00:00:00.000001Z");
         assert_eq!(text(1_709_251_199, 999_999), "2024-02-29T23:59:59.999999Z");

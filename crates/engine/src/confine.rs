@@ -1,10 +1,15 @@
 //! What the engine may touch: its folder to read, its spool to write, no network of its own making.
 //!
+//! seccomp for what Landlock does not cover: connecting to a Unix socket by its path (the admin API
+//! trusts this user) and UDP. The sockets it serves were made before it started.
+//!
 //! Landlock, because the keys of control belong to the same user: file modes cannot keep this
 //! process from them, the kernel can. Called on the main thread before any other thread exists,
 //! since a restriction covers the thread that asks for it and those it starts.
 
 use std::path::Path;
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
@@ -40,7 +45,7 @@ pub fn confine(engine_dir: &Path, spool_dir: &Path) -> Confinement {
         Ok(RulesetStatus::PartiallyEnforced) => Confinement::Partial,
         Ok(RulesetStatus::NotEnforced) => Confinement::Unavailable,
         Err(error) => {
-            eprintln!("engine: not confined: {error}");
+            crate::sys::say(&format_args!("not confined: {error}"));
             Confinement::Unavailable
         }
     }
@@ -70,4 +75,39 @@ fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, Rulese
         }
     }
     Ok(rules.restrict_self()?.ruleset)
+}
+
+/// Refuses, for this thread and all that it starts, system calls that make or reach anything new:
+/// sockets, connections, programs, other processes' memory. They fail with EPERM.
+pub fn refuse_system_calls() {
+    const REFUSED: [libc::c_long; 13] = [
+        libc::SYS_socket,
+        libc::SYS_connect,
+        libc::SYS_bind,
+        libc::SYS_listen,
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_pidfd_getfd,
+        libc::SYS_io_uring_setup,
+        libc::SYS_mount,
+        libc::SYS_bpf,
+    ];
+    let applied = TargetArch::try_from(std::env::consts::ARCH).and_then(|arch| {
+        let filter = SeccompFilter::new(
+            REFUSED.map(|call| (call, Vec::new())).into(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+            arch,
+        )?;
+        BpfProgram::try_from(filter)
+    });
+    let applied = applied
+        .map_err(seccompiler::Error::from)
+        .and_then(|program| seccompiler::apply_filter(&program));
+    if let Err(error) = applied {
+        crate::sys::say(&format_args!("system calls are not filtered: {error}"));
+    }
 }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -192,14 +192,18 @@ fn record_unreadable(connection: &Arc<Connection>, error: &hyper::Error) {
     if !error.is_parse() {
         return;
     }
-    let cause = if error.is_parse_too_large() {
-        Cause::HeadersTooLarge
-    } else {
-        Cause::MalformedRequest
+    let text = error.to_string();
+    // hyper answers 414 to a long target and 431 to a long head, and only its text tells which.
+    let cause = match error.is_parse_too_large() {
+        true if text.contains("URI") => Cause::UriTooLong,
+        true => Cause::HeadersTooLarge,
+        false => Cause::MalformedRequest,
     };
-    let (parts, ()) = http::Request::new(()).into_parts();
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    // No method, no path was read.
+    parts.method = Method::from_bytes(b"-").unwrap_or_default();
     let mut record = Record::open(connection, &parts);
     record.status = cause.outcome().2;
     record.outcome = Outcome::Refused;
-    record.refusal = Some(Refusal::with(cause, error.to_string()));
+    record.refusal = Some(Refusal::with(cause, text));
 }

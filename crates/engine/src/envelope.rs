@@ -95,3 +95,8 @@ fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
     signed.extend_from_slice(payload);
     signed
 }
+
+#[cfg(test)]
+#[path = "envelope_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

@@ -323,3 +323,8 @@ fn header_value(text: &str) -> Result<HeaderValue, Refusal> {
     HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text.as_bytes()))
         .map_err(|_| Refusal::with(Cause::TokenClaims, "a claim is no header value"))
 }
+
+#[cfg(test)]
+#[path = "jwt_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

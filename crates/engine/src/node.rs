@@ -79,7 +79,7 @@ impl Node {
             .active()
             .and_then(|active| self.apply(&active.digest, active.generation));
         if let Err(error) = loaded {
-            eprintln!("engine: no snapshot is served: {error}");
+            crate::sys::say(&format_args!("no snapshot is served: {error}"));
             *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     }

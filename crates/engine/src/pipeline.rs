@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use crate::body::{Content, ResponseBody};
+use crate::body::{Content, ResponseBody, Unread};
 use crate::node::{Connection, Node, Place};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal, Stage};
@@ -24,6 +24,7 @@ pub async fn serve(
 ) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
     let mut record = Box::new(Record::open(connection, &parts));
+    let body = Unread::new(body, parts.version);
     let mut in_flight = None;
     match follow(node, &mut record, &mut in_flight, parts, body).await {
         Ok(response) => respond::answer(record, in_flight, response),
@@ -36,7 +37,7 @@ async fn follow(
     record: &mut Record,
     in_flight: &mut Option<Place>,
     parts: Parts,
-    body: Incoming,
+    body: Unread,
 ) -> Result<Response<Content>, Refusal> {
     let plan = node.plan().ok_or(Cause::NoSnapshot)?;
     record.snapshot = Some(Arc::clone(&plan.digest));

@@ -534,3 +534,8 @@ fn offset_of(error: &dyn miette::Diagnostic) -> Option<usize> {
         .and_then(offset_of)
         .or_else(|| error.diagnostic_source().and_then(offset_of))
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

@@ -152,7 +152,8 @@ impl Record {
             },
             method: parts.method.clone(),
             host: "".into(),
-            path: "".into(),
+            // As it came, until `admit` has its normal form.
+            path: parts.uri.path().into(),
             snapshot: None,
             target: None,
             principal: None,

@@ -31,6 +31,8 @@ use crate::{clock, sys, worker};
 
 /// How long requests under way may take to end when the engine is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long connections without a request may take to send their last bytes and close.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// What the engine is started with.
 #[derive(Debug, Deserialize)]
@@ -84,6 +86,7 @@ pub fn run(config: &[u8]) -> anyhow::Result<()> {
     sys::grow_descriptor_table();
     spool::tidy(&config.spool_dir.join("requests")).context("spool/requests")?;
     let confinement = confine(&config.engine_dir, &config.spool_dir);
+    crate::confine::refuse_system_calls();
     let engine_key = engine_key()?;
     let dir = EngineDir::new(&config.engine_dir, engine_key.as_str());
     let prefix = format!(
@@ -212,7 +215,7 @@ impl Worker {
             .build();
         let runtime = match runtime {
             Ok(runtime) => runtime,
-            Err(error) => return eprintln!("engine: a worker cannot start: {error}"),
+            Err(error) => return crate::sys::say(&format_args!("a worker cannot start: {error}")),
         };
         worker::install(self.spool, self.node.shards.add());
         runtime.block_on(async {
@@ -226,7 +229,7 @@ impl Worker {
                         let node = Arc::clone(&self.node);
                         tokio::spawn(accept(node, listener, shared, self.draining.clone()));
                     }
-                    Err(error) => eprintln!("engine: cannot listen: {error}"),
+                    Err(error) => crate::sys::say(&format_args!("cannot listen: {error}")),
                 }
             }
             drained(&self.node, self.draining).await;
@@ -238,14 +241,23 @@ impl Worker {
 }
 
 /// Returns once the engine is told to stop and is idle, or has taken too long over it.
+///
+/// Idle is when no request is under way. Connections are asked to close as well, but one whose
+/// client does not read (an idle HTTP/2 one never acknowledges the GOAWAY) is not waited for.
 async fn drained(node: &Node, mut draining: watch::Receiver<bool>) {
     let _ = draining.wait_for(|is_draining| *is_draining).await;
     let idle = async {
-        while node.connections.count() > 0 {
+        while node.in_flight.count() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let _ = tokio::time::timeout(DRAIN, idle).await;
+    let closed = async {
+        while node.connections.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, closed).await;
 }
 
 fn serve_control(

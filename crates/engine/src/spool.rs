@@ -190,3 +190,8 @@ fn tidy_file(path: &PathBuf) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "spool_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

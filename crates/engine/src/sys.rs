@@ -68,6 +68,13 @@ pub fn grow_descriptor_table() {
     }
 }
 
+/// Says something to whoever reads this process's log. Unlike `eprintln`, it does not panic when
+/// the log cannot be written, as on a full disk.
+pub fn say(what: &dyn std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "engine: {what}");
+}
+
 /// The user id of this process.
 pub fn own_uid() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.

@@ -1,7 +1,10 @@
 //! The body of a function's response, which drives the guest while it is read.
 
+use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -31,6 +34,8 @@ struct Streaming {
     run: Run,
     inner: HyperOutgoingBody,
     left: u64,
+    /// What is left of the length that the head promised.
+    promised: Option<u64>,
 }
 
 impl GuestBody {
@@ -38,12 +43,29 @@ impl GuestBody {
         Self(State::Whole(whole))
     }
 
-    pub(crate) fn streaming(run: Run, inner: HyperOutgoingBody, response_bytes: u64) -> Self {
+    pub(crate) fn streaming(
+        run: Run,
+        inner: HyperOutgoingBody,
+        response_bytes: u64,
+        promised: Option<u64>,
+    ) -> Self {
         Self(State::Streaming(Box::new(Streaming {
             run,
             inner,
             left: response_bytes,
+            promised,
         })))
+    }
+
+    /// When the guest must have ended; none when it has. A body that nobody polls cannot look at a
+    /// clock, so whoever holds it drops it then.
+    pub fn wall_end(&self) -> Option<Instant> {
+        match &self.0 {
+            State::Streaming(streaming) if !streaming.run.has_ended() => {
+                Some(streaming.run.wall_end())
+            }
+            _ => None,
+        }
     }
 }
 
@@ -155,6 +177,7 @@ impl Streaming {
             .left
             .checked_sub(size)
             .ok_or(Failure::ResponseTooLarge)?;
+        self.promised = self.promised.map(|promised| promised.saturating_sub(size));
         Ok(frame)
     }
 }
@@ -172,11 +195,10 @@ impl Body for GuestBody {
             State::Ended => return Poll::Ready(None),
             State::Streaming(streaming) => streaming.poll_frame(cx),
         };
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            let ended = std::mem::replace(&mut self.0, State::Ended);
-            if matches!(polled, Poll::Ready(None)) {
-                finish_in_background(ended);
-            }
+        match &polled {
+            Poll::Ready(None) => self.finish(),
+            Poll::Ready(Some(Err(_))) => self.0 = State::Ended,
+            _ => {}
         }
         polled
     }
@@ -184,7 +206,8 @@ impl Body for GuestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             State::Whole(whole) => whole.len() == 0 && whole.trailers.is_none(),
-            State::Streaming(_) => false,
+            // hyper stops polling at the promised length.
+            State::Streaming(streaming) => streaming.promised == Some(0),
             State::Ended => true,
         }
     }
@@ -200,15 +223,22 @@ impl Body for GuestBody {
     }
 }
 
-/// The answer is complete, the guest is not (it logs, say): it goes on within its limits.
-fn finish_in_background(state: State) {
-    let State::Streaming(mut streaming) = state else {
-        return;
-    };
-    if streaming.run.has_ended() {
-        return;
+impl GuestBody {
+    /// The answer is complete. A guest that is not (it logs, say) goes on within its limits.
+    fn finish(&mut self) {
+        let State::Streaming(mut streaming) = mem::replace(&mut self.0, State::Ended) else {
+            return;
+        };
+        if !streaming.run.has_ended() {
+            tokio::spawn(async move { poll_fn(|cx| streaming.run.poll(cx)).await });
+        }
     }
-    tokio::spawn(async move {
-        let _ = std::future::poll_fn(|cx| streaming.run.poll(cx)).await;
-    });
+}
+
+impl Drop for GuestBody {
+    fn drop(&mut self) {
+        if self.is_end_stream() {
+            self.finish();
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! One call of a function: instantiate, run, hand over the head of the response.
 //!
-//! The guest is never spawned as a task of its own. It lives inside the future of the request and
-//! then inside the body ([`GuestBody`]), so a client that leaves drops it and there is nothing to
-//! cancel. Most guests end in their first poll: their whole body is then taken at once, which
+//! The guest is not spawned as a task of its own until its answer is complete. It lives inside the
+//! future of the request and then inside the body ([`GuestBody`]), so a client that leaves drops it
+//! and there is nothing to cancel. Most guests end in their first poll: their whole body is then taken at once, which
 //! spares a timer, a chunked encoding and a second wake-up.
 
 use std::future::poll_fn;
@@ -59,7 +59,8 @@ impl Function {
         let response = head.map_err(|code| Failure::ResponseInvalid(code.to_string()))?;
         let (parts, mut inner) = response.into_parts();
         if !run.has_ended() {
-            let body = GuestBody::streaming(run, inner, response_bytes);
+            let promised = stated_length(&parts).filter(|_| !is_head);
+            let body = GuestBody::streaming(run, inner, response_bytes, promised);
             return Ok(http::Response::from_parts(parts, body));
         }
         let whole = poll_fn(|cx| Poll::Ready(Whole::take(&mut inner, response_bytes, cx))).await?;
@@ -75,16 +76,18 @@ fn require_honest_length(
     is_head: bool,
     actual: usize,
 ) -> Result<(), Failure> {
-    let Some(stated) = parts.headers.get(CONTENT_LENGTH) else {
-        return Ok(());
-    };
-    let stated = stated.to_str().ok().and_then(|text| text.parse().ok());
-    if is_head || stated == Some(actual) {
+    let is_stated = parts.headers.contains_key(CONTENT_LENGTH);
+    if is_head || !is_stated || stated_length(parts) == Some(actual as u64) {
         return Ok(());
     }
     Err(Failure::ResponseInvalid(format!(
         "content-length does not agree with the body of {actual} bytes"
     )))
+}
+
+fn stated_length(parts: &http::response::Parts) -> Option<u64> {
+    let stated = parts.headers.get(CONTENT_LENGTH)?;
+    stated.to_str().ok()?.parse().ok()
 }
 
 /// A guest that is running: its future, what it may still use, and what it holds.
@@ -114,6 +117,10 @@ impl Run {
             alarm: None,
             permit: Some(call.permit),
         }
+    }
+
+    pub(crate) fn wall_end(&self) -> Instant {
+        self.wall_end
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -84,8 +84,6 @@ pub fn admit(
     in_flight: &mut Option<Place>,
     mut parts: Parts,
 ) -> Result<Admitted, Refusal> {
-    // First, so that the record of every refusal below says what was asked for.
-    record.path = parts.uri.path().into();
     let authority = authority(&parts)?;
     let host = host_of(&authority)?;
     record.host.clone_from(&host);
@@ -140,6 +138,10 @@ fn authority(parts: &Parts) -> Result<Authority, Refusal> {
     };
     if authority.as_str().contains('@') {
         return Err(malformed("a host has no user"));
+    }
+    let after_host = authority.as_str().get(authority.host().len()..);
+    if after_host.is_some_and(|port| !port.is_empty()) && authority.port_u16().is_none() {
+        return Err(malformed("the port is no port"));
     }
     Ok(authority)
 }
@@ -226,9 +228,17 @@ fn require_one_length(headers: &HeaderMap) -> Result<(), Refusal> {
     ))
 }
 
+/// Whether the name begins with `x-vedette-`, each `_` read as `-`: much software folds the two.
+fn is_reserved(name: &str) -> bool {
+    const PREFIX: &[u8] = b"x-vedette-";
+    let folded = name
+        .bytes()
+        .map(|byte| if byte == b'_' { b'-' } else { byte });
+    name.len() >= PREFIX.len() && folded.take(PREFIX.len()).eq(PREFIX.iter().copied())
+}
+
 /// Takes away header fields that only this node may set; returns how many there were.
 fn strip_reserved(headers: &mut HeaderMap) -> u32 {
-    let is_reserved = |name: &str| name.starts_with("x-vedette-") || name.starts_with("x_vedette_");
     let found: Vec<_> = headers
         .keys()
         .filter(|name| is_reserved(name.as_str()))

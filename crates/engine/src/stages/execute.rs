@@ -8,10 +8,9 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
 use vedette_wasm::{BodyError, Call, RequestBody};
 
-use crate::body::{BodyMeter, Content, LimitedBody, refusal_of};
+use crate::body::{BodyMeter, Content, LimitedBody, Unread, refusal_of};
 use crate::jwt::{Caller, PRINCIPAL};
 use crate::node::Node;
 use crate::plan::{Backend, Deployed, Fixed};
@@ -29,7 +28,7 @@ pub async fn execute(
     node: &Node,
     record: &mut Record,
     permitted: Permitted,
-    body: Incoming,
+    body: Unread,
 ) -> Result<Response<Content>, Refusal> {
     let (routed, caller) = permitted.into_inner();
     let (mut admitted, target) = routed.into_inner();
@@ -56,7 +55,7 @@ async fn call(
     record: &mut Record,
     function: &Arc<Deployed>,
     admitted: Admitted,
-    body: Incoming,
+    body: Unread,
 ) -> Result<Response<Content>, Refusal> {
     let permit = function
         .in_flight
@@ -90,7 +89,7 @@ async fn call(
 fn limited(
     record: &mut Record,
     admitted: &Admitted,
-    body: Incoming,
+    body: Unread,
     limit: u64,
 ) -> Result<RequestBody, Refusal> {
     if body.is_end_stream() {

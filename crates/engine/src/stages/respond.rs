@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 
 use crate::body::{Content, ResponseBody};
@@ -23,7 +23,13 @@ pub fn answer(
 ) -> Response<ResponseBody> {
     let (mut parts, mut content) = response.into_parts();
     record.status = parts.status.as_u16();
-    if record.method == Method::HEAD {
+    if matches!(
+        parts.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    ) {
+        // RFC 9110 §6.4.1: such an answer has no content, whatever was made.
+        content = Content::Fixed(None);
+    } else if record.method == Method::HEAD {
         // Nothing of the body is sent: say how long it would be, and stop whoever makes it.
         if let (Some(length), None) = (content.exact_len(), parts.headers.get(CONTENT_LENGTH)) {
             parts.headers.insert(CONTENT_LENGTH, length.into());

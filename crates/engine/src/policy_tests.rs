@@ -1,0 +1,157 @@
+//! What policies decide, what they are told, and what is remembered of them.
+
+use super::*;
+use crate::jwt::Verified;
+
+const SCHEMA: &str = r#"
+entity Anonymous;
+entity Subject = { issuer: String, subject: String, audiences: Set<String>, scopes: Set<String> };
+entity Function = { name: String };
+entity Route = { name: String };
+type Request = { method: String, path: String, host: String, scheme: String, sourceIp: ipaddr, listener: String };
+action "invoke" appliesTo { principal: [Subject, Anonymous], resource: [Function, Route], context: Request };
+"#;
+
+const ALL: &str = r#"@id("all") permit(principal is Subject, action, resource);"#;
+
+fn caller(subject: &str) -> Caller {
+    let token = Verified {
+        issuer: "spiffe://td".into(),
+        subject: subject.into(),
+        audiences: vec![],
+        scopes: vec!["read".into()],
+        expires_at: u64::MAX,
+    };
+    Caller::new(token).unwrap()
+}
+
+fn slice(texts: &[&str], function: &str) -> Slice {
+    let named = |(index, text): (usize, &&str)| (format!("{index}.cedar"), (*text).to_owned());
+    let files: Vec<_> = texts.iter().enumerate().map(named).collect();
+    let policies = Policies::compile(SCHEMA, &files).unwrap();
+    policies.slice(ResourceKind::Function, function).unwrap()
+}
+
+fn request(path: &str) -> Attributes<'_> {
+    Attributes {
+        method: "GET",
+        path,
+        host: "localhost",
+        scheme: "https",
+        source_ip: "127.0.0.1",
+        listener: "https",
+    }
+}
+
+#[test]
+fn without_a_policy_nothing_is_allowed() {
+    let decision = slice(&[], "hello").decide(Some(&caller("alice")), &request("/hello"));
+    assert!(!decision.is_allowed && !decision.has_errors);
+    assert!(decision.policies.is_empty());
+}
+
+#[test]
+fn a_permit_for_subjects_is_none_for_nobody() {
+    let slice = slice(&[ALL], "hello");
+    let allowed = slice.decide(Some(&caller("alice")), &request("/hello"));
+    assert!(allowed.is_allowed);
+    assert_eq!(*allowed.policies, ["all".to_owned()]);
+    assert!(!slice.decide(None, &request("/hello")).is_allowed);
+}
+
+#[test]
+fn a_policy_for_one_function_is_not_in_the_slice_of_another() {
+    let own = r#"permit(principal, action, resource == Function::"open");"#;
+    assert!(
+        slice(&[own], "open")
+            .decide(None, &request("/open"))
+            .is_allowed
+    );
+    assert!(
+        !slice(&[own], "closed")
+            .decide(None, &request("/closed"))
+            .is_allowed
+    );
+}
+
+#[test]
+fn a_forbid_holds_for_every_case_of_a_path() {
+    let forbid =
+        r#"@id("no") forbid(principal, action, resource) when { context.path like "/admin*" };"#;
+    let slice = slice(&[ALL, forbid], "hello");
+    for path in ["/admin", "/ADMIN", "/Admin/x"] {
+        let decision = slice.decide(Some(&caller("alice")), &request(path));
+        assert!(!decision.is_allowed, "{path}");
+        assert_eq!(*decision.policies, ["no".to_owned()]);
+    }
+    assert!(
+        slice
+            .decide(Some(&caller("alice")), &request("/Other"))
+            .is_allowed
+    );
+}
+
+#[test]
+fn a_permit_holds_for_one_case_only() {
+    let permit = r#"permit(principal, action, resource) when { context.path like "/Files/*" };"#;
+    let slice = slice(&[permit], "hello");
+    assert!(slice.decide(None, &request("/Files/x")).is_allowed);
+    assert!(!slice.decide(None, &request("/files/x")).is_allowed);
+}
+
+#[test]
+fn a_policy_that_cannot_be_evaluated_closes() {
+    let broken = r#"forbid(principal, action, resource) when { context.sourceIp.isInRange(ip(context.host)) };"#;
+    let report = check(SCHEMA, &[("broken.cedar".into(), broken.into())]);
+    // Strict validation refuses it at load; were it let in, it would decide against the request.
+    assert!(!report.errors.is_empty());
+    let overflow = r#"forbid(principal, action, resource) when { 9223372036854775807 + 1 > 0 };"#;
+    let decision = slice(&[ALL, overflow], "hello").decide(Some(&caller("alice")), &request("/"));
+    assert!(!decision.is_allowed && decision.has_errors);
+}
+
+#[test]
+fn what_a_slice_reads_is_what_its_decisions_depend_on() {
+    let mentions = |texts: &[&str]| {
+        let flags = slice(texts, "hello").mentions();
+        let named = ATTRIBUTES.iter().zip(flags).filter(|(_, is_read)| *is_read);
+        named.map(|(name, _)| *name).collect::<Vec<_>>()
+    };
+    assert!(mentions(&[ALL]).is_empty());
+    let path = r#"permit(principal, action, resource) when { context.path == "/a" };"#;
+    assert_eq!(mentions(&[ALL, path]), ["path"]);
+    let two = r#"permit(principal, action, resource) when { context has method && context.method == "GET" && context.sourceIp.isLoopback() };"#;
+    assert_eq!(mentions(&[two]), ["method", "sourceIp"]);
+    let whole = r#"permit(principal, action, resource) when { context == context };"#;
+    assert_eq!(mentions(&[whole]), ATTRIBUTES);
+}
+
+#[test]
+fn a_mistake_is_found_at_its_line() {
+    let text = "permit(principal, action, resource);\npermit(principal, action, resource)\nwhen { context.pth == \"/\" };\n";
+    let report = check(SCHEMA, &[("mine.cedar".into(), text.into())]);
+    let problem = report.errors.first().unwrap();
+    assert_eq!((problem.file.as_str(), problem.line), ("mine.cedar", 3));
+    let report = check(
+        SCHEMA,
+        &[("mine.cedar".into(), "\n\npermit(principal".into())],
+    );
+    assert_eq!(report.errors.first().unwrap().line, 3);
+}
+
+#[test]
+fn a_forbid_with_capitals_is_warned_of() {
+    let text = r#"forbid(principal, action, resource) when { context.path like "/Admin*" };"#;
+    assert_eq!(
+        check(SCHEMA, &[("a.cedar".into(), text.into())])
+            .warnings
+            .len(),
+        1
+    );
+    let text = r#"forbid(principal, action, resource) when { context.method == "GET" };"#;
+    assert!(
+        check(SCHEMA, &[("a.cedar".into(), text.into())])
+            .warnings
+            .is_empty()
+    );
+}

@@ -1,0 +1,75 @@
+//! That what was appended is in the files, whatever happened next.
+
+use super::*;
+
+fn folder(name: &str) -> PathBuf {
+    let unique = format!("vedette-spool-{name}-{}", std::process::id());
+    let folder = std::env::temp_dir().join(unique);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn lines(folder: &Path) -> usize {
+    let files = fs::read_dir(folder).unwrap();
+    let count = |path: PathBuf| {
+        fs::read(path)
+            .unwrap()
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count()
+    };
+    files.map(|entry| count(entry.unwrap().path())).sum()
+}
+
+/// The preparer works on a thread of its own: wait until it has caught up.
+fn wait_for_room(spool: &mut Spool) {
+    for _ in 0..10_000 {
+        if spool.has_room() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    panic!("no room after ten seconds");
+}
+
+#[test]
+fn every_record_is_kept_across_files() {
+    let folder = folder("across");
+    let mut spool = Spool::open(&folder, "w").unwrap();
+    let line = [vec![b'x'; 99_999], vec![b'\n']].concat();
+    for _ in 0..100 {
+        wait_for_room(&mut spool);
+        spool.append(&line);
+    }
+    assert_eq!(spool.dropped(), 0);
+    assert_eq!(lines(&folder), 100);
+    drop(spool);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_record_is_in_the_file_before_the_spool_is_closed() {
+    let folder = folder("before");
+    let mut spool = Spool::open(&folder, "w").unwrap();
+    wait_for_room(&mut spool);
+    spool.append(b"{}\n");
+    assert_eq!(lines(&folder), 1);
+    // As after `kill -9`: nothing is closed, the next engine tidies up.
+    std::mem::forget(spool);
+    tidy(&folder).unwrap();
+    let kept = fs::read_dir(&folder)
+        .unwrap()
+        .map(|it| it.unwrap().metadata().unwrap().len());
+    assert_eq!(kept.sum::<u64>(), 3);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn without_a_place_to_write_there_is_no_room() {
+    let folder = folder("none").join("missing");
+    let mut spool = Spool::open(&folder, "w").unwrap();
+    assert!(!spool.has_room());
+    spool.append(b"{}\n");
+    assert_eq!(spool.dropped(), 1);
+}
