@@ -14,7 +14,7 @@ use crate::load::LoadError;
 const PAYLOAD_TYPE: &str = "application/vnd.vedette.snapshot+json";
 /// The most bytes an envelope may have: ten thousand functions are about 6 MB.
 const MAX_ENVELOPE: usize = 64 << 20;
-/// DER of a SubjectPublicKeyInfo for Ed25519 up to the key itself (RFC 8410 §4).
+/// DER of a `SubjectPublicKeyInfo` for Ed25519 up to the key itself (RFC 8410 §4).
 const ED25519_SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];

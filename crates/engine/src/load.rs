@@ -1,6 +1,6 @@
 //! From files to a plan: the active snapshot, its blobs, its compiled code. Refused whole or taken whole.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -152,7 +152,8 @@ pub fn error_json(code: &str, message: &str) -> String {
 pub fn sha256(bytes: &[u8]) -> String {
     let mut out = String::from("sha256:");
     for byte in digest(&SHA256, bytes).as_ref() {
-        out.push_str(&format!("{byte:02x}"));
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{byte:02x}");
     }
     out
 }

@@ -66,8 +66,7 @@ fn is_normal(raw: &str) -> bool {
     for byte in raw.bytes() {
         let plain = byte.is_ascii_alphanumeric() || b"-_~!$&'()*+,;=:@".contains(&byte);
         let fits = match byte {
-            b'/' => before != b'/',
-            b'.' => before != b'/',
+            b'/' | b'.' => before != b'/',
             _ => plain,
         };
         if !fits {
@@ -165,4 +164,5 @@ fn decode(wire: &str) -> Result<String, PathError> {
 
 #[cfg(test)]
 #[path = "path_tests.rs"]
+#[allow(clippy::unwrap_used)]
 mod tests;

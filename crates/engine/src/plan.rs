@@ -147,8 +147,8 @@ impl Admit {
 
     /// Whether requests may name `host`.
     pub fn allows(&self, host: &str) -> bool {
-        let is_under = |suffix: &Box<str>| host.len() > suffix.len() && host.ends_with(&**suffix);
-        self.hosts.contains(host) || self.wildcards.iter().any(is_under)
+        let is_under = |suffix: &str| host.len() > suffix.len() && host.ends_with(suffix);
+        self.hosts.contains(host) || self.wildcards.iter().any(|it| is_under(it))
     }
 }
 

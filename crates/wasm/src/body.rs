@@ -130,7 +130,7 @@ impl Streaming {
             match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(self.count(frame))),
                 Poll::Ready(Some(Err(error))) => return self.poll_cause(&error, cx),
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => return Poll::Ready(self.require_whole()),
                 Poll::Pending if self.run.has_ended() => {
                     let failure = Failure::ResponseInvalid("the body was not finished".into());
                     return Poll::Ready(Some(Err(failure)));
@@ -153,9 +153,16 @@ impl Streaming {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.count(frame))),
             Poll::Ready(Some(Err(error))) => self.poll_cause(&error, cx),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => Poll::Ready(self.require_whole()),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// At the end of the body, all that the head promised has been sent.
+    fn require_whole(&self) -> Option<Result<Frame<Bytes>, Failure>> {
+        let missing = self.promised.filter(|promised| *promised > 0)?;
+        let what = format!("the body is {missing} bytes shorter than content-length says");
+        Some(Err(Failure::ResponseInvalid(what)))
     }
 
     /// A broken body is most often the sign of a guest that trapped: say that instead.
@@ -177,9 +184,16 @@ impl Streaming {
             .left
             .checked_sub(size)
             .ok_or(Failure::ResponseTooLarge)?;
-        self.promised = self.promised.map(|promised| promised.saturating_sub(size));
+        if let Some(promised) = &mut self.promised {
+            // RFC 9110 §8.6; over HTTP/2 nothing below this would hold the rest back.
+            *promised = promised.checked_sub(size).ok_or_else(too_long)?;
+        }
         Ok(frame)
     }
+}
+
+fn too_long() -> Failure {
+    Failure::ResponseInvalid("the body is longer than content-length says".into())
 }
 
 impl Body for GuestBody {

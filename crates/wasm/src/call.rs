@@ -29,6 +29,7 @@ use crate::log::{GuestLog, LogSink};
 use crate::meter;
 use crate::ticker::Ticker;
 
+type GuestFuture = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 type HeadResult = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
 
 /// What the caller brings to one call.
@@ -92,7 +93,7 @@ fn stated_length(parts: &http::response::Parts) -> Option<u64> {
 
 /// A guest that is running: its future, what it may still use, and what it holds.
 pub(crate) struct Run {
-    guest: Option<Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>>,
+    guest: Option<GuestFuture>,
     ticker: Arc<Ticker>,
     cpu_left: Duration,
     wall_end: Instant,

@@ -77,16 +77,16 @@ pub fn precompile(component: &[u8]) -> Result<Vec<u8>, AdmitError> {
     require_component(component)?;
     let engine = Engine::new(&code_config())
         .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))?;
-    let parsed = Component::from_binary(&engine, component)
+    let compiled = Component::from_binary(&engine, component)
         .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))?;
-    let linker = link(&engine)
+    let imports = link(&engine)
         .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))?;
-    let linked = linker
-        .instantiate_pre(&parsed)
+    let linked = imports
+        .instantiate_pre(&compiled)
         .map_err(|error| refuse(AdmitErrorCode::ImportMissing, format!("{error:#}")))?;
     ProxyPre::new(linked)
         .map_err(|error| refuse(AdmitErrorCode::ExportMissing, format!("{error:#}")))?;
-    parsed
+    compiled
         .serialize()
         .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))
 }

@@ -40,10 +40,10 @@ impl Ticker {
     pub(crate) fn guest_runs(&self) {
         self.started.fetch_add(1, Ordering::Relaxed);
         // SeqCst pairs with `run`: either we see it parked, or it sees our count.
-        if self.parked.load(Ordering::SeqCst) {
-            if let Some(thread) = self.thread.get() {
-                thread.unpark();
-            }
+        if self.parked.load(Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
         }
     }
 

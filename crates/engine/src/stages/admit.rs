@@ -93,7 +93,7 @@ pub fn admit(
     if in_flight.is_none() {
         return Err(Cause::Overloaded.into());
     }
-    if !worker::with(|worker| worker.has_room()).unwrap_or(false) {
+    if !worker::with(worker::Worker::has_room).unwrap_or(false) {
         return Err(Cause::RecordUnavailable.into());
     }
     require_sizes(&parts, limits)?;

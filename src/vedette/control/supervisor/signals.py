@@ -5,6 +5,7 @@ Owns: the wake-up socket, PR_SET_CHILD_SUBREAPER, the supervisor's log line. Mus
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import signal
 import socket
@@ -50,4 +51,6 @@ def become_subreaper() -> None:
 
 def say(who: str, message: str) -> None:
     """One line in log/supervisor.log."""
-    print(f"{to_rfc3339(now())} {who}: {message}", file=sys.stderr, flush=True)
+    # A full disk must cost the line, not whoever says it.
+    with contextlib.suppress(OSError):
+        print(f"{to_rfc3339(now())} {who}: {message}", file=sys.stderr, flush=True)
