@@ -35,6 +35,18 @@ def test_the_kernel_confines_the_engine(node: Node) -> None:
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE), "Landlock needs no_new_privs"
 
 
+def test_the_engine_can_make_no_socket_and_start_no_program(node: Node) -> None:
+    """Landlock does not cover connecting to `admin.sock`, which trusts the engine's user: seccomp must be on."""
+    threads = list(Path(f"/proc/{node.pid('engine')}/task").iterdir())
+    unfiltered = [
+        (thread / "comm").read_text("ascii").strip()
+        for thread in threads
+        if not re.search(r"^Seccomp:\s+2$", (thread / "status").read_text("ascii"), re.MULTILINE)
+    ]
+    assert len(threads) > 1
+    assert unfiltered == []
+
+
 def test_the_engine_has_no_file_of_control_open(node: Node) -> None:
     forbidden = str(node.path("control"))
     opened = []

@@ -75,7 +75,7 @@ pub enum IssuerKeyAlg {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IssuerKey {
-    /// Key id that a token's header names; absent: the key serves tokens without one.
+    /// Key id that a token's header names; absent: the key is tried for any token.
     #[serde(default)]
     pub kid: Option<String>,
     /// The only algorithm this key verifies (RFC 7518 §3.1); never HMAC, never none.

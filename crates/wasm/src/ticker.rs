@@ -9,9 +9,9 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// How long a guest runs before it must let others on its thread run.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(2);
 /// How many quiet ticks pass before the ticker parks.
-const LINGER: u32 = 200;
+const LINGER: u32 = 100;
 
 /// Wakes the ticker when guests start to run.
 pub(crate) struct Ticker {

@@ -117,8 +117,18 @@ def needs_build(project: Project) -> bool:
         return False
     if project.component is None or not project.component.is_file():
         return True
+    if not _has_recipe(project):
+        return False  # made elsewhere; there is nothing to make it with here
     built = project.component.stat().st_mtime
     return any(source.stat().st_mtime > built for source in _sources(project.folder))
+
+
+def _has_recipe(project: Project) -> bool:
+    folder, manifest = project.folder, project.manifest
+    if folder is None or manifest is None:
+        return False
+    build = manifest.spec.build
+    return bool(build.command or build.language) or (folder / "Cargo.toml").is_file()
 
 
 def _sources(folder: Path) -> list[Path]:

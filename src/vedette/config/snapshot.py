@@ -82,7 +82,7 @@ class IssuerKey(Model):
         default=None,
         min_length=1,
         max_length=255,
-        description="Key id that a token's header names; absent: the key serves tokens without one.",
+        description="Key id that a token's header names; absent: the key is tried for any token.",
     )
     alg: Algorithm = Field(
         description="The only algorithm this key verifies (RFC 7518 §3.1); never HMAC, never none."

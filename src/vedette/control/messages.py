@@ -10,8 +10,6 @@ from pydantic import Field
 from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, StaticBackend
 
-MAX_TTL_SECONDS = 30 * 24 * 3600
-
 
 class SnapshotStatus(Model):
     """The active snapshot."""
@@ -178,7 +176,10 @@ class TokenWish(Model):
     """A token to mint."""
 
     subject: str = Field(min_length=1, max_length=255, description="The `sub` claim.")
-    ttl_seconds: int = Field(default=3600, ge=1, le=MAX_TTL_SECONDS, description="Life in seconds.")
+    # Loose here: the issuer of tokens says what is too long, and how to mend it.
+    ttl_seconds: int = Field(
+        default=3600, ge=0, le=1_000_000_000, description="Life in seconds, at most 30 days."
+    )
     scopes: tuple[str, ...] = Field(default=(), description="The `scope` claim.")
     audience: str | None = Field(default=None, description="The `aud` claim; default this node.")
 

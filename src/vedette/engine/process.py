@@ -1,6 +1,6 @@
 """The engine's process: `python -P -m vedette.engine.process`.
 
-Owns: handing the start configuration (ADR 0001: bytes, once) to the native engine on the main thread. Must not: import
+Owns: handing the start configuration (ADR 0002: bytes, once) to the native engine on the main thread. Must not: import
 anything but the standard library and `_native`; every megabyte here is a megabyte of the idle engine.
 """
 

@@ -122,3 +122,10 @@ def _close(listeners: list[sockets.Listener]) -> None:
     for one in listeners:
         for bound in one.sockets:
             bound.close()
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:0", "[::]:0", "https://127.0.0.1:0"])
+def test_the_metrics_port_is_plain_and_for_this_machine_only(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        sockets.bind_metrics(text)
+    assert caught.value.code == "address_invalid"

@@ -220,6 +220,9 @@ def bind_metrics(text: str | None) -> socket.socket:
     Raises as `bind_listeners` does, only for a port that was asked for.
     """
     wanted = parse_address(text or DEFAULT_METRICS)
+    if text and "://" in text:
+        raise ConfigError("address_invalid", f"{text!r}: metrics are plain HTTP; write HOST:PORT")
+    _require_loopback(wanted, text or DEFAULT_METRICS)
     ip = resolve(wanted.host)[0]
     attempts = [wanted.port] if text else [wanted.port, 0]
     for port in attempts:
