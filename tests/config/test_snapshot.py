@@ -9,7 +9,7 @@ import pytest
 from tests.config.samples import DIGEST, OTHER_DIGEST, snapshot, snapshot_data
 
 from vedette.config.model import build
-from vedette.config.snapshot import FunctionLimits, Snapshot
+from vedette.config.snapshot import FunctionLimits, IssuerKey, Snapshot
 from vedette.errors import ConfigError, TrustError
 from vedette.ids import digest_of
 
@@ -121,3 +121,10 @@ def test_an_unknown_field_names_its_nearest() -> None:
         ConfigError, match=r"unknown field 'limit' in functions.0; did you mean 'limits'"
     ):
         build(Snapshot, data)
+
+
+def test_a_key_without_an_id_is_described_as_the_engine_uses_it() -> None:
+    """crates/engine/src/jwt.rs `keys_for`: such a key is tried whether the token names one or not."""
+    description = IssuerKey.model_fields["kid"].description
+    assert description is not None
+    assert "tried for any token" in description

@@ -20,9 +20,11 @@ from tests.simulators.native import COMPONENT
 from vedette.control import api, generate, limits, peers, process
 from vedette.control.client import ControlClient
 from vedette.control.messages import NodeStatus
-from vedette.control.supervisor import sockets
+from vedette.control.supervisor import processes, sockets
+from vedette.control.supervisor.state import ProcessState, SupervisorState
 from vedette.errors import ConfigError
 from vedette.ids import digest_of
+from vedette.store.home import Home
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -169,13 +171,38 @@ def test_another_user_is_disconnected_before_a_byte_is_read(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "is_allowed", lambda _uid: False)
-    with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.connect(str(served.running.home.admin_socket))
+    assert answer_to_a_request(served) == b""
+
+
+def answer_to_a_request(served: Served) -> bytes:
+    """The first bytes that come back on a new connection to the admin socket; none when it is dropped."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(served.running.home.admin_socket))
         try:
-            stranger.sendall(b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n")
-            assert stranger.recv(100) == b""
+            caller.sendall(b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n")
+            return caller.recv(100)
         except (BrokenPipeError, ConnectionResetError):
-            pass
+            return b""
+
+
+def record_engine(home: Home, pid: int, ticks: int | None) -> None:
+    state = SupervisorState("0", str(home.root), "local")
+    state.engine = ProcessState(pid, "running", startTicks=ticks)
+    state.write(home.supervisor_file)
+
+
+def test_the_engine_is_disconnected_before_a_byte_is_read(served: Served) -> None:
+    home, pid = served.running.home, os.getpid()
+    record_engine(home, pid, processes.start_ticks(pid))
+    assert answer_to_a_request(served) == b""
+
+
+def test_a_process_that_is_not_the_engine_is_heard_even_with_its_old_pid(served: Served) -> None:
+    home, pid = served.running.home, os.getpid()
+    record_engine(home, os.getppid(), processes.start_ticks(os.getppid()))
+    assert answer_to_a_request(served).startswith(b"HTTP/1.1 ")
+    record_engine(home, pid, (processes.start_ticks(pid) or 0) - 1)
+    assert answer_to_a_request(served).startswith(b"HTTP/1.1 ")
 
 
 def test_only_this_user_and_root_are_allowed() -> None:
@@ -208,3 +235,11 @@ def test_the_status_has_the_documented_shape(served: Served) -> None:
     assert {"snapshot", "listeners", "location", "processes", "functions"} <= status.keys()
     assert {"pid"} <= status["processes"]["supervisor"].keys()
     assert {"name", "digest", "route", "domains", "public", "url"} == status["functions"][0].keys()
+
+
+@pytest.mark.parametrize("seconds", [0, 31 * 24 * 3600])
+def test_a_token_of_impossible_life_is_refused_with_its_own_code(
+    served: Served, seconds: int
+) -> None:
+    answer = served.http.post("/v1/tokens", json={"subject": "me", "ttlSeconds": seconds})
+    assert (answer.status_code, code_of(answer)) == (422, "token_ttl")

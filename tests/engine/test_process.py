@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+from vedette.engine import process
 
 HEAVY = ("pydantic", "cryptography", "fastapi", "typer", "rich", "yaml", "json", "asyncio", "ssl")
 
@@ -26,3 +30,9 @@ def test_without_a_configuration_it_says_who_starts_it() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={})
     assert done.returncode == 2
     assert "vedette up" in done.stderr
+
+
+def test_the_decision_that_the_process_cites_is_about_its_configuration(checkout: Path) -> None:
+    [cited] = re.findall(r"ADR (\d{4})", process.__doc__ or "")
+    [decision] = (checkout / "docs/adr").glob(f"{cited}-*.md")
+    assert "configuration reach the engine once" in decision.read_text("utf-8")

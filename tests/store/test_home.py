@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.store.places import home_in
 
 from vedette.errors import ConfigError, UnavailableError
 from vedette.ids import digest_of
+from vedette.store import home as layout
 from vedette.store.home import Home
 
 
@@ -57,3 +59,10 @@ def test_a_home_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
         Home(tmp_path / "file" / "home").create()
     assert caught.value.code == "disk_failed"
+
+
+def test_the_document_that_the_layout_cites_says_who_reads_what(checkout: Path) -> None:
+    [cited] = re.findall(r"\((\S+\.md)\)", layout.__doc__ or "")
+    text = (checkout / cited).read_text("utf-8")
+    assert "reads `engine/`" in text
+    assert "keys of CA, signing and tokens" in text

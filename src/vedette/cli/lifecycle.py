@@ -48,7 +48,7 @@ def up(
         int | None, typer.Option(min=1, max=256, help="Engine workers; default: one per core.")
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the metrics; default 127.0.0.1:9464.")
+        str | None, typer.Option(help="Loopback HOST:PORT of the metrics; default 127.0.0.1:9464.")
     ] = None,
 ) -> None:
     """Start a node: in the foreground until Ctrl-C, or with --detach in the background."""

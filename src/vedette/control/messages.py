@@ -30,7 +30,7 @@ class ListenerStatus(Model):
 class MetricsStatus(Model):
     """Where Prometheus finds the metrics."""
 
-    url: str = Field(description="URL of the metrics, on loopback unless asked otherwise.")
+    url: str = Field(description="URL of the metrics, on loopback.")
 
 
 class SupervisorStatus(Model):

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,7 +27,7 @@ from vedette.control.activate import Activator
 from vedette.control.api import create_app, metrics_text
 from vedette.control.bootstrap import open_keys, read_facts
 from vedette.control.node import Node
-from vedette.control.peers import PeerCheckedProtocol
+from vedette.control.peers import protocol_of
 from vedette.control.reconcile import Reconciler
 from vedette.engine.client import EngineClient
 from vedette.engine.native import Native, load_native
@@ -60,10 +61,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: ASGIApp, *, admin: bool) -> _Server:
+def _server(app: ASGIApp, http: type[asyncio.Protocol] | Literal["h11"]) -> _Server:
     config = uvicorn.Config(
         app,
-        http=PeerCheckedProtocol if admin else "h11",
+        http=http,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -97,8 +98,8 @@ class Servers:
     """The two servers of a control process."""
 
     def __init__(self, node: Node) -> None:
-        self._admin = _server(create_app(node), admin=True)
-        self._metrics = _server(metrics_app(node), admin=False)
+        self._admin = _server(create_app(node), protocol_of(node.home))
+        self._metrics = _server(metrics_app(node), "h11")
 
     async def run(self, admin: socket.socket, metrics: socket.socket) -> None:
         """Serves until `stop`; then gives open requests two seconds."""

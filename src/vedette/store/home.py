@@ -1,7 +1,7 @@
 """The home folder of a node: every path in it, and nothing else about those files.
 
 Owns: the layout. What is below `engine/` the engine may read; what is below `control/` it never can
-(docs/request.md). Must not: read or write the files.
+(ARCHITECTURE.md). Must not: read or write the files.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Home:
 
     @property
     def node_file(self) -> Path:
-        """Trust domain, location and birth of the node; JSON, written once."""
+        """Trust domain, location and birth of the node; JSON, rewritten only by a new `--location`."""
         return self.root / "node.json"
 
     @property

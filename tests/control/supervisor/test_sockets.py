@@ -7,9 +7,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.control.conftest import simulated_options
 
-from vedette.control.supervisor import sockets
+from vedette.control.supervisor import launch, sockets
 from vedette.errors import ConfigError, UnavailableError
+from vedette.store.home import Home
 
 
 @pytest.mark.parametrize(
@@ -129,3 +131,15 @@ def test_the_metrics_port_is_plain_and_for_this_machine_only(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         sockets.bind_metrics(text)
     assert caught.value.code == "address_invalid"
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:9464", "192.0.2.1:9464", "https://127.0.0.1:9464"])
+def test_a_metrics_address_from_outside_says_what_to_write_before_anything_is_made(
+    text: str, tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    with pytest.raises(ConfigError, match="metrics are") as caught:
+        launch.launch(home, simulated_options(metrics=text))
+    assert caught.value.code == "address_invalid"
+    assert "--metrics 127.0.0.1:9464" in caught.value.hint
+    assert not home.root.exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -193,8 +195,6 @@ def test_a_foreground_node_ends_with_its_caller(home: Home) -> None:
 
 
 def test_an_engine_that_never_starts_is_reported_with_its_last_words(home: Home) -> None:
-    import sys
-
     failing = [sys.executable, "-c", "import sys; sys.exit('no luck today')"]
     try:
         launch.launch(home, simulated_options(engine_command=failing))
@@ -216,3 +216,39 @@ def test_the_first_restart_is_immediate_and_later_ones_wait_longer() -> None:
     delays = [supervise.restart_delay(failures) for failures in range(1, 10)]
     assert delays[:4] == [0.0, 0.1, 0.2, 0.4]
     assert delays[-1] == 5.0
+
+
+def test_a_disk_that_takes_no_state_ends_nobody_and_the_state_is_written_later(
+    whole_node: Home, tmp_path: Path
+) -> None:
+    before = state_of(whole_node)
+    aside = whole_node.run.rename(tmp_path / "run")  # what run/supervisor.json is written into
+    assert before.engine.pid is not None
+    os.kill(before.engine.pid, signal.SIGKILL)
+    eventually(
+        lambda: (
+            [one.pid for one in processes.find(whole_node.root, "engine")]
+            not in ([], [before.engine.pid])
+        )
+    )
+    time.sleep(supervise.STATE_RETRY / 2)  # for the write that fails
+    [supervisor] = processes.find(whole_node.root, "supervisor")
+    assert supervisor.pid == before.supervisor.pid
+    aside.rename(whole_node.run)
+    eventually(lambda: state_of(whole_node).engine.pid not in (None, before.engine.pid))
+    assert state_of(whole_node).supervisor.pid == before.supervisor.pid
+
+
+def test_a_log_line_that_the_disk_refuses_harms_nobody() -> None:
+    script = "from vedette.control.supervisor.signals import say; say('supervisor', 'hello')"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-P", "-c", script], stderr=full, check=False)
+    assert done.returncode == 0
+
+
+def test_a_process_starts_though_its_log_cannot_be_opened(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    script = f"print('lost'); open({str(made)!r}, 'w')"
+    pid = processes.spawn([sys.executable, "-c", script], {}, [], tmp_path / "none" / "log")
+    assert os.waitpid(pid, 0)[1] == 0
+    assert made.exists()

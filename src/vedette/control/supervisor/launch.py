@@ -71,6 +71,8 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
     Raises `UnavailableError` node_running, address_in_use; `ConfigError` address_invalid, socket_path_too_long.
     """
     addresses = [sockets.parse_address(text) for text in options.listen]
+    if options.metrics:
+        sockets.parse_metrics_address(options.metrics)  # before anything is made
     workers = options.workers or os.cpu_count() or 1
     home.require_socket_paths()
     home.create()

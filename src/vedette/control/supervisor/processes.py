@@ -48,14 +48,15 @@ def spawn(
 ) -> int:
     """Starts a process in a session of its own (a Ctrl-C in the terminal is not for it); returns its pid.
 
-    It inherits `descriptors` under their numbers and nothing else; its output goes to `log`.
+    It inherits `descriptors` under their numbers and nothing else; its output goes to `log`, nowhere when the disk
+    refuses that file.
     """
     kept = list(descriptors)
-    _rotate(log)
+    output = _open_log(log)
     actions = [
-        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600),
+        (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, 1, 2),
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
     ]
     for descriptor in kept:
         os.set_inheritable(descriptor, True)
@@ -76,14 +77,20 @@ def spawn(
             ],
         )
     finally:
+        os.close(output)
         for descriptor in kept:
             os.set_inheritable(descriptor, False)
 
 
-def _rotate(log: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
+def _open_log(log: Path) -> int:
+    """The log to append to, rotated when it is long; /dev/null when it cannot be had: a process matters more."""
+    with contextlib.suppress(OSError):
         if log.stat().st_size > _LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
+    try:
+        return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def start_ticks(pid: int) -> int | None:

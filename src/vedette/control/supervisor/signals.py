@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 import socket
-import sys
 
 from vedette.clock import now, to_rfc3339
 
@@ -51,6 +51,8 @@ def become_subreaper() -> None:
 
 def say(who: str, message: str) -> None:
     """One line in log/supervisor.log."""
-    # A full disk must cost the line, not whoever says it.
+    line = f"{to_rfc3339(now())} {who}: {message}\n".encode(errors="replace")
+    # A full disk must cost the line, not whoever says it. Not print: what its buffer could not write, it tries again at
+    # the end of the process, and turns exit code 0 into 120.
     with contextlib.suppress(OSError):
-        print(f"{to_rfc3339(now())} {who}: {message}", file=sys.stderr, flush=True)
+        os.write(2, line)

@@ -21,6 +21,7 @@ BACKLOG = 4096
 DEFAULT_LISTEN = "localhost:8443"
 DEFAULT_METRICS = "127.0.0.1:9464"
 _PORT_ATTEMPTS = 20
+_METRICS_HINT = "Write a loopback HOST:PORT, such as --metrics 127.0.0.1:9464."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +67,34 @@ def parse_address(text: str) -> Address:
     if scheme not in ("https", "http") or not colon or not host or not is_port or "/" in host:
         raise ConfigError("address_invalid", f"{text!r} is not HOST:PORT")
     address = Address(scheme, host.lower(), int(port))
-    if scheme == "http":
-        _require_loopback(address, text)
+    if scheme == "http" and not _is_loopback(address):
+        raise ConfigError(
+            "address_invalid", f"{text!r}: plain HTTP is only for this machine's own addresses"
+        )
     return address
 
 
-def _require_loopback(address: Address, text: str) -> None:
-    for ip in resolve(address.host):
-        if not ipaddress.ip_address(ip).is_loopback:
-            raise ConfigError(
-                "address_invalid", f"{text!r}: plain HTTP is only for this machine's own addresses"
-            )
+def parse_metrics_address(text: str) -> Address:
+    """The address of the metrics port: `HOST:PORT`, on loopback only, since it asks nobody who they are.
+
+    Raises `ConfigError` address_invalid.
+    """
+    if "://" in text:
+        raise ConfigError(
+            "address_invalid", f"{text!r}: metrics are plain HTTP; write HOST:PORT", _METRICS_HINT
+        )
+    address = parse_address(text)
+    if not _is_loopback(address):
+        raise ConfigError(
+            "address_invalid",
+            f"{text!r}: metrics are only for this machine's own addresses",
+            _METRICS_HINT,
+        )
+    return address
+
+
+def _is_loopback(address: Address) -> bool:
+    return all(ipaddress.ip_address(ip).is_loopback for ip in resolve(address.host))
 
 
 def resolve(host: str) -> list[str]:
@@ -217,12 +235,9 @@ def bind_unix(path: Path) -> socket.socket:
 def bind_metrics(text: str | None) -> socket.socket:
     """The metrics port: the one asked for, else 127.0.0.1:9464, else any free one on loopback.
 
-    Raises as `bind_listeners` does, only for a port that was asked for.
+    Raises as `parse_metrics_address` and `bind_listeners` do, the latter only for a port that was asked for.
     """
-    wanted = parse_address(text or DEFAULT_METRICS)
-    if text and "://" in text:
-        raise ConfigError("address_invalid", f"{text!r}: metrics are plain HTTP; write HOST:PORT")
-    _require_loopback(wanted, text or DEFAULT_METRICS)
+    wanted = parse_metrics_address(text or DEFAULT_METRICS)
     ip = resolve(wanted.host)[0]
     attempts = [wanted.port] if text else [wanted.port, 0]
     for port in attempts:

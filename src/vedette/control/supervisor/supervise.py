@@ -27,11 +27,13 @@ from vedette.control.supervisor.state import (
     SupervisorState,
     read_state,
 )
+from vedette.errors import UnavailableError
 from vedette.store.home import Home
 
 ENGINE_PATIENCE = 12.0  # seconds; the engine drains for at most 10
 CONTROL_PATIENCE = 5.0
 HEALTHY_AFTER = 10.0
+STATE_RETRY = 1.0
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _ENGINE_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE")
@@ -102,6 +104,7 @@ class Supervisor:
         self._guardian_fd = processes.open_pidfd(guardian) if guardian_lives else None
         self._signals = SignalSocket(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
         self._stopping = False
+        self._state_is_written = True
         self._children = [_engine_child(plan, self._home), _control_child(plan, self._home)]
 
     def run(self) -> int:
@@ -136,7 +139,7 @@ class Supervisor:
             if child.start_at is not None and child.start_at <= moment:
                 child.start(self._clock)
                 started = True
-        if started:
+        if started or not self._state_is_written:
             self._write_state()
 
     def _wait(self) -> None:
@@ -148,6 +151,8 @@ class Supervisor:
             if pidfd is not None:
                 poller.register(pidfd, select.POLLIN)
         due = [child.start_at for child in self._children if child.start_at is not None]
+        if not self._state_is_written:
+            due.append(self._clock() + STATE_RETRY)
         timeout = max(0.0, min(due) - self._clock()) * 1000 if due else None
         poller.poll(timeout)
         if self._signals.take() - {signal.SIGCHLD}:
@@ -197,8 +202,12 @@ class Supervisor:
         state.metrics = {"url": f"http://{plan.metrics_address}/metrics"}
         try:
             state.write(self._home.supervisor_file)
-        except OSError as error:  # a full disk must not stop supervision; /proc has the same facts
-            say("supervisor", f"cannot write {self._home.supervisor_file}: {error}")
+        except UnavailableError as error:  # a full disk must not stop supervision; tried again soon
+            if self._state_is_written:
+                say("supervisor", f"cannot write {self._home.supervisor_file}: {error}")
+            self._state_is_written = False
+        else:
+            self._state_is_written = True
 
 
 def _engine_child(plan: Plan, home: Home) -> Child:

@@ -1,0 +1,35 @@
+"""What the package imports is what it declares, so that nothing comes only because something else brings it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+
+def _imported(source: Path) -> set[str]:
+    """The first words of all imports in a file, also those within functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_package_that_is_imported_is_declared(checkout: Path) -> None:
+    project = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {_normal(re.split(r"[^\w.-]", line)[0]) for line in project["dependencies"]}
+    modules = set().union(*map(_imported, (checkout / "src/vedette").rglob("*.py")))
+    foreign = modules - sys.stdlib_module_names - {"vedette"}
+    owners = packages_distributions()
+    used = {_normal(owner) for module in foreign for owner in owners[module]}
+    assert used == declared
