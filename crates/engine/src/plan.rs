@@ -292,6 +292,9 @@ fn target(
             let slice = policies.slice(ResourceKind::Route, &route.name)?;
             (Backend::Static(fixed), slice)
         }
+        RouteBackend::Services(_) | RouteBackend::Redirect(_) | RouteBackend::Files(_) => {
+            return Err(invalid(format!("{}: not served yet", route.name)));
+        }
     };
     Ok(Target {
         index,

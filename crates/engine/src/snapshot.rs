@@ -29,6 +29,20 @@ pub struct Node {
     pub trust_domain: String,
 }
 
+/// How long a client may take. A connection that takes longer is closed.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Timers {
+    /// TLS handshake, in milliseconds.
+    pub handshake_millis: u64,
+    /// From the first byte of a request's head to its last, in milliseconds.
+    pub header_millis: u64,
+    /// Between two requests of a connection, in milliseconds.
+    pub idle_millis: u64,
+    /// Slowest pace of a request's body, after a grace of ten seconds; 0: any pace.
+    pub body_bytes_per_second: u64,
+}
+
 /// What the first stage lets in: hosts and sizes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -46,6 +60,8 @@ pub struct Admit {
     pub max_connections: u64,
     /// Most requests in flight at once; beyond: 503.
     pub max_requests: u64,
+    /// How long a client may take over each part.
+    pub timers: Timers,
 }
 
 /// The only algorithm this key verifies (RFC 7518 §3.1); never HMAC, never none.
@@ -100,12 +116,35 @@ pub struct Issuer {
     pub keys: Vec<IssuerKey>,
 }
 
+/// A certificate authority whose clients may prove themselves with a certificate (mTLS).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientAuthority {
+    /// Name of the authority on this node.
+    pub name: String,
+    /// Its certificates, PEM; the only roots trusted for the clients of this entry.
+    pub certificates: String,
+    /// Clients must have exactly one SPIFFE ID, of this trust domain; absent: any certificate of
+    /// the authority, known by its subject.
+    #[serde(default)]
+    pub trust_domain: Option<String>,
+    /// SHA-256 of public keys (SubjectPublicKeyInfo) in hex, sorted; when there are any, a client's
+    /// key must be one of them.
+    pub pins: Vec<String>,
+    /// Serial numbers of revoked certificates, lower-case hex without leading zeros, sorted.
+    pub revoked: Vec<String>,
+}
+
 /// Who may prove themselves to this node, and how.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Identity {
     /// Trusted issuers, sorted by name.
     pub issuers: Vec<Issuer>,
+    /// Authorities of client certificates, sorted by name.
+    pub authorities: Vec<ClientAuthority>,
+    /// Tokens that count no more, each `<iss>#<jti>`, sorted.
+    pub revoked_tokens: Vec<String>,
 }
 
 /// One Cedar policy file, pinned.
@@ -146,6 +185,16 @@ pub struct FunctionLimits {
     pub concurrency: u64,
 }
 
+/// How often and how long one instance may be used; opt-in, since state then outlives a request.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reuse {
+    /// Requests an instance answers at most.
+    pub max_requests: u64,
+    /// Age at which an instance takes no more requests, in milliseconds.
+    pub max_age_millis: u64,
+}
+
 /// A deployed function: a component, what it is told, and what it may use.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -162,6 +211,13 @@ pub struct Function {
     pub config: BTreeMap<String, String>,
     /// What one request may use.
     pub limits: FunctionLimits,
+    /// Where it may send HTTP requests, sorted: `https://api.example.com`, `http://10.0.0.7:8080`,
+    /// `https://*.example.com`; a private address only when it is named as an address. Empty:
+    /// nowhere.
+    pub allowed_hosts: Vec<String>,
+    /// Whether instances are used again; absent: a fresh one each time.
+    #[serde(default)]
+    pub reuse: Option<Reuse>,
 }
 
 /// `Exact`: this path only. `PathPrefix`: this path and all below it, by segment.
@@ -181,6 +237,28 @@ pub struct PathMatch {
     #[serde(rename = "type")]
     pub kind: PathMatchType,
     /// A path in normal form; no slash at the end.
+    pub value: String,
+}
+
+/// `Exact`, or a regular expression that matches the whole value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ValueMatchType {
+    /// `Exact`.
+    Exact,
+    /// `RegularExpression`.
+    RegularExpression,
+}
+
+/// A header field, query parameter or cookie that a request must have.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ValueMatch {
+    /// `Exact`, or a regular expression that matches the whole value.
+    #[serde(rename = "type")]
+    pub kind: ValueMatchType,
+    /// Its name.
+    pub name: String,
+    /// Its value.
     pub value: String,
 }
 
@@ -204,6 +282,111 @@ pub struct StaticBackend {
     pub body: String,
 }
 
+/// What it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum BackendRefKind {
+    /// `Function`.
+    Function,
+    /// `Upstream`.
+    Upstream,
+}
+
+/// One of the services behind a route, and its share of the requests.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackendRef {
+    /// What it is.
+    pub kind: BackendRefKind,
+    /// Its name.
+    pub name: String,
+    /// Its share, out of the sum of all weights.
+    pub weight: u64,
+}
+
+/// Services answer, each its share of the requests (canary).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServicesBackend {
+    /// Functions and upstreams, sorted by kind and name.
+    pub services: Vec<BackendRef>,
+}
+
+/// Scheme of the new location; absent: the request's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum RedirectBackendScheme {
+    /// `http`.
+    #[serde(rename = "http")]
+    Http,
+    /// `https`.
+    #[serde(rename = "https")]
+    Https,
+}
+
+/// Replace the whole path, or the part that the route's prefix matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum PathModifierType {
+    /// `ReplaceFullPath`.
+    ReplaceFullPath,
+    /// `ReplacePrefixMatch`.
+    ReplacePrefixMatch,
+}
+
+/// How a path is changed (Gateway API `HTTPPathModifier`).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PathModifier {
+    /// Replace the whole path, or the part that the route's prefix matched.
+    #[serde(rename = "type")]
+    pub kind: PathModifierType,
+    /// What it is replaced with.
+    pub value: String,
+}
+
+/// The caller is sent elsewhere (Gateway API `HTTPRequestRedirectFilter`).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RedirectBackend {
+    /// Scheme of the new location; absent: the request's.
+    #[serde(default)]
+    pub scheme: Option<RedirectBackendScheme>,
+    /// Host; absent: the request's.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Port; absent: the scheme's own.
+    #[serde(default)]
+    pub port: Option<u64>,
+    /// Path; absent: the request's.
+    #[serde(default)]
+    pub path: Option<PathModifier>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u64,
+}
+
+/// One file of a static tree.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StaticFile {
+    /// Path below the route, `/` between folders.
+    pub path: String,
+    /// Digest of its bytes.
+    pub blob: String,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Its content-type.
+    pub content_type: String,
+}
+
+/// A tree of files answers GET and HEAD; a folder answers with its `index.html`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FilesBackend {
+    /// The files, sorted by path.
+    pub files: Vec<StaticFile>,
+    /// Path of the file that answers for a path that is not there.
+    #[serde(default)]
+    pub fallback: Option<String>,
+}
+
 /// Who answers.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "type")]
@@ -212,9 +395,80 @@ pub enum RouteBackend {
     Function(FunctionBackend),
     /// The node itself answers, always the same.
     Static(StaticBackend),
+    /// Services answer, each its share of the requests (canary).
+    Services(ServicesBackend),
+    /// The caller is sent elsewhere (Gateway API `HTTPRequestRedirectFilter`).
+    Redirect(RedirectBackend),
+    /// A tree of files answers GET and HEAD; a folder answers with its `index.html`.
+    Files(FilesBackend),
 }
 
-/// Which requests go to which backend.
+/// What the service sees in place of what the caller sent (Gateway API `HTTPURLRewriteFilter`).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rewrite {
+    /// Host; absent: as it came.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Path; absent: as it came.
+    #[serde(default)]
+    pub path: Option<PathModifier>,
+}
+
+/// A header field to set or add.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeaderField {
+    /// Its name, lower case.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// How header fields are changed (Gateway API `HTTPHeaderFilter`).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeaderModifier {
+    /// Replaced or added.
+    pub set: Vec<HeaderField>,
+    /// Added to what is there.
+    pub add: Vec<HeaderField>,
+    /// Taken away; lower case.
+    pub remove: Vec<String>,
+}
+
+/// A copy of the requests, whose answers nobody reads (Gateway API `HTTPRequestMirrorFilter`).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mirror {
+    /// Upstream that gets the copies.
+    pub upstream: String,
+    /// Share of requests copied.
+    pub percent: u64,
+}
+
+/// When a request is sent again (Gateway API `HTTPRouteRetry`); only safe methods ever are.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retry {
+    /// Tries after the first.
+    pub attempts: u64,
+    /// Statuses that are tried again, sorted.
+    pub codes: Vec<u64>,
+    /// Wait before the second try; doubles each time.
+    pub backoff_millis: u64,
+}
+
+/// Requests of one caller go to one service (Gateway API `SessionPersistence`).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stickiness {
+    /// Name of the cookie that remembers the choice.
+    pub cookie: String,
+}
+
+/// Which requests go to which backend. Of several routes that match, the most specific answers:
+/// the host, the path, then the method, then most header fields, query parameters and cookies.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Route {
@@ -224,8 +478,205 @@ pub struct Route {
     pub hosts: Vec<String>,
     /// Paths the route takes.
     pub path: PathMatch,
+    /// Method it takes; absent: any.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// Header fields a request must have; names lower case.
+    pub headers: Vec<ValueMatch>,
+    /// Query parameters a request must have.
+    pub query: Vec<ValueMatch>,
+    /// Cookies a request must have.
+    pub cookies: Vec<ValueMatch>,
     /// Who answers.
     pub backend: RouteBackend,
+    /// What the service sees instead.
+    #[serde(default)]
+    pub rewrite: Option<Rewrite>,
+    /// Changes to the request's header fields.
+    #[serde(default)]
+    pub request_headers: Option<HeaderModifier>,
+    /// Changes to the answer's header fields.
+    #[serde(default)]
+    pub response_headers: Option<HeaderModifier>,
+    /// Who gets copies of the requests.
+    #[serde(default)]
+    pub mirror: Option<Mirror>,
+    /// From the request to the last byte of an upstream's answer; absent: no end.
+    #[serde(default)]
+    pub timeout_millis: Option<u64>,
+    /// When a request is sent again.
+    #[serde(default)]
+    pub retry: Option<Retry>,
+    /// Whether a caller stays with one service.
+    #[serde(default)]
+    pub sticky: Option<Stickiness>,
+}
+
+/// One place where an upstream answers.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Endpoint {
+    /// Address or host name.
+    pub host: String,
+    /// Port.
+    pub port: u64,
+    /// Its share of the requests.
+    pub weight: u64,
+}
+
+/// `auto`: HTTP/2 where TLS agrees on it, else HTTP/1.1; `http2` without TLS is HTTP/2 with prior
+/// knowledge (gRPC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum UpstreamProtocol {
+    /// `auto`.
+    #[serde(rename = "auto")]
+    Auto,
+    /// `http1`.
+    #[serde(rename = "http1")]
+    Http1,
+    /// `http2`.
+    #[serde(rename = "http2")]
+    Http2,
+}
+
+/// How an upstream is spoken to over TLS.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// Name its certificate must be for; absent: the endpoint's host.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// Certificates trusted, PEM, and no others; absent: those of the machine.
+    #[serde(default)]
+    pub ca: Option<String>,
+    /// Name of the client certificate, whose key control keeps and hands over.
+    #[serde(default)]
+    pub client_certificate: Option<String>,
+}
+
+/// Requests that ask an endpoint whether it is well.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ActiveHealth {
+    /// What is asked for.
+    pub path: String,
+    /// Time between two questions.
+    pub interval_millis: u64,
+    /// How long an answer may take.
+    pub timeout_millis: u64,
+    /// Good answers until it is used again.
+    pub healthy_after: u64,
+    /// Bad answers until it is not used.
+    pub unhealthy_after: u64,
+}
+
+/// What is learnt from the requests themselves.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PassiveHealth {
+    /// Failures in a row until an endpoint is not used.
+    pub failures: u64,
+    /// How long it is then not used.
+    pub eject_millis: u64,
+}
+
+/// An HTTP service behind the node.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Upstream {
+    /// Name of the upstream, unique on the node.
+    pub name: String,
+    /// Where it answers, sorted by host and port.
+    pub endpoints: Vec<Endpoint>,
+    /// `auto`: HTTP/2 where TLS agrees on it, else HTTP/1.1; `http2` without TLS is HTTP/2 with
+    /// prior knowledge (gRPC).
+    pub protocol: UpstreamProtocol,
+    /// TLS; absent: plain.
+    #[serde(default)]
+    pub tls: Option<UpstreamTls>,
+    /// How long a connection may take to open.
+    pub connect_millis: u64,
+    /// How long the head of an answer may take; beyond: 504.
+    pub response_millis: u64,
+    /// How long an unused connection is kept.
+    pub idle_millis: u64,
+    /// Most connections to one endpoint; beyond: 503.
+    pub max_connections: u64,
+    /// Retry budget: share of the requests that may be retries, ten a second aside.
+    pub retry_percent: u64,
+    /// Active health; absent: none.
+    #[serde(default)]
+    pub health: Option<ActiveHealth>,
+    /// Passive health (outlier detection).
+    pub outlier: PassiveHealth,
+}
+
+/// What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64. Empty: all requests
+/// together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum LimitPer {
+    /// `Principal`.
+    Principal,
+    /// `Route`.
+    Route,
+    /// `Source`.
+    Source,
+}
+
+/// How many requests in how much time: a token bucket.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// Requests per period.
+    pub requests: u64,
+    /// The period, in milliseconds.
+    pub period_millis: u64,
+    /// Most at once; absent: one period's.
+    #[serde(default)]
+    pub burst: Option<u64>,
+}
+
+/// The period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum QuotaPeriod {
+    /// `Hour`.
+    Hour,
+    /// `Day`.
+    Day,
+    /// `Month`.
+    Month,
+}
+
+/// How many requests in a calendar period, UTC; counted on this node, kept over restarts.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quota {
+    /// Requests per period.
+    pub requests: u64,
+    /// The period.
+    pub period: QuotaPeriod,
+}
+
+/// What a principal, a route or a source may ask for. A request must pass every limit.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limit {
+    /// Name of the limit, unique on the node; in records.
+    pub name: String,
+    /// What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64. Empty: all
+    /// requests together.
+    pub per: Vec<LimitPer>,
+    /// Routes it is for, sorted; empty: every route.
+    pub routes: Vec<String>,
+    /// Requests in a time; beyond: 429.
+    #[serde(default)]
+    pub rate: Option<Rate>,
+    /// Requests at once; beyond: 503.
+    #[serde(default)]
+    pub concurrency: Option<u64>,
+    /// Requests in a period; beyond: 429.
+    #[serde(default)]
+    pub quota: Option<Quota>,
 }
 
 /// Everything the engine needs to know, as one signed value.
@@ -248,4 +699,8 @@ pub struct Snapshot {
     pub functions: Vec<Function>,
     /// Routes, sorted by name.
     pub routes: Vec<Route>,
+    /// Upstreams, sorted by name.
+    pub upstreams: Vec<Upstream>,
+    /// Limits, sorted by name.
+    pub limits: Vec<Limit>,
 }

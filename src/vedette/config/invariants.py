@@ -47,6 +47,9 @@ def problems_of(snapshot: Snapshot) -> list[str]:
         _functions,
         _routes,
         _claims,
+        _services,
+        _limits,
+        _authorities,
     )
     return [problem for check in checks for problem in check(snapshot)]
 
@@ -56,6 +59,12 @@ def _order(snapshot: Snapshot) -> Iterator[str]:
     yield from _sorted("policy.policies", [each.name for each in snapshot.policy.policies])
     yield from _sorted("functions", [each.name for each in snapshot.functions])
     yield from _sorted("routes", [each.name for each in snapshot.routes])
+    yield from _sorted("upstreams", [each.name for each in snapshot.upstreams])
+    yield from _sorted("limits", [each.name for each in snapshot.limits])
+    yield from _sorted(
+        "identity.authorities", [each.name for each in snapshot.identity.authorities]
+    )
+    yield from _sorted("identity.revokedTokens", snapshot.identity.revoked_tokens)
     yield from _sorted("admit.hosts", snapshot.admit.hosts)
     for issuer in snapshot.identity.issuers:
         yield from _sorted(f"identity.issuers.{issuer.name}.audiences", issuer.audiences)
@@ -157,11 +166,61 @@ def _claims(snapshot: Snapshot) -> Iterator[str]:
     """Two routes must not claim the same host and path. A route without hosts yields to one that
     names a host.
     """
-    claimed: dict[tuple[str, str, str], str] = {}
+    claimed: dict[tuple[object, ...], str] = {}
     for route in snapshot.routes:
+        conditions = (route.method, route.headers, route.query, route.cookies)
         for host in route.hosts or ("",):
-            key = (host, route.path.type, route.path.value)
+            key = (host, route.path.type, route.path.value, conditions)
             holder = claimed.setdefault(key, route.name)
             if holder != route.name:
                 where = f"{host or 'every host'} {route.path.value}"
                 yield f"routes.{route.name}: route {holder} already takes {where}"
+
+
+def _services(snapshot: Snapshot) -> Iterator[str]:
+    """What routes name must be there; a key of a client certificate is control's to check."""
+    functions = {each.name for each in snapshot.functions}
+    upstreams = {each.name for each in snapshot.upstreams}
+    for route in snapshot.routes:
+        where = f"routes.{route.name}"
+        backend = route.backend
+        if backend.type == "Services":
+            keys = [f"{each.kind} {each.name}" for each in backend.services]
+            yield from _sorted(f"{where}.backend.services", keys)
+            for each in backend.services:
+                if each.name not in (functions if each.kind == "Function" else upstreams):
+                    yield f"{where}: there is no {each.kind.lower()} {each.name!r}"
+            if not any(each.weight for each in backend.services):
+                yield f"{where}: all weights are 0, so nobody could answer"
+        if backend.type == "Redirect" and backend.status not in (301, 302, 303, 307, 308):
+            yield f"{where}: {backend.status} is no redirect"
+        if backend.type == "Files":
+            yield from _sorted(f"{where}.backend.files", [each.path for each in backend.files])
+        if route.mirror and route.mirror.upstream not in upstreams:
+            yield f"{where}.mirror: there is no upstream {route.mirror.upstream!r}"
+
+
+def _limits(snapshot: Snapshot) -> Iterator[str]:
+    routes = {each.name for each in snapshot.routes}
+    for limit in snapshot.limits:
+        where = f"limits.{limit.name}"
+        yield from _sorted(f"{where}.per", limit.per)
+        yield from _sorted(f"{where}.routes", limit.routes)
+        for name in limit.routes:
+            if name not in routes:
+                yield f"{where}: there is no route {name!r}"
+        if limit.rate is None and limit.concurrency is None and limit.quota is None:
+            yield f"{where} limits nothing: give it a rate, a concurrency or a quota"
+
+
+def _authorities(snapshot: Snapshot) -> Iterator[str]:
+    for authority in snapshot.identity.authorities:
+        where = f"identity.authorities.{authority.name}"
+        yield from _sorted(f"{where}.pins", authority.pins)
+        yield from _sorted(f"{where}.revoked", authority.revoked)
+        for pin in authority.pins:
+            if not re.fullmatch(r"[0-9a-f]{64}", pin):
+                yield f"{where}.pins: {pin!r} is not a SHA-256 in lower-case hex"
+        for serial in authority.revoked:
+            if not re.fullmatch(r"[1-9a-f][0-9a-f]{0,39}", serial):
+                yield f"{where}.revoked: {serial!r} is not a serial number in lower-case hex"

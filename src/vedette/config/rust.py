@@ -102,7 +102,7 @@ def _type(annotation: Any, enum_name: str, field: FieldInfo | None, items: dict[
     if origin is typing.Annotated:
         return _type(arguments[0], enum_name, field, items)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return f"Vec<{_type(arguments[0], enum_name, None, items)}>"
+        return f"Vec<{_type(arguments[0], enum_name, field, items)}>"
     if origin is dict and arguments[0] is str:
         return f"BTreeMap<String, {_type(arguments[1], enum_name, None, items)}>"
     if origin is Literal:

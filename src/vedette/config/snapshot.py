@@ -39,6 +39,32 @@ class Node(Model):
     )
 
 
+class Timers(Model):
+    """How long a client may take. A connection that takes longer is closed."""
+
+    handshake_millis: Count = Field(
+        default=10_000, ge=100, le=60_000, description="TLS handshake, in milliseconds."
+    )
+    header_millis: Count = Field(
+        default=15_000,
+        ge=100,
+        le=300_000,
+        description="From the first byte of a request's head to its last, in milliseconds.",
+    )
+    idle_millis: Count = Field(
+        default=60_000,
+        ge=100,
+        le=3_600_000,
+        description="Between two requests of a connection, in milliseconds.",
+    )
+    body_bytes_per_second: Count = Field(
+        default=240,
+        ge=0,
+        le=1_000_000_000,
+        description="Slowest pace of a request's body, after a grace of ten seconds; 0: any pace.",
+    )
+
+
 class Admit(Model):
     """What the first stage lets in: hosts and sizes."""
 
@@ -72,6 +98,9 @@ class Admit(Model):
         ge=1,
         le=1_000_000,
         description="Most requests in flight at once; beyond: 503.",
+    )
+    timers: Timers = Field(
+        default_factory=Timers, description="How long a client may take over each part."
     )
 
 
@@ -115,10 +144,46 @@ class Issuer(Model):
     )
 
 
+class ClientAuthority(Model):
+    """A certificate authority whose clients may prove themselves with a certificate (mTLS)."""
+
+    name: Name = Field(description="Name of the authority on this node.")
+    certificates: str = Field(
+        min_length=1,
+        max_length=262_144,
+        description="Its certificates, PEM; the only roots trusted for the clients of this entry.",
+    )
+    trust_domain: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        pattern=r"^[a-z0-9._-]+$",
+        description="Clients must have exactly one SPIFFE ID, of this trust domain; absent: any "
+        "certificate of the authority, known by its subject.",
+    )
+    pins: tuple[str, ...] = Field(
+        default=(),
+        description="SHA-256 of public keys (SubjectPublicKeyInfo) in hex, sorted; when there are "
+        "any, a client's key must be one of them.",
+    )
+    revoked: tuple[str, ...] = Field(
+        default=(),
+        description="Serial numbers of revoked certificates, lower-case hex without leading "
+        "zeros, sorted.",
+    )
+
+
 class Identity(Model):
     """Who may prove themselves to this node, and how."""
 
     issuers: tuple[Issuer, ...] = Field(description="Trusted issuers, sorted by name.")
+    authorities: tuple[ClientAuthority, ...] = Field(
+        default=(), description="Authorities of client certificates, sorted by name."
+    )
+    revoked_tokens: tuple[str, ...] = Field(
+        default=(),
+        description="Tokens that count no more, each `<iss>#<jti>`, sorted.",
+    )
 
 
 class PolicyRef(Model):
@@ -173,6 +238,20 @@ class FunctionLimits(Model):
     )
 
 
+class Reuse(Model):
+    """How often and how long one instance may be used; opt-in, since state then outlives a request."""
+
+    max_requests: Count = Field(
+        default=1_000, ge=1, le=1_000_000_000, description="Requests an instance answers at most."
+    )
+    max_age_millis: Count = Field(
+        default=60_000,
+        ge=1,
+        le=86_400_000,
+        description="Age at which an instance takes no more requests, in milliseconds.",
+    )
+
+
 class Function(Model):
     """A deployed function: a component, what it is told, and what it may use."""
 
@@ -187,6 +266,15 @@ class Function(Model):
     )
     limits: FunctionLimits = Field(
         default_factory=FunctionLimits, description="What one request may use."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Where it may send HTTP requests, sorted: `https://api.example.com`, "
+        "`http://10.0.0.7:8080`, `https://*.example.com`; a private address only when it is named "
+        "as an address. Empty: nowhere.",
+    )
+    reuse: Reuse | None = Field(
+        default=None, description="Whether instances are used again; absent: a fresh one each time."
     )
 
 
@@ -223,18 +311,321 @@ class StaticBackend(Model):
     body: str = Field(default="", max_length=65_536, description="Body of the answer, UTF-8.")
 
 
-Backend = Annotated[FunctionBackend | StaticBackend, Field(discriminator="type")]
+class BackendRef(Model):
+    """One of the services behind a route, and its share of the requests."""
+
+    kind: Literal["Function", "Upstream"] = Field(description="What it is.")
+    name: Name = Field(description="Its name.")
+    weight: Count = Field(
+        default=1, ge=0, le=1_000_000, description="Its share, out of the sum of all weights."
+    )
+
+
+class ServicesBackend(Model):
+    """Services answer, each its share of the requests (canary)."""
+
+    type: Literal["Services"] = Field(default="Services", description="Always `Services`.")
+    services: tuple[BackendRef, ...] = Field(
+        min_length=1, max_length=16, description="Functions and upstreams, sorted by kind and name."
+    )
+
+
+class PathModifier(Model):
+    """How a path is changed (Gateway API `HTTPPathModifier`)."""
+
+    type: Literal["ReplaceFullPath", "ReplacePrefixMatch"] = Field(
+        description="Replace the whole path, or the part that the route's prefix matched."
+    )
+    value: str = Field(max_length=1_024, description="What it is replaced with.")
+
+
+class RedirectBackend(Model):
+    """The caller is sent elsewhere (Gateway API `HTTPRequestRedirectFilter`)."""
+
+    type: Literal["Redirect"] = Field(default="Redirect", description="Always `Redirect`.")
+    scheme: Literal["http", "https"] | None = Field(
+        default=None, description="Scheme of the new location; absent: the request's."
+    )
+    hostname: str | None = Field(
+        default=None, min_length=1, max_length=253, description="Host; absent: the request's."
+    )
+    port: Count | None = Field(
+        default=None, ge=1, le=65_535, description="Port; absent: the scheme's own."
+    )
+    path: PathModifier | None = Field(default=None, description="Path; absent: the request's.")
+    status: Count = Field(default=302, ge=301, le=308, description="301, 302, 303, 307 or 308.")
+
+
+class StaticFile(Model):
+    """One file of a static tree."""
+
+    path: str = Field(
+        min_length=1, max_length=1_024, description="Path below the route, `/` between folders."
+    )
+    blob: Digest = Field(description="Digest of its bytes.")
+    size: Count = Field(ge=0, le=1_073_741_824, description="Its size, in bytes.")
+    content_type: str = Field(
+        min_length=1, max_length=255, pattern=r"^[\x20-\x7E]+$", description="Its content-type."
+    )
+
+
+class FilesBackend(Model):
+    """A tree of files answers GET and HEAD; a folder answers with its `index.html`."""
+
+    type: Literal["Files"] = Field(default="Files", description="Always `Files`.")
+    files: tuple[StaticFile, ...] = Field(
+        max_length=100_000, description="The files, sorted by path."
+    )
+    fallback: str | None = Field(
+        default=None, description="Path of the file that answers for a path that is not there."
+    )
+
+
+Backend = Annotated[
+    FunctionBackend | StaticBackend | ServicesBackend | RedirectBackend | FilesBackend,
+    Field(discriminator="type"),
+]
+
+
+class ValueMatch(Model):
+    """A header field, query parameter or cookie that a request must have."""
+
+    type: Literal["Exact", "RegularExpression"] = Field(
+        default="Exact", description="`Exact`, or a regular expression that matches the whole value."
+    )
+    name: str = Field(min_length=1, max_length=256, description="Its name.")
+    value: str = Field(min_length=1, max_length=4_096, description="Its value.")
+
+
+class HeaderField(Model):
+    """A header field to set or add."""
+
+    name: str = Field(min_length=1, max_length=256, description="Its name, lower case.")
+    value: str = Field(max_length=4_096, description="Its value.")
+
+
+class HeaderModifier(Model):
+    """How header fields are changed (Gateway API `HTTPHeaderFilter`)."""
+
+    set: tuple[HeaderField, ...] = Field(default=(), description="Replaced or added.")
+    add: tuple[HeaderField, ...] = Field(default=(), description="Added to what is there.")
+    remove: tuple[str, ...] = Field(default=(), description="Taken away; lower case.")
+
+
+class Rewrite(Model):
+    """What the service sees in place of what the caller sent (Gateway API `HTTPURLRewriteFilter`)."""
+
+    hostname: str | None = Field(
+        default=None, min_length=1, max_length=253, description="Host; absent: as it came."
+    )
+    path: PathModifier | None = Field(default=None, description="Path; absent: as it came.")
+
+
+class Mirror(Model):
+    """A copy of the requests, whose answers nobody reads (Gateway API `HTTPRequestMirrorFilter`)."""
+
+    upstream: Name = Field(description="Upstream that gets the copies.")
+    percent: Count = Field(default=100, ge=0, le=100, description="Share of requests copied.")
+
+
+class Retry(Model):
+    """When a request is sent again (Gateway API `HTTPRouteRetry`); only safe methods ever are."""
+
+    attempts: Count = Field(default=1, ge=0, le=10, description="Tries after the first.")
+    codes: tuple[Count, ...] = Field(
+        default=(502, 503, 504), description="Statuses that are tried again, sorted."
+    )
+    backoff_millis: Count = Field(
+        default=25, ge=0, le=60_000, description="Wait before the second try; doubles each time."
+    )
+
+
+class Stickiness(Model):
+    """Requests of one caller go to one service (Gateway API `SessionPersistence`)."""
+
+    cookie: str = Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="Name of the cookie that remembers the choice.",
+    )
 
 
 class Route(Model):
-    """Which requests go to which backend."""
+    """Which requests go to which backend. Of several routes that match, the most specific answers:
+    the host, the path, then the method, then most header fields, query parameters and cookies.
+    """
 
     name: Name = Field(description="Name of the route, unique on the node.")
     hosts: tuple[str, ...] = Field(
         default=(), description="Hosts the route takes, sorted; empty: every host of `admit.hosts`."
     )
     path: PathMatch = Field(description="Paths the route takes.")
+    method: str | None = Field(
+        default=None, pattern=r"^[A-Z]{1,16}$", description="Method it takes; absent: any."
+    )
+    headers: tuple[ValueMatch, ...] = Field(
+        default=(), max_length=16, description="Header fields a request must have; names lower case."
+    )
+    query: tuple[ValueMatch, ...] = Field(
+        default=(), max_length=16, description="Query parameters a request must have."
+    )
+    cookies: tuple[ValueMatch, ...] = Field(
+        default=(), max_length=16, description="Cookies a request must have."
+    )
     backend: Backend = Field(description="Who answers.")
+    rewrite: Rewrite | None = Field(default=None, description="What the service sees instead.")
+    request_headers: HeaderModifier | None = Field(
+        default=None, description="Changes to the request's header fields."
+    )
+    response_headers: HeaderModifier | None = Field(
+        default=None, description="Changes to the answer's header fields."
+    )
+    mirror: Mirror | None = Field(default=None, description="Who gets copies of the requests.")
+    timeout_millis: Count | None = Field(
+        default=None,
+        ge=1,
+        le=86_400_000,
+        description="From the request to the last byte of an upstream's answer; absent: no end.",
+    )
+    retry: Retry | None = Field(default=None, description="When a request is sent again.")
+    sticky: Stickiness | None = Field(
+        default=None, description="Whether a caller stays with one service."
+    )
+
+
+class Endpoint(Model):
+    """One place where an upstream answers."""
+
+    host: str = Field(min_length=1, max_length=253, description="Address or host name.")
+    port: Count = Field(ge=1, le=65_535, description="Port.")
+    weight: Count = Field(default=1, ge=0, le=1_000, description="Its share of the requests.")
+
+
+class UpstreamTls(Model):
+    """How an upstream is spoken to over TLS."""
+
+    server_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="Name its certificate must be for; absent: the endpoint's host.",
+    )
+    ca: str | None = Field(
+        default=None,
+        max_length=262_144,
+        description="Certificates trusted, PEM, and no others; absent: those of the machine.",
+    )
+    client_certificate: Name | None = Field(
+        default=None,
+        description="Name of the client certificate, whose key control keeps and hands over.",
+    )
+
+
+class ActiveHealth(Model):
+    """Requests that ask an endpoint whether it is well."""
+
+    path: str = Field(default="/", min_length=1, max_length=1_024, description="What is asked for.")
+    interval_millis: Count = Field(
+        default=5_000, ge=100, le=3_600_000, description="Time between two questions."
+    )
+    timeout_millis: Count = Field(
+        default=1_000, ge=10, le=60_000, description="How long an answer may take."
+    )
+    healthy_after: Count = Field(
+        default=2, ge=1, le=100, description="Good answers until it is used again."
+    )
+    unhealthy_after: Count = Field(
+        default=3, ge=1, le=100, description="Bad answers until it is not used."
+    )
+
+
+class PassiveHealth(Model):
+    """What is learnt from the requests themselves."""
+
+    failures: Count = Field(
+        default=5, ge=1, le=1_000, description="Failures in a row until an endpoint is not used."
+    )
+    eject_millis: Count = Field(
+        default=10_000, ge=100, le=3_600_000, description="How long it is then not used."
+    )
+
+
+class Upstream(Model):
+    """An HTTP service behind the node."""
+
+    name: Name = Field(description="Name of the upstream, unique on the node.")
+    endpoints: tuple[Endpoint, ...] = Field(
+        min_length=1, max_length=256, description="Where it answers, sorted by host and port."
+    )
+    protocol: Literal["auto", "http1", "http2"] = Field(
+        default="auto",
+        description="`auto`: HTTP/2 where TLS agrees on it, else HTTP/1.1; `http2` without TLS is "
+        "HTTP/2 with prior knowledge (gRPC).",
+    )
+    tls: UpstreamTls | None = Field(default=None, description="TLS; absent: plain.")
+    connect_millis: Count = Field(
+        default=5_000, ge=1, le=600_000, description="How long a connection may take to open."
+    )
+    response_millis: Count = Field(
+        default=60_000,
+        ge=1,
+        le=86_400_000,
+        description="How long the head of an answer may take; beyond: 504.",
+    )
+    idle_millis: Count = Field(
+        default=60_000, ge=1, le=86_400_000, description="How long an unused connection is kept."
+    )
+    max_connections: Count = Field(
+        default=1_024, ge=1, le=1_000_000, description="Most connections to one endpoint; beyond: 503."
+    )
+    retry_percent: Count = Field(
+        default=20,
+        ge=0,
+        le=100,
+        description="Retry budget: share of the requests that may be retries, ten a second aside.",
+    )
+    health: ActiveHealth | None = Field(default=None, description="Active health; absent: none.")
+    outlier: PassiveHealth = Field(
+        default_factory=PassiveHealth, description="Passive health (outlier detection)."
+    )
+
+
+class Rate(Model):
+    """How many requests in how much time: a token bucket."""
+
+    requests: Count = Field(ge=1, le=1_000_000_000, description="Requests per period.")
+    period_millis: Count = Field(
+        default=1_000, ge=1, le=86_400_000, description="The period, in milliseconds."
+    )
+    burst: Count | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="Most at once; absent: one period's."
+    )
+
+
+class Quota(Model):
+    """How many requests in a calendar period, UTC; counted on this node, kept over restarts."""
+
+    requests: Count = Field(ge=1, le=1_000_000_000_000, description="Requests per period.")
+    period: Literal["Hour", "Day", "Month"] = Field(description="The period.")
+
+
+class Limit(Model):
+    """What a principal, a route or a source may ask for. A request must pass every limit."""
+
+    name: Name = Field(description="Name of the limit, unique on the node; in records.")
+    per: tuple[Literal["Principal", "Route", "Source"], ...] = Field(
+        description="What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64. "
+        "Empty: all requests together."
+    )
+    routes: tuple[Name, ...] = Field(
+        default=(), description="Routes it is for, sorted; empty: every route."
+    )
+    rate: Rate | None = Field(default=None, description="Requests in a time; beyond: 429.")
+    concurrency: Count | None = Field(
+        default=None, ge=1, le=1_000_000, description="Requests at once; beyond: 503."
+    )
+    quota: Quota | None = Field(default=None, description="Requests in a period; beyond: 429.")
 
 
 class Snapshot(Model):
@@ -250,6 +641,8 @@ class Snapshot(Model):
     policy: PolicySet = Field(description="What is allowed.")
     functions: tuple[Function, ...] = Field(default=(), description="Functions, sorted by name.")
     routes: tuple[Route, ...] = Field(default=(), description="Routes, sorted by name.")
+    upstreams: tuple[Upstream, ...] = Field(default=(), description="Upstreams, sorted by name.")
+    limits: tuple[Limit, ...] = Field(default=(), description="Limits, sorted by name.")
 
     @model_validator(mode="after")
     def _require_invariants(self) -> Self:
@@ -306,4 +699,10 @@ class Snapshot(Model):
         """The digests of every blob the snapshot needs: components, policies, the schema."""
         policies = {each.blob for each in self.policy.policies}
         components = {each.component for each in self.functions}
-        return frozenset(policies | components | {self.policy.schema_})
+        files = {
+            file.blob
+            for route in self.routes
+            if isinstance(route.backend, FilesBackend)
+            for file in route.backend.files
+        }
+        return frozenset(policies | components | files | {self.policy.schema_})
