@@ -45,6 +45,7 @@ def test_the_engine_can_make_no_socket_and_start_no_program(node: Node) -> None:
     ]
     assert len(threads) > 1
     assert unfiltered == []
+    assert node.status()["engine"]["seccomp"] == "enforced"
 
 
 def test_the_engine_has_no_file_of_control_open(node: Node) -> None:

@@ -104,6 +104,7 @@ class EngineSimulator:
             "allocatorReason": None,
             "pagemapScan": True,
             "landlock": "enforced",
+            "seccomp": "enforced",
             "listeners": [],
             "inFlight": 0,
             "draining": False,

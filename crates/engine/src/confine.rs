@@ -23,7 +23,7 @@ pub enum Confinement {
     Enforced,
     /// An older kernel enforces files, or files and network.
     Partial,
-    /// This kernel has no Landlock, or has it switched off.
+    /// This kernel has none of it, or has it switched off.
     Unavailable,
 }
 
@@ -79,7 +79,7 @@ fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, Rulese
 
 /// Refuses, for this thread and all that it starts, system calls that make or reach anything new:
 /// sockets, connections, programs, other processes' memory. They fail with EPERM.
-pub fn refuse_system_calls() {
+pub fn refuse_system_calls() -> Confinement {
     const REFUSED: [libc::c_long; 13] = [
         libc::SYS_socket,
         libc::SYS_connect,
@@ -107,7 +107,11 @@ pub fn refuse_system_calls() {
     let applied = applied
         .map_err(seccompiler::Error::from)
         .and_then(|program| seccompiler::apply_filter(&program));
-    if let Err(error) = applied {
-        crate::sys::say(&format_args!("system calls are not filtered: {error}"));
+    match applied {
+        Ok(()) => Confinement::Enforced,
+        Err(error) => {
+            crate::sys::say(&format_args!("system calls are not filtered: {error}"));
+            Confinement::Unavailable
+        }
     }
 }

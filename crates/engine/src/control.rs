@@ -35,8 +35,10 @@ pub struct Control {
     pub tls: Option<Arc<Tls>>,
     /// What it listens on.
     pub listeners: Vec<ListenerInfo>,
-    /// What it may touch.
+    /// Whether Landlock keeps it to what it may touch.
     pub confinement: Confinement,
+    /// Whether seccomp refuses the system calls it has no use for.
+    pub system_calls: Confinement,
     /// The name of the folder that its compiled code is in.
     pub engine_key: String,
     /// Whether it is on its way out.
@@ -139,6 +141,7 @@ impl Control {
             "allocatorReason": reason,
             "pagemapScan": pagemap_scan,
             "landlock": self.confinement.as_str(),
+            "seccomp": self.system_calls.as_str(),
             "listeners": self.listeners,
             "inFlight": self.node.in_flight.count(),
             "draining": *self.draining.borrow(),

@@ -2,7 +2,9 @@
 //!
 //! A decision depends on the caller, the resource and those attributes of the request that the
 //! policies of the resource mention, and on nothing else: no clock, no counter. So it can be
-//! remembered under exactly these; [`Slice::mentions`] says which attributes count.
+//! remembered under exactly these; [`Slice::mentions`] says which attributes count, and
+//! [`Slice::is_for_all`] whether even the resource does not, so that the first request to a function
+//! finds what was decided for another one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
@@ -85,12 +87,15 @@ struct Rules {
     policies: PolicySet,
     names: HashMap<PolicyId, String>,
     mentions: [bool; 6],
+    reads_resource: bool,
 }
 
 /// The policies that can matter for one resource.
 #[derive(Clone)]
 pub struct Slice {
     rules: Arc<Rules>,
+    kind: ResourceKind,
+    is_shared: bool,
     resource: EntityUid,
     entity: Entity,
 }
@@ -134,18 +139,23 @@ impl Policies {
     pub fn slice(&self, kind: ResourceKind, name: &str) -> Result<Slice, LoadError> {
         let invalid = |error: String| LoadError::new("policy_invalid", error);
         let resource = uid(kind.type_name(), name).map_err(invalid)?;
-        let rules = match (
+        let (rules, is_shared) = match (
             self.by_resource.get(&resource),
             self.shared.get(kind.type_name()),
         ) {
-            (None, Some(shared)) => Arc::clone(shared),
-            (own, _) => Arc::new(Rules::new(&self.general, own.map_or(&[], Vec::as_slice))?),
+            (None, Some(shared)) => (Arc::clone(shared), true),
+            (own, _) => {
+                let own = own.map_or(&[][..], Vec::as_slice);
+                (Arc::new(Rules::new(&self.general, own)?), false)
+            }
         };
         let attributes = [("name".to_owned(), string(name))].into();
         let entity = Entity::new(resource.clone(), attributes, HashSet::new())
             .map_err(|error| invalid(error.to_string()))?;
         Ok(Slice {
             rules,
+            kind,
+            is_shared,
             resource,
             entity,
         })
@@ -181,23 +191,36 @@ impl Rules {
             policies: PolicySet::from_policies(all).map_err(|error| invalid(error.to_string()))?,
             names,
             mentions: ATTRIBUTES.map(|name| mentioned.all || mentioned.names.contains(name)),
+            reads_resource: mentioned.resource || general.iter().chain(own).any(names_resource),
         })
     }
 }
 
-/// Which attributes of the context a policy reads, from its JSON form (Cedar's EST).
+/// Whether the scope of a policy tells one resource of a type from another.
+fn names_resource(policy: &Policy) -> bool {
+    !matches!(
+        policy.resource_constraint(),
+        ResourceConstraint::Any | ResourceConstraint::Is(_)
+    )
+}
+
+/// What a policy reads, from its JSON form (Cedar's EST).
 #[derive(Default)]
 struct Mentioned {
+    /// Attributes of the context.
     names: BTreeSet<String>,
     /// The context is used as a whole somewhere.
     all: bool,
+    /// A condition asks which resource it is.
+    resource: bool,
 }
 
 impl Mentioned {
     fn search(&mut self, json: &Value) {
         match json {
             Value::Array(items) => items.iter().for_each(|item| self.search(item)),
-            Value::Object(_) if is_context(json) => self.all = true,
+            Value::Object(_) if is_variable(json, "context") => self.all = true,
+            Value::Object(_) if is_variable(json, "resource") => self.resource = true,
             Value::Object(members) => {
                 for (key, value) in members {
                     match attribute_of_context(key, value) {
@@ -211,12 +234,12 @@ impl Mentioned {
     }
 }
 
-fn is_context(json: &Value) -> bool {
-    json.get("Var").and_then(Value::as_str) == Some("context")
+fn is_variable(json: &Value, name: &str) -> bool {
+    json.get("Var").and_then(Value::as_str) == Some(name)
 }
 
 fn attribute_of_context(operator: &str, operands: &Value) -> Option<String> {
-    if !matches!(operator, "." | "has") || !is_context(operands.get("left")?) {
+    if !matches!(operator, "." | "has") || !is_variable(operands.get("left")?, "context") {
         return None;
     }
     Some(operands.get("attr")?.as_str()?.to_owned())
@@ -226,6 +249,12 @@ impl Slice {
     /// For each of [`ATTRIBUTES`], whether a policy of this slice reads it.
     pub fn mentions(&self) -> [bool; 6] {
         self.rules.mentions
+    }
+
+    /// The type of the resource when the decision is the same for all others of that type that say
+    /// so too: no policy tells them apart.
+    pub fn is_for_all(&self) -> Option<ResourceKind> {
+        (self.is_shared && !self.rules.reads_resource).then_some(self.kind)
     }
 
     /// Decides. `caller` is nobody for a request without credentials.

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use vedette_wasm::{Runtime, RuntimeOptions, engine_key};
+use vedette_wasm::{Runtime, RuntimeOptions};
 
-use crate::confine::confine;
+use crate::confine::{confine, refuse_system_calls};
 use crate::connection::{ListenerShared, accept};
 use crate::control::{self, Control};
 use crate::load::EngineDir;
@@ -74,11 +74,12 @@ pub struct ListenerInfo {
     scheme: String,
 }
 
-/// Runs an engine until it is told to stop (SIGTERM), then drains it.
+/// Runs an engine until it is told to stop (SIGTERM), then drains it. `engine_key` names the folder
+/// of the code it can run ([`vedette_wasm::engine_key`], asked in another process).
 ///
 /// # Errors
 /// When the configuration cannot be used, or a thread or socket cannot be had.
-pub fn run(config: &[u8]) -> anyhow::Result<()> {
+pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     let config: Config = serde_json::from_slice(config).context("the engine's configuration")?;
     let location = HeaderValue::from_str(&config.location).context("location")?;
     let sockets = Sockets::inherit(&config)?;
@@ -86,9 +87,8 @@ pub fn run(config: &[u8]) -> anyhow::Result<()> {
     sys::grow_descriptor_table();
     spool::tidy(&config.spool_dir.join("requests")).context("spool/requests")?;
     let confinement = confine(&config.engine_dir, &config.spool_dir);
-    crate::confine::refuse_system_calls();
-    let engine_key = engine_key()?;
-    let dir = EngineDir::new(&config.engine_dir, engine_key.as_str());
+    let system_calls = refuse_system_calls();
+    let dir = EngineDir::new(&config.engine_dir, engine_key);
     let prefix = format!(
         "{:013}-{}",
         clock::since_epoch().as_millis(),
@@ -108,7 +108,8 @@ pub fn run(config: &[u8]) -> anyhow::Result<()> {
         tls: tls.clone(),
         listeners: config.listeners.iter().map(ListenerInfo::of).collect(),
         confinement,
-        engine_key,
+        system_calls,
+        engine_key: engine_key.to_owned(),
         draining: draining.clone(),
     };
     let mut threads = Vec::new();

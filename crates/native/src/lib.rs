@@ -25,16 +25,16 @@ fn version() -> &'static str {
 
 /// Names what compiled code depends on.
 #[pyfunction]
-fn engine_key(py: Python<'_>) -> PyResult<String> {
+fn engine_key(py: Python<'_>) -> PyResult<&'static str> {
     py.detach(vedette_wasm::engine_key)
         .map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
 /// Runs the engine until it is told to stop.
 #[pyfunction]
-fn run(py: Python<'_>, config: &[u8]) -> PyResult<()> {
-    let config = config.to_vec();
-    py.detach(move || vedette_engine::run(&config))
+fn run(py: Python<'_>, config: &[u8], engine_key: &str) -> PyResult<()> {
+    let (config, engine_key) = (config.to_vec(), engine_key.to_owned());
+    py.detach(move || vedette_engine::run(&config, &engine_key))
         .map_err(|error| PyRuntimeError::new_err(format!("{error:#}")))
 }
 
@@ -60,7 +60,7 @@ fn check_snapshot<'py>(
     let checked = py.detach(move || {
         let engine_key = vedette_wasm::engine_key().map_err(|error| error.to_string());
         engine_key.map(|engine_key| {
-            vedette_engine::check_snapshot(&envelope, &key, Path::new(&engine_dir), &engine_key)
+            vedette_engine::check_snapshot(&envelope, &key, Path::new(&engine_dir), engine_key)
         })
     });
     let digest = checked

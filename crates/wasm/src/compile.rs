@@ -9,7 +9,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use crate::runtime::{code_config, link};
+use crate::runtime::{compiler_config, link};
 
 /// The first four bytes of every wasm binary.
 const WASM_MAGIC: &[u8] = b"\0asm";
@@ -75,7 +75,7 @@ fn refuse(code: AdmitErrorCode, message: impl Into<String>) -> AdmitError {
 /// not handle HTTP requests.
 pub fn precompile(component: &[u8]) -> Result<Vec<u8>, AdmitError> {
     require_component(component)?;
-    let engine = Engine::new(&code_config())
+    let engine = Engine::new(&compiler_config())
         .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))?;
     let compiled = Component::from_binary(&engine, component)
         .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))?;

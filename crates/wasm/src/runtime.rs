@@ -1,7 +1,7 @@
 //! The one wasmtime engine of a process, with what every guest is linked to.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use wasmtime::component::Linker;
@@ -82,22 +82,41 @@ impl Runtime {
 
 /// What compiled code depends on: the wasmtime version, its settings and this processor. Settings
 /// of allocation are not part of it, so pooled and on-demand engines share compiled code.
-pub fn engine_key() -> anyhow::Result<String> {
-    let engine = Engine::new(&code_config()).map_err(anyhow::Error::from)?;
+///
+/// Found out once in a process; it takes a compiler, some megabytes that then stay.
+pub fn engine_key() -> anyhow::Result<&'static str> {
+    static KEY: OnceLock<String> = OnceLock::new();
+    if let Some(key) = KEY.get() {
+        return Ok(key);
+    }
+    let engine = Engine::new(&compiler_config()).map_err(anyhow::Error::from)?;
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     std::env::consts::ARCH.hash(&mut hasher);
-    Ok(format!("wasmtime-48-{:016x}", hasher.finish()))
+    Ok(KEY.get_or_init(|| format!("wasmtime-48-{:016x}", hasher.finish())))
+}
+
+/// The settings of a process that compiles.
+pub(crate) fn compiler_config() -> Config {
+    let mut config = code_config();
+    config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+    config
+}
+
+/// The settings of a process that runs what another compiled: there is no compiler in it.
+fn runner_config() -> Config {
+    let mut config = code_config();
+    config.enable_compiler(false);
+    config
 }
 
 /// The settings that compiled code depends on.
-pub(crate) fn code_config() -> Config {
+fn code_config() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);
     // Nothing here reads native backtraces, and registering frames makes loading slower.
     config.native_unwind_info(false);
-    config.cranelift_opt_level(wasmtime::OptLevel::Speed);
     config.memory_reservation(MAX_MEMORY as u64);
     // Calls of WASI 0.2 never overlap within an instance.
     config.concurrency_support(false);
@@ -109,7 +128,7 @@ fn start_engine(options: &RuntimeOptions) -> anyhow::Result<(Engine, Allocator)>
     match Engine::new(&pooled_config(options, scan)) {
         Ok(engine) => Ok((engine, Allocator::Pooling { pagemap_scan: scan })),
         Err(error) => {
-            let engine = Engine::new(&code_config()).map_err(anyhow::Error::from)?;
+            let engine = Engine::new(&runner_config()).map_err(anyhow::Error::from)?;
             let reason = format!("{error:#}");
             Ok((engine, Allocator::OnDemand { reason }))
         }
@@ -132,7 +151,7 @@ fn pooled_config(options: &RuntimeOptions, scan: bool) -> Config {
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });
-    let mut config = code_config();
+    let mut config = runner_config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }

@@ -231,6 +231,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         ("allocator", " ".join(filter(None, (engine["allocator"], engine["allocatorReason"]))))
     )
     rows.append(("landlock", engine["landlock"] or "-"))
+    rows.append(("seccomp", engine["seccomp"] or "-"))
     print_table(("what", "value"), rows, "")
     if answer["functions"]:
         print()

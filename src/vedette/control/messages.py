@@ -62,7 +62,13 @@ class EngineState(Model):
     allocator: str | None = Field(default=None, description="pooling or on-demand.")
     allocator_reason: str | None = Field(default=None, description="Why not pooling, if so.")
     pagemap_scan: bool | None = Field(default=None, description="Whether page-map scan is used.")
-    landlock: str | None = Field(default=None, description="enforced, partial or unavailable.")
+    landlock: str | None = Field(
+        default=None,
+        description="Files, network and signals the engine is kept to: enforced, partial or unavailable.",
+    )
+    seccomp: str | None = Field(
+        default=None, description="System calls the engine is denied: enforced or unavailable."
+    )
     digest: str | None = Field(default=None, description="Digest of the snapshot it serves.")
     generation: int | None = Field(default=None, description="Generation it serves.")
     error: str | None = Field(default=None, description="Why it serves none, if so.")

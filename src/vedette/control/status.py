@@ -129,6 +129,7 @@ def engine_state(engine: EngineStatus | None) -> EngineState:
         allocator_reason=engine.get("allocatorReason"),
         pagemap_scan=engine["pagemapScan"],
         landlock=engine["landlock"],
+        seccomp=engine["seccomp"],
         digest=engine["digest"],
         generation=engine["generation"],
         error=engine["error"],

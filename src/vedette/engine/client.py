@@ -39,6 +39,7 @@ class EngineStatus(TypedDict):
     allocatorReason: str | None
     pagemapScan: bool
     landlock: str
+    seccomp: str
     listeners: list[EngineListener]
     inFlight: int
     draining: bool

@@ -6,8 +6,31 @@ anything but the standard library and `_native`; every megabyte here is a megaby
 
 import os
 import sys
+from typing import Protocol
 
 CONFIG_VARIABLE = "VEDETTE_ENGINE_CONFIG"
+
+
+class _Native(Protocol):
+    def engine_key(self) -> str: ...
+
+
+def _engine_key(native: _Native) -> str:
+    """What compiled code depends on, asked in a child: it takes a compiler, and its megabytes go with the child."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, native.engine_key().encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as answer:
+        key = answer.read().decode()
+    os.waitpid(child, 0)
+    if not key:
+        raise RuntimeError("the settings of the compiler cannot be read")
+    return key
 
 
 def main() -> int:
@@ -28,7 +51,7 @@ def main() -> int:
         )
         return 1
     try:
-        _native.run(config)
+        _native.run(config, _engine_key(_native))
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::jwt::Caller;
-use crate::plan::Plan;
-use crate::policy::{Attributes, Decision};
+use crate::plan::{Plan, Target};
+use crate::policy::{Attributes, Decision, ResourceKind};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::authenticate::Authenticated;
@@ -56,13 +56,7 @@ fn decide(plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decisi
     let remembered = worker::with(|worker| {
         let memory = worker.memory(plan.serial);
         let id = caller.map_or(0, |caller| caller.id);
-        put_key(
-            memory,
-            id,
-            routed.target().index,
-            slice.mentions(),
-            &attributes,
-        );
+        put_key(memory, id, routed.target(), &attributes);
         memory.decision(|| slice.decide(caller, &attributes))
     });
     remembered.unwrap_or_else(|| slice.decide(caller, &attributes))
@@ -70,18 +64,19 @@ fn decide(plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decisi
 
 /// All that the decision depends on: caller, resource, and the attributes that policies read.
 /// NUL cannot occur in any of them, so no two requests share a key that should not.
-fn put_key(
-    memory: &mut Memory,
-    caller: u64,
-    target: u32,
-    mentions: [bool; 6],
-    attributes: &Attributes<'_>,
-) {
+fn put_key(memory: &mut Memory, caller: u64, target: &Target, attributes: &Attributes<'_>) {
     let key = &mut memory.key;
     key.clear();
     key.extend_from_slice(&caller.to_ne_bytes());
-    key.extend_from_slice(&target.to_ne_bytes());
-    for (value, is_read) in attributes.values().into_iter().zip(mentions) {
+    match target.slice.is_for_all() {
+        Some(ResourceKind::Function) => key.push(b'F'),
+        Some(ResourceKind::Route) => key.push(b'R'),
+        None => {
+            key.push(b'=');
+            key.extend_from_slice(&target.index.to_ne_bytes());
+        }
+    }
+    for (value, is_read) in attributes.values().into_iter().zip(target.slice.mentions()) {
         if is_read {
             key.extend_from_slice(value.as_bytes());
         }

@@ -224,6 +224,8 @@ def _engine_child(plan: Plan, home: Home) -> Child:
         "controlFd": plan.engine_fd,
     }
     environment = {name: os.environ[name] for name in _ENGINE_ENVIRONMENT if name in os.environ}
+    # The allocator asks for huge pages, of which an idle engine then holds 16 MB that it never touched.
+    environment["MIMALLOC_ALLOW_THP"] = "0"
     environment["VEDETTE_ENGINE_CONFIG"] = json.dumps(config)
     return Child(
         "engine",
