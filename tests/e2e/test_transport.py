@@ -75,13 +75,59 @@ def test_a_client_that_does_not_know_the_ca_turns_away(node: Node) -> None:
     ],
 )
 def test_malformed_bytes_cost_only_their_connection(node: Node, request_bytes: bytes) -> None:
-    """Below HTTP there is no request to record: 400 or a closed connection, never an answer of a function."""
+    """What is no HTTP does not reach the path, and is answered and recorded like any refusal."""
     answer = send_bytes(node.endpoint, request_bytes)
-    assert answer.status in (0, 400, 505), answer
-    for protocol in (HTTP_1, HTTP_2):
-        caller = Caller(node, protocol)
-        caller.expect_neighbour_served()
-        caller.close()
+    caller = Caller(node, HTTP_1)
+    caller.expect_refused(answer, 400, "admit", "malformed_request")
+    caller.close()
+    assert answer.headers["connection"] == "close"
+
+
+def test_malformed_bytes_after_a_request_have_an_answer_of_their_own(node: Node) -> None:
+    with connect(node.endpoint, HTTP_1) as secured:
+        secured.sendall(b"GET /open HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        first = read_http_1(secured, "GET")
+        secured.sendall(b"GET  /open HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        second = read_http_1(secured, "GET")
+    assert (first.status, first.body) == (200, GREETING)
+    caller = Caller(node, HTTP_1)
+    caller.expect_refused(second, 400, "admit", "malformed_request")
+    caller.close()
+
+
+def test_a_body_that_looks_like_a_refusal_passes_untouched(node: Node) -> None:
+    """Only hyper's own refusals are replaced; a body is the function's, whatever it begins with."""
+    body = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n" * 4
+    caller = Caller(node, HTTP_1)
+    answer = caller.send("/mirror/echo", method="POST", body=body)
+    assert (answer.status, answer.body) == (200, body)
+    caller.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "cause"),
+    [
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 414, "uri_too_long"),
+        (
+            b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 1_000_000 + b"\r\n\r\n",
+            431,
+            "headers_too_large",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"x: a\r\n" * 300 + b"\r\n",
+            431,
+            "headers_too_large",
+        ),
+    ],
+    ids=["target", "a megabyte", "300 fields"],
+)
+def test_a_head_that_is_too_large_for_http_is_refused_like_any_other(
+    node: Node, head: bytes, status: int, cause: str
+) -> None:
+    answer = send_bytes(node.endpoint, head)
+    caller = Caller(node, HTTP_1)
+    caller.expect_refused(answer, status, "admit", cause)
+    caller.close()
 
 
 def test_a_length_and_a_coding_together_are_not_two_requests(node: Node) -> None:

@@ -262,6 +262,7 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
+        self.record.connection.answering.end();
         if self.record.outcome == Outcome::Aborted && self.content.is_end() {
             self.record.outcome = Outcome::Served;
         }

@@ -21,6 +21,7 @@ use crate::pipeline;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
 use crate::tls::Tls;
+use crate::wire::{Answering, Wire};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ impl Task {
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.shared.tls else {
             let connection = self.connection("http", peer, None);
-            return self.serve_http1(TokioIo::new(stream), connection).await;
+            return self.serve_http1(stream, connection).await;
         };
         let handshake = TlsAcceptor::from(tls.current()).accept(stream);
         let Ok(Ok(stream)) = timeout(HANDSHAKE, handshake).await else {
@@ -102,11 +103,10 @@ impl Task {
         let is_http2 = session.alpn_protocol() == Some(b"h2");
         let sni = session.server_name().map(str::to_ascii_lowercase);
         let connection = self.connection("https", peer, sni);
-        let io = TokioIo::new(stream);
         if is_http2 {
-            self.serve_http2(io, connection).await;
+            self.serve_http2(TokioIo::new(stream), connection).await;
         } else {
-            self.serve_http1(io, connection).await;
+            self.serve_http1(stream, connection).await;
         }
     }
 
@@ -127,13 +127,15 @@ impl Task {
                 .unwrap_or_else(|_| HeaderValue::from_static("")),
             sni: sni.map(Into::into),
             location: self.node.location.clone(),
+            answering: Answering::default(),
         })
     }
 
-    async fn serve_http1<I>(mut self, io: TokioIo<I>, connection: Arc<Connection>)
+    async fn serve_http1<I>(mut self, io: I, connection: Arc<Connection>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let io = TokioIo::new(Wire::new(io, Arc::clone(&connection)));
         let service = service_fn(|request| {
             let (node, connection) = (Arc::clone(&self.node), Arc::clone(&connection));
             async move { Ok::<_, Infallible>(pipeline::serve(&node, &connection, request).await) }
@@ -192,18 +194,19 @@ fn record_unreadable(connection: &Arc<Connection>, error: &hyper::Error) {
     if !error.is_parse() {
         return;
     }
-    let text = error.to_string();
-    // hyper answers 414 to a long target and 431 to a long head, and only its text tells which.
-    let cause = match error.is_parse_too_large() {
-        true if text.contains("URI") => Cause::UriTooLong,
-        true => Cause::HeadersTooLarge,
-        false => Cause::MalformedRequest,
+    // Without an answer the client had gone before one could be sent.
+    let (cause, ids) = match connection.answering.unreadable() {
+        Some((cause, ids)) => (*cause, Some(ids.clone())),
+        None => (Cause::MalformedRequest, None),
     };
     let (mut parts, ()) = http::Request::new(()).into_parts();
     // No method, no path was read.
     parts.method = Method::from_bytes(b"-").unwrap_or_default();
     let mut record = Record::open(connection, &parts);
+    if let Some(ids) = ids {
+        record.ids = ids;
+    }
     record.status = cause.outcome().2;
     record.outcome = Outcome::Refused;
-    record.refusal = Some(Refusal::with(cause, text));
+    record.refusal = Some(Refusal::with(cause, error.to_string()));
 }

@@ -33,6 +33,7 @@ mod stages;
 mod sys;
 mod tls;
 mod trace;
+mod wire;
 mod worker;
 
 pub use load::{LoadError, check_snapshot, error_json};

@@ -12,6 +12,7 @@ use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
 use crate::plan::Plan;
 use crate::record::log::FunctionLog;
+use crate::wire::Answering;
 
 /// One engine.
 pub struct Node {
@@ -114,6 +115,8 @@ pub struct Connection {
     pub client_ip_value: HeaderValue,
     /// Where this node stands.
     pub location: HeaderValue,
+    /// Whether an HTTP/1.1 answer is under way.
+    pub answering: Answering,
 }
 
 /// Counts things that come and go.

@@ -22,6 +22,7 @@ pub async fn serve(
     connection: &Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    connection.answering.begin();
     let (parts, body) = request.into_parts();
     let mut record = Box::new(Record::open(connection, &parts));
     let body = Unread::new(body, parts.version);

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cedar_policy::{
     Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId,
@@ -103,19 +103,17 @@ pub struct Slice {
 impl Policies {
     /// Parses and validates `policies` (name and text each) against `schema`.
     pub fn compile(schema: &str, policies: &[(String, String)]) -> Result<Self, LoadError> {
-        let report = check(schema, policies);
+        let (report, files) = check(schema, policies);
         if let Some(problem) = report.errors.first() {
             return Err(LoadError::new("policy_invalid", problem.to_string()));
         }
-        let invalid = |error: String| LoadError::new("policy_invalid", error);
         let mut compiled = Self {
             general: Vec::new(),
             by_resource: HashMap::new(),
             shared: HashMap::new(),
         };
-        for (name, text) in policies {
-            let set = PolicySet::from_str(text).map_err(|error| invalid(error.to_string()))?;
-            for policy in set.policies() {
+        for ((name, _), file) in policies.iter().zip(&files) {
+            for policy in &file.policies {
                 compiled.add(name, policy);
             }
         }
@@ -384,6 +382,18 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
+impl Problem {
+    fn at_start(message: String) -> Self {
+        Self {
+            file: String::new(),
+            line: 1,
+            column: 1,
+            message,
+            help: None,
+        }
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
@@ -430,7 +440,7 @@ pub fn check_policies(request: &[u8]) -> Result<Vec<u8>, LoadError> {
         .into_iter()
         .map(|file| (file.name, file.text))
         .collect();
-    let mut report = check(&request.schema.text, &files);
+    let (mut report, _) = check(&request.schema.text, &files);
     for problem in report
         .errors
         .iter_mut()
@@ -441,64 +451,120 @@ pub fn check_policies(request: &[u8]) -> Result<Vec<u8>, LoadError> {
     serde_json::to_vec(&report).map_err(malformed)
 }
 
-fn check(schema: &str, policies: &[(String, String)]) -> Report {
-    let mut report = Report::default();
-    if let Err(error) = SchemaFragment::from_cedarschema_str(schema) {
-        report.errors.push(problem("", schema, &error));
-        return report;
-    }
-    let schema = match Schema::from_cedarschema_str(schema) {
-        Ok((schema, _)) => schema,
-        Err(error) => {
-            report.errors.push(problem("", schema, &error));
-            return report;
-        }
-    };
-    let validator = Validator::new(schema);
-    for (file, text) in policies {
-        check_file(&validator, file, text, &mut report);
-    }
-    report
+/// What checking one file found, and its policies.
+struct CheckedFile {
+    policies: Vec<Policy>,
+    report: Report,
 }
 
-fn check_file(validator: &Validator, file: &str, text: &str, report: &mut Report) {
+/// The files of the last check: a node with a thousand functions has as many policies, and a change
+/// changes one of them. Holds no more than one set of policies.
+static CHECKED: Mutex<Option<Checked>> = Mutex::new(None);
+
+struct Checked {
+    schema: String,
+    validator: Arc<Validator>,
+    files: HashMap<String, Arc<CheckedFile>>,
+}
+
+fn check(schema: &str, policies: &[(String, String)]) -> (Report, Vec<Arc<CheckedFile>>) {
+    let last = lock(&CHECKED).take().filter(|it| it.schema == schema);
+    let (validator, mut known) = match last {
+        Some(last) => (last.validator, last.files),
+        None => match validator_of(schema) {
+            Ok(validator) => (Arc::new(validator), HashMap::new()),
+            Err(problem) => {
+                let report = Report {
+                    errors: vec![problem],
+                    ..Report::default()
+                };
+                return (report, Vec::new());
+            }
+        },
+    };
+    let mut files = HashMap::with_capacity(policies.len());
+    let mut report = Report::default();
+    let mut checked = Vec::with_capacity(policies.len());
+    for (name, text) in policies {
+        let file = known
+            .remove(text)
+            .or_else(|| files.get(text).cloned())
+            .unwrap_or_else(|| Arc::new(check_file(&validator, text)));
+        report.add(name, &file.report);
+        files.insert(text.clone(), Arc::clone(&file));
+        checked.push(file);
+    }
+    *lock(&CHECKED) = Some(Checked {
+        schema: schema.to_owned(),
+        validator,
+        files,
+    });
+    (report, checked)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn validator_of(schema: &str) -> Result<Validator, Problem> {
+    SchemaFragment::from_cedarschema_str(schema).map_err(|error| problem(schema, &error))?;
+    let (schema, _) =
+        Schema::from_cedarschema_str(schema).map_err(|error| problem(schema, &error))?;
+    Ok(Validator::new(schema))
+}
+
+impl Report {
+    /// Adds what was found in the file called `name`.
+    fn add(&mut self, name: &str, found: &Report) {
+        let named = |problem: &Problem| Problem {
+            file: name.to_owned(),
+            ..problem.clone()
+        };
+        self.errors.extend(found.errors.iter().map(named));
+        self.warnings.extend(found.warnings.iter().map(named));
+    }
+}
+
+/// Checks one file, whose name is not known here.
+fn check_file(validator: &Validator, text: &str) -> CheckedFile {
+    let mut report = Report::default();
     let set = match PolicySet::from_str(text) {
         Ok(set) => set,
-        Err(error) => return report.errors.push(problem(file, text, &error)),
+        Err(error) => {
+            report.errors.push(problem(text, &error));
+            return CheckedFile {
+                policies: Vec::new(),
+                report,
+            };
+        }
     };
     if set.templates().next().is_some() {
         let message = "policy templates are not supported here: write the entity out".to_owned();
-        report.errors.push(Problem {
-            file: file.to_owned(),
-            line: 1,
-            column: 1,
-            message,
-            help: None,
-        });
+        report.errors.push(Problem::at_start(message));
     }
     let outcome = validator.validate(&set, ValidationMode::Strict);
     let errors = outcome.validation_errors();
     report
         .errors
-        .extend(errors.map(|error| problem(file, text, error)));
+        .extend(errors.map(|error| problem(text, error)));
     let warnings = outcome.validation_warnings();
     report
         .warnings
-        .extend(warnings.map(|warning| problem(file, text, warning)));
+        .extend(warnings.map(|warning| problem(text, warning)));
     let upper = set
         .policies()
         .filter(|policy| forbids_upper_case_path(policy));
-    report.warnings.extend(upper.map(|policy| Problem {
-        file: file.to_owned(),
-        line: 1,
-        column: 1,
-        message: format!(
+    report.warnings.extend(upper.map(|policy| {
+        Problem::at_start(format!(
             "{} forbids a path with capitals; prohibitions are also tried on the lower-cased path, \
              so write it in lower case",
             policy.annotation("id").unwrap_or("a policy")
-        ),
-        help: None,
+        ))
     }));
+    CheckedFile {
+        policies: set.policies().cloned().collect(),
+        report,
+    }
 }
 
 fn forbids_upper_case_path(policy: &Policy) -> bool {
@@ -535,7 +601,7 @@ fn has_capitals(json: &Value) -> bool {
     }
 }
 
-fn problem<E: miette::Diagnostic>(file: &str, text: &str, error: &E) -> Problem {
+fn problem<E: miette::Diagnostic>(text: &str, error: &E) -> Problem {
     let offset = offset_of(error).unwrap_or(0).min(text.len());
     let before = text.as_bytes().get(..offset).unwrap_or_default();
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -544,7 +610,7 @@ fn problem<E: miette::Diagnostic>(file: &str, text: &str, error: &E) -> Problem 
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
     Problem {
-        file: file.to_owned(),
+        file: String::new(),
         line,
         column: offset - line_start + 1,
         message: error.to_string(),

@@ -26,7 +26,7 @@ use crate::load::EngineDir;
 use crate::node::Node;
 use crate::record::log::FunctionLog;
 use crate::spool::{self, Spool};
-use crate::tls::Tls;
+use crate::tls::{Tls, TlsVersion};
 use crate::{clock, sys, worker};
 
 /// How long requests under way may take to end when the engine is told to stop.
@@ -46,6 +46,8 @@ pub struct Config {
     pub location: String,
     /// How many worker threads; each listener has as many sockets.
     pub workers: usize,
+    /// The oldest TLS spoken.
+    pub tls_min_version: TlsVersion,
     /// What to listen on.
     pub listeners: Vec<Listener>,
     /// The socket that control speaks to, listening.
@@ -182,7 +184,7 @@ impl Sockets {
 fn load_tls(config: &Config, dir: &EngineDir) -> anyhow::Result<Option<Arc<Tls>>> {
     let wants_tls = config.listeners.iter().any(|it| it.scheme == "https");
     wants_tls
-        .then(|| Tls::load(dir).map(Arc::new))
+        .then(|| Tls::load(dir, config.tls_min_version).map(Arc::new))
         .transpose()
         .map_err(anyhow::Error::from)
 }

@@ -9,6 +9,7 @@ use crate::body::{Content, ResponseBody};
 use crate::node::Place;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal, Stage};
+use crate::trace::Ids;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LOCATION: HeaderName = HeaderName::from_static("x-edge-location");
@@ -81,6 +82,28 @@ pub fn refuse(
     set_common(headers, &record);
     let content = Content::Fixed(Some(Bytes::from(body)));
     response.map(|()| ResponseBody::new(content, record, in_flight))
+}
+
+/// The whole answer, head and body, to bytes that were no HTTP/1.1; the connection closes after it.
+pub fn refuse_unreadable(cause: Cause, ids: &Ids, location: &HeaderValue) -> Vec<u8> {
+    let body = RefusalBody {
+        error: cause.outcome().3,
+        request_id: ids.request(),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut answer = format!(
+        "HTTP/1.1 {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nx-request-id: {}\r\ntraceparent: {}\r\nx-edge-location: {}\r\n\
+         x-edge-processing-time-us: 0\r\n\r\n",
+        cause.status(),
+        body.len(),
+        ids.request(),
+        ids.traceparent(),
+        location.to_str().unwrap_or_default(),
+    )
+    .into_bytes();
+    answer.extend_from_slice(&body);
+    answer
 }
 
 /// Whether a stage that can also break has said no on purpose.

@@ -1,0 +1,176 @@
+//! The bytes of an HTTP/1.1 connection on their way out, where hyper's own refusals become ours.
+//!
+//! What is no HTTP never reaches the path: hyper answers it with a bare 400, 414 or 431. Such an
+//! answer is the last thing on its connection and comes only while no answer of ours is under way,
+//! so it can be told apart and replaced whole: with a request id, the node's place and the sentence
+//! of the refusal table. Everything else passes untouched.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::node::Connection;
+use crate::refusal::Cause;
+use crate::stages::respond;
+use crate::trace::Ids;
+
+const NONE: u8 = 0;
+const UNDER_WAY: u8 = 1;
+const LAST_BYTES: u8 = 2;
+
+/// Whether an answer of the path is under way on a connection, and what was refused below it.
+#[derive(Default)]
+pub struct Answering {
+    state: AtomicU8,
+    unreadable: OnceLock<(Cause, Ids)>,
+}
+
+impl Answering {
+    /// A request has reached the path.
+    pub fn begin(&self) {
+        self.state.store(UNDER_WAY, Ordering::Relaxed);
+    }
+
+    /// Its answer has been handed over; its last bytes may still be on their way.
+    pub fn end(&self) {
+        self.state.store(LAST_BYTES, Ordering::Relaxed);
+    }
+
+    /// What was answered to bytes that were no HTTP, and under which ids.
+    pub fn unreadable(&self) -> Option<&(Cause, Ids)> {
+        self.unreadable.get()
+    }
+
+    fn flushed(&self) {
+        if self.state.load(Ordering::Relaxed) == LAST_BYTES {
+            self.state.store(NONE, Ordering::Relaxed);
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == NONE
+    }
+}
+
+/// A stream to a client.
+pub struct Wire<I> {
+    io: I,
+    connection: Arc<Connection>,
+    /// Our refusal, and how much of it was sent.
+    refusal: Option<(Vec<u8>, usize)>,
+}
+
+impl<I> Wire<I> {
+    /// The stream `io` of `connection`.
+    pub fn new(io: I, connection: Arc<Connection>) -> Self {
+        Self {
+            io,
+            connection,
+            refusal: None,
+        }
+    }
+
+    /// Whether hyper is about to write a refusal of its own; then ours takes its place.
+    fn replaces(&mut self, bytes: &[u8]) -> bool {
+        if self.refusal.is_some() {
+            return true;
+        }
+        if !self.connection.answering.is_none() {
+            return false;
+        }
+        let Some(cause) = refused_by_hyper(bytes) else {
+            return false;
+        };
+        let (_, ids) = self
+            .connection
+            .answering
+            .unreadable
+            .get_or_init(|| (cause, Ids::new(&http::HeaderMap::new())));
+        let answer = respond::refuse_unreadable(cause, ids, &self.connection.location);
+        self.refusal = Some((answer, 0));
+        true
+    }
+}
+
+/// hyper tells only by the status which refusal it is.
+fn refused_by_hyper(bytes: &[u8]) -> Option<Cause> {
+    let status = bytes.strip_prefix(b"HTTP/1.1 ")?.get(..4)?;
+    match status {
+        b"400 " => Some(Cause::MalformedRequest),
+        b"414 " => Some(Cause::UriTooLong),
+        b"431 " => Some(Cause::HeadersTooLarge),
+        _ => None,
+    }
+}
+
+impl<I: AsyncWrite + Unpin> Wire<I> {
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some((bytes, sent)) = &mut self.refusal else {
+            return Poll::Ready(Ok(()));
+        };
+        while let Some(rest) = bytes.get(*sent..).filter(|rest| !rest.is_empty()) {
+            let count = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *sent += count;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.replaces(bytes) {
+            // It is sent with the flush that follows; hyper writes nothing after it.
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        if first.is_some_and(|first| self.replaces(first)) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.connection.answering.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
