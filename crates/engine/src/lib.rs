@@ -8,11 +8,14 @@
 //! open a connection, or wait for control.
 
 mod body;
+mod changes;
 mod clock;
+mod conditions;
 mod confine;
 mod connection;
 mod control;
 mod envelope;
+mod files;
 mod jwt;
 mod load;
 mod metrics;

@@ -82,10 +82,14 @@ impl EngineDir {
         Ok(self.root.join("compiled").join(&self.engine_key).join(name))
     }
 
+    /// Where the blob with `digest` is, present or not.
+    pub fn blob_path(&self, digest: &str) -> Result<PathBuf, LoadError> {
+        Ok(self.root.join("blobs/sha256").join(hex_of(digest)?))
+    }
+
     /// Reads the blob with `digest` and checks that it is that blob.
     pub fn blob(&self, digest: &str) -> Result<Vec<u8>, LoadError> {
-        let path = self.root.join("blobs/sha256").join(hex_of(digest)?);
-        let bytes = read(&path, "blob_missing")?;
+        let bytes = read(&self.blob_path(digest)?, "blob_missing")?;
         if sha256(&bytes) == digest {
             return Ok(bytes);
         }

@@ -1,21 +1,27 @@
 //! A snapshot, compiled: what the path looks things up in. Immutable, swapped whole.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, atomic};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Runtime};
 
+use crate::changes::{Changes, Redirect};
+use crate::conditions::{Conditions, cookie};
+use crate::files::Files;
 use crate::jwt::Issuers;
-use crate::load::{EngineDir, LoadError};
+use crate::load::{EngineDir, LoadError, sha256};
 use crate::node::{Counter, Node};
 use crate::policy::{Policies, ResourceKind, Slice};
-use crate::routes::{PathRule, RouteTable};
-use crate::snapshot::{self, PathMatchType, RouteBackend, Snapshot};
+use crate::routes::{PathRule, RouteIndex, RouteTable};
+use crate::snapshot::{self, BackendRefKind, PathMatchType, RouteBackend, Snapshot};
+use crate::trace::next_random;
 
 /// What the engine serves.
 pub struct Plan {
@@ -28,7 +34,7 @@ pub struct Plan {
     /// Whose tokens are believed.
     pub issuers: Issuers,
     routes: RouteTable,
-    targets: Vec<Arc<Target>>,
+    rules: Vec<Rule>,
     functions: HashMap<String, Arc<Deployed>>,
 }
 
@@ -40,9 +46,27 @@ pub struct Admit {
     pub limits: snapshot::Admit,
 }
 
+/// One route: when it is taken, and the services that share its requests.
+pub struct Rule {
+    conditions: Option<Conditions>,
+    services: Vec<Service>,
+    /// The cookie that remembers the choice.
+    sticky: Option<String>,
+}
+
+/// One service of a route; most routes have one.
+pub struct Service {
+    /// The sum of the weights up to and with this one.
+    up_to: u64,
+    /// What the cookie says of it.
+    pub cookie: Box<str>,
+    /// Where it leads.
+    pub target: Arc<Target>,
+}
+
 /// Where a route leads, and who may go there.
 pub struct Target {
-    /// The route's place in the plan.
+    /// Its place in the plan.
     pub index: u32,
     /// The route's name.
     pub route: String,
@@ -50,6 +74,10 @@ pub struct Target {
     pub backend: Backend,
     /// The policies that can matter here.
     pub slice: Slice,
+    /// What is changed on the way there and back.
+    pub changes: Option<Changes>,
+    /// The path that the route matched, for what replaces it; of an exact match as well.
+    pub path: Box<str>,
 }
 
 /// Who answers.
@@ -58,6 +86,10 @@ pub enum Backend {
     Function(Arc<Deployed>),
     /// Always the same.
     Static(Fixed),
+    /// The caller, elsewhere.
+    Redirect(Redirect),
+    /// A tree of files.
+    Files(Files),
 }
 
 /// An answer that is always the same.
@@ -102,27 +134,40 @@ impl Plan {
             .into_iter()
             .map(|function| deploy(function, dir, previous))
             .collect::<Result<HashMap<_, _>, _>>()?;
+        let mut builder = Builder {
+            functions: &functions,
+            policies: &policies,
+            dir,
+            claims: HashSet::new(),
+            next: 0,
+        };
         let mut routes = RouteTable::default();
-        let mut targets = Vec::with_capacity(snapshot.routes.len());
-        for (index, route) in (0u32..).zip(snapshot.routes) {
-            place(&mut routes, &route, index)?;
-            targets.push(Arc::new(target(index, route, &functions, &policies)?));
+        let mut rules = Vec::with_capacity(snapshot.routes.len());
+        let mut declared = snapshot.routes;
+        declared.sort_by(by_precedence);
+        for (index, route) in (0u32..).zip(declared) {
+            builder.place(&mut routes, &route, index)?;
+            rules.push(builder.rule(route)?);
         }
         Ok(Self {
             digest: digest.into(),
-            serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
+            serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
             admit: Admit::new(snapshot.admit),
             issuers: Issuers::compile(snapshot.identity.issuers)?,
             routes,
-            targets,
+            rules,
             functions,
         })
     }
 
-    /// The target of `path` (decoded normal form) on `host` (lower case, no port).
-    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Target>> {
-        let index = self.routes.find(host, path)?;
-        self.targets.get(index as usize)
+    /// The route that takes `path` (decoded normal form) on `host` (lower case, no port) with the
+    /// method, header fields and query of `parts`.
+    pub fn find(&self, host: &str, path: &str, parts: &Parts) -> Option<&Rule> {
+        let rule = |index: RouteIndex| self.rules.get(index as usize);
+        let accepts = |index| {
+            rule(index).is_some_and(|it| it.conditions.as_ref().is_none_or(|it| it.hold(parts)))
+        };
+        rule(self.routes.find(host, path, accepts)?)
     }
 
     /// The functions of the plan.
@@ -152,12 +197,37 @@ impl Admit {
     }
 }
 
+impl Rule {
+    /// The service that answers this request, and whether the caller is to be told to stay with it.
+    pub fn choose(&self, headers: &HeaderMap) -> Option<(&Service, Option<&str>)> {
+        if let [only] = self.services.as_slice() {
+            return Some((only, None));
+        }
+        let known = self
+            .sticky
+            .as_deref()
+            .and_then(|name| cookie(headers, name))
+            .and_then(|value| {
+                self.services
+                    .iter()
+                    .find(|it| it.cookie.as_bytes() == value)
+            });
+        if let Some(service) = known {
+            return Some((service, None));
+        }
+        let total = self.services.last()?.up_to;
+        let drawn = next_random() % total.max(1);
+        let service = self.services.iter().find(|it| drawn < it.up_to)?;
+        Some((service, self.sticky.as_deref()))
+    }
+}
+
 impl Target {
     /// The name of the function behind the route, if it is one.
     pub fn function(&self) -> Option<&str> {
         match &self.backend {
             Backend::Function(function) => Some(&function.name),
-            Backend::Static(_) => None,
+            _ => None,
         }
     }
 
@@ -165,7 +235,7 @@ impl Target {
     pub fn component(&self) -> Option<&str> {
         match &self.backend {
             Backend::Function(function) => Some(&function.declared.component),
-            Backend::Static(_) => None,
+            _ => None,
         }
     }
 }
@@ -246,60 +316,162 @@ fn deploy(
     Ok((deployed.declared.name.clone(), Arc::new(deployed)))
 }
 
-fn place(table: &mut RouteTable, route: &snapshot::Route, index: u32) -> Result<(), LoadError> {
-    let rule = match route.path.kind {
-        PathMatchType::Exact => PathRule::Exact(&route.path.value),
-        PathMatchType::PathPrefix => PathRule::Prefix(&route.path.value),
+/// Gateway API, `HTTPRouteMatch`: of routes with one place the one with a method, then the one with
+/// more conditions, comes first.
+fn by_precedence(one: &snapshot::Route, other: &snapshot::Route) -> Ordering {
+    let rank = |route: &snapshot::Route| {
+        (
+            route.method.is_none(),
+            Reverse(route.headers.len()),
+            Reverse(route.query.len()),
+            Reverse(route.cookies.len()),
+        )
     };
-    let hosts = route.hosts.iter().map(|host| Some(host.as_str()));
-    let every_host = route.hosts.is_empty().then_some(None);
-    for host in hosts.chain(every_host) {
-        if !table.insert(host, rule, index) {
-            return Err(LoadError::new(
-                "route_conflict",
-                format!("the route {} takes a place that is taken", route.name),
-            ));
-        }
-    }
-    Ok(())
+    rank(one).cmp(&rank(other))
 }
 
-fn target(
-    index: u32,
-    route: snapshot::Route,
-    functions: &HashMap<String, Arc<Deployed>>,
-    policies: &Policies,
-) -> Result<Target, LoadError> {
-    let invalid = |what: String| LoadError::new("route_invalid", what);
-    let (backend, slice) = match route.backend {
-        RouteBackend::Function(backend) => {
-            let function = functions.get(&backend.function).ok_or_else(|| {
-                invalid(format!("{}: no function {}", route.name, backend.function))
-            })?;
-            let slice = policies.slice(ResourceKind::Function, &backend.function)?;
-            (Backend::Function(Arc::clone(function)), slice)
+/// What routes are compiled with.
+struct Builder<'a> {
+    functions: &'a HashMap<String, Arc<Deployed>>,
+    policies: &'a Policies,
+    dir: &'a EngineDir,
+    claims: HashSet<String>,
+    next: u32,
+}
+
+impl Builder<'_> {
+    fn place(
+        &mut self,
+        table: &mut RouteTable,
+        route: &snapshot::Route,
+        index: u32,
+    ) -> Result<(), LoadError> {
+        let path = match route.path.kind {
+            PathMatchType::Exact => PathRule::Exact(&route.path.value),
+            PathMatchType::PathPrefix => PathRule::Prefix(&route.path.value),
+        };
+        let hosts = route.hosts.iter().map(|host| Some(host.as_str()));
+        let every_host = route.hosts.is_empty().then_some(None);
+        for host in hosts.chain(every_host) {
+            let conditions = (&route.method, &route.headers, &route.query, &route.cookies);
+            if !self
+                .claims
+                .insert(format!("{host:?} {path:?} {conditions:?}"))
+            {
+                return Err(LoadError::new(
+                    "route_conflict",
+                    format!("the route {} takes a place that is taken", route.name),
+                ));
+            }
+            table.insert(host, path, index);
         }
-        RouteBackend::Static(backend) => {
-            let fixed = Fixed {
-                status: u16::try_from(backend.status)
-                    .ok()
-                    .and_then(|status| StatusCode::from_u16(status).ok())
-                    .ok_or_else(|| invalid(format!("{}: status {}", route.name, backend.status)))?,
-                content_type: HeaderValue::from_str(&backend.content_type)
-                    .map_err(|_| invalid(format!("{}: contentType", route.name)))?,
-                body: backend.body.into(),
-            };
-            let slice = policies.slice(ResourceKind::Route, &route.name)?;
-            (Backend::Static(fixed), slice)
-        }
-        RouteBackend::Services(_) | RouteBackend::Redirect(_) | RouteBackend::Files(_) => {
-            return Err(invalid(format!("{}: not served yet", route.name)));
-        }
-    };
-    Ok(Target {
-        index,
-        route: route.name,
-        backend,
-        slice,
+        Ok(())
+    }
+
+    fn rule(&mut self, route: snapshot::Route) -> Result<Rule, LoadError> {
+        let conditions = Conditions::of(&route)?;
+        let changes = Changes::of(&route)?;
+        let own = |backend, slice| (1, String::new(), backend, slice);
+        let services = match &route.backend {
+            RouteBackend::Function(it) => {
+                let (backend, slice) = self.function(&route, &it.function)?;
+                vec![own(backend, slice)]
+            }
+            RouteBackend::Static(it) => {
+                vec![own(
+                    Backend::Static(fixed(&route, it)?),
+                    self.slice(&route)?,
+                )]
+            }
+            RouteBackend::Redirect(it) => {
+                vec![own(
+                    Backend::Redirect(Redirect::new(&route.name, it)?),
+                    self.slice(&route)?,
+                )]
+            }
+            RouteBackend::Files(it) => {
+                vec![own(
+                    Backend::Files(Files::new(&route.name, it, self.dir)?),
+                    self.slice(&route)?,
+                )]
+            }
+            RouteBackend::Services(it) => it
+                .services
+                .iter()
+                .map(|service| self.service(&route, service))
+                .collect::<Result<_, _>>()?,
+        };
+        let mut up_to = 0u64;
+        let services = services
+            .into_iter()
+            .map(|(weight, cookie, backend, slice)| {
+                up_to = up_to.saturating_add(weight);
+                let target = Target {
+                    index: self.next,
+                    route: route.name.clone(),
+                    backend,
+                    slice,
+                    changes: changes.clone(),
+                    path: route.path.value.as_str().into(),
+                };
+                self.next += 1;
+                Service {
+                    up_to,
+                    cookie: cookie.into(),
+                    target: Arc::new(target),
+                }
+            })
+            .collect();
+        Ok(Rule {
+            conditions,
+            services,
+            sticky: route.sticky.map(|it| it.cookie),
+        })
+    }
+
+    fn service(
+        &self,
+        route: &snapshot::Route,
+        service: &snapshot::BackendRef,
+    ) -> Result<(u64, String, Backend, Slice), LoadError> {
+        let (backend, slice) = match service.kind {
+            BackendRefKind::Function => self.function(route, &service.name)?,
+            BackendRefKind::Upstream => {
+                return Err(invalid(route, "upstreams are not served yet"));
+            }
+        };
+        // Says which service without telling its name.
+        let cookie = sha256(format!("{:?} {}", service.kind, service.name).as_bytes());
+        let cookie = cookie.chars().skip("sha256:".len()).take(12).collect();
+        Ok((service.weight, cookie, backend, slice))
+    }
+
+    fn function(&self, route: &snapshot::Route, name: &str) -> Result<(Backend, Slice), LoadError> {
+        let function = self
+            .functions
+            .get(name)
+            .ok_or_else(|| invalid(route, &format!("no function {name}")))?;
+        let slice = self.policies.slice(ResourceKind::Function, name)?;
+        Ok((Backend::Function(Arc::clone(function)), slice))
+    }
+
+    fn slice(&self, route: &snapshot::Route) -> Result<Slice, LoadError> {
+        self.policies.slice(ResourceKind::Route, &route.name)
+    }
+}
+
+fn invalid(route: &snapshot::Route, what: &str) -> LoadError {
+    LoadError::new("route_invalid", format!("{}: {what}", route.name))
+}
+
+fn fixed(route: &snapshot::Route, backend: &snapshot::StaticBackend) -> Result<Fixed, LoadError> {
+    Ok(Fixed {
+        status: u16::try_from(backend.status)
+            .ok()
+            .and_then(|status| StatusCode::from_u16(status).ok())
+            .ok_or_else(|| invalid(route, &format!("status {}", backend.status)))?,
+        content_type: HeaderValue::from_str(&backend.content_type)
+            .map_err(|_| invalid(route, "contentType"))?,
+        body: backend.body.clone().into(),
     })
 }

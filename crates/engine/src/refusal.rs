@@ -129,6 +129,12 @@ causes! {
     ResponseTooLarge Execute "response_too_large" 502 "The function's answer is too large";
     /// The answer breaks HTTP.
     ResponseInvalid Execute "response_invalid" 502 "The function's answer is invalid";
+    /// A tree of files is asked for something else than GET or HEAD.
+    FilesReadOnly Execute "files_read_only" 405 "This can only be read";
+    /// The tree of files has no such file.
+    FileNotFound Execute "file_not_found" 404 "There is nothing here";
+    /// The file of a tree cannot be read, or is not the one that was deployed.
+    FileUnavailable Execute "file_unavailable" 503 "The file is not available";
     /// The body is, or turned out, larger than the function takes.
     RequestTooLarge Execute "request_too_large" 413 "The request body is too large";
 }

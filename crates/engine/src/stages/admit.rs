@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method};
 
+use crate::changes::Changes;
 use crate::node::{Node, Place};
 use crate::path::normalize;
 use crate::plan::Plan;
@@ -68,6 +69,24 @@ impl Admitted {
     /// Whether the path of the request target already is in normal form.
     pub fn is_as_it_came(&self) -> bool {
         matches!(self.path, AdmittedPath::AsItCame)
+    }
+
+    /// Changes host and path as the route of the request, which matched `matched`, wants it.
+    pub fn rewrite(&mut self, changes: &Changes, matched: &str) -> Result<(), Refusal> {
+        if let Some(authority) = &changes.hostname {
+            self.authority = authority.clone();
+        }
+        let Some(change) = &changes.path else {
+            return Ok(());
+        };
+        let path = change.apply(matched, self.wire_path());
+        let normal = normalize(&path)
+            .map_err(|error| Refusal::with(Cause::MalformedPath, error.as_str()))?;
+        self.path = AdmittedPath::Changed {
+            decoded: normal.decoded.into_owned(),
+            wire: normal.wire.into_owned(),
+        };
+        Ok(())
     }
 
     /// Gives up the head.

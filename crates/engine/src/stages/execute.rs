@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body::Body;
@@ -11,9 +11,10 @@ use http_body_util::{BodyExt, Empty};
 use vedette_wasm::{BodyError, Call, RequestBody};
 
 use crate::body::{BodyMeter, Content, LimitedBody, Unread, refusal_of};
+use crate::changes::Redirect;
 use crate::jwt::{Caller, PRINCIPAL};
 use crate::node::Node;
-use crate::plan::{Backend, Deployed, Fixed};
+use crate::plan::{Backend, Deployed, Fixed, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
@@ -31,14 +32,55 @@ pub async fn execute(
     body: Unread,
 ) -> Result<Response<Content>, Refusal> {
     let (routed, caller) = permitted.into_inner();
-    let (mut admitted, target) = routed.into_inner();
-    match &target.backend {
-        Backend::Static(fixed) => Ok(answer_fixed(fixed)),
+    let (mut admitted, target, stay) = routed.into_inner();
+    let changes = target.changes.as_ref();
+    let mut response = match &target.backend {
+        Backend::Static(fixed) => answer_fixed(fixed),
+        Backend::Redirect(redirect) => answer_redirect(redirect, &target, record, &admitted)?,
+        Backend::Files(files) => {
+            let parts = admitted.parts();
+            let (path, wire) = (admitted.path(), admitted.wire_path());
+            files
+                .answer(&parts.method, &parts.headers, &target.path, path, wire)
+                .await?
+        }
         Backend::Function(function) => {
             set_identity(admitted.headers_mut(), caller.as_deref(), record);
-            call(node, record, function, admitted, body).await
+            if let Some(changes) = changes {
+                changes.request.apply(admitted.headers_mut());
+                admitted.rewrite(changes, &target.path)?;
+            }
+            call(node, record, function, admitted, body).await?
         }
+    };
+    if let Some(changes) = changes {
+        changes.response.apply(response.headers_mut());
     }
+    if let Some(stay) = stay {
+        response.headers_mut().append(SET_COOKIE, stay);
+    }
+    Ok(response)
+}
+
+fn answer_redirect(
+    redirect: &Redirect,
+    target: &Target,
+    record: &Record,
+    admitted: &Admitted,
+) -> Result<Response<Content>, Refusal> {
+    let location = redirect
+        .location(
+            record.connection.scheme,
+            admitted.authority(),
+            &target.path,
+            admitted.wire_path(),
+            admitted.parts().uri.query(),
+        )
+        .ok_or_else(|| Refusal::with(Cause::MalformedPath, "the new location is none"))?;
+    let mut response = Response::new(Content::Fixed(None));
+    *response.status_mut() = redirect.status;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
 }
 
 fn answer_fixed(fixed: &Fixed) -> Response<Content> {

@@ -108,7 +108,13 @@ pub fn refuse_unreadable(cause: Cause, ids: &Ids, location: &HeaderValue) -> Vec
 
 /// Whether a stage that can also break has said no on purpose.
 fn is_a_no(cause: Cause) -> bool {
-    matches!(cause, Cause::ConcurrencyExceeded | Cause::RequestTooLarge)
+    matches!(
+        cause,
+        Cause::ConcurrencyExceeded
+            | Cause::RequestTooLarge
+            | Cause::FilesReadOnly
+            | Cause::FileNotFound
+    )
 }
 
 fn set_for_cause(headers: &mut HeaderMap, cause: Cause) {
@@ -121,6 +127,9 @@ fn set_for_cause(headers: &mut HeaderMap, cause: Cause) {
     }
     if cause.is_passing() {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if cause == Cause::FilesReadOnly {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     if cause == Cause::MethodNotAllowed {
         let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
