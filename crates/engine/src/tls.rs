@@ -5,9 +5,9 @@ use std::fs;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls::crypto::aws_lc_rs;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
