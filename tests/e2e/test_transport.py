@@ -9,8 +9,9 @@ import time
 import pytest
 from tests.e2e.caller import Caller
 from tests.e2e.client_hello import X25519, X25519MLKEM768, chosen_group
+from tests.e2e.conftest import StartNode
 from tests.e2e.node import GREETING, Node, wait_until
-from tests.e2e.wire import HTTP_1, HTTP_2, Http2, connect, read_http_1, send_bytes, tls_context
+from tests.e2e.wire import HTTP_1, Http2, connect, read_http_1, send_bytes, tls_context
 
 
 def test_tls_1_3_is_spoken(node: Node, protocol: str) -> None:
@@ -27,6 +28,26 @@ def test_tls_1_2_is_refused(node: Node) -> None:
         pytest.raises(ssl.SSLError, match=r"(?i)version|alert"),
     ):
         context.wrap_socket(plain, server_hostname="localhost")
+
+
+def test_tls_1_2_is_spoken_where_it_was_asked_for(start_node: StartNode) -> None:
+    node = start_node("--tls-min-version", "1.2")
+    context = tls_context(node.ca_file, HTTP_1)
+    address = (node.endpoint.host, node.endpoint.port)
+    for version, name in (
+        (ssl.TLSVersion.TLSv1_2, "TLSv1.2"),
+        (ssl.TLSVersion.TLSv1_3, "TLSv1.3"),
+    ):
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.maximum_version = version
+        with (
+            socket.create_connection(address, timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            assert secured.version() == name
+            cipher = secured.cipher()
+            assert cipher is not None
+            assert "CBC" not in cipher[0], "AEAD only"
 
 
 @pytest.mark.parametrize("offered", [[X25519MLKEM768, X25519], [X25519MLKEM768]])

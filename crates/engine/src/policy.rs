@@ -507,7 +507,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn validator_of(schema: &str) -> Result<Validator, Problem> {
-    SchemaFragment::from_cedarschema_str(schema).map_err(|error| problem(schema, &error))?;
+    if let Err(error) = SchemaFragment::from_cedarschema_str(schema) {
+        return Err(problem(schema, &error));
+    }
     let (schema, _) =
         Schema::from_cedarschema_str(schema).map_err(|error| problem(schema, &error))?;
     Ok(Validator::new(schema))

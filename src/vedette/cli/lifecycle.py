@@ -56,7 +56,8 @@ def up(
         int | None, typer.Option(min=1, max=256, help="Engine workers; default: one per core.")
     ] = None,
     tls_min_version: Annotated[
-        TlsVersion, typer.Option(help="1.2 lets old clients in, with AEAD and forward secrecy only.")
+        TlsVersion,
+        typer.Option(help="1.2 lets old clients in, with AEAD and forward secrecy only."),
     ] = TlsVersion.TLS_1_3,
     metrics: Annotated[
         str | None, typer.Option(help="Loopback HOST:PORT of the metrics; default 127.0.0.1:9464.")

@@ -9,7 +9,10 @@ def engine_key() -> str:
     """Names wasmtime's version, its settings and this CPU; code compiled under another key is not loaded."""
 
 def run(config: bytes, engine_key: str) -> None:
-    """Serves until SIGTERM, then drains and returns. `engine_key` is what `engine_key()` says elsewhere. Raises `RuntimeError` when it cannot start."""
+    """Serves until SIGTERM, then drains and returns. `engine_key` is what `engine_key()` says, asked in another process.
+
+    Raises `RuntimeError` when it cannot start.
+    """
 
 def precompile(component: bytes) -> bytes:
     """Machine code for `component`. Raises `ValueError` with JSON `{"code","message"}`."""
