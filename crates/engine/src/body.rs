@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::task::AbortHandle;
 use vedette_wasm::{BodyError, Failure, GuestBody};
 
-use crate::node::Place;
+use crate::node::Held;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
 
@@ -196,12 +196,12 @@ enum Inner {
 struct Answer {
     content: Content,
     record: Box<Record>,
-    _in_flight: Option<Place>,
+    _held: Held,
 }
 
 impl ResponseBody {
     /// Ties `content` to the record of its request.
-    pub fn new(content: Content, record: Box<Record>, in_flight: Option<Place>) -> Self {
+    pub fn new(content: Content, record: Box<Record>, held: Held) -> Self {
         let wall_end = match &content {
             Content::Guest(body) => body.wall_end(),
             Content::Fixed(_) => None,
@@ -209,7 +209,7 @@ impl ResponseBody {
         let answer = Answer {
             content,
             record,
-            _in_flight: in_flight,
+            _held: held,
         };
         let Some(wall_end) = wall_end else {
             return Self(Inner::Own(answer));

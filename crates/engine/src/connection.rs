@@ -122,6 +122,7 @@ impl Task {
             listener: Arc::clone(&self.shared.name),
             scheme,
             client: SocketAddr::new(ip, peer.port()).to_string().into(),
+            client_address: ip,
             client_ip: ip.to_string().into(),
             client_ip_value: HeaderValue::from_str(&ip.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("")),

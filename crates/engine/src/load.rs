@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::envelope::{VerifyingKey, verify};
-use crate::plan::Plan;
+use crate::plan::{Before, Plan};
 use crate::snapshot::Snapshot;
 
 /// Why a snapshot was refused.
@@ -100,11 +100,11 @@ impl EngineDir {
     }
 
     /// Loads, verifies and compiles the snapshot with `digest`.
-    pub fn load(&self, digest: &str, previous: Option<&Plan>) -> Result<Plan, LoadError> {
+    pub fn load(&self, digest: &str, before: Before<'_>) -> Result<Plan, LoadError> {
         let name = format!("{}.json", hex_of(digest)?);
         let envelope = read(&self.root.join("snapshots").join(name), "snapshot_missing")?;
         let key = self.verifying_key()?;
-        let plan = compile(&envelope, &key, self, previous)?;
+        let plan = compile(&envelope, &key, self, before)?;
         if plan.digest.as_ref() == digest {
             return Ok(plan);
         }
@@ -124,12 +124,12 @@ fn compile(
     envelope: &[u8],
     key: &VerifyingKey,
     dir: &EngineDir,
-    previous: Option<&Plan>,
+    before: Before<'_>,
 ) -> Result<Plan, LoadError> {
     let payload = verify(envelope, key)?;
     let snapshot: Snapshot = serde_json::from_slice(&payload)
         .map_err(|error| LoadError::new("snapshot_malformed", error.to_string()))?;
-    Plan::compile(snapshot, sha256(&payload), dir, previous)
+    Plan::compile(snapshot, sha256(&payload), dir, before)
 }
 
 /// Checks `envelope` as the engine would before it activates it; returns the digest of its payload.
@@ -144,7 +144,7 @@ pub fn check_snapshot(
 ) -> Result<String, LoadError> {
     let key = VerifyingKey::from_pem(public_key_pem)?;
     let dir = EngineDir::new(engine_dir, engine_key);
-    compile(envelope, &key, &dir, None).map(|plan| plan.digest.to_string())
+    compile(envelope, &key, &dir, Before::Nothing).map(|plan| plan.digest.to_string())
 }
 
 /// An error as JSON, for whoever reads it on the other side of a border.

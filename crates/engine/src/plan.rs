@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use vedette_limit::{CompileError, Image, Limit, LimitSet, Memory, Per, Period, Quota, Rate};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Runtime};
 
 use crate::changes::{Changes, Redirect};
@@ -17,10 +18,12 @@ use crate::conditions::{Conditions, cookie};
 use crate::files::Files;
 use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError, sha256};
-use crate::node::{Counter, Node};
+use crate::node::{Counter, Node, now};
 use crate::policy::{Policies, ResourceKind, Slice};
 use crate::routes::{PathRule, RouteIndex, RouteTable};
-use crate::snapshot::{self, BackendRefKind, PathMatchType, RouteBackend, Snapshot};
+use crate::snapshot::{
+    self, BackendRefKind, LimitPer, PathMatchType, QuotaPeriod, RouteBackend, Snapshot,
+};
 use crate::trace::next_random;
 
 /// What the engine serves.
@@ -33,9 +36,22 @@ pub struct Plan {
     pub admit: Admit,
     /// Whose tokens are believed.
     pub issuers: Issuers,
+    /// What may be asked for.
+    pub limits: LimitSet,
     routes: RouteTable,
     rules: Vec<Rule>,
     functions: HashMap<String, Arc<Deployed>>,
+}
+
+/// What a plan goes on from.
+#[derive(Clone, Copy)]
+pub enum Before<'a> {
+    /// Nothing: it is only checked.
+    Nothing,
+    /// What an earlier process had counted, if it left anything.
+    Quotas(Option<&'a [u8]>),
+    /// The plan before it: functions stay loaded, limits keep their counts.
+    Plan(&'a Plan),
 }
 
 /// Hosts and sizes.
@@ -126,8 +142,13 @@ impl Plan {
         snapshot: Snapshot,
         digest: String,
         dir: &EngineDir,
-        previous: Option<&Plan>,
+        before: Before<'_>,
     ) -> Result<Self, LoadError> {
+        let previous = match before {
+            Before::Plan(plan) => Some(plan),
+            Before::Nothing | Before::Quotas(_) => None,
+        };
+        let limits = limits(&snapshot.limits, before)?;
         let policies = read_policies(&snapshot.policy, dir)?;
         let functions = snapshot
             .functions
@@ -154,6 +175,7 @@ impl Plan {
             serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
             admit: Admit::new(snapshot.admit),
             issuers: Issuers::compile(snapshot.identity.issuers)?,
+            limits,
             routes,
             rules,
             functions,
@@ -260,6 +282,57 @@ impl Deployed {
         }
         let function = runtime.load(&self.compiled, Arc::clone(&self.spec))?;
         Ok((self.loaded.get_or_init(|| function), true))
+    }
+}
+
+fn limits(declared: &[snapshot::Limit], before: Before<'_>) -> Result<LimitSet, LoadError> {
+    let invalid = |error: CompileError| LoadError::new("limit_invalid", error.to_string());
+    let limits = declared.iter().map(limit).collect();
+    let memory = Memory::default();
+    let image = match before {
+        Before::Quotas(Some(bytes)) => Image::parse(bytes)
+            .inspect_err(|error| crate::sys::say(&format_args!("quotas start anew: {error}")))
+            .ok(),
+        _ => None,
+    };
+    match (before, image) {
+        (_, Some(image)) => LimitSet::restore(limits, memory, &image, now()),
+        (Before::Plan(plan), None) => LimitSet::compile(limits, memory, Some(&plan.limits)),
+        (_, None) => LimitSet::compile(limits, memory, None),
+    }
+    .map_err(invalid)
+}
+
+fn limit(declared: &snapshot::Limit) -> Limit {
+    let per = |wanted| declared.per.contains(&wanted);
+    Limit {
+        name: declared.name.as_str().into(),
+        per: Per {
+            principal: per(LimitPer::Principal),
+            route: per(LimitPer::Route),
+            source: per(LimitPer::Source),
+        },
+        routes: declared
+            .routes
+            .iter()
+            .map(|it| it.as_str().into())
+            .collect(),
+        rate: declared.rate.as_ref().map(|rate| Rate {
+            requests: rate.requests,
+            period_millis: rate.period_millis,
+            burst: rate.burst,
+        }),
+        concurrency: declared
+            .concurrency
+            .map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+        quota: declared.quota.as_ref().map(|quota| Quota {
+            requests: quota.requests,
+            period: match quota.period {
+                QuotaPeriod::Hour => Period::Hour,
+                QuotaPeriod::Day => Period::Day,
+                QuotaPeriod::Month => Period::Month,
+            },
+        }),
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Outcome {
 /// Time spent in each stage.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Timings {
-    nanos: [u32; 6],
+    nanos: [u32; 7],
 }
 
 /// What is known of a request so far.
@@ -128,6 +128,7 @@ struct TimingsUs {
     admit: f32,
     route: f32,
     authenticate: f32,
+    limit: f32,
     authorize: f32,
     execute: f32,
     respond: f32,
@@ -205,6 +206,7 @@ impl Record {
             admit: us(Stage::Admit),
             route: us(Stage::Route),
             authenticate: us(Stage::Authenticate),
+            limit: us(Stage::Limit),
             authorize: us(Stage::Authorize),
             execute: us(Stage::Execute),
             respond: us(Stage::Respond),

@@ -16,6 +16,8 @@ pub enum Stage {
     Route,
     /// Who is calling.
     Authenticate,
+    /// How much they may still ask for.
+    Limit,
     /// May they.
     Authorize,
     /// The function or what else answers.
@@ -31,6 +33,7 @@ impl Stage {
             Self::Admit => "admit",
             Self::Route => "route",
             Self::Authenticate => "authenticate",
+            Self::Limit => "limit",
             Self::Authorize => "authorize",
             Self::Execute => "execute",
             Self::Respond => "respond",
@@ -103,6 +106,12 @@ causes! {
     TokenKeyUnknown Authenticate "token_key_unknown" 401 "The token is not valid";
     /// A claim is missing or of the wrong kind.
     TokenClaims Authenticate "token_claims" 401 "The token is not valid";
+    /// Too many requests in a time.
+    RateLimited Limit "rate_limited" 429 "There are too many requests";
+    /// Too many requests in a calendar period.
+    QuotaExceeded Limit "quota_exceeded" 429 "The quota is used up";
+    /// Too many requests at once of this caller, route or source.
+    TooManyAtOnce Limit "too_many_at_once" 503 "There are too many requests at once";
     /// No policy permits it, or one forbids it.
     PolicyDenied Authorize "policy_denied" 403 "This is not allowed";
     /// A policy could not be evaluated.
@@ -146,6 +155,8 @@ pub struct Refusal {
     pub cause: Cause,
     /// For the record only.
     pub detail: Option<Cow<'static, str>>,
+    /// Seconds after which trying again may help, where that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl Refusal {
@@ -154,6 +165,7 @@ impl Refusal {
         Self {
             cause,
             detail: Some(detail.into()),
+            retry_after: None,
         }
     }
 }
@@ -163,6 +175,7 @@ impl From<Cause> for Refusal {
         Self {
             cause,
             detail: None,
+            retry_after: None,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -33,6 +33,9 @@ use crate::{clock, sys, worker};
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long connections without a request may take to send their last bytes and close.
 const LINGER: Duration = Duration::from_millis(250);
+
+/// How often the quotas used so far are written.
+const QUOTAS_EVERY: Duration = Duration::from_secs(5);
 
 /// What the engine is started with.
 #[derive(Debug, Deserialize)]
@@ -101,7 +104,8 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     // After the pool: a process that cannot be dumped may not open its own page map.
     sys::forbid_dumps();
     let tls = load_tls(&config, &dir)?;
-    let node = Arc::new(Node::new(location, dir, runtime, log));
+    let quotas = Quotas::in_folder(&config.spool_dir);
+    let node = Arc::new(Node::new(location, dir, quotas.read(), runtime, log));
     node.start_with_active();
 
     let (drain, draining) = watch::channel(false);
@@ -131,13 +135,49 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
             .spawn(move || worker.run())?;
         threads.push(thread);
     }
-    serve_control(control, sockets.control, &drain)?;
+    let keeper = Arc::clone(&node);
+    serve_control(control, sockets.control, &drain, quotas.clone())?;
     for thread in threads {
         if thread.join().is_err() {
             bail!("a worker thread panicked");
         }
     }
+    quotas.write(&keeper);
     Ok(())
+}
+
+/// Where the quotas used so far are kept, for the engine after this one. A crash forgets what was
+/// used since the last time they were written.
+#[derive(Clone)]
+struct Quotas(PathBuf);
+
+impl Quotas {
+    fn in_folder(spool_dir: &Path) -> Self {
+        Self(spool_dir.join("quotas.bin"))
+    }
+
+    fn read(&self) -> Option<Vec<u8>> {
+        std::fs::read(&self.0).ok()
+    }
+
+    fn write(&self, node: &Node) {
+        let Some(image) = node.quotas() else {
+            return;
+        };
+        let fresh = self.0.with_extension("new");
+        let written = std::fs::write(&fresh, image).and_then(|()| std::fs::rename(&fresh, &self.0));
+        if let Err(error) = written {
+            crate::sys::say(&format_args!("quotas are not kept: {error}"));
+        }
+    }
+
+    async fn keep(self, node: Arc<Node>) {
+        loop {
+            tokio::time::sleep(QUOTAS_EVERY).await;
+            let (quotas, node) = (self.clone(), Arc::clone(&node));
+            let _ = tokio::task::spawn_blocking(move || quotas.write(&node)).await;
+        }
+    }
 }
 
 impl ListenerInfo {
@@ -267,6 +307,7 @@ fn serve_control(
     control: Control,
     socket: OwnedFd,
     drain: &watch::Sender<bool>,
+    quotas: Quotas,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -281,6 +322,7 @@ fn serve_control(
         let draining = control.draining.clone();
         let node = Arc::clone(&control.node);
         tokio::spawn(control::serve(Arc::new(control), listener));
+        tokio::spawn(quotas.keep(Arc::clone(&node)));
         terminate.recv().await;
         drain.send_replace(true);
         drained(&node, draining).await;

@@ -8,7 +8,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Method};
 
 use crate::changes::Changes;
-use crate::node::{Node, Place};
+use crate::node::{Held, Node};
 use crate::path::normalize;
 use crate::plan::Plan;
 use crate::record::Record;
@@ -100,7 +100,7 @@ pub fn admit(
     node: &Node,
     plan: &Plan,
     record: &mut Record,
-    in_flight: &mut Option<Place>,
+    held: &mut Held,
     mut parts: Parts,
 ) -> Result<Admitted, Refusal> {
     let authority = authority(&parts)?;
@@ -108,8 +108,8 @@ pub fn admit(
     record.host.clone_from(&host);
 
     let limits = &plan.admit.limits;
-    *in_flight = node.in_flight.enter(limits.max_requests);
-    if in_flight.is_none() {
+    held.in_flight = node.in_flight.enter(limits.max_requests);
+    if held.in_flight.is_none() {
         return Err(Cause::Overloaded.into());
     }
     if !worker::with(worker::Worker::has_room).unwrap_or(false) {
