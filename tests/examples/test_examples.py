@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.components import MINUTES, with_component
 from tests.e2e.caller import Caller
-from tests.e2e.node import Node, new_home, vedette
+from tests.e2e.node import Node, new_home, vedette, wait_until
 from tests.e2e.wire import HTTP_1, HTTP_2
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +28,10 @@ def node() -> Iterator[Node]:
 
 def test_examples_are_numbered_and_described() -> None:
     assert EXAMPLES
-    for number, example in enumerate(EXAMPLES, start=1):
-        assert re.match(rf"{number:02}-[a-z0-9-]+$", example.name)
+    numbers = [example.name.partition("-")[0] for example in EXAMPLES]
+    assert len(set(numbers)) == len(numbers)
+    for example in EXAMPLES:
+        assert re.match(r"[0-9]{2}-[a-z0-9-]+$", example.name)
         assert (example / "README.md").exists()
         assert (example / "vedette.yaml").exists()
 
@@ -59,3 +62,48 @@ def test_a_new_project_builds_and_answers(node: Node, tmp_path: Path) -> None:
         caller = Caller(node, protocol)
         assert caller.ask("/greeter").status == 200
         caller.close()
+
+
+MADE = shutil.ignore_patterns("node_modules", "dist", ".vedette", "__pycache__", "README.md")
+
+
+@pytest.mark.timeout(20 * MINUTES)
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_a_language_example_builds_and_answers(node: Node, tmp_path: Path, language: str) -> None:
+    """Building and the node's compiling take tens of seconds each, for each of these engines."""
+    project = tmp_path / language
+    shutil.copytree(_language_example(language), project, ignore=MADE)
+    said = with_component(project)
+    assert not said or "built hello-" in said
+    node.run("deploy", str(project), timeout=8 * MINUTES)
+    path = f"/hello-{language}"
+    for protocol in (HTTP_1, HTTP_2):
+        caller = Caller(node, protocol)
+        answer = caller.ask(path, token=node.token("alice"))
+        assert (answer.status, answer.body) == (200, b"Hello, alice!\n"), answer
+        assert caller.ask(path, anonymous=True).status == 401
+        assert node.record(answer.headers["x-request-id"])["function"] == f"hello-{language}"
+        caller.close()
+    wait_until(
+        "the print is in the log", lambda: "greeting alice" in node.log_lines(f"hello-{language}")
+    )
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_a_language_example_is_what_new_makes(tmp_path: Path, language: str) -> None:
+    vedette("new", f"hello-{language}", "--lang", language, "--in", str(tmp_path))
+    copy = tmp_path / "copy"
+    shutil.copytree(_language_example(language), copy, ignore=MADE)
+    made = tmp_path / f"hello-{language}"
+    (made / "README.md").unlink()
+    assert _contents(copy) == _contents(made)
+
+
+def _language_example(language: str) -> Path:
+    (found,) = (path for path in EXAMPLES if path.name.endswith(f"-{language}"))
+    return found
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

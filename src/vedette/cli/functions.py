@@ -30,14 +30,20 @@ def register(app: typer.Typer) -> None:
 
 def new(
     name: Annotated[str, typer.Argument(help="Name of the function and of the new folder.")],
-    lang: Annotated[str, typer.Option(help="Language of the project: rust.")] = "rust",
+    lang: Annotated[str, typer.Option(help="Language: rust, python or js.")] = "rust",
     parent: Annotated[Path, typer.Option("--in", help="Where to make the folder.")] = Path(),
 ) -> None:
     """Make a project folder for a function."""
     from vedette.functions.scaffold import scaffold
 
     project = scaffold(name, lang, parent)
-    say(f"Made {project}. Deploy it with: vedette deploy {project}")
+    say(f"Made {project}. Next:")
+    for command, why in (
+        (f"vedette build {project}", "makes the component; fetches the tools the first time"),
+        (f"vedette deploy {project}", "on the node that is running (vedette up)"),
+        (f"vedette deploy --watch {project}", "again on each save"),
+    ):
+        say(f"  {command:<{len(str(project)) + 24}} # {why}")
     print(project)
 
 
@@ -74,10 +80,14 @@ def deploy(
     public: Annotated[
         bool | None, typer.Option("--public/--private", help="Callers need no token.")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Build and deploy again on each save, until Ctrl-C.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Deploy a component file or a project folder; returns when the engine serves it."""
     from vedette.cli.deploying import DeployOptions, deploy_path
+    from vedette.cli.watching import watch_path
 
     options = DeployOptions(
         name=name,
@@ -91,6 +101,9 @@ def deploy(
         concurrency=concurrency,
         public=public,
     )
+    if watch:
+        watch_path(client_of(home), path, options)
+        return
     answer = deploy_path(client_of(home), path, options)
     if as_json:
         print_json(answer)

@@ -66,7 +66,7 @@ class Metadata(Model):
 class Build(Model):
     """How the component is built from source."""
 
-    language: Literal["rust"] | None = Field(
+    language: Literal["rust", "python", "js"] | None = Field(
         default=None,
         description="Language of the project; its usual build is run when there is no command.",
     )

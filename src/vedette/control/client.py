@@ -21,7 +21,7 @@ from vedette.errors import UnavailableError, VedetteError, error_from_dict
 from vedette.store.home import Home
 
 _READ_TIMEOUT = 10.0  # seconds
-_CHANGE_TIMEOUT = 300.0  # a deploy compiles, for at most 180
+_CHANGE_TIMEOUT = 540.0  # a deploy compiles, for at most 420
 _CHUNK = 256 * 1024
 
 
