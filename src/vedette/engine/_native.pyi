@@ -9,7 +9,7 @@ def engine_key() -> str:
     """Names wasmtime's version, its settings and this CPU; code compiled under another key is not loaded."""
 
 def run(config: bytes, engine_key: str) -> None:
-    """Serves until SIGTERM, then drains and returns. `engine_key` is what `engine_key()` says, asked in another process.
+    """Serves until SIGTERM, then drains and returns. `engine_key`: what `engine_key()` says in another process.
 
     Raises `RuntimeError` when it cannot start.
     """
