@@ -22,8 +22,9 @@ from vedette.config.quantities import parse_size
 from vedette.config.snapshot import FunctionLimits
 from vedette.control.client import ControlClient, segment
 from vedette.errors import ConfigError
+from vedette.functions import build as functions_build
 from vedette.functions.admit import read_component
-from vedette.functions.build import BuildProgress, build
+from vedette.functions.build import BuildProgress
 from vedette.functions.project import Project, locate
 from vedette.ids import require_name
 
@@ -56,7 +57,7 @@ def deploy_path(
     started = time.monotonic()
     admitted = read_component(component)
     name = function_name(options.name, project.manifest, component)
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"Uploading {name}", total=admitted.size)
         client.upload(admitted.digest, component, lambda count: progress.advance(task, count))
         progress.update(task, description=f"Compiling and activating {name}", total=None)
@@ -117,13 +118,14 @@ def needs_build(project: Project) -> bool:
         return False
     if project.component is None or not project.component.is_file():
         return True
-    if not _has_recipe(project):
+    if not has_recipe(project):
         return False  # made elsewhere; there is nothing to make it with here
     built = project.component.stat().st_mtime
     return any(source.stat().st_mtime > built for source in _sources(project.folder))
 
 
-def _has_recipe(project: Project) -> bool:
+def has_recipe(project: Project) -> bool:
+    """Whether there is a way to build the project here."""
     folder, manifest = project.folder, project.manifest
     if folder is None or manifest is None:
         return False
@@ -145,16 +147,17 @@ def _sources(folder: Path) -> list[Path]:
 def build_project(project: Project) -> Path:
     """Builds with a progress bar and returns the component. Raises `ConfigError` build_failed, tool_missing."""
     assert project.folder is not None
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"Building {project.folder.name}", total=None)
 
         def on_progress(step: BuildProgress) -> None:
             progress.update(task, description=step.message, completed=step.done, total=step.total)
 
-        return build(project.folder, on_progress)
+        return functions_build.build_project(project, on_progress)
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """A bar on stderr that is gone when it is done."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

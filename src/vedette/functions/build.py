@@ -34,9 +34,13 @@ def build(folder: Path, on_progress: OnProgress) -> Path:
     Raises `ConfigError` manifest_missing, manifest_invalid, tool_missing, build_failed or
     component_missing.
     """
-    project = locate(folder)
+    return build_project(locate(folder), on_progress)
+
+
+def build_project(project: Project, on_progress: OnProgress) -> Path:
+    """Builds a project that was found. Raises as `build`."""
     if project.folder is None or project.manifest is None:
-        raise ConfigError("manifest_missing", f"{folder} is a file, not a project folder")
+        raise ConfigError("manifest_missing", f"{project.component} is no project folder")
     recipe = project.manifest.spec.build
     if recipe.command is not None:
         return _run_command(project.folder, recipe.command, project, on_progress)
