@@ -121,7 +121,7 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
         for label, each in zip(_labels(value), value, strict=True):
             yield from _flat(each, f"{path}[{label}]")
-    elif value != [] and not (value == {} and path in _PLAIN_MAPS):
+    elif path and value != [] and not (value == {} and path in _PLAIN_MAPS):
         yield path, value
 
 

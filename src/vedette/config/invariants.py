@@ -8,6 +8,7 @@ but the snapshot.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -75,7 +76,7 @@ def _order(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _sorted(where: str, names: Sequence[str]) -> Iterator[str]:
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         yield f"{where}: {', '.join(repeated)} is there more than once"
     elif list(names) != sorted(names):

@@ -252,7 +252,7 @@ class IssuerManifest(Model):
     api_version: ApiVersion = Field(description="Version of this shape.")
     kind: Literal["Issuer"] = Field(description="Always `Issuer`.")
     metadata: Metadata = Field(description="What it is called on this node.")
-    spec: IssuerSpec = Field(description="Whose tokens, for whom, proved by which keys.")
+    spec: IssuerSpec = Field(description="Which tokens of it are believed.")
 
 
 class ClientAuthoritySpec(Model):

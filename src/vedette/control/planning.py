@@ -191,4 +191,6 @@ def _with_text(activator: Activator, change: ObjectChange, new: Mapping[str, str
         for field in change.fields
         if field.path == "blob"
     ]
-    return change.model_copy(update={"fields": (*change.fields, *fields)})
+    if all(field.old is None and field.new is None for field in fields):
+        return change  # collected long ago
+    return change.model_copy(update={"fields": tuple(fields)})

@@ -125,6 +125,12 @@ class _Resolver:
     problems: Problems = field(default_factory=Problems)
     notes: list[str] = field(default_factory=list)
     unbuilt: list[str] = field(default_factory=list)
+    made: dict[str, list[str]] = field(default_factory=dict)
+    """Names of routes by the name of the manifest that makes them."""
+
+    def __post_init__(self) -> None:
+        routes = (each for each in self.manifests if each.kind in ("Route", "HTTPRoute"))
+        self.route_names = {each.name for each in routes}
 
     def resolve(self) -> Resolved:
         for manifest in self.manifests:
@@ -208,14 +214,12 @@ class _Resolver:
 
     def _has_own_route(self, manifest: Manifest, model: FunctionManifest) -> bool:
         """Whether a Route of the function's name stands for the default one."""
-        for other in self.manifests:
-            if other.kind in ("Route", "HTTPRoute") and other.name == manifest.name:
-                if model.spec.route is None and not model.spec.domains:
-                    return True
-                message = f"{other.kind} {other.name!r} has the name of this function's own route"
-                self.problems.add(manifest.problem(message, "spec", "route"))
-                return True
-        return False
+        if manifest.name not in self.route_names:
+            return False
+        if model.spec.route is not None or model.spec.domains:
+            message = f"the Route {manifest.name!r} has the name of this function's own route"
+            self._problem(manifest, message, "spec", "route")
+        return True
 
     def _upstream(self, manifest: Manifest, model: UpstreamManifest) -> None:
         spec = model.spec
@@ -374,13 +378,8 @@ class _Resolver:
 
     def _route_names(self, manifest: Manifest, written: str, index: int) -> list[str]:
         """The routes of a Route, HTTPRoute or Function of that name, or one made otherwise."""
-        made = [
-            name
-            for (kind, name), claim in self.claims.items()
-            if kind == "Route" and claim.manifest.name == written
-        ]
-        if made:
-            return made
+        if written in self.made:
+            return self.made[written]
         gone = self._gone()
         owned = [
             each.name
@@ -492,8 +491,8 @@ class _Resolver:
         """Two routes for one place, told with the line of each that is in these manifests."""
         taken: dict[tuple[object, ...], Route] = {}
         rows = self._rows("Route", self.base.routes, gone)
-        ours = [each for each in rows if ("Route", each.name) in self.claims]
-        for route in [*(each for each in rows if each not in ours), *ours]:
+        # Ours last, so that a conflict with another is told at our line.
+        for route in sorted(rows, key=lambda each: ("Route", each.name) in self.claims):
             for host in route.hosts or ("",):
                 holder = taken.setdefault(_place_of(route, host), route)
                 claim = self.claims.get(("Route", route.name))
@@ -529,6 +528,8 @@ class _Resolver:
                 f"the {kind} {name!r} is made by {where} too ({first.manifest.file}:{first.line})"
             )
             self._problem(manifest, message, *(place or ("metadata", "name")))
+        elif kind == "Route":
+            self.made.setdefault(manifest.name, []).append(name)
 
     def _problem(self, manifest: Manifest, message: str, *place: str | int) -> None:
         self.problems.add(manifest.problem(message, *place))
