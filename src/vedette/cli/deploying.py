@@ -23,8 +23,9 @@ from vedette.config.quantities import parse_size
 from vedette.config.snapshot import FunctionLimits
 from vedette.control.client import ControlClient, segment
 from vedette.errors import ConfigError
+from vedette.functions import build as functions_build
 from vedette.functions.admit import read_component
-from vedette.functions.build import BuildProgress, build
+from vedette.functions.build import BuildProgress
 from vedette.functions.project import Project, locate
 from vedette.functions.sources import state_of
 from vedette.ids import require_name
@@ -87,7 +88,7 @@ def deploy_project(
     built = time.monotonic()
     admitted = read_component(component)
     name = function_name(options.name, project.manifest, component)
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"Uploading {name}", total=admitted.size)
         client.upload(admitted.digest, component, lambda count: progress.advance(task, count))
         progress.update(task, description=_activation(name, admitted.size), total=None)
@@ -173,7 +174,7 @@ def build_project(project: Project, quick: bool = False) -> Path:
     Raises `ConfigError` build_failed, tool_missing.
     """
     assert project.folder is not None
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"Building {project.folder.name}", total=None)
 
         def on_progress(step: BuildProgress) -> None:
@@ -182,10 +183,11 @@ def build_project(project: Project, quick: bool = False) -> Path:
             if progress.disable and not quick:
                 say(step.message)
 
-        return build(project.folder, on_progress, quick)
+        return functions_build.build_project(project, on_progress, quick)
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """A bar on stderr that is gone when it is done."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

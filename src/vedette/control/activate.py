@@ -8,7 +8,7 @@ changes; `desired` and `node` do.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +68,11 @@ class Activator:
             if entry is None:
                 raise UnavailableError("node_start_failed", "the node has no snapshot")
             if self._parsed is None or self._parsed[0] != entry.digest:
-                self._parsed = (entry.digest, self._snapshot_of(entry.digest))
+                self._parsed = (entry.digest, self.snapshot(entry.digest))
             return entry, self._parsed[1]
 
-    def _snapshot_of(self, digest: str) -> Snapshot:
+    def snapshot(self, digest: str) -> Snapshot:
+        """A snapshot of the history, verified. Raises `ConfigError` snapshot_unknown, `TrustError`."""
         envelope = self.history.envelope(digest)
         return Snapshot.parse(verify_envelope(envelope, self._keys.signer.public_pem))
 
@@ -104,11 +105,21 @@ class Activator:
             entry, before = self.active()
             if digest == entry.digest:
                 return Outcome(entry, before, self._apply_if_there(entry))
-            return self._activate(self._snapshot_of(digest), "rollback", actor)
+            return self._activate(self.snapshot(digest), "rollback", actor)
 
     def check_policies(self, snapshot: Snapshot) -> list[str]:
         """Checks policies against the schema and returns warnings. Raises `ConfigError` policy_invalid."""
-        texts = {ref.name: self.blobs.get(ref.blob).decode() for ref in snapshot.policy.policies}
+        return self.check_texts(self.policy_texts(snapshot, {}))
+
+    def policy_texts(self, snapshot: Snapshot, new: Mapping[str, str]) -> dict[str, str]:
+        """Policy texts by file name; `new` has those that are not stored yet, by digest."""
+        return {
+            ref.name: new[ref.blob] if ref.blob in new else self.blobs.get(ref.blob).decode()
+            for ref in snapshot.policy.policies
+        }
+
+    def check_texts(self, texts: Mapping[str, str]) -> list[str]:
+        """Checks policies, file name to text, and returns warnings. Raises `PolicyError`."""
         return [str(warning) for warning in check(self._native.check_policies, texts)]
 
     def _activate(self, snapshot: Snapshot, action: str, actor: str) -> Outcome:

@@ -23,16 +23,21 @@ from vedette.control.limits import BodyLimit
 from vedette.control.messages import (
     Activation,
     Deployed,
+    DiffAnswer,
     ErrorAnswer,
     FunctionStatus,
     FunctionWish,
     HistoryEntry,
     IssuerWish,
+    ManifestSetWish,
     NodeStatus,
+    PlanAnswer,
+    PlanWish,
     PolicyChecked,
     PolicyText,
     PolicyWish,
     RollbackWish,
+    SnapshotAnswer,
     StaticRouteWish,
     Stored,
     Token,
@@ -68,11 +73,12 @@ def create_app(node: Node) -> FastAPI:
     app.add_exception_handler(VedetteError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(OSError, _answer_disk)
-    app.add_middleware(BodyLimit, unlimited_prefix="/v1/blobs/")
+    app.add_middleware(BodyLimit)
     _reading(app, node)
     _functions(app, node)
     _policies(app, node)
     _identity(app, node)
+    _manifests(app, node)
     _streams(app, node)
     return app
 
@@ -226,6 +232,36 @@ def _identity(app: FastAPI, node: Node) -> None:
     def ca() -> Response:
         """The certificate of the node's CA, PEM."""
         return Response(node.ca_certificate(), media_type="application/x-pem-file")
+
+
+def _manifests(app: FastAPI, node: Node) -> None:
+    @app.put("/v1/files/{digest}")
+    async def put_file(digest: str, request: Request) -> Stored:
+        """Stores any file (raw bytes, at most 64 MiB) under its digest."""
+        with tempfile.TemporaryDirectory(dir=node.home.run, prefix="upload-") as folder:
+            file = Path(folder) / "file"
+            await _receive(request, file)
+            return await asyncio.to_thread(node.store_file, digest, file)
+
+    @app.post("/v1/plan")
+    def plan(wish: ManifestSetWish) -> PlanAnswer:
+        """Says what applying manifests would do, and does nothing."""
+        return node.plan(wish)
+
+    @app.post("/v1/apply")
+    def apply(wish: PlanWish, actor: Actor) -> Activation:
+        """Applies a plan as it is; refused when another snapshot is active by now."""
+        return node.apply(wish, actor)
+
+    @app.get("/v1/snapshots/{name}")
+    def snapshot(name: str) -> SnapshotAnswer:
+        """A snapshot of the history: `active`, `previous` or a digest (at least 6 digits)."""
+        return node.snapshot(name)
+
+    @app.get("/v1/diff")
+    def diff(before: str = "previous", after: str = "active") -> DiffAnswer:
+        """The difference of two snapshots of the history."""
+        return node.diff(before, after)
 
 
 def _streams(app: FastAPI, node: Node) -> None:

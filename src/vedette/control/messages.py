@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from vedette.config.difference import ObjectChange
+from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, StaticBackend
 
@@ -232,3 +234,63 @@ class ErrorAnswer(Model):
 
 
 IssuerAnswer = Issuer
+
+
+class ManifestSetWish(Model):
+    """Manifests to plan, as they were read, with what the files they name hold."""
+
+    objects: tuple[ManifestObject, ...] = Field(min_length=1, description="The manifests.")
+    prune: bool = Field(
+        default=False, description="Whether what was applied before and is not here is deleted."
+    )
+
+
+class AppliedObject(Model):
+    """An object of the snapshot that belongs to a manifest."""
+
+    kind: str = Field(max_length=64, description="Its kind.")
+    name: str = Field(max_length=128, description="Its name.")
+    owner: str = Field(max_length=256, description="Kind and name of the manifest.")
+    file: str = Field(max_length=4_096, description="Where the manifest stood.")
+
+
+class PlanWish(Model):
+    """A plan to apply as it is."""
+
+    base: str = Field(description="Digest of the snapshot it starts from; must still be active.")
+    payload: str = Field(description="The next snapshot, canonical JSON.")
+    texts: dict[str, str] = Field(default_factory=dict, description="Policy texts by digest.")
+    applied: tuple[AppliedObject, ...] = Field(
+        default=(), max_length=1_000_000, description="What then belongs to manifests."
+    )
+
+
+class PlanAnswer(Model):
+    """What applying the manifests would do; nothing was done."""
+
+    base: str = Field(description="Digest of the active snapshot.")
+    digest: str | None = Field(
+        description="Digest of the next snapshot; null while a component is still to be built."
+    )
+    changes: tuple[ObjectChange, ...] = Field(description="What changes, by kind and name.")
+    notes: tuple[str, ...] = Field(description="What a person should know.")
+    unbuilt: tuple[str, ...] = Field(description="Functions whose component is still to be built.")
+    blobs: tuple[str, ...] = Field(description="Blobs to upload before it is applied.")
+    payload: str | None = Field(description="The next snapshot, canonical JSON.")
+    texts: dict[str, str] = Field(description="Policy texts by digest.")
+    applied: tuple[AppliedObject, ...] = Field(description="What then belongs to manifests.")
+
+
+class DiffAnswer(Model):
+    """The difference of two snapshots."""
+
+    before: str = Field(description="Digest of the first.")
+    after: str = Field(description="Digest of the second.")
+    changes: tuple[ObjectChange, ...] = Field(description="What changes, by kind and name.")
+
+
+class SnapshotAnswer(Model):
+    """A snapshot of the history."""
+
+    digest: str = Field(description="Its digest.")
+    payload: str = Field(description="The snapshot, canonical JSON.")

@@ -13,20 +13,25 @@ from pathlib import Path
 from vedette import __version__
 from vedette.clock import to_rfc3339
 from vedette.config.hosts import normalise_host
-from vedette.config.manifest import route_path
-from vedette.config.snapshot import Function, Issuer, PathMatch, PolicyRef, Route
-from vedette.control import desired
+from vedette.config.snapshot import Function, Issuer, PathMatch, PolicyRef, Route, Snapshot
+from vedette.config.written import route_path
+from vedette.control import desired, planning
 from vedette.control.activate import Activator, Outcome
 from vedette.control.bootstrap import Keys
 from vedette.control.messages import (
     Activation,
     Deployed,
+    DiffAnswer,
     FunctionStatus,
     FunctionWish,
     HistoryEntry,
     IssuerWish,
+    ManifestSetWish,
     NodeStatus,
+    PlanAnswer,
+    PlanWish,
     PolicyText,
+    SnapshotAnswer,
     StaticRouteWish,
     Stored,
     Token,
@@ -38,7 +43,7 @@ from vedette.engine.client import EngineStatus
 from vedette.errors import ConfigError, VedetteError
 from vedette.functions.admit import read_component
 from vedette.identity.tokens import ISSUER_NAME, MAX_TTL
-from vedette.ids import require_digest, require_name
+from vedette.ids import digest_of, require_digest, require_name
 from vedette.observability.metrics import EngineCounters
 from vedette.observability.metrics import NodeFacts as MetricFacts
 from vedette.policy.defaults import public_policy, public_policy_name
@@ -130,6 +135,31 @@ class Node:
             raise ConfigError("digest_mismatch", f"the content is not {digest}")
         self._activator.blobs.put(admitted.data)
         return Stored(digest=admitted.digest, size=admitted.size)
+
+    def store_file(self, digest: str, file: Path) -> Stored:
+        """Stores an uploaded file, whatever it is. Raises `ConfigError` digest_mismatch."""
+        data = file.read_bytes()
+        if digest_of(data) != require_digest(digest):
+            raise ConfigError("digest_mismatch", f"the content is not {digest}")
+        self._activator.blobs.put(data)
+        return Stored(digest=digest, size=len(data))
+
+    def plan(self, wish: ManifestSetWish) -> PlanAnswer:
+        """What applying manifests would do. Raises `ConfigError` with file and line."""
+        return planning.plan(self._activator, wish, self._base())
+
+    def apply(self, wish: PlanWish, actor: str) -> Activation:
+        """Applies a plan. Raises `ConfigError` plan_stale, `TrustError` payload_invalid, plan_altered."""
+        return _activation(planning.apply(self._activator, wish, actor))
+
+    def snapshot(self, name: str) -> SnapshotAnswer:
+        """A snapshot of the history by name. Raises `ConfigError` snapshot_unknown."""
+        snapshot = self._named(name)
+        return SnapshotAnswer(digest=snapshot.digest(), payload=snapshot.canonical_bytes().decode())
+
+    def diff(self, before: str, after: str) -> DiffAnswer:
+        """The difference of two snapshots of the history."""
+        return planning.diff(self._activator, self._named(before), self._named(after))
 
     def deploy(self, name: str, wish: FunctionWish, actor: str) -> Deployed:
         """Deploys an uploaded component as `name`, replacing what had that name; returns when it is active."""
@@ -266,6 +296,17 @@ class Node:
     def _require_foreign(self, name: str) -> None:
         if name == ISSUER_NAME:
             raise ConfigError("issuer_reserved", f"the issuer {name!r} is this node itself")
+
+    def _named(self, name: str) -> Snapshot:
+        """`active`, `previous`, or by the first digits of its digest."""
+        if name == "active":
+            return self._activator.active()[1]
+        if name == "previous":
+            entry = self._activator.history.previous()
+            if entry is None:
+                raise ConfigError("nothing_to_roll_back", "there is no earlier snapshot")
+            return self._activator.snapshot(entry.digest)
+        return self._activator.snapshot(self._full_digest(name))
 
     def _full_digest(self, text: str) -> str:
         """A digest from the history by its first digits, at least 6, as `vedette history` shows them."""

@@ -35,9 +35,13 @@ def build(folder: Path, on_progress: OnProgress, quick: bool = False) -> Path:
     Raises `ConfigError` manifest_missing, manifest_invalid, tool_missing, build_failed or
     component_missing.
     """
-    project = locate(folder)
+    return build_project(locate(folder), on_progress, quick)
+
+
+def build_project(project: Project, on_progress: OnProgress, quick: bool = False) -> Path:
+    """Builds a project that was found. Raises as `build`."""
     if project.folder is None or project.manifest is None:
-        raise ConfigError("manifest_missing", f"{folder} is a file, not a project folder")
+        raise ConfigError("manifest_missing", f"{project.component} is no project folder")
     component = _build(project.folder.absolute(), project, _reporter(on_progress), quick)
     on_progress(BuildProgress(f"built {component.name}", 1, 1))
     return component
