@@ -103,7 +103,7 @@ pub struct Slice {
 impl Policies {
     /// Parses and validates `policies` (name and text each) against `schema`.
     pub fn compile(schema: &str, policies: &[(String, String)]) -> Result<Self, LoadError> {
-        let (report, files) = check(schema, policies);
+        let (report, files) = check_files(schema, policies);
         if let Some(problem) = report.errors.first() {
             return Err(LoadError::new("policy_invalid", problem.to_string()));
         }
@@ -440,7 +440,7 @@ pub fn check_policies(request: &[u8]) -> Result<Vec<u8>, LoadError> {
         .into_iter()
         .map(|file| (file.name, file.text))
         .collect();
-    let (mut report, _) = check(&request.schema.text, &files);
+    let mut report = check(&request.schema.text, &files);
     for problem in report
         .errors
         .iter_mut()
@@ -467,7 +467,11 @@ struct Checked {
     files: HashMap<String, Arc<CheckedFile>>,
 }
 
-fn check(schema: &str, policies: &[(String, String)]) -> (Report, Vec<Arc<CheckedFile>>) {
+fn check(schema: &str, policies: &[(String, String)]) -> Report {
+    check_files(schema, policies).0
+}
+
+fn check_files(schema: &str, policies: &[(String, String)]) -> (Report, Vec<Arc<CheckedFile>>) {
     let last = lock(&CHECKED).take().filter(|it| it.schema == schema);
     let (validator, mut known) = match last {
         Some(last) => (last.validator, last.files),

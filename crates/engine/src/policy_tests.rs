@@ -155,3 +155,40 @@ fn a_forbid_with_capitals_is_warned_of() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_decision_is_for_all_where_no_policy_tells_resources_apart() {
+    assert_eq!(
+        slice(&[ALL], "hello").is_for_all(),
+        Some(ResourceKind::Function)
+    );
+    let typed = r#"permit(principal, action, resource is Function);"#;
+    assert!(slice(&[typed], "hello").is_for_all().is_some());
+    for tells in [
+        r#"permit(principal, action, resource) when { resource.name == "x" };"#,
+        r#"permit(principal, action, resource) unless { resource == Function::"x" };"#,
+        r#"permit(principal, action, resource in Function::"x");"#,
+        r#"forbid(principal, action, resource == Function::"hello");"#,
+    ] {
+        assert_eq!(slice(&[ALL, tells], "hello").is_for_all(), None, "{tells}");
+    }
+    // A policy about somebody else leaves the others together.
+    let other = r#"forbid(principal, action, resource == Function::"other");"#;
+    assert!(slice(&[ALL, other], "hello").is_for_all().is_some());
+}
+
+#[test]
+fn a_file_that_was_checked_is_named_anew_each_time() {
+    let broken = "permit(principal";
+    for name in ["one.cedar", "two.cedar"] {
+        let report = check(SCHEMA, &[(name.into(), broken.into())]);
+        assert_eq!(report.errors.first().unwrap().file, name);
+    }
+    let twice = [("a".into(), broken.into()), ("b".into(), broken.into())];
+    let files: Vec<_> = check(SCHEMA, &twice)
+        .errors
+        .into_iter()
+        .map(|it| it.file)
+        .collect();
+    assert_eq!(files, ["a", "b"]);
+}
