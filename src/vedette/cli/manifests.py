@@ -61,7 +61,7 @@ def plan(
             _save(out, answer, loaded)
         _show(answer, as_json)
     except VedetteError as error:
-        from vedette.cli.main import print_error
+        from vedette.cli.render import print_error
 
         print_error(error)
         raise typer.Exit(1) from None
