@@ -8,11 +8,14 @@
 //! open a connection, or wait for control.
 
 mod body;
+mod caller;
+mod certificate;
 mod clock;
 mod confine;
 mod connection;
 mod control;
 mod envelope;
+mod explain;
 mod jwt;
 mod load;
 mod metrics;
@@ -35,6 +38,7 @@ mod tls;
 mod trace;
 mod worker;
 
+pub use explain::explain;
 pub use load::{LoadError, check_snapshot, error_json};
 pub use policy::check_policies;
 pub use server::{Config, Listener, run};

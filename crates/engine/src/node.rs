@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use vedette_wasm::Runtime;
 
+use crate::certificate::Presented;
 use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
 use crate::plan::Plan;
@@ -110,7 +111,9 @@ pub struct Connection {
     pub client_ip: Box<str>,
     /// The name the TLS connection was opened for, lower case.
     pub sni: Option<Box<str>>,
-    /// The same as a header value.
+    /// The certificate that the client came with.
+    pub certificate: Option<Presented>,
+    /// The client's address as a header value.
     pub client_ip_value: HeaderValue,
     /// Where this node stands.
     pub location: HeaderValue,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Runtime};
 
+use crate::certificate::Authorities;
 use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError};
 use crate::node::{Counter, Node};
@@ -27,6 +28,8 @@ pub struct Plan {
     pub admit: Admit,
     /// Whose tokens are believed.
     pub issuers: Issuers,
+    /// Whose clients may prove themselves with a certificate.
+    pub authorities: Option<Arc<Authorities>>,
     routes: RouteTable,
     targets: Vec<Arc<Target>>,
     functions: HashMap<String, Arc<Deployed>>,
@@ -97,6 +100,11 @@ impl Plan {
         previous: Option<&Plan>,
     ) -> Result<Self, LoadError> {
         let policies = read_policies(&snapshot.policy, dir)?;
+        let identity = snapshot.identity;
+        let authorities = Authorities::compile(
+            identity.authorities,
+            previous.and_then(|plan| plan.authorities.as_ref()),
+        )?;
         let functions = snapshot
             .functions
             .into_iter()
@@ -112,7 +120,8 @@ impl Plan {
             digest: digest.into(),
             serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
             admit: Admit::new(snapshot.admit),
-            issuers: Issuers::compile(snapshot.identity.issuers)?,
+            issuers: Issuers::compile(identity.issuers, identity.revoked_tokens)?,
+            authorities,
             routes,
             targets,
             functions,
@@ -123,6 +132,11 @@ impl Plan {
     pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Target>> {
         let index = self.routes.find(host, path)?;
         self.targets.get(index as usize)
+    }
+
+    /// The route of that name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Target>> {
+        self.targets.iter().find(|target| target.route == name)
     }
 
     /// The functions of the plan.

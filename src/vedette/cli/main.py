@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from vedette.cli import functions, identity, lifecycle, policies, records, snapshots
+from vedette.cli import authorities, functions, identity, lifecycle, policies, records, snapshots
 from vedette.errors import VedetteError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for room in (lifecycle, functions, identity, snapshots, policies, records):
+for room in (lifecycle, functions, identity, authorities, snapshots, policies, records):
     room.register(app)
 
 
