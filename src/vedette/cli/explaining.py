@@ -22,7 +22,7 @@ def register(policies: typer.Typer) -> None:
     policies.command(
         "explain", epilog="Example: vedette policy explain --subject alice --path /hello"
     )(explain)
-    policies.command("test", epilog="Example: vedette policy test expectations.yaml")(test_)
+    policies.command("test", epilog="Example: vedette policy test expectations.yaml")(compare_table)
 
 
 def explain(
@@ -119,7 +119,7 @@ def _values(values: dict[str, Any]) -> str:
     )
 
 
-def test_(
+def compare_table(
     file: Annotated[Path, typer.Argument(help="YAML table of expectations.")],
     home: HomeOption = None,
     policies: Annotated[

@@ -29,4 +29,4 @@ def check_policies(request: bytes) -> bytes:
     """Findings as JSON `{"errors":[…],"warnings":[…]}` for `{"schema":{"name","text"},"policies":[…]}`."""
 
 def explain(query: bytes, engine_dir: str) -> bytes:
-    """What is decided about requests under a snapshot and why, JSON; see vedette.policy.explain. Raises `ValueError` with JSON `{"code","message"}`."""
+    """Explanations of requests under a snapshot, JSON (vedette.policy.explain). Raises `ValueError` as `precompile`."""

@@ -18,22 +18,43 @@ ID = "spiffe://example.org/ns/web/sa/shop"
 
 
 def name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Acme, Inc."),
-                      x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Acme, Inc."),
+            x509.NameAttribute(NameOID.COMMON_NAME, common),
+        ]
+    )
 
 
 def usage(signs: bool, certifies: bool) -> x509.KeyUsage:
     return x509.KeyUsage(signs, False, not signs, False, False, certifies, False, False, False)
 
 
-def make(file, subject, serial, issuer=None, *, ca=False, uris=(), purposes=(CLIENT,), key_usage=None,
-         end=END, permitted=None):
+def make(
+    file,
+    subject,
+    serial,
+    issuer=None,
+    *,
+    ca=False,
+    uris=(),
+    purposes=(CLIENT,),
+    key_usage=None,
+    end=END,
+    permitted=None,
+):
     key = ec.generate_private_key(ec.SECP256R1())
     signer, signer_name = issuer or (key, name(subject))
-    builder = (x509.CertificateBuilder().subject_name(name(subject) if subject else x509.Name([]))
-               .issuer_name(signer_name).public_key(key.public_key()).serial_number(serial)
-               .not_valid_before(START).not_valid_after(end)
-               .add_extension(x509.BasicConstraints(ca, None), True))
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name(subject) if subject else x509.Name([]))
+        .issuer_name(signer_name)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(START)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca, None), True)
+    )
     if key_usage:
         builder = builder.add_extension(key_usage, True)
     if purposes and not ca:
@@ -42,7 +63,9 @@ def make(file, subject, serial, issuer=None, *, ca=False, uris=(), purposes=(CLI
         names = [x509.UniformResourceIdentifier(uri) for uri in uris]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
     if permitted:
-        builder = builder.add_extension(x509.NameConstraints([x509.DirectoryName(permitted)], None), True)
+        builder = builder.add_extension(
+            x509.NameConstraints([x509.DirectoryName(permitted)], None), True
+        )
     certificate = builder.sign(signer, SHA256())
     Path(__file__).with_name(f"{file}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     return key, certificate.subject
