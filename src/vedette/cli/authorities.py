@@ -12,6 +12,7 @@ import typer
 
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, print_table, say, say_if_away
+from vedette.errors import ConfigError
 
 _authorities = typer.Typer(
     help="Whose client certificates the node believes.", no_args_is_help=True
@@ -53,7 +54,7 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 def add(
     name: NameArgument,
-    ca: Annotated[Path, typer.Option(help="Certificates of the authority, PEM.", exists=True)],
+    ca: Annotated[Path, typer.Option(help="Certificates of the authority, PEM.")],
     home: HomeOption = None,
     trust_domain: Annotated[
         str | None, typer.Option(help="Accept only SPIFFE IDs, of this trust domain.")
@@ -67,6 +68,8 @@ def add(
     from vedette.control.client import segment
     from vedette.identity.certificates import pin_of, read_pem_or_text
 
+    if not ca.is_file():
+        raise ConfigError("certificate_unreadable", f"there is no file {ca}")
     wish = {
         "certificates": read_pem_or_text(str(ca)),
         "trustDomain": trust_domain,

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     _tokens.callback(
         invoke_without_command=True, epilog="Example: vedette token --subject me --ttl 1h"
     )(token)
-    _tokens.command("revoke", epilog="Example: vedette token revoke - < token.txt")(token_revoke)
+    _tokens.command("revoke", epilog="Example: vedette token revoke -")(token_revoke)
     _tokens.command("list-revoked", epilog="Example: vedette token list-revoked")(
         token_list_revoked
     )
