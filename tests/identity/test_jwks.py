@@ -112,9 +112,15 @@ def test_an_answer_that_is_too_large_or_too_slow_is_given_up(
         handler.end_headers()
         released.wait(20)
 
-    server.answers["/slow"] = stall
-    with pytest.raises(UnavailableError):
-        fetch(f"{server.url}/slow")
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        while not released.wait(0.05):
+            handler.wfile.write(b"x")
+
+    server.answers.update({"/slow": stall, "/drip": drip})
+    for path in ("/slow", "/drip"):
+        with pytest.raises(UnavailableError):
+            fetch(server.url + path)
     released.set()
 
 

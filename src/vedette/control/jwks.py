@@ -49,7 +49,9 @@ class JwksRefresher:
         self._activator = activator
         self._fetch = fetch_
         self._clock = clock
-        self._lock = threading.RLock()
+        self.lock = (
+            threading.RLock()
+        )  # held by whoever changes an issuer and where its keys come from
 
     def first(self, source: Jwks) -> Fetched:
         """The keys at a URL, now. Raises `ConfigError` jwks_url or key_…, `UnavailableError` jwks_unavailable."""
@@ -59,7 +61,7 @@ class JwksRefresher:
 
     def add(self, name: str, source: Jwks, fetched: Fetched) -> None:
         """Refreshes the keys of the issuer `name` from now on."""
-        with self._lock:
+        with self.lock:
             entries = self._read()
             entry = {"source": source.model_dump(mode="json", by_alias=True, exclude_none=True)}
             entries[name] = {**entry, **self._succeeded(fetched)}
@@ -67,14 +69,14 @@ class JwksRefresher:
 
     def remove(self, name: str) -> None:
         """Refreshes the keys of the issuer `name` no longer."""
-        with self._lock:
+        with self.lock:
             entries = self._read()
             if entries.pop(name, None) is not None:
                 self._write(entries)
 
     def status(self) -> dict[str, JwksStatus]:
         """How it stands with each issuer."""
-        with self._lock:
+        with self.lock:
             entries = self._read()
         return {
             name: JwksStatus(
@@ -95,7 +97,7 @@ class JwksRefresher:
 
     def step(self) -> None:
         """Refreshes what is due."""
-        with self._lock:
+        with self.lock:
             due = [
                 name
                 for name, entry in self._read().items()
@@ -114,7 +116,7 @@ class JwksRefresher:
 
         Raises `ConfigError` issuer_unknown when the keys of that issuer come from no URL.
         """
-        with self._lock:
+        with self.lock:
             entry = self._read().get(name)
         if entry is None:
             raise ConfigError("issuer_unknown", f"no issuer {name!r} has its keys from a URL")
@@ -124,18 +126,23 @@ class JwksRefresher:
             etag = entry["etag"] if self._holds(name, entry) else None
             fetched = self._fetch(source.url, ca_pem=source.ca, alg=source.alg, etag=etag)
             if fetched.keys is not None:
-                self._activate(name, fetched.keys, actor)
+                self._activate(name, entry["source"], fetched.keys, actor)
         except VedetteError as error:
             self._update(name, entry, self._failed(entry, error))
             raise
         self._update(name, entry, self._succeeded(fetched, entry))
 
-    def _activate(self, name: str, keys: tuple[IssuerKey, ...], actor: str) -> None:
-        if self._keys_of(name) in (None, keys):
-            return  # not trusted just now (a rollback), or nothing new
-        self._activator.change(
-            lambda active: desired.with_keys(active, name, keys), "jwks-refresh", actor
-        )
+    def _activate(
+        self, name: str, source: dict[str, Any], keys: tuple[IssuerKey, ...], actor: str
+    ) -> None:
+        with self.lock:
+            if self._read().get(name, {}).get("source") != source:
+                return  # its keys come from elsewhere by now
+            if self._keys_of(name) in (None, keys):
+                return  # not trusted just now (a rollback), or nothing new
+            self._activator.change(
+                lambda active: desired.with_keys(active, name, keys), "jwks-refresh", actor
+            )
 
     def _holds(self, name: str, entry: dict[str, Any]) -> bool:
         keys = self._keys_of(name)
@@ -167,7 +174,7 @@ class JwksRefresher:
         return {**changed, "error": error.message[:500]}
 
     def _update(self, name: str, before: dict[str, Any], changes: dict[str, Any]) -> None:
-        with self._lock:
+        with self.lock:
             entries = self._read()
             if entries.get(name, {}).get("source") == before["source"]:
                 entries[name] = {**entries[name], **changes}

@@ -272,13 +272,14 @@ class Node:
             },
             code="request_invalid",
         )
-        activation = self._change(
-            lambda active: desired.put_issuer(active, issuer), f"issuer {name}", actor
-        )
-        if wish.jwks is not None and fetched is not None:
-            self.jwks.add(name, wish.jwks, fetched)
-        else:
-            self.jwks.remove(name)
+        with self.jwks.lock:
+            activation = self._change(
+                lambda active: desired.put_issuer(active, issuer), f"issuer {name}", actor
+            )
+            if wish.jwks is not None and fetched is not None:
+                self.jwks.add(name, wish.jwks, fetched)
+            else:
+                self.jwks.remove(name)
         return activation
 
     def refresh_issuer(self, name: str, actor: str) -> IssuerStatus:

@@ -10,7 +10,9 @@ import contextlib
 import http.client
 import ipaddress
 import re
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -103,8 +105,8 @@ def _body(response: http.client.HTTPResponse, left: Callable[[], float]) -> byte
         body += chunk
         if len(body) > MAX_BYTES:
             raise _unavailable(f"it is larger than {MAX_BYTES // 1024} KiB")
-        if left() <= 0:
-            raise _unavailable(f"it took longer than {MAX_SECONDS:g} s")
+    if left() <= 0:  # the connection was cut: what there is may be a part
+        raise _unavailable(f"it took longer than {MAX_SECONDS:g} s")
     return bytes(body)
 
 
@@ -127,14 +129,27 @@ def _exchange(
     }
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("GET", target, headers=headers)
-        yield connection.getresponse()
+        connection.connect()
+        # A timeout of a socket is for one read; a server that sends a byte a second would have us for hours.
+        cut = threading.Timer(timeout, _cut, (connection.sock,))
+        cut.daemon = True
+        cut.start()
+        try:
+            connection.request("GET", target, headers=headers)
+            yield connection.getresponse()
+        finally:
+            cut.cancel()
     except ssl.SSLCertVerificationError as error:
         raise _unavailable(f"its certificate is not trusted: {error.verify_message}") from error
     except (OSError, http.client.HTTPException) as error:
         raise _unavailable(str(error) or type(error).__name__) from error
     finally:
         connection.close()
+
+
+def _cut(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _context(ca_pem: str | None) -> ssl.SSLContext:
