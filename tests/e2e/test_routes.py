@@ -97,9 +97,7 @@ LIMITS = "\n---\n".join(
 
 
 @pytest.fixture(scope="module")
-def routed(
-    start_node: StartNode, guests: Guests, tmp_path_factory: pytest.TempPathFactory
-) -> Node:
+def routed(start_node: StartNode, guests: Guests, tmp_path_factory: pytest.TempPathFactory) -> Node:
     """A node with the manifests above applied."""
     node = start_node()
     folder = tmp_path_factory.mktemp("routes")

@@ -16,11 +16,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::certificate::{Presented, refusal_of};
 use crate::node::{Connection, Node, Place};
 use crate::pipeline;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 use crate::wire::{Answering, Wire};
 
 /// How long a TLS handshake may take.
@@ -92,17 +93,25 @@ impl Task {
     async fn run(self, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.shared.tls else {
-            let connection = self.connection("http", peer, None);
+            let connection = self.connection("http", peer, None, None);
             return self.serve_http1(stream, connection).await;
         };
-        let handshake = TlsAcceptor::from(tls.current()).accept(stream);
-        let Ok(Ok(stream)) = timeout(HANDSHAKE, handshake).await else {
+        let plan = self.node.plan();
+        let authorities = plan.as_ref().and_then(|plan| plan.authorities.as_ref());
+        let Ok(config) = tls.current(authorities) else {
             return;
         };
+        let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
+        let stream = match timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err((error, stream))) => return self.refuse(peer, &error, stream).await,
+            Err(_) => return,
+        };
         let session = stream.get_ref().1;
+        let certificate = session.peer_certificates().map(Presented::new);
         let is_http2 = session.alpn_protocol() == Some(b"h2");
         let sni = session.server_name().map(str::to_ascii_lowercase);
-        let connection = self.connection("https", peer, sni);
+        let connection = self.connection("https", peer, sni, certificate);
         if is_http2 {
             self.serve_http2(TokioIo::new(stream), connection).await;
         } else {
@@ -115,6 +124,7 @@ impl Task {
         scheme: &'static str,
         peer: SocketAddr,
         sni: Option<String>,
+        certificate: Option<Presented>,
     ) -> Arc<Connection> {
         // An IPv4 client of an IPv6 socket is an IPv4 client to policies and records.
         let ip = peer.ip().to_canonical();
@@ -127,9 +137,23 @@ impl Task {
             client_ip_value: HeaderValue::from_str(&ip.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("")),
             sni: sni.map(Into::into),
+            certificate,
             location: self.node.location.clone(),
             answering: Answering::default(),
         })
+    }
+
+    /// A handshake that failed over the client's certificate leaves a record; others are noise.
+    async fn refuse(self, peer: SocketAddr, error: &std::io::Error, stream: TcpStream) {
+        if let Some(error) = tls::certificate_error(error) {
+            let connection = self.connection("https", peer, None, None);
+            let mut record = Record::open(&connection, &no_request());
+            record.protocol = "TLS";
+            record.outcome = Outcome::Refused;
+            record.refusal = Some(refusal_of(error));
+            drop(record);
+            tls::let_alert_arrive(stream).await;
+        }
     }
 
     async fn serve_http1<I>(mut self, io: I, connection: Arc<Connection>)
@@ -200,14 +224,18 @@ fn record_unreadable(connection: &Arc<Connection>, error: &hyper::Error) {
         Some((cause, ids)) => (*cause, Some(ids.clone())),
         None => (Cause::MalformedRequest, None),
     };
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    // No method, no path was read.
-    parts.method = Method::from_bytes(b"-").unwrap_or_default();
-    let mut record = Record::open(connection, &parts);
+    let mut record = Record::open(connection, &no_request());
     if let Some(ids) = ids {
         record.ids = ids;
     }
     record.status = cause.outcome().2;
     record.outcome = Outcome::Refused;
     record.refusal = Some(Refusal::with(cause, error.to_string()));
+}
+
+/// The head of a request that was never read: no method, no path.
+fn no_request() -> http::request::Parts {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = Method::from_bytes(b"-").unwrap_or_default();
+    parts
 }

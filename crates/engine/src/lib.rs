@@ -8,6 +8,8 @@
 //! open a connection, or wait for control.
 
 mod body;
+mod caller;
+mod certificate;
 mod changes;
 mod clock;
 mod conditions;
@@ -15,6 +17,7 @@ mod confine;
 mod connection;
 mod control;
 mod envelope;
+mod explain;
 mod files;
 mod jwt;
 mod load;
@@ -39,6 +42,7 @@ mod trace;
 mod wire;
 mod worker;
 
+pub use explain::explain;
 pub use load::{LoadError, check_snapshot, error_json};
 pub use policy::check_policies;
 pub use server::{Config, Listener, run};

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use vedette_limit::{Now, Places};
 use vedette_wasm::Runtime;
 
+use crate::certificate::Presented;
 use crate::clock;
 use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
@@ -143,7 +144,9 @@ pub struct Connection {
     pub client_ip: Box<str>,
     /// The name the TLS connection was opened for, lower case.
     pub sni: Option<Box<str>>,
-    /// The same as a header value.
+    /// The certificate that the client came with.
+    pub certificate: Option<Presented>,
+    /// The client's address as a header value.
     pub client_ip_value: HeaderValue,
     /// Where this node stands.
     pub location: HeaderValue,

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use vedette_limit::{CompileError, Image, Limit, LimitSet, Memory, Per, Period, Quota, Rate};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Runtime};
 
+use crate::certificate::Authorities;
 use crate::changes::{Changes, Redirect};
 use crate::conditions::{Conditions, cookie};
 use crate::files::Files;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub issuers: Issuers,
     /// What may be asked for.
     pub limits: LimitSet,
+    /// Whose clients may prove themselves with a certificate.
+    pub authorities: Option<Arc<Authorities>>,
     routes: RouteTable,
     rules: Vec<Rule>,
     functions: HashMap<String, Arc<Deployed>>,
@@ -150,6 +153,11 @@ impl Plan {
         };
         let limits = limits(&snapshot.limits, before)?;
         let policies = read_policies(&snapshot.policy, dir)?;
+        let identity = snapshot.identity;
+        let authorities = Authorities::compile(
+            identity.authorities,
+            previous.and_then(|plan| plan.authorities.as_ref()),
+        )?;
         let functions = snapshot
             .functions
             .into_iter()
@@ -174,7 +182,8 @@ impl Plan {
             digest: digest.into(),
             serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
             admit: Admit::new(snapshot.admit),
-            issuers: Issuers::compile(snapshot.identity.issuers)?,
+            issuers: Issuers::compile(identity.issuers, identity.revoked_tokens)?,
+            authorities,
             limits,
             routes,
             rules,
@@ -190,6 +199,12 @@ impl Plan {
             rule(index).is_some_and(|it| it.conditions.as_ref().is_none_or(|it| it.hold(parts)))
         };
         rule(self.routes.find(host, path, accepts)?)
+    }
+
+    /// The route of that name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Target>> {
+        let mut targets = self.rules.iter().filter_map(Rule::first);
+        targets.find(|target| target.route == name)
     }
 
     /// The functions of the plan.
@@ -220,6 +235,11 @@ impl Admit {
 }
 
 impl Rule {
+    /// Where its first service leads.
+    pub fn first(&self) -> Option<&Arc<Target>> {
+        self.services.first().map(|service| &service.target)
+    }
+
     /// The service that answers this request, and whether the caller is to be told to stay with it.
     pub fn choose(&self, headers: &HeaderMap) -> Option<(&Service, Option<&str>)> {
         if let [only] = self.services.as_slice() {

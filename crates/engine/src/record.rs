@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::body::BodyMeter;
+use crate::caller::Caller;
+use crate::certificate::Workload;
 use crate::clock;
 use crate::node::Connection;
 use crate::refusal::{Refusal, Stage};
@@ -54,8 +56,10 @@ pub struct Record {
     pub snapshot: Option<Arc<str>>,
     /// The route, its function and the function's component.
     pub target: Option<Arc<crate::plan::Target>>,
-    /// `<iss>#<sub>`, or anonymous.
+    /// Who calls, as [`Caller::principal`] names them, or anonymous.
     pub principal: Option<Arc<str>>,
+    /// Whose certificate the connection has, once the plan vouches for it.
+    pub certificate: Option<Arc<Caller>>,
     /// The policies that decided.
     pub policies: Option<Arc<[String]>>,
     /// The status sent.
@@ -103,6 +107,8 @@ struct Line<'a> {
     component: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<&'a Workload>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policies: Option<&'a [String]>,
     status: u16,
@@ -158,6 +164,7 @@ impl Record {
             snapshot: None,
             target: None,
             principal: None,
+            certificate: None,
             policies: None,
             status: 0,
             outcome: Outcome::Aborted,
@@ -192,6 +199,11 @@ impl Record {
         self.refusal
             .as_ref()
             .map(|refusal| refusal.cause.outcome().0)
+    }
+
+    /// Whose certificate the connection has.
+    pub fn workload(&self) -> Option<&Workload> {
+        self.certificate.as_deref()?.workload()
     }
 
     fn timings_us(&self) -> TimingsUs {
@@ -234,6 +246,7 @@ impl Record {
             function: target.and_then(|it| it.function()),
             component: target.and_then(|it| it.component()),
             principal: self.principal.as_deref(),
+            certificate: self.workload(),
             policies: self.policies.as_deref(),
             status: self.status,
             outcome: self.outcome,

@@ -106,6 +106,18 @@ causes! {
     TokenKeyUnknown Authenticate "token_key_unknown" 401 "The token is not valid";
     /// A claim is missing or of the wrong kind.
     TokenClaims Authenticate "token_claims" 401 "The token is not valid";
+    /// `<iss>#<jti>` is on the list of revoked tokens.
+    TokenRevoked Authenticate "token_revoked" 401 "The token has been revoked";
+    /// The token is bound to a certificate that did not come with it.
+    TokenBinding Authenticate "token_binding" 401 "The token is not valid";
+    /// No authority vouches for the client's certificate.
+    CertificateInvalid Authenticate "certificate_invalid" 401 "The certificate is not valid";
+    /// The client's certificate, or one that vouches for it, has ended.
+    CertificateExpired Authenticate "certificate_expired" 401 "The certificate has expired";
+    /// The client's certificate, or one that vouches for it, has not begun.
+    CertificateNotYetValid Authenticate "certificate_not_yet_valid" 401 "The certificate is not valid yet";
+    /// A certificate of the client's chain is on its authority's list of revoked ones.
+    CertificateRevoked Authenticate "certificate_revoked" 401 "The certificate has been revoked";
     /// Too many requests in a time.
     RateLimited Limit "rate_limited" 429 "There are too many requests";
     /// Too many requests in a calendar period.

@@ -11,7 +11,16 @@ import sys
 
 import typer
 
-from vedette.cli import functions, identity, lifecycle, manifests, policies, records, snapshots
+from vedette.cli import (
+    authorities,
+    functions,
+    identity,
+    lifecycle,
+    manifests,
+    policies,
+    records,
+    snapshots,
+)
 from vedette.cli.render import print_error
 from vedette.errors import VedetteError
 
@@ -25,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for room in (lifecycle, functions, manifests, identity, snapshots, policies, records):
+for room in (lifecycle, functions, manifests, identity, authorities, snapshots, policies, records):
     room.register(app)
 
 

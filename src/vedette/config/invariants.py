@@ -109,6 +109,8 @@ def _keys(snapshot: Snapshot) -> Iterator[str]:
     for repeated in sorted({each for each in issuers if issuers.count(each) > 1}):
         yield f"identity.issuers: two issuers have the iss {repeated}"
     for issuer in snapshot.identity.issuers:
+        if issuer.issuer.startswith("x509:"):
+            yield f"identity.issuers.{issuer.name}: an iss with x509: could pass for a certificate"
         for index, key in enumerate(issuer.keys):
             yield from _key(issuer, index, key)
 

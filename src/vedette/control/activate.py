@@ -8,21 +8,23 @@ changes; `desired` and `node` do.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vedette.clock import now
 from vedette.config.snapshot import Snapshot
 from vedette.control import tls
 from vedette.control.bootstrap import Keys
-from vedette.control.desired import Change
+from vedette.control.desired import Change, keep_revocations
 from vedette.engine.client import EngineClient
 from vedette.engine.native import Native, refusal_of
 from vedette.errors import ConfigError, UnavailableError
 from vedette.functions.compile import CompileResult, compile_component
 from vedette.identity.signer import verify_envelope
 from vedette.policy.check import check
+from vedette.policy.explain import explain
 from vedette.store.activation import activate, heal
 from vedette.store.blobs import BlobStore
 from vedette.store.collect import Collected, collect_garbage
@@ -92,7 +94,7 @@ class Activator:
             return self._activate(after, action, actor)
 
     def roll_back(self, digest: str | None, actor: str) -> Outcome:
-        """Serves an older snapshot again: `digest`, or the one active before this one.
+        """Serves an older snapshot again: `digest`, or the one active before this one. What was revoked since stays so.
 
         Raises `ConfigError` nothing_to_roll_back, snapshot_unknown, blob_missing.
         """
@@ -105,7 +107,10 @@ class Activator:
             entry, before = self.active()
             if digest == entry.digest:
                 return Outcome(entry, before, self._apply_if_there(entry))
-            return self._activate(self.snapshot(digest), "rollback", actor)
+            older = keep_revocations(self.snapshot(digest), before)
+            if older.digest() == entry.digest:
+                return Outcome(entry, before, self._apply_if_there(entry))
+            return self._activate(older, "rollback", actor)
 
     def check_policies(self, snapshot: Snapshot) -> list[str]:
         """Checks policies against the schema and returns warnings. Raises `ConfigError` policy_invalid."""
@@ -121,6 +126,20 @@ class Activator:
     def check_texts(self, texts: Mapping[str, str]) -> list[str]:
         """Checks policies, file name to text, and returns warnings. Raises `PolicyError`."""
         return [str(warning) for warning in check(self._native.check_policies, texts)]
+
+    def explain(
+        self, requests: Sequence[Mapping[str, Any]], policies: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """What the engine would decide about `requests`, and why; under other policies when they are given."""
+        entry, snapshot = self.active()
+        if policies is None:
+            refs = snapshot.policy.policies
+            policies = {ref.name: self.blobs.get(ref.blob).decode() for ref in refs}
+        else:
+            check(self._native.check_policies, policies)
+        return explain(
+            self._native.explain, str(self._home.engine), entry.digest, policies, requests
+        )
 
     def _activate(self, snapshot: Snapshot, action: str, actor: str) -> Outcome:
         for function in snapshot.functions:

@@ -1,6 +1,14 @@
 """The native engine: bytes in, bytes out. Built from crates/native; `mypy.stubtest` compares this file with it."""
 
-__all__ = ["check_policies", "check_snapshot", "engine_key", "precompile", "run", "version"]
+__all__ = [
+    "check_policies",
+    "check_snapshot",
+    "engine_key",
+    "explain",
+    "precompile",
+    "run",
+    "version",
+]
 
 def version() -> str:
     """The version of the engine, equal to the package's."""
@@ -22,3 +30,6 @@ def check_snapshot(envelope: bytes, public_key_pem: bytes, engine_dir: str) -> b
 
 def check_policies(request: bytes) -> bytes:
     """Findings as JSON `{"errors":[…],"warnings":[…]}` for `{"schema":{"name","text"},"policies":[…]}`."""
+
+def explain(query: bytes, engine_dir: str) -> bytes:
+    """Explanations of requests under a snapshot, JSON (vedette.policy.explain). Raises `ValueError` as `precompile`."""

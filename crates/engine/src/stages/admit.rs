@@ -165,7 +165,8 @@ fn authority(parts: &Parts) -> Result<Authority, Refusal> {
     Ok(authority)
 }
 
-fn host_of(authority: &Authority) -> Result<Box<str>, Refusal> {
+/// The host as it is looked up: lower case, no port, no closing dot, IPv6 in its short form.
+pub fn host_of(authority: &Authority) -> Result<Box<str>, Refusal> {
     let host = authority.host();
     let host = match host.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
         Some(inner) => inner
@@ -203,7 +204,7 @@ fn require_sizes(parts: &Parts, limits: &crate::snapshot::Admit) -> Result<(), R
 
 /// RFC 9110 §9.3 less CONNECT and TRACE, and PATCH (RFC 5789). Methods are case-sensitive: `get` is
 /// not GET, and a policy that names GET must not be walked round with it.
-fn require_method(method: &Method) -> Result<(), Refusal> {
+pub fn require_method(method: &Method) -> Result<(), Refusal> {
     const ALLOWED: [Method; 7] = [
         Method::GET,
         Method::HEAD,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::jwt::Caller;
+use crate::caller::Caller;
 use crate::plan::{Plan, Target};
 use crate::policy::{Attributes, Decision, ResourceKind};
 use crate::record::Record;
@@ -48,6 +48,7 @@ fn decide(plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decisi
         scheme: record.connection.scheme,
         source_ip: &record.connection.client_ip,
         listener: &record.connection.listener,
+        certificate: record.workload(),
     };
     let slice = &routed.target().slice;
     let caller = authenticated.caller();

@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, Empty};
 use vedette_wasm::{BodyError, Call, RequestBody};
 
 use crate::body::{BodyMeter, Content, LimitedBody, Unread, refusal_of};
+use crate::caller::{Caller, PRINCIPAL, Proof};
 use crate::changes::Redirect;
-use crate::jwt::{Caller, PRINCIPAL};
 use crate::node::Node;
 use crate::plan::{Backend, Deployed, Fixed, Target};
 use crate::record::Record;
@@ -183,16 +183,17 @@ fn request_of(
 
 /// Tells the function who is calling. Callers cannot set these: `admit` took theirs away.
 fn set_identity(headers: &mut HeaderMap, caller: Option<&Caller>, record: &Record) {
-    headers.reserve(8);
-    match caller {
-        Some(caller) => {
+    headers.reserve(12);
+    headers.insert(PRINCIPAL, HeaderValue::from_static("anonymous"));
+    // The certificate first: when a token came as well, the token says who the principal is.
+    for proved in record.certificate.as_deref().into_iter().chain(caller) {
+        for (name, value) in &proved.headers {
+            headers.insert(name, value.clone());
+        }
+        if matches!(proved.proof, Proof::Token(_)) {
             // The credential stays with the node: a function has no use for it but misuse.
             headers.remove(AUTHORIZATION);
-            for (name, value) in &caller.headers {
-                headers.insert(name, value.clone());
-            }
         }
-        None => drop(headers.insert(PRINCIPAL, HeaderValue::from_static("anonymous"))),
     }
     headers.insert(REQUEST_ID, record.ids.request.clone());
     headers.insert(CLIENT_IP, record.connection.client_ip_value.clone());

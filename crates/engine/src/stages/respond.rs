@@ -120,7 +120,11 @@ fn is_a_no(cause: Cause) -> bool {
 fn set_for_cause(headers: &mut HeaderMap, cause: Cause, retry_after: Option<u64>) {
     if cause.outcome().0 == Stage::Authenticate {
         let challenge = match cause {
-            Cause::CredentialsRequired => "Bearer realm=\"vedette\"",
+            Cause::CredentialsRequired
+            | Cause::CertificateInvalid
+            | Cause::CertificateExpired
+            | Cause::CertificateNotYetValid
+            | Cause::CertificateRevoked => "Bearer realm=\"vedette\"",
             _ => "Bearer realm=\"vedette\", error=\"invalid_token\"",
         };
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
