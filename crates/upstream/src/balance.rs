@@ -150,10 +150,7 @@ impl Endpoint {
 }
 
 /// A request under way at an endpoint, until the last byte of its answer.
-pub(crate) struct Active(
-    Arc<Endpoint>,
-    #[expect(dead_code, reason = "held for its drop")] Option<Permit>,
-);
+pub(crate) struct Active(Arc<Endpoint>, Option<Permit>);
 
 impl Active {
     pub(crate) fn new(endpoint: &Arc<Endpoint>) -> Self {
