@@ -10,7 +10,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
+use vedette_upstream::{Tunnel, UpstreamBody};
 use vedette_wasm::{BodyError, Failure, GuestBody};
 
 use crate::node::Held;
@@ -163,6 +166,10 @@ pub enum Content {
     Fixed(Option<Bytes>),
     /// What a guest makes.
     Guest(GuestBody),
+    /// What a service sends.
+    Upstream(UpstreamBody),
+    /// Nothing; the connection becomes a tunnel between the two.
+    Tunnel(Box<(OnUpgrade, Tunnel)>),
 }
 
 impl Content {
@@ -171,6 +178,7 @@ impl Content {
         match self {
             Self::Fixed(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Guest(body) => body.size_hint().exact(),
+            Self::Upstream(_) | Self::Tunnel(_) => None,
         }
     }
 
@@ -178,6 +186,8 @@ impl Content {
         match self {
             Self::Fixed(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Guest(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Tunnel(_) => true,
         }
     }
 }
@@ -190,6 +200,8 @@ enum Inner {
     /// Of a guest that is still at work: the alarm ends it even while the client does not read,
     /// when nobody polls this.
     Watched(Arc<Mutex<Option<Answer>>>, AbortHandle),
+    /// There is nothing to send; the record is somebody else's.
+    Over,
 }
 
 /// What is sent, and what ends with it.
@@ -202,9 +214,17 @@ struct Answer {
 impl ResponseBody {
     /// Ties `content` to the record of its request.
     pub fn new(content: Content, record: Box<Record>, held: Held) -> Self {
+        let content = match content {
+            Content::Tunnel(ends) => {
+                let (client, service) = *ends;
+                tokio::spawn(splice(client, service, record, held));
+                return Self(Inner::Over);
+            }
+            content => content,
+        };
         let wall_end = match &content {
             Content::Guest(body) => body.wall_end(),
-            Content::Fixed(_) => None,
+            _ => None,
         };
         let answer = Answer {
             content,
@@ -236,6 +256,11 @@ impl Answer {
         let polled = match &mut self.content {
             Content::Fixed(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
             Content::Guest(body) => Pin::new(body).poll_frame(cx),
+            Content::Upstream(body) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                return self.pass_on(polled);
+            }
+            Content::Tunnel(_) => Poll::Ready(None),
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -247,6 +272,28 @@ impl Answer {
         polled
     }
 
+    /// A service's body that breaks off breaks the answer off: it must not look whole.
+    fn pass_on(
+        &mut self,
+        polled: Poll<Option<Result<Frame<Bytes>, vedette_upstream::BodyError>>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        polled.map(|frame| {
+            frame.map(|frame| match frame {
+                Ok(frame) => {
+                    let size = frame.data_ref().map_or(0, Bytes::len);
+                    self.record.bytes_out += size as u64;
+                    Ok(frame)
+                }
+                Err(error) => {
+                    self.record.outcome = Outcome::Failed;
+                    let refusal = Refusal::with(Cause::UpstreamReset, error.to_string());
+                    self.record.refusal = Some(refusal);
+                    Err(Failure::ResponseInvalid(error.to_string()))
+                }
+            })
+        })
+    }
+
     fn fail(&mut self, failure: &Failure) {
         self.record.outcome = Outcome::Failed;
         self.record.refusal = Some(refusal_of(failure));
@@ -256,8 +303,29 @@ impl Answer {
         match &self.content {
             Content::Fixed(_) => SizeHint::with_exact(self.content.exact_len().unwrap_or(0)),
             Content::Guest(body) => body.size_hint(),
+            Content::Upstream(body) => body.size_hint(),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
+}
+
+/// Passes bytes both ways until both ends are done, or one breaks. The record closes then.
+async fn splice(client: OnUpgrade, mut service: Tunnel, mut record: Box<Record>, held: Held) {
+    record.connection.answering.becomes_tunnel();
+    let Ok(client) = client.await else {
+        return;
+    };
+    let mut client = TokioIo::new(client);
+    let passed = tokio::io::copy_bidirectional(&mut client, &mut service).await;
+    record.outcome = match passed {
+        Ok((up, down)) => {
+            record.tunnelled = Some(up);
+            record.bytes_out = down;
+            Outcome::Served
+        }
+        Err(_) => Outcome::Aborted,
+    };
+    drop(held);
 }
 
 impl Drop for Answer {
@@ -287,6 +355,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match &mut self.0 {
             Inner::Own(answer) => answer.poll_frame(cx),
+            Inner::Over => Poll::Ready(None),
             Inner::Watched(answer, _) => match lock(answer).as_mut() {
                 Some(answer) => answer.poll_frame(cx),
                 None => Poll::Ready(Some(Err(Failure::WallTime))),
@@ -297,6 +366,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Own(answer) => answer.content.is_end(),
+            Inner::Over => true,
             Inner::Watched(answer, _) => {
                 lock(answer).as_ref().is_some_and(|it| it.content.is_end())
             }
@@ -306,6 +376,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Own(answer) => answer.size_hint(),
+            Inner::Over => SizeHint::with_exact(0),
             Inner::Watched(answer, _) => lock(answer)
                 .as_ref()
                 .map(Answer::size_hint)

@@ -172,6 +172,7 @@ impl Task {
                 .max_buf_size(HEAD_BUFFER)
                 .max_headers(256)
                 .serve_connection(io, service)
+                .with_upgrades()
         );
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,

@@ -31,6 +31,7 @@ mod record;
 mod refusal;
 mod routes;
 mod server;
+mod services;
 mod snapshot;
 #[allow(unsafe_code)]
 mod spool;

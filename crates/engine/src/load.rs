@@ -69,6 +69,15 @@ impl EngineDir {
         (tls.join("server.pem"), tls.join("server.key"))
     }
 
+    /// Where the chain and key of a client certificate are that services are shown.
+    pub fn client_certificate(&self, name: &str) -> (PathBuf, PathBuf) {
+        let clients = self.root.join("tls").join("clients");
+        (
+            clients.join(format!("{name}.pem")),
+            clients.join(format!("{name}.key")),
+        )
+    }
+
     /// Reads `active.json`.
     pub fn active(&self) -> Result<Active, LoadError> {
         let bytes = read(&self.root.join("active.json"), "active_missing")?;

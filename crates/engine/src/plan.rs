@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use vedette_limit::{CompileError, Image, Limit, LimitSet, Memory, Per, Period, Quota, Rate};
+use vedette_upstream::{Retry, SendOptions, Upstream};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Runtime};
 
 use crate::certificate::Authorities;
@@ -22,6 +23,7 @@ use crate::load::{EngineDir, LoadError, sha256};
 use crate::node::{Counter, Node, now};
 use crate::policy::{Policies, ResourceKind, Slice};
 use crate::routes::{PathRule, RouteIndex, RouteTable};
+use crate::services::{self, Services};
 use crate::snapshot::{
     self, BackendRefKind, LimitPer, PathMatchType, QuotaPeriod, RouteBackend, Snapshot,
 };
@@ -43,6 +45,8 @@ pub struct Plan {
     pub authorities: Option<Arc<Authorities>>,
     routes: RouteTable,
     rules: Vec<Rule>,
+    /// Services behind the node, by name.
+    pub services: Services,
     functions: HashMap<String, Arc<Deployed>>,
 }
 
@@ -109,6 +113,18 @@ pub enum Backend {
     Redirect(Redirect),
     /// A tree of files.
     Files(Files),
+    /// A service behind the node.
+    Upstream(Forward),
+}
+
+/// How a service is asked.
+pub struct Forward {
+    /// The service.
+    pub upstream: Arc<Upstream>,
+    /// How its requests are sent.
+    pub options: SendOptions,
+    /// Who gets copies, and of how many requests in a hundred.
+    pub mirror: Option<(Arc<Upstream>, u64)>,
 }
 
 /// An answer that is always the same.
@@ -152,6 +168,11 @@ impl Plan {
             Before::Nothing | Before::Quotas(_) => None,
         };
         let limits = limits(&snapshot.limits, before)?;
+        let services = services::compile(
+            &snapshot.upstreams,
+            dir,
+            previous.map(|plan| &plan.services),
+        )?;
         let policies = read_policies(&snapshot.policy, dir)?;
         let identity = snapshot.identity;
         let authorities = Authorities::compile(
@@ -165,6 +186,7 @@ impl Plan {
             .collect::<Result<HashMap<_, _>, _>>()?;
         let mut builder = Builder {
             functions: &functions,
+            services: &services,
             policies: &policies,
             dir,
             claims: HashSet::new(),
@@ -187,6 +209,7 @@ impl Plan {
             limits,
             routes,
             rules,
+            services,
             functions,
         })
     }
@@ -269,6 +292,14 @@ impl Target {
     pub fn function(&self) -> Option<&str> {
         match &self.backend {
             Backend::Function(function) => Some(&function.name),
+            _ => None,
+        }
+    }
+
+    /// The name of the service behind the node, if it is one.
+    pub fn upstream(&self) -> Option<&str> {
+        match &self.backend {
+            Backend::Upstream(forward) => Some(&forward.upstream.config().name),
             _ => None,
         }
     }
@@ -420,12 +451,22 @@ fn by_precedence(one: &snapshot::Route, other: &snapshot::Route) -> Ordering {
             Reverse(route.cookies.len()),
         )
     };
-    rank(one).cmp(&rank(other))
+    rank(one)
+        .cmp(&rank(other))
+        .then_with(|| numbered(&one.name).cmp(&numbered(&other.name)))
+}
+
+/// The rules of one manifest are `NAME`, `NAME-2`, …, `NAME-10`: the first that matches wins.
+fn numbered(name: &str) -> (&str, u64) {
+    name.rsplit_once('-')
+        .and_then(|(base, number)| Some((base, number.parse().ok()?)))
+        .unwrap_or((name, 1))
 }
 
 /// What routes are compiled with.
 struct Builder<'a> {
     functions: &'a HashMap<String, Arc<Deployed>>,
+    services: &'a Services,
     policies: &'a Policies,
     dir: &'a EngineDir,
     claims: HashSet<String>,
@@ -530,7 +571,8 @@ impl Builder<'_> {
         let (backend, slice) = match service.kind {
             BackendRefKind::Function => self.function(route, &service.name)?,
             BackendRefKind::Upstream => {
-                return Err(invalid(route, "upstreams are not served yet"));
+                let forward = self.forward(route, &service.name)?;
+                (Backend::Upstream(forward), self.slice(route)?)
             }
         };
         // Says which service without telling its name.
@@ -548,8 +590,37 @@ impl Builder<'_> {
         Ok((Backend::Function(Arc::clone(function)), slice))
     }
 
+    fn forward(&self, route: &snapshot::Route, name: &str) -> Result<Forward, LoadError> {
+        let service = |name: &str| {
+            let found = self.services.get(name).cloned();
+            found.ok_or_else(|| invalid(route, &format!("no upstream {name}")))
+        };
+        let mirror = match &route.mirror {
+            None => None,
+            Some(mirror) => Some((service(&mirror.upstream)?, mirror.percent)),
+        };
+        Ok(Forward {
+            upstream: service(name)?,
+            options: SendOptions {
+                timeout: route.timeout_millis.map(Duration::from_millis),
+                retry: route.retry.as_ref().map(retry),
+                ..SendOptions::default()
+            },
+            mirror,
+        })
+    }
+
     fn slice(&self, route: &snapshot::Route) -> Result<Slice, LoadError> {
         self.policies.slice(ResourceKind::Route, &route.name)
+    }
+}
+
+fn retry(declared: &snapshot::Retry) -> Retry {
+    let code = |code: &u64| StatusCode::from_u16(u16::try_from(*code).ok()?).ok();
+    Retry {
+        attempts: u32::try_from(declared.attempts).unwrap_or(u32::MAX),
+        codes: declared.codes.iter().filter_map(code).collect(),
+        backoff: Duration::from_millis(declared.backoff_millis),
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Record {
     pub is_cold: bool,
     /// Bytes of the request's body that were read.
     pub bytes_in: Option<Arc<BodyMeter>>,
+    /// Bytes that a tunnel carried from the client.
+    pub tunnelled: Option<u64>,
     /// Bytes of the response's body that were sent.
     pub bytes_out: u64,
     timings: Timings,
@@ -105,6 +107,8 @@ struct Line<'a> {
     function: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     component: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,6 +176,7 @@ impl Record {
             spoofed: 0,
             is_cold: false,
             bytes_in: None,
+            tunnelled: None,
             bytes_out: 0,
             timings: Timings::default(),
             opened: now,
@@ -245,6 +250,7 @@ impl Record {
             route: target.map(|it| it.route.as_str()),
             function: target.and_then(|it| it.function()),
             component: target.and_then(|it| it.component()),
+            upstream: target.and_then(|it| it.upstream()),
             principal: self.principal.as_deref(),
             certificate: self.workload(),
             policies: self.policies.as_deref(),
@@ -253,7 +259,10 @@ impl Record {
             stage: cause.map(|it| it.0.as_str()),
             cause: cause.map(|it| it.1),
             detail: self.refusal.as_ref().and_then(|it| it.detail.as_deref()),
-            bytes_in: self.bytes_in.as_ref().map_or(0, |meter| meter.read()),
+            bytes_in: self.tunnelled.unwrap_or_else(|| {
+                let meter = self.bytes_in.as_ref();
+                meter.map_or(0, |meter| meter.read())
+            }),
             bytes_out: self.bytes_out,
             timings_us: self.timings_us(),
             total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),

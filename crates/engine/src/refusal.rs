@@ -156,6 +156,22 @@ causes! {
     FileNotFound Execute "file_not_found" 404 "There is nothing here";
     /// The file of a tree cannot be read, or is not the one that was deployed.
     FileUnavailable Execute "file_unavailable" 503 "The file is not available";
+    /// No endpoint of the service accepts a connection, TLS and name included.
+    UpstreamUnreachable Execute "upstream_unreachable" 502 "The service cannot be reached";
+    /// No endpoint of the service is to be used now.
+    UpstreamUnhealthy Execute "upstream_unhealthy" 503 "The service is not available";
+    /// The service has as many connections as it may.
+    UpstreamBusy Execute "upstream_busy" 503 "The service is busy";
+    /// The service broke the connection before or while answering.
+    UpstreamReset Execute "upstream_reset" 502 "The service broke off";
+    /// The service did not answer in time.
+    UpstreamTimeout Execute "upstream_timeout" 504 "The service did not answer in time";
+    /// The service's answer is no HTTP, or lies.
+    UpstreamInvalid Execute "upstream_invalid" 502 "The service's answer is invalid";
+    /// The request cannot be sent on as it is.
+    UpstreamUnsupported Execute "upstream_unsupported" 502 "The service cannot be asked this";
+    /// The request's body ended early.
+    RequestBroken Execute "request_broken" 400 "The request body ended early";
     /// The body is, or turned out, larger than the function takes.
     RequestTooLarge Execute "request_too_large" 413 "The request body is too large";
 }

@@ -25,6 +25,7 @@ use crate::control::{self, Control};
 use crate::load::EngineDir;
 use crate::node::Node;
 use crate::record::log::FunctionLog;
+use crate::services::Watches;
 use crate::spool::{self, Spool};
 use crate::tls::{Tls, TlsVersion};
 use crate::{clock, sys, worker};
@@ -91,6 +92,8 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     sys::raise_open_files();
     sys::grow_descriptor_table();
     spool::tidy(&config.spool_dir.join("requests")).context("spool/requests")?;
+    // Name servers, hosts and the machine's trusted certificates lie where it can look no more soon.
+    crate::services::machine()?;
     let confinement = confine(&config.engine_dir, &config.spool_dir);
     let system_calls = refuse_system_calls();
     let dir = EngineDir::new(&config.engine_dir, engine_key);
@@ -116,6 +119,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
         confinement,
         system_calls,
         engine_key: engine_key.to_owned(),
+        watches: Watches::default(),
         draining: draining.clone(),
     };
     let mut threads = Vec::new();
@@ -321,6 +325,7 @@ fn serve_control(
         let _interrupt = signal(SignalKind::interrupt())?;
         let draining = control.draining.clone();
         let node = Arc::clone(&control.node);
+        control.watch_services();
         tokio::spawn(control::serve(Arc::new(control), listener));
         tokio::spawn(quotas.keep(Arc::clone(&node)));
         terminate.recv().await;

@@ -21,6 +21,8 @@ use crate::trace::Ids;
 const NONE: u8 = 0;
 const UNDER_WAY: u8 = 1;
 const LAST_BYTES: u8 = 2;
+/// The connection speaks another protocol by now; nothing on it is HTTP.
+const TUNNEL: u8 = 3;
 
 /// Whether an answer of the path is under way on a connection, and what was refused below it.
 #[derive(Default)]
@@ -37,7 +39,14 @@ impl Answering {
 
     /// Its answer has been handed over; its last bytes may still be on their way.
     pub fn end(&self) {
-        self.state.store(LAST_BYTES, Ordering::Relaxed);
+        if self.state.load(Ordering::Relaxed) != TUNNEL {
+            self.state.store(LAST_BYTES, Ordering::Relaxed);
+        }
+    }
+
+    /// The answer is a 101: from here on the bytes are a tunnel's.
+    pub fn becomes_tunnel(&self) {
+        self.state.store(TUNNEL, Ordering::Relaxed);
     }
 
     /// What was answered to bytes that were no HTTP, and under which ids.

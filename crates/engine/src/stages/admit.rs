@@ -5,7 +5,8 @@ use std::net::Ipv6Addr;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Request};
+use hyper::upgrade::OnUpgrade;
 
 use crate::changes::Changes;
 use crate::node::{Held, Node};
@@ -24,6 +25,7 @@ pub struct Admitted {
 }
 
 /// The path in its two forms; most are their own normal form.
+#[derive(Clone)]
 enum AdmittedPath {
     AsItCame,
     Changed { wire: String, decoded: String },
@@ -87,6 +89,26 @@ impl Admitted {
             wire: normal.wire.into_owned(),
         };
         Ok(())
+    }
+
+    /// What the connection becomes if whoever answers agrees to change the protocol.
+    pub fn take_upgrade(&mut self) -> Option<OnUpgrade> {
+        self.parts.extensions.remove()
+    }
+
+    /// The same head once more.
+    pub fn copy(&self) -> Self {
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = self.parts.method.clone();
+        parts.uri = self.parts.uri.clone();
+        parts.version = self.parts.version;
+        parts.headers = self.parts.headers.clone();
+        Self {
+            parts,
+            authority: self.authority.clone(),
+            host: self.host.clone(),
+            path: self.path.clone(),
+        }
     }
 
     /// Gives up the head.

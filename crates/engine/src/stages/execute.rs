@@ -19,6 +19,7 @@ use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
 use crate::stages::authorize::Permitted;
+use crate::stages::forward::forward;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
@@ -43,6 +44,16 @@ pub async fn execute(
             files
                 .answer(&parts.method, &parts.headers, &target.path, path, wire)
                 .await?
+        }
+        Backend::Upstream(service) => {
+            let asked = HeaderValue::from_str(admitted.authority().as_str())
+                .map_err(|_| Refusal::from(Cause::MalformedHost))?;
+            set_identity(admitted.headers_mut(), caller.as_deref(), record);
+            if let Some(changes) = changes {
+                changes.request.apply(admitted.headers_mut());
+                admitted.rewrite(changes, &target.path)?;
+            }
+            forward(record, service, asked, admitted, body).await?
         }
         Backend::Function(function) => {
             set_identity(admitted.headers_mut(), caller.as_deref(), record);
@@ -151,12 +162,12 @@ fn limited(
     Ok(LimitedBody::new(body, limit, meter).boxed_unsync())
 }
 
-/// The request as the guest sees it: absolute, in normal form.
-fn request_of(
+/// The request as whoever answers sees it: absolute, in normal form.
+pub fn request_of<B>(
     admitted: Admitted,
     record: &Record,
-    body: RequestBody,
-) -> Result<Request<RequestBody>, Refusal> {
+    body: B,
+) -> Result<Request<B>, Refusal> {
     let malformed = |_| Refusal::with(Cause::MalformedPath, "the normal form is no target");
     let query = admitted.parts().uri.query();
     let path_and_query = match (admitted.is_as_it_came(), query) {
