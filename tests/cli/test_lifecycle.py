@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import UP, Shell
+from tests.cli.conftest import COMMAND, UP, Shell
 from tests.simulators.native import COMPONENT
 
 from vedette.control.messages import NodeStatus
