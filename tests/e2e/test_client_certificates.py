@@ -28,14 +28,14 @@ SHOP = f"spiffe://{DOMAIN}/ns/web/sa/shop"
 POLICY = f"""\
 @id("mesh")
 permit(principal is Workload, action, resource == Function::"hello")
-when {{ principal.authority == "mesh" && principal.spiffeId like "spiffe://{DOMAIN}/*" }};
+when {{ principal.authority == "mesh" && principal has spiffeId && principal.spiffeId like "spiffe://{DOMAIN}/*" }};
 @id("corp")
 permit(principal is Workload, action, resource == Function::"hello") when {{ principal.authority == "corp" }};
 @id("mirror-workloads")
 permit(principal is Workload, action, resource == Function::"mirror");
 @id("both")
 permit(principal is Subject, action, resource == Function::"both")
-when {{ context has certificate && context.certificate.spiffeId == "{SHOP}" }};
+when {{ context has certificate && context.certificate == Workload::"{SHOP}" }};
 @id("not-both-otherwise")
 forbid(principal, action, resource == Function::"both") unless {{ context has certificate }};
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -51,6 +52,22 @@ def test_01_hello_greets_the_caller_that_the_edge_proved(node: Node, tmp_path: P
         assert caller.ask("/hello", anonymous=True).status == 401
         caller.close()
     print(f"from deploy to answers over both protocols: {time.monotonic() - started:.2f} s")
+
+
+def test_02_service_is_planned_whole(node: Node) -> None:
+    folder = str(ROOT / "examples" / "02-service")
+    planned = node.run("plan", folder, "--json", check=False)
+    assert planned.returncode == 2, planned.stderr
+    changes = json.loads(planned.stdout)["changes"]
+    assert [(one["action"], one["kind"], one["name"]) for one in changes] == [
+        ("create", "Policy", "public-route.health.cedar"),
+        ("create", "Policy", "shop-read-only.cedar"),
+        ("create", "Upstream", "shop"),
+        ("create", "Route", "health"),
+        ("create", "Route", "shop"),
+        ("create", "Limit", "shop-per-caller"),
+    ]
+    assert "parentRefs are ignored" in planned.stderr
 
 
 def test_a_new_project_builds_and_answers(node: Node, tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ fn a_certificate_beside_a_token_is_in_the_context() {
 #[test]
 fn a_statement_is_where_its_first_word_is() {
     let text = "// one; two\n\n@id(\"a;\\\"b\")\npermit(principal, action, resource); forbid(principal, action, resource);\n  // end";
-    assert_eq!(statements(text), [(3, 1), (4, 37)]);
+    assert_eq!(statements(text), [(3, 1), (4, 38)]);
     assert_eq!(statements(""), []);
     assert_eq!(statements("\"never closed; "), [(1, 1)]);
 }

@@ -12,7 +12,7 @@ use vedette_limit::{
     CompileError, Limit, LimitSet, Memory, Now, Per, Period, Quota, Rate, RequestKeys,
 };
 
-const KEYS: u32 = 100_000;
+const KEYS: [u32; 2] = [1_000, 100_000];
 const CHECKS: u32 = 400_000;
 const ROUNDS: usize = 15;
 const THREADS: usize = 2;
@@ -30,14 +30,16 @@ fn main() -> Result<(), CompileError> {
             vec![limit("a", per, true), limit("b", all, false)],
         ),
     ];
-    let empty = median(|thread| spin(thread, &mut |keys, now| _ = black_box((keys, now))));
+    let empty = median(|thread| spin(thread, 1_000, &mut |keys, now| _ = black_box((keys, now))));
     println!("empty loop: {empty} ns");
     for (name, limits) in cases {
         let set = LimitSet::compile(limits, Memory::default(), None)?;
         let check = |keys: &RequestKeys<'_>, now| drop(black_box(set.check(keys, now)));
-        spin(0, &mut |keys, now| check(keys, now));
-        let cost = median(|thread| spin(thread, &mut |keys, now| check(keys, now)));
-        println!("{name}: {} ns", cost.saturating_sub(empty));
+        for live in KEYS {
+            spin(0, live, &mut |keys, now| check(keys, now));
+            let cost = median(|thread| spin(thread, live, &mut |keys, now| check(keys, now)));
+            println!("{name}, {live} keys: {} ns", cost.saturating_sub(empty));
+        }
     }
     flood()
 }
@@ -67,12 +69,12 @@ fn limit(name: &str, per: Per, all_kinds: bool) -> Limit {
     }
 }
 
-fn spin(thread: usize, check: &mut dyn FnMut(&RequestKeys<'_>, Now)) -> u128 {
+fn spin(thread: usize, live: u32, check: &mut dyn FnMut(&RequestKeys<'_>, Now)) -> u128 {
     let mut number = u32::from(thread > 0) * 7_919;
     let begin = Instant::now();
     for step in 0..CHECKS {
         // A walk over all keys in an order that no cache foresees.
-        number = (number + 61_803) % KEYS;
+        number = (number + 61_803) % live;
         let keys = RequestKeys {
             principal: None,
             route: "hello",

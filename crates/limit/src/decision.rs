@@ -9,11 +9,11 @@ use crate::table::Table;
 
 /// A request that passed every limit.
 #[derive(Debug)]
-pub struct Allowed {
+pub struct Allowed<'a> {
     /// Keep until the last byte of the response; dropping it gives the places back.
     pub places: Places,
     /// How the tightest rate or quota stands, if there is one.
-    pub standing: Option<Standing>,
+    pub standing: Option<Standing<'a>>,
 }
 
 /// A request that a limit refused. It has taken nothing.
@@ -57,10 +57,10 @@ impl Kind {
 }
 
 /// How a limit stands for one key (draft-ietf-httpapi-ratelimit-headers-10).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The name of the limit.
-    pub limit: Arc<str>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing<'a> {
+    /// The name of the limit. Borrowed: workers that count owners of one name wait for each other.
+    pub limit: &'a str,
     /// Most requests in a window.
     pub most: u64,
     /// Seconds of the window, rounded up; none for a quota, whose months differ.
@@ -72,14 +72,14 @@ pub struct Standing {
 }
 
 /// Writes the value of `RateLimit`: `"name";r=9;t=1`.
-impl fmt::Display for Standing {
+impl fmt::Display for Standing<'_> {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, left, reset) = (&self.limit, self.remaining, self.reset_seconds);
         write!(to, "\"{name}\";r={left};t={reset}")
     }
 }
 
-impl Standing {
+impl Standing<'_> {
     /// The value of `RateLimit-Policy`: `"name";q=10;w=1`.
     pub fn policy(&self) -> String {
         match self.window_seconds {

@@ -38,7 +38,7 @@ fn image() -> Vec<u8> {
     set.export(NOW)
 }
 
-/// SplitMix64: a sequence that is the same in every run.
+/// `SplitMix64`: a sequence that is the same in every run.
 fn random(state: &mut u64) -> usize {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

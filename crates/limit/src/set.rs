@@ -64,7 +64,7 @@ impl LimitSet {
         previous: Option<&Self>,
     ) -> Result<Self, CompileError> {
         let seed = previous.map_or_else(Seed::random, |it| it.seed);
-        Self::build(in_order(limits)?, memory, seed, previous)
+        Ok(Self::build(in_order(limits)?, memory, seed, previous))
     }
 
     /// The same with the quotas of an image. For the first plan of a process; a limit whose keys
@@ -78,7 +78,7 @@ impl LimitSet {
         image: &Image<'_>,
         now: Now,
     ) -> Result<Self, CompileError> {
-        let set = Self::build(in_order(limits)?, memory, image.seed, None)?;
+        let set = Self::build(in_order(limits)?, memory, image.seed, None);
         for table in &image.tables {
             let same = |it: &&Arc<Compiled>| {
                 &*it.limit.name == table.name && keyed(&it.limit) == table.keyed
@@ -90,12 +90,7 @@ impl LimitSet {
         Ok(set)
     }
 
-    fn build(
-        limits: Vec<Limit>,
-        memory: Memory,
-        seed: Seed,
-        previous: Option<&Self>,
-    ) -> Result<Self, CompileError> {
+    fn build(limits: Vec<Limit>, memory: Memory, seed: Seed, previous: Option<&Self>) -> Self {
         let kept: Vec<_> = limits.iter().map(|it| previous?.table_of(it)).collect();
         let taken: usize = kept.iter().flatten().map(|table| table.capacity()).sum();
         let fresh = kept.iter().filter(|table| table.is_none()).count().max(1);
@@ -111,12 +106,12 @@ impl LimitSet {
             })
         };
         let limits: Vec<_> = limits.into_iter().zip(kept).map(compile).collect();
-        Ok(Self {
+        Self {
             seed,
             routes: by_route(&limits),
             elsewhere: limits_of(&limits, None),
             limits,
-        })
+        }
     }
 
     fn table_of(&self, limit: &Limit) -> Option<Arc<Table>> {
@@ -139,7 +134,7 @@ impl LimitSet {
     ///
     /// # Errors
     /// When a limit refuses.
-    pub fn check(&self, keys: &RequestKeys<'_>, now: Now) -> Result<Allowed, Refused> {
+    pub fn check<'a>(&'a self, keys: &RequestKeys<'_>, now: Now) -> Result<Allowed<'a>, Refused> {
         let limits = self.routes.get(keys.route).unwrap_or(&self.elsewhere);
         let mut parts = Parts::new(&self.seed, keys);
         let mut passed = Vec::new();
@@ -196,9 +191,9 @@ impl Compiled {
         }
     }
 
-    fn standing(&self, room: Room) -> Standing {
+    fn standing(&self, room: Room) -> Standing<'_> {
         Standing {
-            limit: Arc::clone(&self.limit.name),
+            limit: &self.limit.name,
             most: room.most,
             window_seconds: room.window_seconds,
             remaining: room.remaining,

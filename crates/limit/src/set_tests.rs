@@ -267,7 +267,7 @@ fn counts_are_kept_when_numbers_change_and_dropped_when_keys_do() {
 #[test]
 fn a_place_taken_under_the_plan_before_counts_under_the_next() {
     let before = set(vec![concurrency("c", SOURCE, 1)]);
-    let held = before.check(&v4(1), at(0)).unwrap();
+    let held = before.check(&v4(1), at(0)).unwrap().places;
     let limits = vec![concurrency("c", SOURCE, 1)];
     let after = LimitSet::compile(limits, Memory::default(), Some(&before)).unwrap();
     drop(before);

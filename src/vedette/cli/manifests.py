@@ -86,6 +86,7 @@ def apply(
         if prune:
             raise ConfigError("request_invalid", "--prune was decided when the plan was made")
         answer, contents, components = saved
+        _require_current(client, answer["base"])
         _confirm(answer, yes, as_json)
         _send(client, answer, contents.__getitem__, components, as_json)
         return
@@ -185,6 +186,14 @@ def _confirm(answer: dict[str, Any], yes: bool, as_json: bool) -> None:
     print("\nApply this? Only `yes` applies it: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip() != "yes":
         raise ConfigError("plan_unconfirmed", "the answer was not yes")
+
+
+def _require_current(client: ControlClient, base: str) -> None:
+    """Raises `ConfigError` plan_stale before anybody reads the plan; control checks again."""
+    active = client.get("/v1/history?limit=1")[0]["digest"]
+    if active != base:
+        message = f"the plan starts from {short(base)}, and {short(active)} is active"
+        raise ConfigError("plan_stale", message)
 
 
 def _send(

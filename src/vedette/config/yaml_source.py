@@ -109,16 +109,19 @@ def _explained(file: str) -> Iterator[None]:
 
 
 # libyaml reads ten times as fast; composing stays here, where aliases and depth are seen.
-_Parser: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+_BASES: Final[tuple[Any, ...]] = (
+    (yaml.composer.Composer, yaml.CSafeLoader) if yaml.__with_libyaml__ else (yaml.SafeLoader,)
+)
+_Loader: Any = type("_Loader", _BASES, {})
 
 
-class _JsonLoader(yaml.composer.Composer, _Parser):  # type: ignore[misc]
+class _JsonLoader(_Loader):  # type: ignore[misc]
     """Composes nodes; refuses aliases and deep nesting."""
 
     depth = 0
 
     def __init__(self, stream: str) -> None:
-        _Parser.__init__(self, stream)
+        _BASES[-1].__init__(self, stream)
         yaml.composer.Composer.__init__(self)
 
     def compose_node(self, parent: Any, index: Any) -> Any:

@@ -85,7 +85,7 @@ def diff(activator: Activator, before: Snapshot, after: Snapshot) -> DiffAnswer:
 
 def _require_base(base: Snapshot, expected: str) -> None:
     if base.digest() != expected:
-        message = f"the plan starts from {expected[:19]}, and {base.digest()[:19]} is active"
+        message = f"the plan starts from {expected[7:19]}, and {base.digest()[7:19]} is active"
         raise ConfigError("plan_stale", message)
 
 
