@@ -163,11 +163,7 @@ fn limited(
 }
 
 /// The request as whoever answers sees it: absolute, in normal form.
-pub fn request_of<B>(
-    admitted: Admitted,
-    record: &Record,
-    body: B,
-) -> Result<Request<B>, Refusal> {
+pub fn request_of<B>(admitted: Admitted, record: &Record, body: B) -> Result<Request<B>, Refusal> {
     let malformed = |_| Refusal::with(Cause::MalformedPath, "the normal form is no target");
     let query = admitted.parts().uri.query();
     let path_and_query = match (admitted.is_as_it_came(), query) {

@@ -130,4 +130,3 @@ fn refusal_of(error: &SendError) -> Refusal {
     };
     Refusal::with(cause, error.to_string())
 }
-
