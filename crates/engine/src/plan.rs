@@ -420,7 +420,16 @@ fn by_precedence(one: &snapshot::Route, other: &snapshot::Route) -> Ordering {
             Reverse(route.cookies.len()),
         )
     };
-    rank(one).cmp(&rank(other))
+    rank(one)
+        .cmp(&rank(other))
+        .then_with(|| numbered(&one.name).cmp(&numbered(&other.name)))
+}
+
+/// The rules of one manifest are `NAME`, `NAME-2`, …, `NAME-10`: the first that matches wins.
+fn numbered(name: &str) -> (&str, u64) {
+    name.rsplit_once('-')
+        .and_then(|(base, number)| Some((base, number.parse().ok()?)))
+        .unwrap_or((name, 1))
 }
 
 /// What routes are compiled with.

@@ -72,6 +72,8 @@ causes! {
     UriTooLong Admit "uri_too_long" 414 "The request target is too long";
     /// The head is too large or has too many fields.
     HeadersTooLarge Admit "headers_too_large" 431 "The request header fields are too large";
+    /// The head did not come to its end in time; the connection is closed without an answer.
+    HeadTooSlow Admit "head_too_slow" 408 "The request took too long";
     /// The host is not one of ours.
     HostNotAllowed Admit "host_not_allowed" 421 "This host is not served here";
     /// The host is not the one the TLS connection was opened for.
@@ -156,6 +158,8 @@ causes! {
     FileNotFound Execute "file_not_found" 404 "There is nothing here";
     /// The file of a tree cannot be read, or is not the one that was deployed.
     FileUnavailable Execute "file_unavailable" 503 "The file is not available";
+    /// The body comes more slowly than the node waits for.
+    BodyTooSlow Execute "body_too_slow" 408 "The request body took too long";
     /// The body is, or turned out, larger than the function takes.
     RequestTooLarge Execute "request_too_large" 413 "The request body is too large";
 }

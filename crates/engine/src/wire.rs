@@ -7,11 +7,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::node::Connection;
 use crate::refusal::Cause;
@@ -27,6 +29,7 @@ const LAST_BYTES: u8 = 2;
 pub struct Answering {
     state: AtomicU8,
     unreadable: OnceLock<(Cause, Ids)>,
+    is_too_slow: AtomicBool,
 }
 
 impl Answering {
@@ -43,6 +46,15 @@ impl Answering {
     /// What was answered to bytes that were no HTTP, and under which ids.
     pub fn unreadable(&self) -> Option<&(Cause, Ids)> {
         self.unreadable.get()
+    }
+
+    /// Whether the connection was given up because a head did not come to its end.
+    pub fn is_too_slow(&self) -> bool {
+        self.is_too_slow.load(Ordering::Relaxed)
+    }
+
+    fn head_took_too_long(&self) {
+        self.is_too_slow.store(true, Ordering::Relaxed);
     }
 
     fn flushed(&self) {
@@ -62,15 +74,44 @@ pub struct Wire<I> {
     connection: Arc<Connection>,
     /// Our refusal, and how much of it was sent.
     refusal: Option<(Vec<u8>, usize)>,
+    patience: Patience,
+    /// Whether a head has begun to come, and when it, or the wait for it, has taken too long.
+    in_head: bool,
+    alarm: Option<Pin<Box<Sleep>>>,
+    lingering: Option<Lingering>,
 }
+
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// From the first byte of a head to its last.
+    pub header: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+}
+
+/// What a client goes on sending after it was refused. Closing at once would answer it with a reset,
+/// which throws the refusal away.
+struct Lingering {
+    until: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+/// How long, and for how many bytes, a refused client is listened to.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 4 << 20;
 
 impl<I> Wire<I> {
     /// The stream `io` of `connection`.
-    pub fn new(io: I, connection: Arc<Connection>) -> Self {
+    pub fn new(io: I, connection: Arc<Connection>, patience: Patience) -> Self {
         Self {
             io,
             connection,
             refusal: None,
+            patience,
+            in_head: false,
+            alarm: None,
+            lingering: None,
         }
     }
 
@@ -123,17 +164,62 @@ impl<I: AsyncWrite + Unpin> Wire<I> {
     }
 }
 
+impl<I: AsyncRead + Unpin> Wire<I> {
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let lingering = self.lingering.get_or_insert_with(|| Lingering {
+            until: Box::pin(tokio::time::sleep(LINGER)),
+            left: LINGER_BYTES,
+        });
+        let mut scratch = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    match lingering.left.checked_sub(buffer.filled().len()) {
+                        Some(left) => lingering.left = left,
+                        None => return Poll::Ready(()),
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return lingering.until.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
 impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        if !self.connection.answering.is_none() {
+            self.in_head = false;
+            self.alarm = None;
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if polled.is_ready() {
+            if buffer.filled().len() > before && !self.in_head {
+                self.in_head = true;
+                self.alarm = Some(Box::pin(tokio::time::sleep(self.patience.header)));
+            }
+            return polled;
+        }
+        let idle = self.patience.idle;
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        ready!(alarm.as_mut().poll(cx));
+        if self.in_head {
+            self.connection.answering.head_took_too_long();
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,6 +257,12 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        if self.refusal.is_some() {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -104,7 +104,10 @@ async fn call(
         .enter(function.declared.limits.concurrency)
         .ok_or(Cause::ConcurrencyExceeded)?;
     let limit = function.declared.limits.request_bytes;
-    let body = limited(record, &admitted, body, limit)?;
+    let pace = node
+        .plan()
+        .map_or(0, |plan| plan.admit.limits.timers.body_bytes_per_second);
+    let body = limited(record, &admitted, body, limit, pace)?;
     let (loaded, is_cold) = function
         .load(&node.runtime)
         .map_err(|failure| refusal_of(&failure))?;
@@ -124,6 +127,13 @@ async fn call(
     {
         return Err(Cause::RequestTooLarge.into());
     }
+    if record
+        .bytes_in
+        .as_ref()
+        .is_some_and(|meter| meter.is_too_slow())
+    {
+        return Err(Cause::BodyTooSlow.into());
+    }
     let response = result.map_err(|failure| refusal_of(&failure))?;
     Ok(response.map(Content::Guest))
 }
@@ -133,6 +143,7 @@ fn limited(
     admitted: &Admitted,
     body: Unread,
     limit: u64,
+    pace: u64,
 ) -> Result<RequestBody, Refusal> {
     if body.is_end_stream() {
         let nothing = Empty::<Bytes>::new().map_err(|never| match never {});
@@ -148,7 +159,7 @@ fn limited(
     }
     let meter = Arc::new(BodyMeter::default());
     record.bytes_in = Some(Arc::clone(&meter));
-    Ok(LimitedBody::new(body, limit, meter).boxed_unsync())
+    Ok(LimitedBody::new(body, limit, pace, meter).boxed_unsync())
 }
 
 /// The request as the guest sees it: absolute, in normal form.
