@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
+use tokio::time::Sleep;
 use vedette_upstream::{Tunnel, UpstreamBody};
 use vedette_wasm::{BodyError, Failure, GuestBody};
 
@@ -25,12 +26,18 @@ use crate::refusal::{Cause, Refusal};
 pub struct BodyMeter {
     read: AtomicU64,
     exceeded: AtomicBool,
+    too_slow: AtomicBool,
 }
 
 impl BodyMeter {
     /// Bytes read so far.
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+
+    /// Whether the body came too slowly.
+    pub fn is_too_slow(&self) -> bool {
+        self.too_slow.load(Ordering::Relaxed)
     }
 
     /// Whether the body turned out larger than allowed.
@@ -113,15 +120,63 @@ impl Body for Unread {
 pub struct LimitedBody {
     inner: Unread,
     limit: u64,
+    pace: Pace,
     meter: Arc<BodyMeter>,
 }
 
+/// How slowly a body may come. Only the time that its reader waits counts.
+struct Pace {
+    /// 0: any pace.
+    bytes_per_second: u64,
+    waited: Duration,
+    waits_since: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// Waiting that is forgiven before pace is asked for.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Pace {
+    fn new(bytes_per_second: u64) -> Self {
+        Self {
+            bytes_per_second,
+            waited: Duration::ZERO,
+            waits_since: None,
+            alarm: None,
+        }
+    }
+
+    fn came(&mut self) {
+        if let Some(since) = self.waits_since.take() {
+            self.waited += since.elapsed();
+            self.alarm = None;
+        }
+    }
+
+    /// Ready when the reader has waited longer than `read` bytes are worth.
+    fn poll_lost(&mut self, read: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(worth) = read
+            .saturating_mul(1_000)
+            .checked_div(self.bytes_per_second)
+        else {
+            return Poll::Pending;
+        };
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        let left = (GRACE + Duration::from_millis(worth)).saturating_sub(self.waited);
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until((since + left).into())));
+        alarm.as_mut().poll(cx)
+    }
+}
+
 impl LimitedBody {
-    /// Limits `inner` to `limit` bytes, counted in `meter`.
-    pub fn new(inner: Unread, limit: u64, meter: Arc<BodyMeter>) -> Self {
+    /// Limits `inner` to `limit` bytes, counted in `meter`, that come at `bytes_per_second` at least.
+    pub fn new(inner: Unread, limit: u64, bytes_per_second: u64, meter: Arc<BodyMeter>) -> Self {
         Self {
             inner,
             limit,
+            pace: Pace::new(bytes_per_second),
             meter,
         }
     }
@@ -139,8 +194,14 @@ impl Body for LimitedBody {
             Poll::Ready(Some(Ok(frame))) => frame,
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                let read = self.meter.read();
+                ready!(self.pace.poll_lost(read, cx));
+                self.meter.too_slow.store(true, Ordering::Relaxed);
+                return Poll::Ready(Some(Err(BodyError::ConnectionReadTimeout)));
+            }
         };
+        self.pace.came();
         let size = frame.data_ref().map_or(0, |data| data.len() as u64);
         let read = self.meter.read.fetch_add(size, Ordering::Relaxed) + size;
         if read > self.limit {

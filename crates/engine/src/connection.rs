@@ -21,17 +21,21 @@ use crate::node::{Connection, Node, Place};
 use crate::pipeline;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
+use crate::snapshot::Timers;
 use crate::tls::{self, Tls};
-use crate::wire::{Answering, Wire};
+use crate::wire::{Answering, Patience, Wire};
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a request's head may take, and how long a connection may idle before it.
-const HEAD: Duration = Duration::from_secs(60);
 /// What hyper may buffer of a head. More than `admit` allows, so that the refusal is ours.
 const HEAD_BUFFER: usize = 256 << 10;
 /// Streams that a client may have open at once on one HTTP/2 connection.
 const STREAMS: u32 = 128;
+/// Patience with clients when there is no plan to say how much.
+const NO_PLAN: Timers = Timers {
+    handshake_millis: 10_000,
+    header_millis: 15_000,
+    idle_millis: 60_000,
+    body_bytes_per_second: 240,
+};
 /// Connections held when there is no plan to say how many.
 const CONNECTIONS: u64 = 1000;
 
@@ -101,8 +105,9 @@ impl Task {
         let Ok(config) = tls.current(authorities) else {
             return;
         };
+        let patience = Duration::from_millis(self.timers().handshake_millis);
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
-        let stream = match timeout(HANDSHAKE, handshake).await {
+        let stream = match timeout(patience, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => return self.refuse(peer, &error, stream).await,
             Err(_) => return,
@@ -117,6 +122,13 @@ impl Task {
         } else {
             self.serve_http1(stream, connection).await;
         }
+    }
+
+    /// The patience of the plan in force when the connection began.
+    fn timers(&self) -> Timers {
+        self.node
+            .plan()
+            .map_or(NO_PLAN, |plan| plan.admit.limits.timers.clone())
     }
 
     fn connection(
@@ -160,7 +172,12 @@ impl Task {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(Wire::new(io, Arc::clone(&connection)));
+        let timers = self.timers();
+        let patience = Patience {
+            header: Duration::from_millis(timers.header_millis),
+            idle: Duration::from_millis(timers.idle_millis),
+        };
+        let io = TokioIo::new(Wire::new(io, Arc::clone(&connection), patience));
         let service = service_fn(|request| {
             let (node, connection) = (Arc::clone(&self.node), Arc::clone(&connection));
             async move { Ok::<_, Infallible>(pipeline::serve(&node, &connection, request).await) }
@@ -168,7 +185,7 @@ impl Task {
         let mut serving = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
+                .header_read_timeout(None)
                 .max_buf_size(HEAD_BUFFER)
                 .max_headers(256)
                 .serve_connection(io, service)
@@ -217,6 +234,14 @@ impl Task {
 
 /// A request that was no HTTP: hyper has answered it, and it gets its record like any other.
 fn record_unreadable(connection: &Arc<Connection>, error: &hyper::Error) {
+    if connection.answering.is_too_slow() {
+        let mut record = Record::open(connection, &no_request());
+        let cause = Cause::HeadTooSlow;
+        record.status = cause.outcome().2;
+        record.outcome = Outcome::Refused;
+        record.refusal = Some(cause.into());
+        return;
+    }
     if !error.is_parse() {
         return;
     }

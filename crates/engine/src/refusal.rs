@@ -72,6 +72,8 @@ causes! {
     UriTooLong Admit "uri_too_long" 414 "The request target is too long";
     /// The head is too large or has too many fields.
     HeadersTooLarge Admit "headers_too_large" 431 "The request header fields are too large";
+    /// The head did not come to its end in time; the connection is closed without an answer.
+    HeadTooSlow Admit "head_too_slow" 408 "The request took too long";
     /// The host is not one of ours.
     HostNotAllowed Admit "host_not_allowed" 421 "This host is not served here";
     /// The host is not the one the TLS connection was opened for.
@@ -172,6 +174,8 @@ causes! {
     UpstreamUnsupported Execute "upstream_unsupported" 502 "The service cannot be asked this";
     /// The request's body ended early.
     RequestBroken Execute "request_broken" 400 "The request body ended early";
+    /// The body comes more slowly than the node waits for.
+    BodyTooSlow Execute "body_too_slow" 408 "The request body took too long";
     /// The body is, or turned out, larger than the function takes.
     RequestTooLarge Execute "request_too_large" 413 "The request body is too large";
 }

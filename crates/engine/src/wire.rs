@@ -7,7 +7,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -31,11 +31,14 @@ const TUNNEL: u8 = 3;
 pub struct Answering {
     state: AtomicU8,
     unreadable: OnceLock<(Cause, Ids)>,
+    is_too_slow: AtomicBool,
+    requests: AtomicU64,
 }
 
 impl Answering {
     /// A request has reached the path.
     pub fn begin(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.state.store(UNDER_WAY, Ordering::Relaxed);
     }
 
@@ -56,6 +59,15 @@ impl Answering {
         self.unreadable.get()
     }
 
+    /// Whether the connection was given up because a head did not come to its end.
+    pub fn is_too_slow(&self) -> bool {
+        self.is_too_slow.load(Ordering::Relaxed)
+    }
+
+    fn head_took_too_long(&self) {
+        self.is_too_slow.store(true, Ordering::Relaxed);
+    }
+
     fn flushed(&self) {
         if self.state.load(Ordering::Relaxed) == LAST_BYTES {
             self.state.store(NONE, Ordering::Relaxed);
@@ -73,7 +85,22 @@ pub struct Wire<I> {
     connection: Arc<Connection>,
     /// Our refusal, and how much of it was sent.
     refusal: Option<(Vec<u8>, usize)>,
+    patience: Patience,
+    /// Whether a head has begun to come, and when it, or the wait for it, has taken too long.
+    in_head: bool,
+    /// How many requests had come when that was last looked at.
+    requests: u64,
+    alarm: Option<Pin<Box<Sleep>>>,
     lingering: Option<Lingering>,
+}
+
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// From the first byte of a head to its last.
+    pub header: Duration,
+    /// Between two requests.
+    pub idle: Duration,
 }
 
 /// What a client goes on sending after it was refused. Closing at once would answer it with a reset,
@@ -89,11 +116,15 @@ const LINGER_BYTES: usize = 4 << 20;
 
 impl<I> Wire<I> {
     /// The stream `io` of `connection`.
-    pub fn new(io: I, connection: Arc<Connection>) -> Self {
+    pub fn new(io: I, connection: Arc<Connection>, patience: Patience) -> Self {
         Self {
             io,
             connection,
             refusal: None,
+            patience,
+            in_head: false,
+            requests: 0,
+            alarm: None,
             lingering: None,
         }
     }
@@ -176,7 +207,33 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let requests = self.connection.answering.requests.load(Ordering::Relaxed);
+        if requests != self.requests || !self.connection.answering.is_none() {
+            self.requests = requests;
+            self.in_head = false;
+            self.alarm = None;
+        }
+        if !self.connection.answering.is_none() {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if polled.is_ready() {
+            if buffer.filled().len() > before && !self.in_head {
+                self.in_head = true;
+                self.alarm = Some(Box::pin(tokio::time::sleep(self.patience.header)));
+            }
+            return polled;
+        }
+        let idle = self.patience.idle;
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        ready!(alarm.as_mut().poll(cx));
+        if self.in_head {
+            self.connection.answering.head_took_too_long();
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

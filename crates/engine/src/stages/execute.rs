@@ -53,6 +53,9 @@ pub async fn execute(
                 changes.request.apply(admitted.headers_mut());
                 admitted.rewrite(changes, &target.path)?;
             }
+            let meter = Arc::new(BodyMeter::default());
+            record.bytes_in = Some(Arc::clone(&meter));
+            let body = LimitedBody::new(body, u64::MAX, pace(node), meter);
             forward(record, service, asked, admitted, body).await?
         }
         Backend::Function(function) => {
@@ -115,7 +118,7 @@ async fn call(
         .enter(function.declared.limits.concurrency)
         .ok_or(Cause::ConcurrencyExceeded)?;
     let limit = function.declared.limits.request_bytes;
-    let body = limited(record, &admitted, body, limit)?;
+    let body = limited(record, &admitted, body, limit, pace(node))?;
     let (loaded, is_cold) = function
         .load(&node.runtime)
         .map_err(|failure| refusal_of(&failure))?;
@@ -135,8 +138,21 @@ async fn call(
     {
         return Err(Cause::RequestTooLarge.into());
     }
+    if record
+        .bytes_in
+        .as_ref()
+        .is_some_and(|meter| meter.is_too_slow())
+    {
+        return Err(Cause::BodyTooSlow.into());
+    }
     let response = result.map_err(|failure| refusal_of(&failure))?;
     Ok(response.map(Content::Guest))
+}
+
+/// How fast a body is to come at least, in bytes a second.
+fn pace(node: &Node) -> u64 {
+    node.plan()
+        .map_or(0, |plan| plan.admit.limits.timers.body_bytes_per_second)
 }
 
 fn limited(
@@ -144,6 +160,7 @@ fn limited(
     admitted: &Admitted,
     body: Unread,
     limit: u64,
+    pace: u64,
 ) -> Result<RequestBody, Refusal> {
     if body.is_end_stream() {
         let nothing = Empty::<Bytes>::new().map_err(|never| match never {});
@@ -159,7 +176,7 @@ fn limited(
     }
     let meter = Arc::new(BodyMeter::default());
     record.bytes_in = Some(Arc::clone(&meter));
-    Ok(LimitedBody::new(body, limit, meter).boxed_unsync())
+    Ok(LimitedBody::new(body, limit, pace, meter).boxed_unsync())
 }
 
 /// The request as whoever answers sees it: absolute, in normal form.

@@ -4,8 +4,6 @@
 //! says who is calling, as to a function, and where the request came from (`x-forwarded-*`, whose
 //! values of the caller count for nothing).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -14,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use vedette_upstream::{Host, SendError, SendOptions};
 use vedette_wasm::BodyError;
 
-use crate::body::{BodyMeter, Content, LimitedBody, Unread};
+use crate::body::{Content, LimitedBody};
 use crate::plan::Forward;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
@@ -35,16 +33,13 @@ pub async fn forward(
     forward: &Forward,
     asked_host: HeaderValue,
     mut admitted: Admitted,
-    body: Unread,
+    body: LimitedBody,
 ) -> Result<Response<Content>, Refusal> {
     set_origin(admitted.headers_mut(), record, asked_host);
     let options = SendOptions {
         host: Host::Named(header(admitted.authority().as_str())?),
         ..forward.options.clone()
     };
-    let meter = Arc::new(BodyMeter::default());
-    record.bytes_in = Some(Arc::clone(&meter));
-    let body = LimitedBody::new(body, u64::MAX, meter);
     let on_upgrade = admitted.take_upgrade();
     let (admitted, body) = mirrored(record, forward, &options, admitted, body).await?;
     let request = request_of(admitted, record, body)?;

@@ -112,6 +112,7 @@ fn is_a_no(cause: Cause) -> bool {
         cause,
         Cause::ConcurrencyExceeded
             | Cause::RequestTooLarge
+            | Cause::BodyTooSlow
             | Cause::FilesReadOnly
             | Cause::FileNotFound
     )
