@@ -7,7 +7,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -30,11 +30,13 @@ pub struct Answering {
     state: AtomicU8,
     unreadable: OnceLock<(Cause, Ids)>,
     is_too_slow: AtomicBool,
+    requests: AtomicU64,
 }
 
 impl Answering {
     /// A request has reached the path.
     pub fn begin(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.state.store(UNDER_WAY, Ordering::Relaxed);
     }
 
@@ -77,6 +79,8 @@ pub struct Wire<I> {
     patience: Patience,
     /// Whether a head has begun to come, and when it, or the wait for it, has taken too long.
     in_head: bool,
+    /// How many requests had come when that was last looked at.
+    requests: u64,
     alarm: Option<Pin<Box<Sleep>>>,
     lingering: Option<Lingering>,
 }
@@ -110,6 +114,7 @@ impl<I> Wire<I> {
             refusal: None,
             patience,
             in_head: false,
+            requests: 0,
             alarm: None,
             lingering: None,
         }
@@ -193,9 +198,13 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.connection.answering.is_none() {
+        let requests = self.connection.answering.requests.load(Ordering::Relaxed);
+        if requests != self.requests || !self.connection.answering.is_none() {
+            self.requests = requests;
             self.in_head = false;
             self.alarm = None;
+        }
+        if !self.connection.answering.is_none() {
             return Pin::new(&mut self.io).poll_read(cx, buffer);
         }
         let before = buffer.filled().len();
