@@ -256,6 +256,7 @@ def test_a_changed_protocol_becomes_a_tunnel(gateway: Node) -> None:
         for message in (b"first", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"x" * 100_000):
             secured.sendall(message)
             assert _exactly(secured, len(message)) == message
+        secured.unwrap().close()
     request_id = head.decode().lower().split("x-request-id: ")[1].split("\r\n")[0]
     record = gateway.record(request_id)
     assert (record["status"], record["outcome"]) == (101, "served")

@@ -1,5 +1,6 @@
 //! Bodies: what a function reads, counted and limited; what a caller gets, tied to its record.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 use vedette_upstream::{Tunnel, UpstreamBody};
@@ -256,6 +258,8 @@ impl Content {
 /// A response's body. The record closes when this is dropped, after the last byte or before.
 pub struct ResponseBody(Inner);
 
+// Most answers are `Own`: boxing them would cost each an allocation.
+#[allow(clippy::large_enum_variant)]
 enum Inner {
     Own(Answer),
     /// Of a guest that is still at work: the alarm ends it even while the client does not read,
@@ -376,17 +380,59 @@ async fn splice(client: OnUpgrade, mut service: Tunnel, mut record: Box<Record>,
     let Ok(client) = client.await else {
         return;
     };
-    let mut client = TokioIo::new(client);
-    let passed = tokio::io::copy_bidirectional(&mut client, &mut service).await;
-    record.outcome = match passed {
-        Ok((up, down)) => {
-            record.tunnelled = Some(up);
-            record.bytes_out = down;
-            Outcome::Served
-        }
-        Err(_) => Outcome::Aborted,
+    let mut client = Counted {
+        io: TokioIo::new(client),
+        read: 0,
+        written: 0,
     };
+    let passed = tokio::io::copy_bidirectional(&mut client, &mut service).await;
+    record.tunnelled = Some(client.read);
+    record.bytes_out = client.written;
+    // A client that goes without a goodbye has left, as far as anybody can tell.
+    record.outcome = passed.map_or(Outcome::Aborted, |_| Outcome::Served);
     drop(held);
+}
+
+/// A stream that counts what passes, also when it breaks.
+struct Counted<T> {
+    io: T,
+    read: u64,
+    written: u64,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        self.read += (buffer.filled().len() - before) as u64;
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.written += *count as u64;
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 impl Drop for Answer {

@@ -100,7 +100,7 @@ pub struct Leaf {
     pub serial: String,
     /// SHA-256 of the certificate.
     pub thumbprint: [u8; 32],
-    /// SHA-256 of its public key (SubjectPublicKeyInfo), lower-case hex.
+    /// SHA-256 of its public key (`SubjectPublicKeyInfo`), lower-case hex.
     pub pin: String,
     /// Its URI names, in order.
     pub uris: Vec<String>,

@@ -239,7 +239,8 @@ impl Redirect {
             .map_or_else(|| path.to_owned(), |it| it.apply(matched, path));
         let mut location = format!("{new_scheme}://{host}");
         if let Some(port) = port.filter(|_| !is_usual) {
-            location.push_str(&format!(":{port}"));
+            location.push(':');
+            location.push_str(&port.to_string());
         }
         location.push_str(&path);
         if let Some(query) = query {

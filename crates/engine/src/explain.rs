@@ -438,9 +438,9 @@ impl<'a> Judge<'a> {
             let is_when = condition.get("kind").and_then(Value::as_str) == Some("when");
             let mut parts = Vec::new();
             if is_when {
-                conjuncts(&body, &mut parts)
+                conjuncts(&body, &mut parts);
             } else {
-                parts.push(&body)
+                parts.push(&body);
             }
             for part in parts {
                 let (holds, text) = evaluate(part, asked)?;

@@ -173,15 +173,23 @@ async fn shared(io: TokioIo<Socket>) -> Result<Connection, SendError> {
         .map_err(|error| SendError::ConnectFailed(error.to_string()))?;
     let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
     let told = Arc::clone(&allowed);
+    let http2 = Http2::new(sender, allowed);
+    let stream_ended = http2.stream_ended();
     tokio::spawn(async move {
         let mut connection = pin!(connection);
-        poll_fn(|cx| {
+        let mut look = poll_fn(|cx| {
             let polled = connection.as_mut().poll(cx);
             told.store(connection.current_max_send_streams(), Ordering::Relaxed);
             polled
-        })
-        .await
-        .ok();
+        });
+        // hyper does not say when the service's settings have come: it is asked after each stream.
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut look => return,
+                () = stream_ended.notified() => {}
+            }
+        }
     });
-    Ok(Connection::Http2(Http2::new(sender, allowed)))
+    Ok(Connection::Http2(http2))
 }

@@ -172,9 +172,8 @@ fn destination_of(uri: &Uri) -> Option<Destination> {
 fn port_of(authority: &Authority) -> Result<Option<u16>, ()> {
     match authority.port() {
         Some(port) if port.as_u16() != 0 => Ok(Some(port.as_u16())),
-        Some(_) => Err(()),
         None if authority.as_str().len() == authority.host().len() => Ok(None),
-        None => Err(()),
+        _ => Err(()),
     }
 }
 

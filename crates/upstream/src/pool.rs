@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
@@ -35,8 +36,15 @@ pub(crate) struct Http1 {
 #[derive(Clone)]
 pub(crate) struct Http2 {
     pub(crate) sender: http2::SendRequest<OutBody>,
-    streams: Arc<AtomicUsize>,
+    streams: Arc<Streams>,
     allowed: Arc<AtomicUsize>,
+}
+
+/// The streams under way on a connection.
+#[derive(Default)]
+struct Streams {
+    count: AtomicUsize,
+    ended: Arc<Notify>,
 }
 
 impl Http2 {
@@ -49,23 +57,29 @@ impl Http2 {
         }
     }
 
+    /// Told whenever a stream has ended.
+    pub(crate) fn stream_ended(&self) -> Arc<Notify> {
+        Arc::clone(&self.streams.ended)
+    }
+
     /// Takes a stream, when the service allows one more.
     fn take_stream(&self) -> Option<StreamPlace> {
         let allowed = self.allowed.load(Ordering::Relaxed).min(STREAMS);
-        if self.streams.load(Ordering::Relaxed) >= allowed {
+        if self.streams.count.load(Ordering::Relaxed) >= allowed {
             return None;
         }
-        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.streams.count.fetch_add(1, Ordering::Relaxed);
         Some(StreamPlace(Arc::clone(&self.streams)))
     }
 }
 
 /// A stream that counts while this lives.
-pub(crate) struct StreamPlace(Arc<AtomicUsize>);
+pub(crate) struct StreamPlace(Arc<Streams>);
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.notify_one();
     }
 }
 
@@ -237,7 +251,7 @@ impl Pool {
             });
             old.extend(gone.map(|(it, _)| it));
             shelf.shared.retain(|(it, used)| {
-                let is_idle = it.streams.load(Ordering::Relaxed) == 0;
+                let is_idle = it.streams.count.load(Ordering::Relaxed) == 0;
                 !it.sender.is_closed() && !(is_idle && (is_pressed || used.elapsed() >= age))
             });
             target.is_some() || !shelf.shared.is_empty()

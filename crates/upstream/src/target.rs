@@ -103,12 +103,11 @@ impl Target {
     /// The addresses to try, each of them allowed. What is checked here is what is connected to:
     /// there is no second look-up.
     pub(crate) async fn allowed_addresses(&self) -> Result<Vec<IpAddr>, SendError> {
-        let found = match self.address {
-            Some(address) => vec![address],
-            None => {
-                let found = self.resolver.resolve(&self.host).await;
-                found.map_err(SendError::DnsFailed)?
-            }
+        let found = if let Some(address) = self.address {
+            vec![address]
+        } else {
+            let found = self.resolver.resolve(&self.host).await;
+            found.map_err(SendError::DnsFailed)?
         };
         if found.is_empty() {
             return Err(SendError::DnsFailed(format!("{}: no address", self.host)));

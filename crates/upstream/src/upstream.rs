@@ -208,7 +208,7 @@ impl Upstream {
         let deadline = options.timeout.map(|it| Instant::now() + it);
         let answered = within(deadline, exchange(&endpoint.target, outgoing, limits)).await;
         let answered = answered.and_then(|it| it.map_err(|none| none.error));
-        self.judge(endpoint, answered.as_ref().map(|(it, _)| it.status()));
+        Self::judge(endpoint, answered.as_ref().map(|(it, _)| it.status()));
         let (response, lease) = self.counted(answered)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return upgraded(response, lease, active, &upgrade).await;
@@ -313,7 +313,7 @@ impl Upstream {
                 Ok(answer) => (plain_answer(answer), None),
                 Err(none) => (Err(none.error), none.unsent),
             };
-            self.judge(endpoint, answered.as_ref().map(Response::status));
+            Self::judge(endpoint, answered.as_ref().map(Response::status));
             tries += 1;
             let again = spare.filter(|_| retry.is_some_and(|it| is_hoped(it, tries, &answered)));
             // What never left may go to another endpoint, whatever its method; once.
@@ -353,7 +353,7 @@ impl Upstream {
 
     /// Passive health: an endpoint fails with no answer, and with 502, 503 and 504, which callers
     /// cannot bring about at will.
-    fn judge(&self, endpoint: &Endpoint, answered: Result<StatusCode, &SendError>) {
+    fn judge(endpoint: &Endpoint, answered: Result<StatusCode, &SendError>) {
         let failed = match answered {
             Ok(status) => matches!(status.as_u16(), 502..=504),
             Err(error) if error.is_the_endpoints() => true,

@@ -163,7 +163,7 @@ class ClientAuthority(Model):
     )
     pins: tuple[str, ...] = Field(
         default=(),
-        description="SHA-256 of public keys (SubjectPublicKeyInfo) in hex, sorted; when there are "
+        description="SHA-256 of public keys (`SubjectPublicKeyInfo`) in hex, sorted; when there are "
         "any, a client's key must be one of them.",
     )
     revoked: tuple[str, ...] = Field(
