@@ -180,3 +180,40 @@ fn none_of(argument: u8, values: &[libc::c_int]) -> Result<SeccompRule, seccompi
     });
     SeccompRule::new(conditions.collect::<Result<_, _>>()?)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use std::process::Command;
+
+    /// The filter covers a thread and what it starts, so a thread of its own is given up to it.
+    #[test]
+    fn only_ip_sockets_that_do_not_listen_are_left() {
+        let confined = std::thread::spawn(|| {
+            assert_eq!(refuse_system_calls(), Confinement::Enforced);
+            let denied = |result: std::io::Result<()>, what: &str| {
+                let kind = result.map_err(|error| error.kind());
+                assert_eq!(kind, Err(ErrorKind::PermissionDenied), "{what}");
+            };
+            denied(UnixStream::connect("/nowhere").map(drop), "a Unix stream");
+            denied(UnixDatagram::unbound().map(drop), "a Unix datagram");
+            denied(UnixDatagram::pair().map(drop), "a pair of datagram sockets");
+            denied(UnixListener::bind("/nowhere").map(drop), "a Unix listener");
+            denied(TcpListener::bind("127.0.0.1:0").map(drop), "listening");
+            denied(Command::new("true").spawn().map(drop), "a program");
+            assert!(
+                UnixStream::pair().is_ok(),
+                "the runtime wakes itself with one"
+            );
+            assert!(UdpSocket::bind("127.0.0.1:0").is_ok(), "look-ups need one");
+            let closed = TcpStream::connect("127.0.0.1:1").map_err(|error| error.kind());
+            assert_eq!(closed.err(), Some(ErrorKind::ConnectionRefused));
+        });
+        confined.join().unwrap();
+    }
+}
