@@ -165,29 +165,28 @@ async fn shared(io: TokioIo<Socket>) -> Result<Connection, SendError> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(64 << 10)
+        // More wait until the service has said how many it takes; it would refuse them.
+        .initial_max_send_streams(1)
         .max_send_buf_size(256 << 10)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
         .handshake(io)
         .await
         .map_err(|error| SendError::ConnectFailed(error.to_string()))?;
-    let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+    let allowed = Arc::new(AtomicUsize::new(STREAMS));
     let told = Arc::clone(&allowed);
     let http2 = Http2::new(sender, allowed);
     let stream_ended = http2.stream_ended();
     tokio::spawn(async move {
         let mut connection = pin!(connection);
-        let mut look = poll_fn(|cx| {
-            let polled = connection.as_mut().poll(cx);
-            told.store(connection.current_max_send_streams(), Ordering::Relaxed);
-            polled
-        });
         // hyper does not say when the service's settings have come: it is asked after each stream.
         loop {
             tokio::select! {
                 biased;
-                _ = &mut look => return,
-                () = stream_ended.notified() => {}
+                _ = connection.as_mut() => return,
+                () = stream_ended.notified() => {
+                    told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                }
             }
         }
     });
