@@ -93,7 +93,7 @@ def test_what_the_engine_would_refuse_changes_nothing(own: Node, edge: Path) -> 
     wrong.write_text(EDGE.replace("context.method", "context.methud"), "utf-8")
     shutil.copy(edge / "hello.wasm", wrong.parent / "hello.wasm")
     done = own.run("apply", str(wrong), "--yes", check=False)
-    assert (done.returncode, f"where: {wrong}:39" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, f"where: {wrong}:36" in done.stderr) == (2, True), done.stderr
     assert own.status()["snapshot"]["digest"] == before
 
 
