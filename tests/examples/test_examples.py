@@ -30,7 +30,7 @@ def node() -> Iterator[Node]:
 def test_examples_are_numbered_and_described() -> None:
     assert EXAMPLES
     numbers = [example.name.partition("-")[0] for example in EXAMPLES]
-    assert len(set(numbers)) == len(numbers)
+    assert numbers == [f"{number:02}" for number in range(1, len(EXAMPLES) + 1)]
     for example in EXAMPLES:
         assert re.match(r"[0-9]{2}-[a-z0-9-]+$", example.name)
         assert (example / "README.md").exists()

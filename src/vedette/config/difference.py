@@ -17,6 +17,17 @@ from vedette.config.snapshot import Snapshot
 Action = Literal["create", "update", "replace", "delete"]
 Key = tuple[str, str]
 NODE: Final[Key] = ("Node", "node")
+# The order in which changes are told, whatever is there already.
+_KINDS: Final = (
+    "Node",
+    "Issuer",
+    "ClientAuthority",
+    "Policy",
+    "Function",
+    "Upstream",
+    "Route",
+    "Limit",
+)
 _NAMED_BY: Final = ("name", "path", "host", "kid")
 _PLAIN_MAPS: Final = ("env", "config")  # empty says nothing; an empty `tls` says a lot
 
@@ -77,9 +88,7 @@ def _node(snapshot: Snapshot) -> dict[str, Any]:
 def difference(before: Snapshot, after: Snapshot) -> list[ObjectChange]:
     """What changes from `before` to `after`, by kind and name; empty when nothing does."""
     old, new = objects(before), objects(after)
-    order = list(dict.fromkeys([*old, *new]))
-    kinds = list(dict.fromkeys(["Node", *(kind for kind, _ in [*old, *new])]))
-    order.sort(key=lambda key: (kinds.index(key[0]), key[1]))
+    order = sorted({*old, *new}, key=lambda key: (_KINDS.index(key[0]), key[1]))
     changes = (_change(key, old.get(key), new.get(key)) for key in order)
     return [change for change in changes if change is not None]
 
