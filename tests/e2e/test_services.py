@@ -25,7 +25,7 @@ spec:
 apiVersion: vedette.dev/v1alpha1
 kind: Upstream
 metadata: {{name: two}}
-spec: {{url: "http://127.0.0.1:{two}"}}
+spec: {{url: "http://localhost:{two}"}} # a name: looked up by an engine that cannot read /etc
 ---
 apiVersion: vedette.dev/v1alpha1
 kind: Upstream

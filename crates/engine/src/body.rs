@@ -37,14 +37,17 @@ impl BodyMeter {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Whether the body came too slowly.
-    pub fn is_too_slow(&self) -> bool {
-        self.too_slow.load(Ordering::Relaxed)
+    /// Why the body was cut off, if it was.
+    pub fn cut_off(&self) -> Option<Cause> {
+        if self.exceeded.load(Ordering::Relaxed) {
+            return Some(Cause::RequestTooLarge);
+        }
+        let too_slow = self.too_slow.load(Ordering::Relaxed);
+        too_slow.then_some(Cause::BodyTooSlow)
     }
 
-    /// Whether the body turned out larger than allowed.
-    pub fn is_exceeded(&self) -> bool {
-        self.exceeded.load(Ordering::Relaxed)
+    fn count(&self, bytes: u64) -> u64 {
+        self.read.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 }
 
@@ -205,7 +208,7 @@ impl Body for LimitedBody {
         };
         self.pace.came();
         let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-        let read = self.meter.read.fetch_add(size, Ordering::Relaxed) + size;
+        let read = self.meter.count(size);
         if read > self.limit {
             self.meter.exceeded.store(true, Ordering::Relaxed);
             let error = BodyError::HttpRequestBodySize(Some(read));
@@ -321,10 +324,10 @@ impl Answer {
         let polled = match &mut self.content {
             Content::Fixed(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
             Content::Guest(body) => Pin::new(body).poll_frame(cx),
-            Content::Upstream(body) => {
-                let polled = Pin::new(body).poll_frame(cx);
-                return self.pass_on(polled);
-            }
+            Content::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| {
+                frame
+                    .map(|frame| frame.map_err(|error| Failure::ResponseInvalid(error.to_string())))
+            }),
             Content::Tunnel(_) => Poll::Ready(None),
         };
         match &polled {
@@ -337,31 +340,15 @@ impl Answer {
         polled
     }
 
-    /// A service's body that breaks off breaks the answer off: it must not look whole.
-    fn pass_on(
-        &mut self,
-        polled: Poll<Option<Result<Frame<Bytes>, vedette_upstream::BodyError>>>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        polled.map(|frame| {
-            frame.map(|frame| match frame {
-                Ok(frame) => {
-                    let size = frame.data_ref().map_or(0, Bytes::len);
-                    self.record.bytes_out += size as u64;
-                    Ok(frame)
-                }
-                Err(error) => {
-                    self.record.outcome = Outcome::Failed;
-                    let refusal = Refusal::with(Cause::UpstreamReset, error.to_string());
-                    self.record.refusal = Some(refusal);
-                    Err(Failure::ResponseInvalid(error.to_string()))
-                }
-            })
-        })
-    }
-
+    /// A body that breaks off breaks the answer off: it must not look whole.
     fn fail(&mut self, failure: &Failure) {
         self.record.outcome = Outcome::Failed;
-        self.record.refusal = Some(refusal_of(failure));
+        self.record.refusal = Some(match (&self.content, failure) {
+            (Content::Upstream(_), Failure::ResponseInvalid(error)) => {
+                Refusal::with(Cause::UpstreamReset, error.clone())
+            }
+            _ => refusal_of(failure),
+        });
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -386,7 +373,9 @@ async fn splice(client: OnUpgrade, mut service: Tunnel, mut record: Box<Record>,
         written: 0,
     };
     let passed = tokio::io::copy_bidirectional(&mut client, &mut service).await;
-    record.tunnelled = Some(client.read);
+    if let Some(meter) = &record.bytes_in {
+        meter.count(client.read);
+    }
     record.bytes_out = client.written;
     // A client that goes without a goodbye has left, as far as anybody can tell.
     record.outcome = passed.map_or(Outcome::Aborted, |_| Outcome::Served);

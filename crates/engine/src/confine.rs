@@ -58,15 +58,6 @@ pub fn confine(engine_dir: &Path, spool_dir: &Path) -> Confinement {
     }
 }
 
-/// What the C library reads to look a name up.
-const NAMES: [&str; 5] = [
-    "/etc/gai.conf",
-    "/etc/host.conf",
-    "/etc/hosts",
-    "/etc/nsswitch.conf",
-    "/etc/resolv.conf",
-];
-
 fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, RulesetError> {
     let abi = ABI::V6;
     let read = AccessFs::from_read(abi);
@@ -84,8 +75,7 @@ fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, Rulese
         (spool_dir, spool),
         (Path::new("/proc/self"), read),
     ];
-    let names = NAMES.map(|path| (Path::new(path), AccessFs::ReadFile.into()));
-    for (path, access) in own.into_iter().chain(names) {
+    for (path, access) in own {
         // A path that is not there needs no rule; without one it stays closed.
         if let Ok(path) = PathFd::new(path) {
             rules = rules.add_rule(PathBeneath::new(path, access))?;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::certificate::{Presented, refusal_of};
+use crate::certificate::{Authorities, Presented, refusal_of};
 use crate::node::{Connection, Node, Place};
 use crate::pipeline;
 use crate::record::{Outcome, Record};
@@ -96,16 +96,15 @@ struct Task {
 impl Task {
     async fn run(self, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
+        let (timers, authorities) = self.terms();
         let Some(tls) = &self.shared.tls else {
             let connection = self.connection("http", peer, None, None);
-            return self.serve_http1(stream, connection).await;
+            return self.serve_http1(stream, connection, &timers).await;
         };
-        let plan = self.node.plan();
-        let authorities = plan.as_ref().and_then(|plan| plan.authorities.as_ref());
-        let Ok(config) = tls.current(authorities) else {
+        let Ok(config) = tls.current(authorities.as_ref()) else {
             return;
         };
-        let patience = Duration::from_millis(self.timers().handshake_millis);
+        let patience = Duration::from_millis(timers.handshake_millis);
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
         let stream = match timeout(patience, handshake).await {
             Ok(Ok(stream)) => stream,
@@ -120,15 +119,16 @@ impl Task {
         if is_http2 {
             self.serve_http2(TokioIo::new(stream), connection).await;
         } else {
-            self.serve_http1(stream, connection).await;
+            self.serve_http1(stream, connection, &timers).await;
         }
     }
 
-    /// The patience of the plan in force when the connection began.
-    fn timers(&self) -> Timers {
-        self.node
-            .plan()
-            .map_or(NO_PLAN, |plan| plan.admit.limits.timers.clone())
+    /// Patience, and who vouches for callers, of the plan in force when the connection begins.
+    /// Copies: a plan must not live as long as the connections that it saw begin.
+    fn terms(&self) -> (Timers, Option<Arc<Authorities>>) {
+        self.node.plan().map_or((NO_PLAN, None), |plan| {
+            (plan.admit.limits.timers.clone(), plan.authorities.clone())
+        })
     }
 
     fn connection(
@@ -168,11 +168,10 @@ impl Task {
         }
     }
 
-    async fn serve_http1<I>(mut self, io: I, connection: Arc<Connection>)
+    async fn serve_http1<I>(mut self, io: I, connection: Arc<Connection>, timers: &Timers)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let timers = self.timers();
         let patience = Patience {
             header: Duration::from_millis(timers.header_millis),
             idle: Duration::from_millis(timers.idle_millis),

@@ -58,7 +58,7 @@ async fn follow(
     let permitted = authorize::authorize(&plan, record, limited)?;
     record.passed(Stage::Authorize);
 
-    let response = execute::execute(node, record, permitted, body).await?;
+    let response = execute::execute(node, &plan, record, permitted, body).await?;
     record.passed(Stage::Execute);
     Ok(response)
 }

@@ -72,10 +72,8 @@ pub struct Record {
     pub spoofed: u32,
     /// Whether the function had to be loaded first.
     pub is_cold: bool,
-    /// Bytes of the request's body that were read.
+    /// Bytes of the request's body, or of what a tunnel carried from the client.
     pub bytes_in: Option<Arc<BodyMeter>>,
-    /// Bytes that a tunnel carried from the client.
-    pub tunnelled: Option<u64>,
     /// Bytes of the response's body that were sent.
     pub bytes_out: u64,
     timings: Timings,
@@ -176,7 +174,6 @@ impl Record {
             spoofed: 0,
             is_cold: false,
             bytes_in: None,
-            tunnelled: None,
             bytes_out: 0,
             timings: Timings::default(),
             opened: now,
@@ -259,10 +256,7 @@ impl Record {
             stage: cause.map(|it| it.0.as_str()),
             cause: cause.map(|it| it.1),
             detail: self.refusal.as_ref().and_then(|it| it.detail.as_deref()),
-            bytes_in: self.tunnelled.unwrap_or_else(|| {
-                let meter = self.bytes_in.as_ref();
-                meter.map_or(0, |meter| meter.read())
-            }),
+            bytes_in: self.bytes_in.as_ref().map_or(0, |meter| meter.read()),
             bytes_out: self.bytes_out,
             timings_us: self.timings_us(),
             total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),

@@ -14,7 +14,7 @@ use crate::body::{BodyMeter, Content, LimitedBody, Unread, refusal_of};
 use crate::caller::{Caller, PRINCIPAL, Proof};
 use crate::changes::Redirect;
 use crate::node::Node;
-use crate::plan::{Backend, Deployed, Fixed, Target};
+use crate::plan::{Backend, Deployed, Fixed, Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
@@ -28,6 +28,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Has the request answered.
 pub async fn execute(
     node: &Node,
+    plan: &Plan,
     record: &mut Record,
     permitted: Permitted,
     body: Unread,
@@ -35,6 +36,7 @@ pub async fn execute(
     let (routed, caller) = permitted.into_inner();
     let (mut admitted, target, stay) = routed.into_inner();
     let changes = target.changes.as_ref();
+    let pace = plan.admit.limits.timers.body_bytes_per_second;
     let mut response = match &target.backend {
         Backend::Static(fixed) => answer_fixed(fixed),
         Backend::Redirect(redirect) => answer_redirect(redirect, &target, record, &admitted)?,
@@ -46,24 +48,15 @@ pub async fn execute(
                 .await?
         }
         Backend::Upstream(service) => {
-            let asked = HeaderValue::from_str(admitted.authority().as_str())
-                .map_err(|_| Refusal::from(Cause::MalformedHost))?;
-            set_identity(admitted.headers_mut(), caller.as_deref(), record);
-            if let Some(changes) = changes {
-                changes.request.apply(admitted.headers_mut());
-                admitted.rewrite(changes, &target.path)?;
-            }
-            let meter = Arc::new(BodyMeter::default());
-            record.bytes_in = Some(Arc::clone(&meter));
-            let body = LimitedBody::new(body, u64::MAX, pace(node), meter);
-            forward(record, service, asked, admitted, body).await?
+            let asked = admitted.authority().clone();
+            introduce(&mut admitted, &target, caller.as_deref(), record)?;
+            let body = metered(record, body, u64::MAX, pace);
+            forward(record, service, &asked, admitted, body).await?
         }
         Backend::Function(function) => {
-            set_identity(admitted.headers_mut(), caller.as_deref(), record);
-            if let Some(changes) = changes {
-                changes.request.apply(admitted.headers_mut());
-                admitted.rewrite(changes, &target.path)?;
-            }
+            introduce(&mut admitted, &target, caller.as_deref(), record)?;
+            let limit = function.declared.limits.request_bytes;
+            let body = limited(record, &admitted, body, limit, pace)?;
             call(node, record, function, admitted, body).await?
         }
     };
@@ -111,14 +104,12 @@ async fn call(
     record: &mut Record,
     function: &Arc<Deployed>,
     admitted: Admitted,
-    body: Unread,
+    body: RequestBody,
 ) -> Result<Response<Content>, Refusal> {
     let permit = function
         .in_flight
         .enter(function.declared.limits.concurrency)
         .ok_or(Cause::ConcurrencyExceeded)?;
-    let limit = function.declared.limits.request_bytes;
-    let body = limited(record, &admitted, body, limit, pace(node))?;
     let (loaded, is_cold) = function
         .load(&node.runtime)
         .map_err(|failure| refusal_of(&failure))?;
@@ -131,28 +122,26 @@ async fn call(
     };
     let result = loaded.call(call).await;
     // Whatever the guest made of a body that was cut off, nothing of it has been sent yet.
-    if record
-        .bytes_in
-        .as_ref()
-        .is_some_and(|meter| meter.is_exceeded())
-    {
-        return Err(Cause::RequestTooLarge.into());
-    }
-    if record
-        .bytes_in
-        .as_ref()
-        .is_some_and(|meter| meter.is_too_slow())
-    {
-        return Err(Cause::BodyTooSlow.into());
+    if let Some(cut_off) = record.bytes_in.as_ref().and_then(|meter| meter.cut_off()) {
+        return Err(cut_off.into());
     }
     let response = result.map_err(|failure| refusal_of(&failure))?;
     Ok(response.map(Content::Guest))
 }
 
-/// How fast a body is to come at least, in bytes a second.
-fn pace(node: &Node) -> u64 {
-    node.plan()
-        .map_or(0, |plan| plan.admit.limits.timers.body_bytes_per_second)
+/// Makes the request what the backend is to see: who calls, and the route's changes.
+fn introduce(
+    admitted: &mut Admitted,
+    target: &Target,
+    caller: Option<&Caller>,
+    record: &Record,
+) -> Result<(), Refusal> {
+    set_identity(admitted.headers_mut(), caller, record);
+    if let Some(changes) = &target.changes {
+        changes.request.apply(admitted.headers_mut());
+        admitted.rewrite(changes, &target.path)?;
+    }
+    Ok(())
 }
 
 fn limited(
@@ -174,9 +163,13 @@ fn limited(
     if declared.is_some_and(|declared| declared > limit) {
         return Err(Refusal::with(Cause::RequestTooLarge, "as declared"));
     }
+    Ok(metered(record, body, limit, pace).boxed_unsync())
+}
+
+fn metered(record: &mut Record, body: Unread, limit: u64, pace: u64) -> LimitedBody {
     let meter = Arc::new(BodyMeter::default());
     record.bytes_in = Some(Arc::clone(&meter));
-    Ok(LimitedBody::new(body, limit, pace, meter).boxed_unsync())
+    LimitedBody::new(body, limit, pace, meter)
 }
 
 /// The request as whoever answers sees it: absolute, in normal form.

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
@@ -31,13 +32,13 @@ type SentBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>;
 pub async fn forward(
     record: &mut Record,
     forward: &Forward,
-    asked_host: HeaderValue,
+    asked: &Authority,
     mut admitted: Admitted,
     body: LimitedBody,
 ) -> Result<Response<Content>, Refusal> {
-    set_origin(admitted.headers_mut(), record, asked_host);
+    set_origin(admitted.headers_mut(), record, header(asked)?);
     let options = SendOptions {
-        host: Host::Named(header(admitted.authority().as_str())?),
+        host: Host::Named(header(admitted.authority())?),
         ..forward.options.clone()
     };
     let on_upgrade = admitted.take_upgrade();
@@ -101,8 +102,8 @@ async fn mirrored(
     Ok((admitted, sent.boxed_unsync()))
 }
 
-fn header(text: &str) -> Result<HeaderValue, Refusal> {
-    HeaderValue::from_str(text)
+fn header(authority: &Authority) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_str(authority.as_str())
         .map_err(|_| Refusal::with(Cause::MalformedHost, "the host is no field value"))
 }
 
