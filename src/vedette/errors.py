@@ -56,6 +56,7 @@ _CONFIG = [
     ("invalid_digest", "That is not a digest.", "A digest is `sha256:` and 64 hexadecimal digits in lower case."),
     ("invalid_duration", "That is not a duration.", "Write a number and a unit, such as 500ms, 30s, 5m, 1h or 7d."),
     ("invalid_host", "That is not a host name.", "Write a host without scheme, port or path, such as api.example.com or *.example.com."),
+    ("installation_differs", "The node runs from another installation than this command.", "Upgrade the installation that the message names, and run its own `vedette upgrade`."),
     ("invalid_name", "That is not a valid name.", "Use 1 to 63 lower-case letters, digits and hyphens; start with a letter, end with a letter or digit."),
     ("invalid_path", "That is not a path a route can have.", "Start with / and use no `..`, `//`, `?`, `#` or escapes of ordinary letters."),
     ("invalid_rate", "That is not a rate.", "Write a number and a period, such as 100/s, 6000/m or 10/5s."),
@@ -111,6 +112,8 @@ _UNAVAILABLE = [
     ("node_running", "A node is already running in that home folder.", "Stop it with `vedette down`, or choose another folder with --home."),
     ("node_start_failed", "The node did not start.", "Read log/supervisor.log, log/control.log and log/engine.log in its home folder."),
     ("store_busy", "The node's database is locked by another process.", "Wait a moment and try again; only one control process may use one home folder."),
+    ("upgrade_failed", "The upgrade did not succeed.", "The engine that was there serves on; log/supervisor.log and log/engine.log say why. Mend the installation and try again."),
+    ("upgrade_running", "The node is being upgraded already.", "Wait until that is done, then try again."),
     ("store_newer", "The node's database was written by a newer version.", "Start the version that wrote it, or restore an older copy."),
 ]
 # fmt: on

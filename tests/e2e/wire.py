@@ -167,6 +167,7 @@ class Http2:
         self.resets: dict[int, int] = {}
         self._pongs = 0
         self.closed = False
+        self.leaving = False  # the peer takes no new streams soon
 
     def flush(self) -> None:
         """Sends what the state machine has ready."""
@@ -235,6 +236,7 @@ class Http2:
             stream = int.from_bytes(frame[5:9], "big")
             self.resets[stream] = int.from_bytes(frame[9:13], "big")
         graceful = frame[3] == _GOAWAY and frame[13:17] == b"\0\0\0\0"
+        self.leaving |= graceful
         return self._next_frame() if graceful else frame
 
     def _take(self, event: h2.events.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -122,20 +123,22 @@ def test_a_follower_reads_lines_over_many_chunks(
 
 
 def test_prune_removes_the_oldest_and_never_one_that_is_being_written(tmp_path: Path) -> None:
-    started = 1_000_000_002
     for number, data in enumerate((b"x", b"x\0", b"x\0", b"x", b"x")):
         write(tmp_path / f"{number}.jsonl", data * 10_000, 1_000_000_000 + number)
-    # 1 was left by a killed engine, 2 is being written by its successor.
+    # 1 was left by a killed engine, 2 is being written by a living one.
     limit = sum((tmp_path / name).stat().st_blocks * 512 for name in ("2.jsonl", "4.jsonl"))
-    assert spool.prune(tmp_path, limit, started) == 3
-    assert [path.name for path in spool.segments(tmp_path)] == ["2.jsonl", "4.jsonl"]
-    assert spool.prune(tmp_path, 0, started) == 1
-    assert [path.name for path in spool.segments(tmp_path)] == ["2.jsonl"]
+    with (tmp_path / "2.jsonl").open("rb") as written:
+        fcntl.flock(written, fcntl.LOCK_EX)
+        assert spool.prune(tmp_path, limit) == 3
+        assert [path.name for path in spool.segments(tmp_path)] == ["2.jsonl", "4.jsonl"]
+        assert spool.prune(tmp_path, 0) == 1
+        assert [path.name for path in spool.segments(tmp_path)] == ["2.jsonl"]
+    assert spool.prune(tmp_path, 0) == 1
 
 
 def test_prune_leaves_a_folder_below_its_limit_alone(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", b"x", 1_000_000_000)
-    assert spool.prune(tmp_path, 10**9, 2_000_000_000.0) == 0
+    assert spool.prune(tmp_path, 10**9) == 0
 
 
 def test_a_mapped_segment_with_an_old_time_still_has_the_newest_lines(tmp_path: Path) -> None:

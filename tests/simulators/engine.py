@@ -1,13 +1,15 @@
 """A stand-in for the engine's process: the same sockets and the same four paths, no request path.
 
 It listens where it is told (VEDETTE_ENGINE_CONFIG), loads active.json as the engine does, and answers `pid N` to every
-connection on a public listener. It refuses a snapshot named in the file `refuse` of the engine's folder.
+connection on a public listener. It refuses a snapshot named in the file `refuse` of the engine's folder. Beside that
+folder, a file `mute` keeps a second engine from saying that it is ready, and `deaf` one from ending when it hands over.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +22,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+TOLD = {signal.SIGTERM, signal.SIGUSR1}
 METRICS: dict[str, Any] = {
     "requests": [
         {"route": "hello", "function": "hello", "status": 200, "country": "", "count": 7},
@@ -163,10 +166,27 @@ def serve_public(listener: socket.socket) -> None:
             connection.sendall(answer % (len(body), body))
 
 
+def take_charge(config: dict[str, Any], simulator: EngineSimulator) -> int:
+    """Says that it is ready, if asked to, and waits for the lock of the engine in charge; its descriptor."""
+    home = Path(config["engineDir"]).parent
+    if "readyFd" in config:
+        while (home / "mute").exists():
+            time.sleep(0.05)
+        with os.fdopen(config["readyFd"], "w") as ready:
+            ready.write(json.dumps({"error": simulator.error}) + "\n")
+        if simulator.error:
+            sys.exit(1)
+    lock = os.open(home / "spool" / "charge.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 def main() -> int:
     """Runs as the engine's process would."""
     config = json.loads(os.environ["VEDETTE_ENGINE_CONFIG"])
     simulator = EngineSimulator(Path(config["engineDir"]))
+    lock = take_charge(config, simulator)
+    signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)  # before the threads, which inherit it
     for listener in config["listeners"]:
         for number in listener["fds"]:
             public = socket.socket(fileno=number)
@@ -175,10 +195,12 @@ def main() -> int:
     control = socket.socket(fileno=config["controlFd"])
     threading.Thread(target=serve_control, args=(control, simulator), daemon=True).start()
     print("simulated engine serves", flush=True)
-    signal.sigwait({signal.SIGTERM})
+    if signal.sigwait(TOLD) == signal.SIGUSR1:
+        os.close(lock)
+        while (Path(config["engineDir"]).parent / "deaf").exists():
+            time.sleep(0.05)
     return 0
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     sys.exit(main())

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::{Authorities, Presented, refusal_of};
+use crate::handover::{Phase, leaving, stopping};
 use crate::node::{Connection, Node, Place};
 use crate::pipeline;
 use crate::record::{Outcome, Record};
@@ -36,6 +37,8 @@ const NO_PLAN: Timers = Timers {
     idle_millis: 60_000,
     body_bytes_per_second: 240,
 };
+/// How long an idle HTTP/1.1 connection may wait for a last request when another engine takes over.
+const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// Connections held when there is no plan to say how many.
 const CONNECTIONS: u64 = 1000;
 
@@ -52,12 +55,12 @@ pub async fn accept(
     node: Arc<Node>,
     listener: TcpListener,
     shared: Arc<ListenerShared>,
-    mut draining: watch::Receiver<bool>,
+    mut phase: watch::Receiver<Phase>,
 ) {
     loop {
         let accepted = tokio::select! {
             biased;
-            () = drain_begins(&mut draining) => return,
+            () = leaving(&mut phase) => return,
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, peer)) = accepted else {
@@ -74,22 +77,17 @@ pub async fn accept(
         let task = Task {
             node: Arc::clone(&node),
             shared: Arc::clone(&shared),
-            draining: draining.clone(),
+            phase: phase.clone(),
             _place: place,
         };
         tokio::spawn(task.run(stream, peer));
     }
 }
 
-async fn drain_begins(draining: &mut watch::Receiver<bool>) {
-    // An error means that the engine is gone, which is the end as well.
-    let _ = draining.wait_for(|is_draining| *is_draining).await;
-}
-
 struct Task {
     node: Arc<Node>,
     shared: Arc<ListenerShared>,
-    draining: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     _place: Place,
 }
 
@@ -192,7 +190,7 @@ impl Task {
         );
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,
-            () = drain_begins(&mut self.draining) => {
+            () = last_request(&mut self.phase) => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
@@ -223,12 +221,20 @@ impl Task {
         );
         let _ = tokio::select! {
             ended = serving.as_mut() => ended,
-            () = drain_begins(&mut self.draining) => {
+            () = leaving(&mut self.phase) => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
         };
     }
+}
+
+/// Returns when an HTTP/1.1 connection without a request is to be closed. Until then, one that hands
+/// over answers with `connection: close`: closing one on which a client has just begun to send
+/// would lose that request.
+async fn last_request(phase: &mut watch::Receiver<Phase>) {
+    leaving(phase).await;
+    let _ = timeout(LAST_REQUEST, stopping(phase)).await;
 }
 
 /// A request that was no HTTP: hyper has answered it, and it gets its record like any other.

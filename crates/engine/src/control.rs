@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use vedette_wasm::Allocator;
 
 use crate::confine::Confinement;
+use crate::handover::Phase;
 use crate::load::{Active, LoadError};
 use crate::metrics;
 use crate::node::Node;
@@ -45,7 +46,7 @@ pub struct Control {
     /// Asks services whether they are well.
     pub watches: Watches,
     /// Whether it is on its way out.
-    pub draining: watch::Receiver<bool>,
+    pub phase: watch::Receiver<Phase>,
 }
 
 /// Serves the socket until the process ends.
@@ -155,7 +156,7 @@ impl Control {
             "seccomp": self.system_calls.as_str(),
             "listeners": self.listeners,
             "inFlight": self.node.in_flight.count(),
-            "draining": *self.draining.borrow(),
+            "draining": *self.phase.borrow() != Phase::Serving,
             "uptimeSeconds": self.node.started.elapsed().as_secs(),
         })
     }

@@ -19,6 +19,7 @@ mod control;
 mod envelope;
 mod explain;
 mod files;
+mod handover;
 mod jwt;
 mod load;
 mod metrics;

@@ -1,7 +1,7 @@
 //! What all workers of an engine share: the plan, the runtime, the counters, the function log.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -38,20 +38,15 @@ pub struct Node {
     pub started: Instant,
     plan: ArcSwapOption<Plan>,
     /// What the engine before this one had counted.
-    quotas: Option<Vec<u8>>,
+    quotas: Mutex<Option<Vec<u8>>>,
+    leaving: AtomicBool,
     generation: AtomicU64,
     refused: Mutex<Option<LoadError>>,
 }
 
 impl Node {
     /// An engine that serves nothing yet.
-    pub fn new(
-        location: HeaderValue,
-        dir: EngineDir,
-        quotas: Option<Vec<u8>>,
-        runtime: Runtime,
-        log: FunctionLog,
-    ) -> Self {
+    pub fn new(location: HeaderValue, dir: EngineDir, runtime: Runtime, log: FunctionLog) -> Self {
         Self {
             location,
             dir,
@@ -62,7 +57,8 @@ impl Node {
             connections: Counter::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
-            quotas,
+            quotas: Mutex::new(None),
+            leaving: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             refused: Mutex::new(None),
         }
@@ -92,16 +88,59 @@ impl Node {
             .clone()
     }
 
-    /// Loads the snapshot that `active.json` names. A node that cannot verify it serves nothing.
-    pub fn start_with_active(&self) {
-        let loaded = self
-            .dir
-            .active()
-            .and_then(|active| self.apply(&active.digest, active.generation));
+    /// Whether the engine takes no more connections: those it has get one more answer.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// The engine takes no more connections from now on.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Loads the snapshot that `active.json` names, with the quotas that the engine before this one
+    /// has counted. A node that cannot verify it serves nothing.
+    pub fn start_with_active(&self, quotas: Option<Vec<u8>>) {
+        let loaded = self.dir.active().and_then(|active| {
+            let before = Before::Quotas(quotas.as_deref());
+            self.activate(&active.digest, active.generation, before)
+        });
+        *self.quotas.lock().unwrap_or_else(PoisonError::into_inner) = quotas;
         if let Err(error) = loaded {
             crate::sys::say(&format_args!("no snapshot is served: {error}"));
             *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
+    }
+
+    /// Begins anew where the engine that was in charge until now has left off, if anything has
+    /// changed since this one was made ready.
+    pub fn take_over(&self, quotas: Option<Vec<u8>>) {
+        let counts = self.plan().is_some_and(|plan| plan.limits.has_quotas());
+        if counts || !self.is_current() {
+            self.start_with_active(quotas);
+        }
+    }
+
+    /// Serves what `active.json` names, if that is another snapshot than the one served.
+    pub fn follow_active(&self) {
+        if self.is_current() {
+            return;
+        }
+        let followed = self
+            .dir
+            .active()
+            .and_then(|active| self.apply(&active.digest, active.generation));
+        if let Err(error) = followed {
+            crate::sys::say(&format_args!("cannot follow the active snapshot: {error}"));
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        let served = self.plan();
+        let served = served.as_ref().map(|plan| plan.digest.as_ref());
+        self.dir.active().is_ok_and(|active| {
+            served == Some(active.digest.as_str()) && active.generation == self.generation()
+        })
     }
 
     /// Loads the snapshot with `digest` and serves it from the next request on.
@@ -109,11 +148,14 @@ impl Node {
     /// # Errors
     /// When it is refused; what was served goes on being served.
     pub fn apply(&self, digest: &str, generation: u64) -> Result<(), LoadError> {
-        let previous = self.plan();
-        let before = match previous.as_deref() {
-            Some(plan) => Before::Plan(plan),
-            None => Before::Quotas(self.quotas.as_deref()),
-        };
+        if let Some(plan) = self.plan() {
+            return self.activate(digest, generation, Before::Plan(&plan));
+        }
+        let quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        self.activate(digest, generation, Before::Quotas(quotas.as_deref()))
+    }
+
+    fn activate(&self, digest: &str, generation: u64, before: Before<'_>) -> Result<(), LoadError> {
         let plan = self.dir.load(digest, before)?;
         self.plan.store(Some(Arc::new(plan)));
         self.generation.store(generation, Ordering::Release);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::body::{Content, ResponseBody, Unread};
@@ -27,10 +27,15 @@ pub async fn serve(
     let mut record = Box::new(Record::open(connection, &parts));
     let body = Unread::new(body, parts.version);
     let mut held = Held::default();
-    match follow(node, &mut record, &mut held, parts, body).await {
+    let version = parts.version;
+    let mut response = match follow(node, &mut record, &mut held, parts, body).await {
         Ok(response) => respond::answer(record, held, response),
         Err(refusal) => respond::refuse(record, held, refusal),
+    };
+    if node.is_leaving() && version < Version::HTTP_2 {
+        respond::close_after(&mut response);
     }
+    response
 }
 
 async fn follow(

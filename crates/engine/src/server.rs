@@ -5,8 +5,9 @@
 //! the supervisor's; connections that arrive while no engine runs wait in its queues.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,13 +16,14 @@ use anyhow::{Context, bail, ensure};
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use vedette_wasm::{Runtime, RuntimeOptions};
 
 use crate::confine::{confine, refuse_system_calls};
 use crate::connection::{ListenerShared, accept};
 use crate::control::{self, Control};
+use crate::handover::{self, Charge, Phase, Quotas};
 use crate::load::EngineDir;
 use crate::node::Node;
 use crate::record::log::FunctionLog;
@@ -32,11 +34,12 @@ use crate::{clock, sys, worker};
 
 /// How long requests under way may take to end when the engine is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long connections without a request may take to send their last bytes and close.
+/// How long connections without a request may take to send their last bytes and close, when the
+/// engine stops.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// How often the quotas used so far are written.
-const QUOTAS_EVERY: Duration = Duration::from_secs(5);
+/// How soon an engine that hands over notices another snapshot.
+const FOLLOW_EVERY: Duration = Duration::from_millis(50);
 
 /// What the engine is started with.
 #[derive(Debug, Deserialize)]
@@ -56,6 +59,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The socket that control speaks to, listening.
     pub control_fd: RawFd,
+    /// Given to an engine that replaces another: where it says that it is ready.
+    pub ready_fd: Option<RawFd>,
 }
 
 /// One address, with a listening socket per worker.
@@ -80,7 +85,7 @@ pub struct ListenerInfo {
     scheme: String,
 }
 
-/// Runs an engine until it is told to stop (SIGTERM), then drains it. `engine_key` names the folder
+/// Runs an engine until it is told to stop (SIGTERM) or to hand over (SIGUSR1), then drains it. `engine_key` names the folder
 /// of the code it can run ([`vedette_wasm::engine_key`], asked in another process).
 ///
 /// # Errors
@@ -108,10 +113,12 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     sys::forbid_dumps();
     let tls = load_tls(&config, &dir)?;
     let quotas = Quotas::in_folder(&config.spool_dir);
-    let node = Arc::new(Node::new(location, dir, quotas.read(), runtime, log));
-    node.start_with_active();
+    let node = Arc::new(Node::new(location, dir, runtime, log));
+    node.start_with_active(quotas.read());
+    let charge = Charge::open(&config.spool_dir)?;
+    take_charge(&charge, sockets.ready, &node, tls.as_deref(), &quotas)?;
 
-    let (drain, draining) = watch::channel(false);
+    let (leave, phase) = watch::channel(Phase::Serving);
     let control = Control {
         node: Arc::clone(&node),
         tls: tls.clone(),
@@ -120,7 +127,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
         system_calls,
         engine_key: engine_key.to_owned(),
         watches: Watches::default(),
-        draining: draining.clone(),
+        phase: phase.clone(),
     };
     let mut threads = Vec::new();
     for (index, sockets) in sockets.per_worker.into_iter().enumerate() {
@@ -131,7 +138,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
                 &format!("{prefix}-{index}"),
             )?,
             listeners: shared(&config, tls.as_ref(), sockets),
-            draining: draining.clone(),
+            phase: phase.clone(),
         };
         let name = format!("worker-{index}");
         let thread = thread::Builder::new()
@@ -139,49 +146,43 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
             .spawn(move || worker.run())?;
         threads.push(thread);
     }
-    let keeper = Arc::clone(&node);
-    serve_control(control, sockets.control, &drain, quotas.clone())?;
+    serve_control(control, sockets.control, &leave, quotas.clone(), &charge)?;
     for thread in threads {
         if thread.join().is_err() {
             bail!("a worker thread panicked");
         }
     }
-    quotas.write(&keeper);
+    // What was counted while it drained; the counts of an engine that took over are newer.
+    if charge.try_take()? {
+        quotas.write(&node);
+    }
     Ok(())
 }
 
-/// Where the quotas used so far are kept, for the engine after this one. A crash forgets what was
-/// used since the last time they were written.
-#[derive(Clone)]
-struct Quotas(PathBuf);
-
-impl Quotas {
-    fn in_folder(spool_dir: &Path) -> Self {
-        Self(spool_dir.join("quotas.bin"))
-    }
-
-    fn read(&self) -> Option<Vec<u8>> {
-        std::fs::read(&self.0).ok()
-    }
-
-    fn write(&self, node: &Node) {
-        let Some(image) = node.quotas() else {
-            return;
-        };
-        let fresh = self.0.with_extension("new");
-        let written = std::fs::write(&fresh, image).and_then(|()| std::fs::rename(&fresh, &self.0));
-        if let Err(error) = written {
-            crate::sys::say(&format_args!("quotas are not kept: {error}"));
+/// Returns once this engine is in charge, with what may have changed while it waited for that.
+fn take_charge(
+    charge: &Charge,
+    ready: Option<File>,
+    node: &Node,
+    tls: Option<&Tls>,
+    quotas: &Quotas,
+) -> anyhow::Result<()> {
+    if let Some(supervisor) = ready {
+        let refused = node.refused().map(|error| error.to_string());
+        handover::report_ready(supervisor, refused.as_deref()).context("readyFd")?;
+        if let Some(refused) = refused {
+            bail!("no snapshot could be served: {refused}");
         }
     }
-
-    async fn keep(self, node: Arc<Node>) {
-        loop {
-            tokio::time::sleep(QUOTAS_EVERY).await;
-            let (quotas, node) = (self.clone(), Arc::clone(&node));
-            let _ = tokio::task::spawn_blocking(move || quotas.write(&node)).await;
-        }
+    if charge.try_take()? {
+        return Ok(());
     }
+    charge.take()?;
+    node.take_over(quotas.read());
+    if let Some(tls) = tls {
+        tls.reload(&node.dir)?;
+    }
+    Ok(())
 }
 
 impl ListenerInfo {
@@ -198,12 +199,18 @@ struct Sockets {
     /// For each worker, its socket of each listener.
     per_worker: Vec<Vec<OwnedFd>>,
     control: OwnedFd,
+    ready: Option<File>,
 }
 
 impl Sockets {
     fn inherit(config: &Config) -> anyhow::Result<Self> {
         ensure!(config.workers > 0, "workers must be at least 1");
-        let mut seen = HashSet::from([config.control_fd]);
+        let mut seen: HashSet<_> = config.ready_fd.into_iter().collect();
+        ensure!(
+            seen.insert(config.control_fd),
+            "the descriptor {} is named twice",
+            config.control_fd
+        );
         let mut per_worker: Vec<_> = (0..config.workers).map(|_| Vec::new()).collect();
         for listener in &config.listeners {
             ensure!(
@@ -218,9 +225,11 @@ impl Sockets {
             }
         }
         let control = sys::inherit(config.control_fd).context("controlFd")?;
+        let ready = config.ready_fd.map(sys::inherit).transpose();
         Ok(Self {
             per_worker,
             control,
+            ready: ready.context("readyFd")?.map(File::from),
         })
     }
 }
@@ -252,7 +261,7 @@ struct Worker {
     node: Arc<Node>,
     spool: Spool,
     listeners: Vec<(OwnedFd, Arc<ListenerShared>)>,
-    draining: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 }
 
 impl Worker {
@@ -274,12 +283,12 @@ impl Worker {
                 match listener {
                     Ok(listener) => {
                         let node = Arc::clone(&self.node);
-                        tokio::spawn(accept(node, listener, shared, self.draining.clone()));
+                        tokio::spawn(accept(node, listener, shared, self.phase.clone()));
                     }
                     Err(error) => crate::sys::say(&format_args!("cannot listen: {error}")),
                 }
             }
-            drained(&self.node, self.draining).await;
+            drained(&self.node, self.phase).await;
         });
         // Connections still open end with the runtime; their records close before the spool does.
         drop(runtime);
@@ -287,31 +296,37 @@ impl Worker {
     }
 }
 
-/// Returns once the engine is told to stop and is idle, or has taken too long over it.
+/// Returns once the engine is told to leave and is idle, or has taken too long over it.
 ///
-/// Idle is when no request is under way. Connections are asked to close as well, but one whose
-/// client does not read (an idle HTTP/2 one never acknowledges the GOAWAY) is not waited for.
-async fn drained(node: &Node, mut draining: watch::Receiver<bool>) {
-    let _ = draining.wait_for(|is_draining| *is_draining).await;
+/// Idle is when no request is under way. An engine that stops does not wait for connections whose
+/// client does not read (an idle HTTP/2 one never acknowledges the GOAWAY). One that hands over
+/// does: nobody waits for it, and a connection closed under a client is a request that may fail.
+async fn drained(node: &Node, mut phase: watch::Receiver<Phase>) {
+    handover::leaving(&mut phase).await;
     let idle = async {
-        while node.in_flight.count() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        until(|| node.in_flight.count() == 0).await;
+        tokio::select! {
+            () = until(|| node.connections.count() == 0) => {}
+            () = handover::stopping(&mut phase) => until(|| node.in_flight.count() == 0).await,
         }
     };
     let _ = tokio::time::timeout(DRAIN, idle).await;
-    let closed = async {
-        while node.connections.count() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
+    let closed = until(|| node.connections.count() == 0);
     let _ = tokio::time::timeout(LINGER, closed).await;
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 fn serve_control(
     control: Control,
     socket: OwnedFd,
-    drain: &watch::Sender<bool>,
+    leave: &watch::Sender<Phase>,
     quotas: Quotas,
+    charge: &Charge,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -320,17 +335,70 @@ fn serve_control(
         let socket = std::os::unix::net::UnixListener::from(socket);
         socket.set_nonblocking(true)?;
         let listener = UnixListener::from_std(socket)?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        // Ctrl-C reaches the whole process group; the supervisor decides what ends when.
-        let _interrupt = signal(SignalKind::interrupt())?;
-        let draining = control.draining.clone();
-        let node = Arc::clone(&control.node);
+        let mut told = Told::listen()?;
+        let (phase, node) = (control.phase.clone(), Arc::clone(&control.node));
         control.watch_services();
-        tokio::spawn(control::serve(Arc::new(control), listener));
-        tokio::spawn(quotas.keep(Arc::clone(&node)));
-        terminate.recv().await;
-        drain.send_replace(true);
-        drained(&node, draining).await;
+        let serving = tokio::spawn(control::serve(Arc::new(control), listener));
+        let keeping = tokio::spawn(quotas.keep(Arc::clone(&node), phase.clone()));
+        let first = told.next().await;
+        // From here on control reaches the engine that takes over, with all that it has written.
+        serving.abort();
+        node.leave();
+        leave.send_replace(first);
+        let _ = keeping.await;
+        charge.give_up();
+        tokio::select! {
+            () = drained(&node, phase) => {}
+            () = stop_when_told(told, leave) => {}
+            () = follow_active(&node) => {}
+        }
+        let left = node.in_flight.count();
+        if left > 0 {
+            sys::say(&format_args!(
+                "{left} requests are broken off: they took too long to end"
+            ));
+        }
         Ok(())
     })
+}
+
+/// What the supervisor tells an engine by signals.
+struct Told {
+    terminate: Signal,
+    hand_over: Signal,
+    /// Ctrl-C reaches the whole process group; the supervisor decides what ends when.
+    _interrupt: Signal,
+}
+
+impl Told {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            hand_over: signal(SignalKind::user_defined1())?,
+            _interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Phase {
+        tokio::select! {
+            _ = self.terminate.recv() => Phase::Stopping,
+            _ = self.hand_over.recv() => Phase::HandingOver,
+        }
+    }
+}
+
+/// An engine that hands over may still be told to stop. Never returns.
+async fn stop_when_told(mut told: Told, leave: &watch::Sender<Phase>) {
+    loop {
+        told.terminate.recv().await;
+        leave.send_replace(Phase::Stopping);
+    }
+}
+
+/// Control speaks to the engine in charge only; what it revokes counts here as well. Never returns.
+async fn follow_active(node: &Node) {
+    loop {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        node.follow_active();
+    }
 }

@@ -46,6 +46,8 @@ impl Segment {
             .write(true)
             .create_new(true)
             .open(path)?;
+        // Says to others, for as long as it is open, that the file is written to.
+        file.lock()?;
         if let Err(error) = crate::sys::reserve(&file, SEGMENT) {
             let _ = fs::remove_file(path);
             return Err(error);
@@ -159,7 +161,7 @@ fn prepare(folder: &Path, prefix: &str, send: &SyncSender<Segment>) {
 }
 
 /// Cuts what an engine that was killed has left: files are shortened to their records, empty ones
-/// removed. Called before any file is made.
+/// removed. Leaves alone what another engine still writes to: that one has it mapped.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -174,6 +176,8 @@ pub fn tidy(folder: &Path) -> io::Result<()> {
 }
 
 fn tidy_file(path: &PathBuf) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    file.try_lock()?;
     let bytes = fs::read(path)?;
     let records = bytes
         .iter()
@@ -183,10 +187,7 @@ fn tidy_file(path: &PathBuf) -> io::Result<()> {
         return fs::remove_file(path);
     }
     if records < bytes.len() {
-        OpenOptions::new()
-            .write(true)
-            .open(path)?
-            .set_len(records as u64)?;
+        file.set_len(records as u64)?;
     }
     Ok(())
 }

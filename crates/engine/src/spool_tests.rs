@@ -55,14 +55,20 @@ fn a_record_is_in_the_file_before_the_spool_is_closed() {
     wait_for_room(&mut spool);
     spool.append(b"{}\n");
     assert_eq!(lines(&folder), 1);
-    // As after `kill -9`: nothing is closed, the next engine tidies up.
-    std::mem::forget(spool);
-    tidy(&folder).unwrap();
-    let kept = fs::read_dir(&folder)
+    // As `kill -9` leaves the files: as they are, written to by nobody. The next engine tidies up.
+    let left = self::folder("left");
+    for entry in fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), left.join(entry.file_name())).unwrap();
+    }
+    tidy(&left).unwrap();
+    let kept = fs::read_dir(&left)
         .unwrap()
         .map(|it| it.unwrap().metadata().unwrap().len());
     assert_eq!(kept.sum::<u64>(), 3);
+    drop(spool);
     fs::remove_dir_all(folder).unwrap();
+    fs::remove_dir_all(left).unwrap();
 }
 
 #[test]
@@ -72,4 +78,17 @@ fn without_a_place_to_write_there_is_no_room() {
     assert!(!spool.has_room());
     spool.append(b"{}\n");
     assert_eq!(spool.dropped(), 1);
+}
+
+#[test]
+fn a_file_that_another_engine_still_writes_to_is_left_alone() {
+    let folder = folder("shared");
+    let mut spool = Spool::open(&folder, "old").unwrap();
+    wait_for_room(&mut spool);
+    spool.append(b"{\"one\":1}\n");
+    tidy(&folder).unwrap();
+    spool.append(b"{\"two\":2}\n"); // a fault, had the file been cut under its mapping
+    assert_eq!(lines(&folder), 2);
+    drop(spool);
+    fs::remove_dir_all(&folder).unwrap();
 }

@@ -237,7 +237,9 @@ def _print_status(answer: dict[str, Any]) -> None:
     rows.append(("supervisor", f"pid {processes['supervisor']['pid']}"))
     for name in ("engine", "control"):
         one = processes[name]
-        rows.append((name, f"{one['state']}, pid {one['pid']}, {one['restarts']} restarts"))
+        shown = f"{one['state']}, pid {one['pid']}, since {one['startedAt']}"
+        rows.append((name, f"{shown}, {one['restarts']} restarts"))
+    rows.append(("engine version", engine["version"] or "-"))
     serves = short(engine["digest"]) if engine["digest"] else "nothing"
     rows.append(("engine serves", engine["error"] or serves))
     rows.append(

@@ -20,6 +20,7 @@ from vedette.cli import (
     policies,
     records,
     snapshots,
+    upgrading,
 )
 from vedette.cli.render import print_error
 from vedette.errors import VedetteError
@@ -34,7 +35,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for room in (lifecycle, functions, manifests, identity, authorities, snapshots, policies, records):
+for room in (
+    lifecycle,
+    upgrading,
+    functions,
+    manifests,
+    identity,
+    authorities,
+    snapshots,
+    policies,
+    records,
+):
     room.register(app)
 
 

@@ -63,6 +63,7 @@ class ProcessesStatus(Model):
 class EngineState(Model):
     """What the engine says of itself; all null while it does not answer."""
 
+    version: str | None = Field(default=None, description="Its version.")
     allocator: str | None = Field(default=None, description="pooling or on-demand.")
     allocator_reason: str | None = Field(default=None, description="Why not pooling, if so.")
     pagemap_scan: bool | None = Field(default=None, description="Whether page-map scan is used.")

@@ -10,9 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from vedette.clock import from_rfc3339
 from vedette.control.activate import Activator
-from vedette.control.supervisor.state import read_state
 from vedette.errors import UnavailableError, VedetteError
 from vedette.observability import spool
 from vedette.store.home import Home
@@ -82,9 +80,5 @@ class Reconciler:
             self._activator.collect_garbage()
 
     def _prune(self) -> None:
-        state = read_state(self._home.supervisor_file)
-        if state is None or state.engine.startedAt is None:
-            return  # not known which segments are being written
-        since = from_rfc3339(state.engine.startedAt).timestamp()
-        spool.prune(self._home.spool_requests, spool.REQUESTS_LIMIT, since)
-        spool.prune(self._home.spool_logs, spool.LOGS_LIMIT, since)
+        spool.prune(self._home.spool_requests, spool.REQUESTS_LIMIT)
+        spool.prune(self._home.spool_logs, spool.LOGS_LIMIT)

@@ -125,6 +125,7 @@ def engine_state(engine: EngineStatus | None) -> EngineState:
     if engine is None:
         return EngineState()
     return EngineState(
+        version=engine["version"],
         allocator=engine["allocator"],
         allocator_reason=engine.get("allocatorReason"),
         pagemap_scan=engine["pagemapScan"],

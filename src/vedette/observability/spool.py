@@ -7,6 +7,7 @@ first NUL is not data, and a line without its newline is not finished yet.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -186,11 +187,10 @@ class Follower:
             position.offset += end
 
 
-def prune(folder: Path, limit_bytes: int, written_since: float) -> int:
+def prune(folder: Path, limit_bytes: int) -> int:
     """Removes segments, oldest first, until the folder holds at most `limit_bytes`; returns how many.
 
-    One that an engine still writes stays whatever happens: it ends in NUL bytes and is not older than the engine,
-    which started at `written_since` (seconds since the epoch). What a killed engine left is older than its successor.
+    One that an engine still writes stays whatever happens: the engine holds a lock on it.
     """
     present = segments(folder)
     sizes = {path: _allocated(path) for path in present}
@@ -198,7 +198,7 @@ def prune(folder: Path, limit_bytes: int, written_since: float) -> int:
     for path in present:
         if total <= limit_bytes:
             break
-        if _is_written(path, written_since):
+        if _is_written(path):
             continue
         path.unlink(missing_ok=True)
         total -= sizes[path]
@@ -213,12 +213,15 @@ def _allocated(path: Path) -> int:
         return 0
 
 
-def _is_written(path: Path, since: float) -> bool:
+def _is_written(path: Path) -> bool:
     try:
-        modified = path.stat().st_mtime
+        with path.open("rb") as segment:
+            fcntl.flock(segment, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     except FileNotFoundError:
         return False
-    return modified >= since and not _is_finished(path)
+    return False
 
 
 def _is_finished(path: Path) -> bool:

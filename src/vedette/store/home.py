@@ -90,6 +90,11 @@ class Home:
         return self.run / "supervisor.json"
 
     @property
+    def upgrade_file(self) -> Path:
+        """The upgrade asked for and how it went; JSON, written by the command and then by the supervisor."""
+        return self.run / "upgrade.json"
+
+    @property
     def supervisor_lock(self) -> Path:
         """Locked with flock while a supervisor owns this home."""
         return self.run / "supervisor.lock"

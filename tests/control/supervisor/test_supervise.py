@@ -16,6 +16,7 @@ import pytest
 from tests.control.conftest import simulated_options
 
 from vedette.control.supervisor import launch, processes, supervise
+from vedette.control.supervisor.child import restart_delay
 from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.errors import UnavailableError
 from vedette.store.home import Home
@@ -213,7 +214,7 @@ def test_the_engine_inherits_its_sockets_and_nothing_else(whole_node: Home) -> N
 
 
 def test_the_first_restart_is_immediate_and_later_ones_wait_longer() -> None:
-    delays = [supervise.restart_delay(failures) for failures in range(1, 10)]
+    delays = [restart_delay(failures) for failures in range(1, 10)]
     assert delays[:4] == [0.0, 0.1, 0.2, 0.4]
     assert delays[-1] == 5.0
 

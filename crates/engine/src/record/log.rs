@@ -132,7 +132,9 @@ impl Writer {
         if self.file.is_none() || self.size > MAX_FILE {
             let name = format!("{}-{:08}.jsonl", self.prefix, self.number);
             let path = self.folder.join(name);
-            self.file = Some(OpenOptions::new().append(true).create(true).open(path)?);
+            let file = OpenOptions::new().append(true).create(true).open(path)?;
+            file.lock()?; // as the files of records are
+            self.file = Some(file);
             self.number += 1;
             self.size = 0;
         }

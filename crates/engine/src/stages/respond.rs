@@ -1,7 +1,9 @@
 //! Respond: the header fields every answer carries, and the answer that a refusal is.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 
@@ -104,6 +106,14 @@ pub fn refuse_unreadable(cause: Cause, ids: &Ids, location: &HeaderValue) -> Vec
     .into_bytes();
     answer.extend_from_slice(&body);
     answer
+}
+
+/// Has the client of an HTTP/1.1 connection send its next request on another one.
+pub fn close_after(response: &mut Response<ResponseBody>) {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
 }
 
 /// Whether a stage that can also break has said no on purpose.

@@ -12,12 +12,13 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
+from vedette import __version__
 from vedette.clock import now, to_rfc3339
 from vedette.control.supervisor import processes
+from vedette.control.supervisor.child import Child, Leaving
 from vedette.control.supervisor.signals import SignalSocket, say
 from vedette.control.supervisor.state import (
     GUARDIAN_VARIABLE,
@@ -27,70 +28,16 @@ from vedette.control.supervisor.state import (
     SupervisorState,
     read_state,
 )
+from vedette.control.supervisor.upgrade import Upgrade, read_upgrade
 from vedette.errors import UnavailableError
 from vedette.store.home import Home
 
 ENGINE_PATIENCE = 12.0  # seconds; the engine drains for at most 10
 CONTROL_PATIENCE = 5.0
-HEALTHY_AFTER = 10.0
 STATE_RETRY = 1.0
 
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ENGINE_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE")
-
-
-def restart_delay(failures: int) -> float:
-    """Seconds to wait before the restart after `failures` failures in a row: none, 0.1, 0.2, … 5."""
-    return 0.0 if failures <= 1 else min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (failures - 2))
-
-
-@dataclass(slots=True)
-class Child:
-    """One supervised process: how to start it, and what it is doing."""
-
-    role: str
-    arguments: list[str]
-    environment: dict[str, str]
-    descriptors: list[int]
-    log: Path
-    patience: float
-    state: ProcessState = field(default_factory=ProcessState)
-    pidfd: int | None = None
-    failures: int = 0
-    up_since: float = 0.0
-    start_at: float | None = 0.0
-
-    def start(self, clock: Callable[[], float]) -> None:
-        """Starts the process."""
-        pid = processes.spawn(self.arguments, self.environment, self.descriptors, self.log)
-        self.state.startedAt = to_rfc3339(now())
-        self._watch(pid, clock())
-
-    def adopt(
-        self, found: processes.Found, known: ProcessState, clock: Callable[[], float]
-    ) -> None:
-        """Watches a process that an earlier supervisor started."""
-        self.state.restarts = known.restarts
-        self.state.startedAt = known.startedAt or to_rfc3339(now())
-        self._watch(found.pid, clock())
-
-    def _watch(self, pid: int, moment: float) -> None:
-        self.pidfd = processes.open_pidfd(pid)
-        self.state.pid, self.state.startTicks = pid, processes.start_ticks(pid)
-        self.state.state = "running"
-        self.up_since, self.start_at = moment, None
-        if self.pidfd is None:
-            self.ended(moment)
-
-    def ended(self, moment: float) -> None:
-        """Plans the restart."""
-        if self.pidfd is not None:
-            os.close(self.pidfd)
-            self.pidfd = None
-        self.failures = 1 if moment - self.up_since >= HEALTHY_AFTER else self.failures + 1
-        self.start_at = moment + restart_delay(self.failures)
-        self.state.pid, self.state.startTicks, self.state.state = None, None, "waiting"
-        self.state.restarts += 1
 
 
 class Supervisor:
@@ -102,16 +49,22 @@ class Supervisor:
         self._clock = time.monotonic
         self._guardian = guardian
         self._guardian_fd = processes.open_pidfd(guardian) if guardian_lives else None
-        self._signals = SignalSocket(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        self._signals = SignalSocket(*_STOP_SIGNALS, signal.SIGCHLD, signal.SIGUSR1)
         self._stopping = False
         self._state_is_written = True
-        self._children = [_engine_child(plan, self._home), _control_child(plan, self._home)]
+        self._engine = _engine_child(plan, self._home)
+        self._control = _control_child(plan, self._home)
+        self._children = [self._engine, self._control]
+        self._leaving: list[Leaving] = []
+        self._upgrade: Upgrade | None = None
 
     def run(self) -> int:
         """Supervises. Returns 0 after an orderly stop; does not return when it becomes the guardian."""
         self._adopt_children()
+        self._take_up_upgrade()
         while not self._stopping:
             self._start_due_children()
+            self._go_on_with_upgrade()
             self._wait()
             if self._guardian_fd is None or processes.has_ended(self._guardian_fd):
                 become_guardian(self._plan)
@@ -129,13 +82,46 @@ class Supervisor:
                 continue
             chosen = next((process for process in found if process.pid == before.pid), found[0])
             child.adopt(chosen, before, self._clock)
-            processes.end_all([process.pid for process in found if process != chosen], 1.0)
+            self._let_go(child, [process for process in found if process != chosen])
         self._write_state()
+
+    def _let_go(self, child: Child, others: list[processes.Found]) -> None:
+        """Ends what an upgrade has left half done: an engine that waits for its turn, or one that is leaving."""
+        for other in others:
+            pidfd = processes.open_pidfd(other.pid, other.started)
+            if pidfd is not None:
+                processes.send(pidfd, signal.SIGTERM)
+                deadline = self._clock() + child.patience
+                self._leaving.append(Leaving(child.role, other.pid, pidfd, deadline))
+
+    def _take_up_upgrade(self) -> None:
+        """Begins the upgrade that was asked for, and says that one was given up when a supervisor died over it."""
+        state = read_upgrade(self._home.upgrade_file)
+        if state is not None and state.state in ("asked", "running"):
+            upgrade = Upgrade(self._home, state, self._engine, self._control, self._clock)
+            upgrade.begin()
+            self._upgrade = None if upgrade.is_over() else upgrade
+
+    def _go_on_with_upgrade(self) -> None:
+        self._leaving = [each for each in self._leaving if not each.has_left(self._clock())]
+        if self._upgrade is None:
+            return
+        leaving = self._upgrade.step(is_leaving=bool(self._leaving))
+        if self._upgrade.has_replaced():
+            self._write_state()  # before the old engine is told: whoever looks next keeps the new one
+            if leaving is not None:
+                processes.send(leaving.pidfd, signal.SIGUSR1)
+                self._leaving.append(leaving)
+            self._upgrade.step(is_leaving=bool(self._leaving))
+        if self._upgrade.is_over():
+            self._upgrade = None
 
     def _start_due_children(self) -> None:
         moment = self._clock()
         started = False
         for child in self._children:
+            if self._upgrade is not None and self._upgrade.stands_in_for(child):
+                continue
             if child.start_at is not None and child.start_at <= moment:
                 child.start(self._clock)
                 started = True
@@ -147,16 +133,18 @@ class Supervisor:
         poller = select.poll()
         poller.register(self._signals.fileno(), select.POLLIN)
         watched = [child.pidfd for child in self._children]
+        watched += [each.pidfd for each in self._leaving]
+        if self._upgrade is not None:
+            watched += self._upgrade.descriptors()
         for pidfd in [*watched, self._guardian_fd]:
             if pidfd is not None:
                 poller.register(pidfd, select.POLLIN)
-        due = [child.start_at for child in self._children if child.start_at is not None]
-        if not self._state_is_written:
-            due.append(self._clock() + STATE_RETRY)
-        timeout = max(0.0, min(due) - self._clock()) * 1000 if due else None
-        poller.poll(timeout)
-        if self._signals.take() - {signal.SIGCHLD}:
+        poller.poll(self._patience())
+        taken = self._signals.take()
+        if taken & set(_STOP_SIGNALS):
             self._stopping = True
+        elif signal.SIGUSR1 in taken and self._upgrade is None:
+            renew(self._plan)
         processes.reap()
         for child in self._children:
             if child.pidfd is not None and processes.has_ended(child.pidfd):
@@ -164,23 +152,34 @@ class Supervisor:
                 child.ended(self._clock())
                 self._write_state()
 
+    def _patience(self) -> float | None:
+        """Milliseconds until something is due; None when nothing is."""
+        due = [each.deadline for each in self._leaving]
+        for child in self._children:
+            waits = self._upgrade is not None and self._upgrade.stands_in_for(child)
+            if child.start_at is not None and not waits:
+                due.append(child.start_at)
+        if self._upgrade is not None:
+            due.append(self._upgrade.deadline)
+        if not self._state_is_written:
+            due.append(self._clock() + STATE_RETRY)
+        return max(0.0, min(due) - self._clock()) * 1000 if due else None
+
     def _stop_children(self) -> None:
         say("supervisor", "stopping")
-        running = [child for child in self._children if child.pidfd is not None]
-        for child in running:
-            assert child.pidfd is not None
-            processes.send(child.pidfd, signal.SIGTERM)
+        if self._upgrade is not None:
+            self._upgrade.give_up("the node was stopped")
         begun = self._clock()
-        for child in running:
-            assert child.pidfd is not None
-            left = child.patience - (self._clock() - begun)
-            if not processes.has_ended(child.pidfd, max(0.0, left)):
-                say(
-                    "supervisor",
-                    f"{child.role} did not stop within {child.patience:.0f} s; killing it",
-                )
-                processes.send(child.pidfd, signal.SIGKILL)
-                processes.has_ended(child.pidfd, 5.0)
+        leaving = list(self._leaving)
+        for child in self._children:
+            if child.pidfd is not None and child.state.pid is not None:
+                deadline = begun + child.patience
+                leaving.append(Leaving(child.role, child.state.pid, child.pidfd, deadline))
+        for each in leaving:
+            processes.send(each.pidfd, signal.SIGTERM)
+        for each in leaving:
+            processes.has_ended(each.pidfd, max(0.0, each.deadline - self._clock()))
+            each.has_left(self._clock())
         processes.reap()
         for path in (self._home.supervisor_file, self._home.engine_socket, self._home.admin_socket):
             path.unlink(missing_ok=True)
@@ -192,7 +191,7 @@ class Supervisor:
             self._guardian, "running", startTicks=processes.start_ticks(self._guardian)
         )
         own.startedAt = to_rfc3339(now())
-        state = SupervisorState(plan.version, plan.home, plan.location, guardian, own)
+        state = SupervisorState(__version__, plan.home, plan.location, guardian, own)
         for child in self._children:
             setattr(state, child.role, child.state)
         state.listeners = [
@@ -258,14 +257,24 @@ def _without_plan(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def become_guardian(plan: Plan) -> None:
-    """Replaces this program by the guardian. Signals stay blocked until it can take them, so none is lost."""
+    """Replaces this program by the guardian."""
     say("supervisor", "the guardian died; taking its place")
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    _become(plan, "guardian", "vedette.control.supervisor.guardian")
+
+
+def renew(plan: Plan) -> None:
+    """Replaces this program by the supervisor that is installed now; it finds the children and the upgrade to make."""
+    say("supervisor", "an upgrade is asked for; beginning with the supervisor itself")
+    _become(plan, "supervisor", "vedette.control.supervisor.supervise")
+
+
+def _become(plan: Plan, role: str, module: str) -> None:
+    """Same pid, same descriptors. Signals stay blocked until the next program can take them, so none is lost."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     for descriptor in plan.descriptors():
         os.set_inheritable(descriptor, True)
-    arguments = processes.command_line(
-        processes.module_command("vedette.control.supervisor.guardian"), "guardian", Path(plan.home)
-    )
+    command = processes.module_command(module)
+    arguments = processes.command_line(command, role, Path(plan.home))
     os.execve(arguments[0], arguments, {**os.environ, PLAN_VARIABLE: plan.to_json()})
 
 
