@@ -19,6 +19,7 @@ import pytest
 from tests.e2e.node import PROGRAM, Node, new_home
 
 ROOT = Path(__file__).parents[2]
+GROUPS = ("authority", "certificate", "issuer", "policy")
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```sh\n(?P<text>.*?)^```", re.M | re.S)
 RUN = [
     "README.md",
