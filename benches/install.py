@@ -115,6 +115,19 @@ def wasmtime(build: bool, say: Say) -> Tool:
     return Tool(built, _version([str(built), "--version"]))
 
 
+def paced(checkout: Path, say: Say) -> Tool:
+    """Our own open loop, built where the engine is."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or cache_folder().parent / "target")
+    path = target / "release" / "examples" / "paced"
+    say("cargo: the open loop")
+    command = ["cargo", "build", "--release", "--locked", "--workspace", "--examples"]
+    run(
+        [*command, "--manifest-path", str(checkout / "Cargo.toml")],
+        {"CARGO_TARGET_DIR": str(target)},
+    )
+    return Tool(path, "of this checkout")
+
+
 def hello_component(guests: Path, say: Say) -> Path:
     """The tests' hello guest, built into the cache; the same file serves every Wasm row."""
     target = cache_folder() / "guests"

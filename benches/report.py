@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import load
+import micro
 from measure import Sample, spread
 from processes import pinned
 from results import Results
@@ -219,15 +220,23 @@ def _spread(values: Sequence[float], divisor: float, form: str) -> str:
 
 
 def _part_lines(results: Results) -> list[Line]:
+    held = [
+        Line(f"{name}: {one.count:,} idle TLS connections", (f"{one.each():.1f} kB each",))
+        for name, one in results.connections.items()
+    ]
+    held += [
+        Line(micro.STEPS[name], (f"{nanos / 1000:.2f} µs",))
+        for name, nanos in results.micro.items()
+    ]
     idle = results.parts.idle if results.parts else None
     if idle is None:
-        return []
+        return held
     lines = [
         Line("engine, idle: RSS (PSS)", (f"{_mb(idle.engine.rss)} ({_mb(idle.engine.pss)})",)),
         Line("all three processes, idle: PSS", (_mb(idle.whole_pss),)),
         Line("engine, idle: CPU", (f"{idle.engine_cpu_percent:.1f} % of a core",)),
     ]
-    return lines + _cold_lines(results) + _density_lines(results)
+    return lines + _cold_lines(results) + _density_lines(results) + held
 
 
 def _cold_lines(results: Results) -> list[Line]:

@@ -13,6 +13,7 @@ import typer
 
 from vedette.cli import (
     authorities,
+    certificates,
     functions,
     identity,
     lifecycle,
@@ -42,6 +43,7 @@ for room in (
     manifests,
     identity,
     authorities,
+    certificates,
     snapshots,
     policies,
     records,

@@ -16,7 +16,7 @@ from vedette.cli.render import print_json, say
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(epilog="Example: pip install -U vedette && vedette upgrade")(upgrade)
+    app.command(epilog="Example: vedette upgrade --home /tmp/node")(upgrade)
 
 
 def upgrade(
