@@ -19,11 +19,13 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 # Whatever environment the caller has active, the node runs in this checkout's own.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV CONDA_PREFIX
 
-ENGINE_SOURCES = { find crates -type f -not -path '*/target/*' -print0; \
+ENGINE_SOURCES = { find crates -type f -not -path '*/target/*' -not -path 'crates/fuzz/*' -print0; \
   printf '%s\0' Cargo.toml Cargo.lock pyproject.toml; } | LC_ALL=C sort -z | xargs -0 sha256sum
 
 UP_FLAGS ?=
 PYTEST_FLAGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -55,6 +57,16 @@ check: engine dev ## formatting, lints, types, layers, generated files
 .PHONY: bench
 bench: engine wasm-target ## measure this node beside its peers (benches/RESULTS.md)
 	$(BIN)/python benches/run.py
+
+.PHONY: fuzz
+fuzz: engine ## hostile input against every parser, a minute each (FUZZ_SECONDS=60 FUZZ_TARGETS="path http1")
+	@command -v c++ >/dev/null || { \
+	  echo "error: there is no C++ compiler, which libFuzzer is built with" >&2; \
+	  echo "mend: on Debian or Ubuntu: apt-get install build-essential" >&2; exit 1; }
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/crates/fuzz/rustc.sh cargo build --release --locked --workspace \
+	  --bin vedette-fuzz --features vedette-fuzz/libfuzzer
+	$(BIN)/python crates/fuzz/run.py --program $(CARGO_TARGET_DIR)/release/vedette-fuzz --folder $(CACHE)/fuzz \
+	  --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 .PHONY: format
 format: dev ## format Python and Rust

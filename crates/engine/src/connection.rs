@@ -229,6 +229,36 @@ impl Task {
     }
 }
 
+/// Serves bytes that come over no socket, as one connection of a TLS listener; says how many requests
+/// they were.
+#[cfg(any(test, fuzzing))]
+pub async fn serve_bytes<I>(node: Arc<Node>, io: I, peer: SocketAddr, is_http2: bool) -> u64
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(place) = node.connections.enter(u64::MAX) else {
+        return 0;
+    };
+    let (_serving, phase) = watch::channel(Phase::Serving);
+    let name = "https".into();
+    let shared = Arc::new(ListenerShared { name, tls: None });
+    let task = Task {
+        node,
+        shared,
+        phase,
+        _place: place,
+    };
+    let (timers, _) = task.terms();
+    let connection = task.connection("https", peer, None, None);
+    if is_http2 {
+        task.serve_http2(TokioIo::new(io), Arc::clone(&connection))
+            .await;
+    } else {
+        task.serve_http1(io, Arc::clone(&connection), &timers).await;
+    }
+    connection.answering.requests()
+}
+
 /// Returns when an HTTP/1.1 connection without a request is to be closed. Until then, one that hands
 /// over answers with `connection: close`: closing one on which a client has just begun to send
 /// would lose that request.

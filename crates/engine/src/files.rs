@@ -40,10 +40,12 @@ struct File {
 
 /// What of a file was asked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+pub enum Part {
+    /// All of it.
     Whole,
     /// First and last byte.
     Range(usize, usize),
+    /// What is not there.
     OutOfBounds,
 }
 
@@ -225,7 +227,7 @@ impl File {
 }
 
 /// RFC 9110 §14.2: one range of bytes; several, or what is no range, ask for the whole.
-fn part(range: Option<&HeaderValue>, size: usize) -> Part {
+pub fn part(range: Option<&HeaderValue>, size: usize) -> Part {
     let Some(range) = range
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("bytes="))

@@ -19,6 +19,8 @@ mod control;
 mod envelope;
 mod explain;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handover;
 mod jwt;
 mod load;

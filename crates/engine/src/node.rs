@@ -88,6 +88,12 @@ impl Node {
             .clone()
     }
 
+    /// Serves `plan`, wherever it is from.
+    #[cfg(any(test, fuzzing))]
+    pub fn serve(&self, plan: Plan) {
+        self.plan.store(Some(Arc::new(plan)));
+    }
+
     /// Whether the engine takes no more connections: those it has get one more answer.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
@@ -122,17 +128,15 @@ impl Node {
     }
 
     /// Serves what `active.json` names, if that is another snapshot than the one served.
-    pub fn follow_active(&self) {
+    ///
+    /// # Errors
+    /// When it is refused; what was served goes on being served.
+    pub fn follow_active(&self) -> Result<(), LoadError> {
         if self.is_current() {
-            return;
+            return Ok(());
         }
-        let followed = self
-            .dir
-            .active()
-            .and_then(|active| self.apply(&active.digest, active.generation));
-        if let Err(error) = followed {
-            crate::sys::say(&format_args!("cannot follow the active snapshot: {error}"));
-        }
+        let active = self.dir.active()?;
+        self.apply(&active.digest, active.generation)
     }
 
     fn is_current(&self) -> bool {

@@ -227,7 +227,8 @@ impl Record {
         }
     }
 
-    fn write(&self, total: Duration, into: &mut Vec<u8>) {
+    /// Writes the record as one line.
+    pub fn write(&self, total: Duration, into: &mut Vec<u8>) {
         let target = self.target.as_deref();
         let cause = self.refusal.as_ref().map(|it| it.cause.outcome());
         let line = Line {

@@ -397,8 +397,16 @@ async fn stop_when_told(mut told: Told, leave: &watch::Sender<Phase>) {
 
 /// Control speaks to the engine in charge only; what it revokes counts here as well. Never returns.
 async fn follow_active(node: &Node) {
+    let mut has_said = false;
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
-        node.follow_active();
+        if let Err(error) = node.follow_active()
+            && !has_said
+        {
+            has_said = true;
+            sys::say(&format_args!(
+                "the active snapshot is not followed: {error}"
+            ));
+        }
     }
 }

@@ -54,6 +54,12 @@ impl Answering {
         self.state.store(TUNNEL, Ordering::Relaxed);
     }
 
+    /// How many requests have reached the path.
+    #[cfg(any(test, fuzzing))]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// What was answered to bytes that were no HTTP, and under which ids.
     pub fn unreadable(&self) -> Option<&(Cause, Ids)> {
         self.unreadable.get()

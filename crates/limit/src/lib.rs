@@ -9,6 +9,8 @@
 mod calendar;
 mod config;
 mod decision;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod image;
 mod key;
 mod rules;

@@ -36,6 +36,8 @@ mod egress;
 mod error;
 mod exchange;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod health;
 mod pool;
 mod target;

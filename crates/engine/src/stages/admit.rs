@@ -158,7 +158,7 @@ pub fn admit(
 
 /// RFC 9112 §3.2, RFC 9113 §8.3.1: one authority, from the target or the one Host field; when both
 /// are there they agree.
-fn authority(parts: &Parts) -> Result<Authority, Refusal> {
+pub fn authority(parts: &Parts) -> Result<Authority, Refusal> {
     let malformed = |what: &'static str| Refusal::with(Cause::MalformedHost, what);
     let mut hosts = parts.headers.get_all(HOST).iter();
     let field = hosts.next();
@@ -258,7 +258,7 @@ fn require_host(plan: &Plan, record: &Record, host: &str) -> Result<(), Refusal>
 }
 
 /// RFC 9112 §6.3: lengths that disagree are an attack on whoever reads next.
-fn require_one_length(headers: &HeaderMap) -> Result<(), Refusal> {
+pub fn require_one_length(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let first = lengths.next();
     if first.is_none() || lengths.all(|other| Some(other) == first) {
@@ -280,7 +280,7 @@ fn is_reserved(name: &str) -> bool {
 }
 
 /// Takes away header fields that only this node may set; returns how many there were.
-fn strip_reserved(headers: &mut HeaderMap) -> u32 {
+pub fn strip_reserved(headers: &mut HeaderMap) -> u32 {
     let found: Vec<_> = headers
         .keys()
         .filter(|name| is_reserved(name.as_str()))
