@@ -19,10 +19,12 @@ mod control;
 mod envelope;
 mod explain;
 mod files;
+mod frames;
 mod jwt;
 mod load;
 mod metrics;
 mod node;
+mod pace;
 mod path;
 mod pipeline;
 mod plan;
@@ -36,10 +38,12 @@ mod snapshot;
 #[allow(unsafe_code)]
 mod spool;
 mod stages;
+mod streams;
 #[allow(unsafe_code)]
 mod sys;
 mod tls;
 mod trace;
+mod tunnel;
 mod wire;
 mod worker;
 

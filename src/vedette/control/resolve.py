@@ -192,6 +192,7 @@ class _Resolver:
                 "headerMillis": millis(timers.header),
                 "idleMillis": millis(timers.idle),
                 "bodyBytesPerSecond": parse_size(timers.body_rate),
+                "tunnelMillis": millis(timers.tunnel),
             },
         }
         self._make(manifest, "Node", _NODE, Admit, admit)
