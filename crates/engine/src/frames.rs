@@ -302,10 +302,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<I> {
             if this.watch.is_flooded {
                 buffer.set_filled(before);
                 this.leave(Cause::Flooded, ENHANCE_YOUR_CALM);
-            } else if !this.watch.waits_for_the_rest() {
-                this.alarm = None;
-                return polled;
-            } else {
+            } else if this.watch.waits_for_the_rest() {
                 let header = this.header;
                 let alarm = this
                     .alarm
@@ -315,6 +312,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<I> {
                 }
                 ready!(alarm.as_mut().poll(cx));
                 this.leave(Cause::HeadTooSlow, NO_ERROR);
+            } else {
+                this.alarm = None;
+                return polled;
             }
         }
         match &mut this.goodbye {
@@ -389,4 +389,5 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<I> {
 
 #[cfg(test)]
 #[path = "frames_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests;
