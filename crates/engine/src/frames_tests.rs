@@ -30,7 +30,7 @@ fn heads_are_found_wherever_the_bytes_are_cut() {
         let (mut heads, mut found) = (Heads::default(), Vec::new());
         for piece in bytes.chunks(size) {
             heads.read(piece, |head| {
-                found.push((head.kind, head.size, head.stream))
+                found.push((head.kind, head.size, head.stream));
             });
         }
         assert_eq!(
