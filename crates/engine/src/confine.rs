@@ -1,15 +1,21 @@
-//! What the engine may touch: its folder to read, its spool to write, no network of its own making.
+//! What the engine may touch: its folder to read, its spool to write, and the network only outwards,
+//! over TCP and UDP, for the calls of functions and the look-ups they need.
 //!
-//! seccomp for what Landlock does not cover: connecting to a Unix socket by its path (the admin API
-//! trusts this user) and UDP. The sockets it serves were made before it started.
+//! seccomp for what Landlock does not cover: sockets of any other family. Above all Unix sockets,
+//! since the admin API trusts this user, and connecting to one by its path is no file access. No
+//! socket is bound or listens; those it serves were made before it started.
 //!
 //! Landlock, because the keys of control belong to the same user: file modes cannot keep this
 //! process from them, the kernel can. Called on the main thread before any other thread exists,
 //! since a restriction covers the thread that asks for it and those it starts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
@@ -51,6 +57,15 @@ pub fn confine(engine_dir: &Path, spool_dir: &Path) -> Confinement {
     }
 }
 
+/// What the C library reads to look a name up.
+const NAMES: [&str; 5] = [
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+];
+
 fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, RulesetError> {
     let abi = ABI::V6;
     let read = AccessFs::from_read(abi);
@@ -59,16 +74,17 @@ fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, Rulese
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
-        .handle_access(AccessNet::from_all(abi))?
+        .handle_access(AccessNet::BindTcp)?
         .scope(Scope::from_all(abi))?
         .create()?;
     // The page-map scan of the instance pool opens /proc/self/pagemap.
-    let allowed = [
+    let own = [
         (engine_dir, read),
         (spool_dir, spool),
         (Path::new("/proc/self"), read),
     ];
-    for (path, access) in allowed {
+    let names = NAMES.map(|path| (Path::new(path), AccessFs::ReadFile.into()));
+    for (path, access) in own.into_iter().chain(names) {
         // A path that is not there needs no rule; without one it stays closed.
         if let Ok(path) = PathFd::new(path) {
             rules = rules.add_rule(PathBeneath::new(path, access))?;
@@ -77,27 +93,30 @@ fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, Rulese
     Ok(rules.restrict_self()?.ruleset)
 }
 
-/// Refuses, for this thread and all that it starts, system calls that make or reach anything new:
-/// sockets, connections, programs, other processes' memory. They fail with EPERM.
+/// System calls that make or reach something new: programs, other processes' memory, listeners.
+const REFUSED: [libc::c_long; 11] = [
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_mount,
+    libc::SYS_bpf,
+];
+
+/// Refuses, for this thread and all that it starts, [`REFUSED`] and sockets but those of TCP and
+/// UDP over IP. They fail with EPERM.
 pub fn refuse_system_calls() -> Confinement {
-    const REFUSED: [libc::c_long; 13] = [
-        libc::SYS_socket,
-        libc::SYS_connect,
-        libc::SYS_bind,
-        libc::SYS_listen,
-        libc::SYS_execve,
-        libc::SYS_execveat,
-        libc::SYS_ptrace,
-        libc::SYS_process_vm_readv,
-        libc::SYS_process_vm_writev,
-        libc::SYS_pidfd_getfd,
-        libc::SYS_io_uring_setup,
-        libc::SYS_mount,
-        libc::SYS_bpf,
-    ];
     let applied = TargetArch::try_from(std::env::consts::ARCH).and_then(|arch| {
+        let mut rules: BTreeMap<_, _> = REFUSED.map(|call| (call, Vec::new())).into();
+        rules.insert(libc::SYS_socket, other_sockets()?);
+        rules.insert(libc::SYS_socketpair, datagram_pairs()?);
         let filter = SeccompFilter::new(
-            REFUSED.map(|call| (call, Vec::new())).into(),
+            rules,
             SeccompAction::Allow,
             SeccompAction::Errno(libc::EPERM.unsigned_abs()),
             arch,
@@ -114,4 +133,50 @@ pub fn refuse_system_calls() -> Confinement {
             Confinement::Unavailable
         }
     }
+}
+
+type Rules = Result<Vec<SeccompRule>, seccompiler::BackendError>;
+
+/// The bits of a socket's type that are not flags.
+const TYPE: u64 = 0xf;
+
+/// Any socket but a stream or datagram one, of TCP or UDP, of IPv4 or IPv6.
+fn other_sockets() -> Rules {
+    let mut rules = vec![
+        none_of(0, &[libc::AF_INET, libc::AF_INET6])?,
+        none_of(2, &[0, libc::IPPROTO_TCP, libc::IPPROTO_UDP])?,
+    ];
+    let kinds = (0..=TYPE).filter(|kind| !is_kind(*kind, &[libc::SOCK_STREAM, libc::SOCK_DGRAM]));
+    for kind in kinds {
+        rules.push(of_kind(kind)?);
+    }
+    Ok(rules)
+}
+
+/// Any pair but one of streams, which the runtime wakes itself with. A datagram socket of a pair
+/// can be connected to another path.
+fn datagram_pairs() -> Rules {
+    (0..=TYPE)
+        .filter(|kind| !is_kind(*kind, &[libc::SOCK_STREAM]))
+        .map(of_kind)
+        .collect()
+}
+
+fn is_kind(kind: u64, of: &[libc::c_int]) -> bool {
+    of.iter().any(|it| kind == u64::from(it.unsigned_abs()))
+}
+
+fn of_kind(kind: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    let masked = SeccompCmpOp::MaskedEq(TYPE);
+    let condition = SeccompCondition::new(1, SeccompCmpArgLen::Dword, masked, kind)?;
+    SeccompRule::new(vec![condition])
+}
+
+/// A rule for every call whose argument is none of `values`.
+fn none_of(argument: u8, values: &[libc::c_int]) -> Result<SeccompRule, seccompiler::BackendError> {
+    let conditions = values.iter().map(|value| {
+        let value = u64::from(value.unsigned_abs());
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
+    });
+    SeccompRule::new(conditions.collect::<Result<_, _>>()?)
 }

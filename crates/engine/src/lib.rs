@@ -5,13 +5,14 @@
 //! snapshot and swapped whole.
 //!
 //! Must not: hold a signing key, write anything but its spool, read anything but its own folder,
-//! open a connection, or wait for control.
+//! open a connection that no list names, or wait for control.
 
 mod body;
 mod clock;
 mod confine;
 mod connection;
 mod control;
+mod egress;
 mod envelope;
 mod jwt;
 mod load;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Runtime};
+use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Outbound, Reuse, Runtime};
 
+use crate::egress::{AllowedHosts, Egress};
 use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError};
 use crate::node::{Counter, Node};
@@ -81,6 +82,7 @@ pub struct Deployed {
     /// Its requests under way.
     pub in_flight: Counter,
     log: OnceLock<Arc<dyn LogSink>>,
+    outbound: Arc<dyn Outbound>,
     compiled: PathBuf,
     loaded: OnceLock<vedette_wasm::Function>,
     loading: Mutex<()>,
@@ -176,6 +178,11 @@ impl Deployed {
         Arc::clone(self.log.get_or_init(|| node.log.of_function(&self.name)))
     }
 
+    /// Makes its outbound calls.
+    pub fn outbound(&self) -> Arc<dyn Outbound> {
+        Arc::clone(&self.outbound)
+    }
+
     /// The function, loaded, and whether it had to be loaded now.
     ///
     /// Mapping compiled code takes about 0.1 ms and happens once, on the worker that needs it:
@@ -231,10 +238,21 @@ fn deploy(
         wall: Duration::from_millis(function.limits.wall_millis),
         memory_bytes: function.limits.memory_bytes,
         response_bytes: function.limits.response_bytes,
+        request_bytes: function.limits.request_bytes,
     };
-    let spec = FunctionSpec::new(function.env.clone(), function.config.clone(), limits);
+    let mut spec = FunctionSpec::new(function.env.clone(), function.config.clone(), limits);
+    spec.reuse = function.reuse.as_ref().map(|reuse| Reuse {
+        max_requests: reuse.max_requests,
+        max_age: Duration::from_millis(reuse.max_age_millis),
+    });
+    let name: Arc<str> = function.name.as_str().into();
+    let allowed = AllowedHosts::compile(&function.allowed_hosts).map_err(|entry| {
+        let what = format!("{name}: allowedHosts: {entry:?} is no destination");
+        LoadError::new("allowed_host_invalid", what)
+    })?;
     let deployed = Deployed {
-        name: function.name.as_str().into(),
+        outbound: Arc::new(Egress::new(Arc::clone(&name), allowed)),
+        name,
         spec: Arc::new(spec),
         in_flight: Counter::default(),
         log: OnceLock::new(),

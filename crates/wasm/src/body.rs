@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::WasiBody;
 
 use crate::call::Run;
 use crate::failure::Failure;
@@ -32,7 +32,9 @@ pub(crate) struct Whole {
 
 struct Streaming {
     run: Run,
-    inner: HyperOutgoingBody,
+    /// What had been taken when it turned out that the body outlives the guest.
+    taken: Whole,
+    inner: WasiBody,
     left: u64,
     /// What is left of the length that the head promised.
     promised: Option<u64>,
@@ -45,12 +47,14 @@ impl GuestBody {
 
     pub(crate) fn streaming(
         run: Run,
-        inner: HyperOutgoingBody,
+        taken: Whole,
+        inner: WasiBody,
         response_bytes: u64,
         promised: Option<u64>,
     ) -> Self {
         Self(State::Streaming(Box::new(Streaming {
             run,
+            taken,
             inner,
             left: response_bytes,
             promised,
@@ -61,35 +65,31 @@ impl GuestBody {
     /// clock, so whoever holds it drops it then.
     pub fn wall_end(&self) -> Option<Instant> {
         match &self.0 {
-            State::Streaming(streaming) if !streaming.run.has_ended() => {
-                Some(streaming.run.wall_end())
-            }
+            State::Streaming(streaming) if streaming.may_go_on() => Some(streaming.run.wall_end()),
             _ => None,
         }
     }
 }
 
 impl Whole {
-    /// Takes what an ended guest has left in `inner`, at most `limit` bytes.
+    /// Takes what an ended guest has left in `inner`, at most `limit` bytes. Says whether that is
+    /// all; what is left open comes from elsewhere, or never.
     pub(crate) fn take(
-        inner: &mut HyperOutgoingBody,
+        &mut self,
+        inner: &mut WasiBody,
         limit: u64,
         cx: &mut Context<'_>,
-    ) -> Result<Self, Failure> {
-        let mut whole = Self::default();
+    ) -> Result<bool, Failure> {
         loop {
             match Pin::new(&mut *inner).poll_frame(cx) {
-                Poll::Ready(None) => return Ok(whole),
-                Poll::Ready(Some(Ok(frame))) => whole.push(frame),
+                Poll::Ready(None) => return Ok(true),
+                Poll::Ready(Some(Ok(frame))) => self.push(frame),
                 Poll::Ready(Some(Err(error))) => {
                     return Err(Failure::ResponseInvalid(format!("{error:?}")));
                 }
-                // The guest is gone and left its body open: nothing more can come.
-                Poll::Pending => {
-                    return Err(Failure::ResponseInvalid("the body was not finished".into()));
-                }
+                Poll::Pending => return Ok(false),
             }
-            if whole.len() as u64 > limit {
+            if self.len() as u64 > limit {
                 return Err(Failure::ResponseTooLarge);
             }
         }
@@ -125,12 +125,23 @@ impl Whole {
 }
 
 impl Streaming {
+    /// Whether the guest, or whoever it passes on, is still at work.
+    fn may_go_on(&self) -> bool {
+        !self.run.has_ended() || self.run.may_pass_on
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        if let Some(frame) = self.taken.next() {
+            return Poll::Ready(Some(self.count(frame)));
+        }
         loop {
             match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(self.count(frame))),
                 Poll::Ready(Some(Err(error))) => return self.poll_cause(&error, cx),
                 Poll::Ready(None) => return Poll::Ready(self.require_whole()),
+                Poll::Pending if self.run.has_ended() && self.run.may_pass_on => {
+                    return Poll::Pending;
+                }
                 Poll::Pending if self.run.has_ended() => {
                     let failure = Failure::ResponseInvalid("the body was not finished".into());
                     return Poll::Ready(Some(Err(failure)));

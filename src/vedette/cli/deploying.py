@@ -42,6 +42,7 @@ class DeployOptions:
     cpu: str | None = None
     concurrency: int | None = None
     public: bool | None = None
+    allow_hosts: list[str] = field(default_factory=list)
 
 
 def deploy_path(
@@ -92,8 +93,11 @@ def function_wish(
         "env": {**(spec.env if spec else {}), **options.env},
         "config": {**(spec.config if spec else {}), **options.config},
         "limits": {**wire_value(limits), **_limit_options(options)},
+        "allowedHosts": options.allow_hosts or list(spec.allowed_hosts if spec else ()),
         "public": public,
     }
+    if spec and spec.reuse:
+        wish["reuse"] = wire_value(spec.reuse.resolve())
     route = options.route or (spec.route if spec else None)
     return wish if route is None else {**wish, "route": route}
 

@@ -74,6 +74,10 @@ def deploy(
     public: Annotated[
         bool | None, typer.Option("--public/--private", help="Callers need no token.")
     ] = None,
+    allow_hosts: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="SCHEME://HOST[:PORT] it may call, repeatable."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Deploy a component file or a project folder; returns when the engine serves it."""
@@ -90,6 +94,7 @@ def deploy(
         cpu=cpu,
         concurrency=concurrency,
         public=public,
+        allow_hosts=split_list(allow_hosts or []),
     )
     answer = deploy_path(client_of(home), path, options)
     if as_json:

@@ -14,12 +14,12 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from vedette.clock import parse_duration, to_milliseconds
-from vedette.config.hosts import normalise_host
+from vedette.config.hosts import normalise_destination, normalise_host
 from vedette.config.invariants import settings_problems
 from vedette.config.model import Count, Flag, Model, build
 from vedette.config.paths import require_route_path
 from vedette.config.quantities import parse_size
-from vedette.config.snapshot import FunctionLimits, Name
+from vedette.config.snapshot import FunctionLimits, Name, Reuse
 from vedette.config.yaml_source import Document, read_yaml
 from vedette.errors import ConfigError
 
@@ -54,6 +54,7 @@ def route_path(text: str) -> str:
 Size = Annotated[str, _checked(parse_size, keep=True)]
 Duration = Annotated[str, _checked(parse_duration, keep=True)]
 Host = Annotated[str, _checked(normalise_host)]
+Destination = Annotated[str, _checked(normalise_destination)]
 RoutePath = Annotated[str, _checked(route_path)]
 
 
@@ -115,6 +116,27 @@ class ManifestLimits(Model):
         )
 
 
+class ManifestReuse(Model):
+    """How often and how long one instance may be used; state then outlives a request."""
+
+    max_requests: Count = Field(default=1_000, description="Requests an instance answers at most.")
+    max_age: Duration = Field(default="1m", description="Age at which it takes no more requests.")
+
+    @model_validator(mode="after")
+    def _require_bounds(self) -> Self:
+        try:
+            self.resolve()
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def resolve(self) -> Reuse:
+        """The same in milliseconds. Raises `ConfigError` when a value is out of bounds."""
+        age = to_milliseconds(parse_duration(self.max_age))
+        values = {"maxRequests": self.max_requests, "maxAgeMillis": age}
+        return build(Reuse, values, code="manifest_invalid")
+
+
 class FunctionSpec(Model):
     """How a function is built, reached and limited."""
 
@@ -141,6 +163,13 @@ class FunctionSpec(Model):
     )
     limits: ManifestLimits = Field(
         default_factory=ManifestLimits, description="What one request may use."
+    )
+    allowed_hosts: tuple[Destination, ...] = Field(
+        default=(),
+        description="Where it may send HTTP requests, such as `https://api.example.com`; none: nowhere.",
+    )
+    reuse: ManifestReuse | None = Field(
+        default=None, description="Whether instances are used again; absent: a fresh one each time."
     )
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from vedette.config.model import Model
-from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, StaticBackend
+from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
 
 
 class SnapshotStatus(Model):
@@ -114,6 +114,10 @@ class FunctionWish(Model):
     limits: FunctionLimits = Field(
         default_factory=FunctionLimits, description="Limits of a request."
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Where it may send HTTP requests; none: nowhere."
+    )
+    reuse: Reuse | None = Field(default=None, description="Whether instances are used again.")
     public: bool = Field(default=False, description="Whether callers need no token.")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vedette import __version__
 from vedette.clock import to_rfc3339
-from vedette.config.hosts import normalise_host
+from vedette.config.hosts import normalise_destination, normalise_host
 from vedette.config.manifest import route_path
 from vedette.config.snapshot import Function, Issuer, PathMatch, PolicyRef, Route
 from vedette.control import desired
@@ -256,6 +256,8 @@ class Node:
             env=wish.env,
             config=wish.config,
             limits=wish.limits,
+            allowed_hosts=tuple(sorted({normalise_destination(it) for it in wish.allowed_hosts})),
+            reuse=wish.reuse,
         )
 
     def _policy_ref(self, name: str, text: str) -> PolicyRef:
