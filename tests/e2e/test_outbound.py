@@ -215,7 +215,8 @@ def test_a_client_that_leaves_ends_the_calls(caller: Caller, node: Node, origin:
             "GET", f"/courier/stream?{origin.authority}/endless", headers=caller.authorization()
         ) as response,
     ):
-        next(response.iter_raw())
+        pieces = response.iter_raw()
+        next(pieces)
         request_id = response.headers["x-request-id"]
         raise ConnectionError("leaves")
     [record] = _calls(node, request_id)

@@ -122,7 +122,8 @@ def test_a_client_that_leaves_stops_its_guest(node: Node, caller: Caller) -> Non
             "GET", "/service/slow-stream?200", headers=caller.authorization()
         ) as response,
     ):
-        next(response.iter_raw())
+        pieces = response.iter_raw()
+        next(pieces)
         wait_until("two chunks are logged", lambda: chunks() >= already + 2)
         raise ConnectionError("leaves")
     caller.close()

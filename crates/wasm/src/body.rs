@@ -195,7 +195,10 @@ impl Streaming {
             .left
             .checked_sub(size)
             .ok_or(Failure::ResponseTooLarge)?;
-        if let Some(promised) = &mut self.promised {
+        if frame.is_trailers() {
+            // Nothing follows them, and hyper does not ask.
+            self.promised = Some(0);
+        } else if let Some(promised) = &mut self.promised {
             // RFC 9110 §8.6; over HTTP/2 nothing below this would hold the rest back.
             *promised = promised.checked_sub(size).ok_or_else(too_long)?;
         }

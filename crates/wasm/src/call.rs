@@ -16,6 +16,7 @@ use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
+use wasmtime::component::Accessor;
 use wasmtime::{AsContextMut, Store};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView, p2, p3};
@@ -301,20 +302,31 @@ async fn serve(
                 Some(sent)
             }
         };
-        poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-        let is_quiet = accessor.with(|mut access| {
-            access
-                .as_context_mut()
-                .concurrent_resource_table()
-                .is_none_or(|table| table.is_empty())
-        });
-        // Something of the host's still feeds the body through this store.
-        if let (false, Some(sent)) = (is_quiet, sent) {
-            let _ = sent.await;
-        }
+        let mut sent = sent;
+        poll_fn(|cx| {
+            if accessor.poll_no_interesting_tasks(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match &mut sent {
+                // Something of the host's still feeds the body through this store.
+                Some(sent) if !is_quiet(accessor) => Pin::new(sent).poll(cx).map(|_| ()),
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
         Ok(())
     });
     served.await?
+}
+
+/// Whether no stream or future is left in the store.
+fn is_quiet(accessor: &Accessor<Guest>) -> bool {
+    accessor.with(|mut access| {
+        access
+            .as_context_mut()
+            .concurrent_resource_table()
+            .is_none_or(|table| table.is_empty())
+    })
 }
 
 /// The response, and what ends once its body has ended or was dropped.

@@ -45,7 +45,7 @@ impl Outbound for Egress {
         let destination = match self.permit(&call) {
             Ok(destination) => destination,
             Err(cause) => {
-                record.cause = Some(cause);
+                record.fail(cause);
                 return Box::pin(async move {
                     drop(record);
                     Err(BodyError::HttpRequestDenied)
@@ -60,11 +60,11 @@ impl Outbound for Egress {
                 .await;
             match answered {
                 Ok(response) => {
-                    record.status = Some(response.status().as_u16());
+                    record.answered(response.status());
                     Ok(response.map(|body| Recorded::wrap(body, record)))
                 }
                 Err(failure) => {
-                    record.cause = Some(failure.cause);
+                    record.fail(failure.cause);
                     Err(failure.error)
                 }
             }

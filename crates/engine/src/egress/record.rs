@@ -26,10 +26,9 @@ pub struct CallRecord {
     method: http::Method,
     to: Option<Destination>,
     written: String,
-    /// The status of the answer.
-    pub status: Option<u16>,
-    /// Why there is none, or why it broke off.
-    pub cause: Option<&'static str>,
+    status: Option<u16>,
+    /// Why there is no answer, or why it broke off.
+    cause: Option<&'static str>,
     sent: Arc<AtomicU64>,
     received: u64,
     opened: Instant,
@@ -93,15 +92,28 @@ impl CallRecord {
         counted.boxed_unsync()
     }
 
+    /// Says why there is no answer.
+    pub fn fail(&mut self, cause: &'static str) {
+        self.cause = Some(cause);
+    }
+
+    /// Says that the head of the answer is there.
+    pub fn answered(&mut self, status: http::StatusCode) {
+        self.status = Some(status.as_u16());
+    }
+
     fn outcome(&self) -> &'static str {
-        match (self.cause, self.status) {
-            (None, _) => "served",
-            (Some("destination_not_allowed" | "destination_invalid" | "too_many_calls"), _) => {
-                "refused"
-            }
-            (Some("address_not_allowed"), _) => "refused",
-            (Some("abandoned"), _) => "aborted",
-            (Some(_), _) => "failed",
+        match self.cause {
+            None => "served",
+            Some(
+                "address_not_allowed"
+                | "destination_invalid"
+                | "destination_not_allowed"
+                | "method_not_allowed"
+                | "too_many_calls",
+            ) => "refused",
+            Some("abandoned") => "aborted",
+            Some(_) => "failed",
         }
     }
 
