@@ -36,6 +36,7 @@ class Setting:
     folder: Path
     cache: Path
     component: Path
+    component_3: Path
     credentials: Credentials
     load: LoadTools
     tools: dict[str, Tool]
@@ -47,7 +48,13 @@ class Setting:
         folder = self.folder / f"{mode.value}-{name}"
         folder.mkdir(mode=0o755)
         return Place(
-            mode, len(mode.server_cores), folder, self.cache, self.component, self.credentials
+            mode=mode,
+            workers=len(mode.server_cores),
+            folder=folder,
+            cache=self.cache,
+            component=self.component,
+            component_3=self.component_3,
+            credentials=self.credentials,
         )
 
 

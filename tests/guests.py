@@ -53,6 +53,11 @@ class Guests:
         return self.folder / "sockets.wasm"
 
     @property
+    def wstd_server(self) -> Path:
+        """The routes of the example `http_server` of the crate wstd."""
+        return self.folder / "wstd-server.wasm"
+
+    @property
     def missing_import(self) -> Path:
         """Imports acme:missing/thing."""
         return self.folder / "missing_import.wasm"

@@ -6,56 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import COMMAND, UP, Shell
 from tests.simulators.native import COMPONENT
 
 from vedette.control.messages import NodeStatus
-from vedette.control.supervisor import launch, processes, sockets
-from vedette.store.home import Home
-
-COMMAND = [sys.executable, str(Path(__file__).resolve().parents[1] / "simulators" / "command.py")]
-UP = ["up", "--listen", "http://127.0.0.1:0", "--metrics", "127.0.0.1:0", "--workers", "1"]
-
-
-class Shell:
-    """Runs commands for one home folder."""
-
-    def __init__(self, home: Home) -> None:
-        self.home = home
-        self.environment = {**os.environ, "VEDETTE_HOME": str(home.root)}
-
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=self.environment,
-            timeout=120,
-        )
-
-    def json(self, *arguments: str) -> object:
-        done = self(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-
-@pytest.fixture
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    home = Home(tmp_path_factory.mktemp("n"))
-    yield Shell(home)
-    launch.stop(home, patience=10.0)
-
-
-@pytest.fixture
-def node(shell: Shell) -> Shell:
-    done = shell(*UP, "--detach", "--bare")
-    assert done.returncode == 0, done.stderr
-    return shell
+from vedette.control.supervisor import processes, sockets
 
 
 @pytest.fixture

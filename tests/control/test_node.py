@@ -16,7 +16,13 @@ from vedette.clock import now
 from vedette.config.snapshot import StaticBackend
 from vedette.control import tls
 from vedette.control.bootstrap import bootstrap
-from vedette.control.messages import FunctionWish, IssuerWish, StaticRouteWish, TokenWish
+from vedette.control.messages import (
+    AskedRequest,
+    FunctionWish,
+    IssuerWish,
+    StaticRouteWish,
+    TokenWish,
+)
 from vedette.control.reconcile import Reconciler
 from vedette.errors import ConfigError, UnavailableError
 from vedette.ids import digest_hex, digest_of
@@ -280,3 +286,23 @@ def test_a_home_whose_sockets_would_not_fit_is_refused_by_name(tmp_path: Path) -
     with pytest.raises(ConfigError) as refusal:
         Home(tmp_path / ("x" * 100)).require_socket_paths()
     assert refusal.value.code == "socket_path_too_long"
+
+
+def test_what_a_request_to_explain_leaves_open_is_filled_in(running: Running) -> None:
+    asked = AskedRequest(subject="alice", path="/x")
+    answer = running.node.explain([asked], None)
+    assert answer.generation == running.activator.active()[0].generation
+    assert [one.cause for one in answer.answers] == ["policy_denied"]
+    with pytest.raises(ConfigError) as caught:
+        running.node.explain([AskedRequest(spiffe="spiffe://nobody.example/x")], None)
+    assert caught.value.code == "authority_unknown"
+
+
+def test_an_issuer_has_keys_or_a_url_and_may_not_pass_for_a_certificate(running: Running) -> None:
+    with pytest.raises(ConfigError) as caught:
+        running.node.put_issuer("x", IssuerWish(issuer="https://x", audiences=("a",)), "test")
+    assert caught.value.code == "request_invalid"
+    keys = running.node.issuers()[0].keys
+    wish = IssuerWish(issuer="x509:corp", audiences=("a",), keys=keys)
+    with pytest.raises(ConfigError, match="certificate"):
+        running.node.put_issuer("x", wish, "test")

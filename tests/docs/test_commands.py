@@ -20,7 +20,12 @@ from tests.e2e.node import PROGRAM, Node, new_home
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```sh\n(?P<text>.*?)^```", re.M | re.S)
-RUN = ["README.md", "examples/01-hello/README.md"]
+RUN = [
+    "README.md",
+    "docs/manifests.md",
+    "examples/01-hello/README.md",
+    "examples/02-service/README.md",
+]
 
 
 @dataclass(frozen=True, slots=True)

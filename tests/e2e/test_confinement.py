@@ -35,7 +35,7 @@ def test_the_kernel_confines_the_engine(node: Node) -> None:
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE), "Landlock needs no_new_privs"
 
 
-def test_the_engine_can_make_no_other_socket_and_start_no_program(node: Node) -> None:
+def test_the_engine_makes_no_socket_but_ip_ones_and_starts_no_program(node: Node) -> None:
     """Landlock does not cover connecting to `admin.sock`, which trusts the engine's user: seccomp must be on."""
     threads = list(Path(f"/proc/{node.pid('engine')}/task").iterdir())
     unfiltered = [

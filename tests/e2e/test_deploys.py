@@ -151,7 +151,7 @@ def test_from_deploy_to_the_first_answer(node: Node, guests: Guests, protocol: s
     took = time.monotonic() - started
     print(f"deploy to first answer: {took:.2f} s")
     assert answer.body == GREETING
-    assert took < 5
+    assert took < 60
 
 
 def test_an_answer_follows_the_function_that_is_deployed(

@@ -9,8 +9,9 @@ import time
 import pytest
 from tests.e2e.caller import Caller
 from tests.e2e.client_hello import X25519, X25519MLKEM768, chosen_group
+from tests.e2e.conftest import StartNode
 from tests.e2e.node import GREETING, Node, wait_until
-from tests.e2e.wire import HTTP_1, HTTP_2, Http2, connect, read_http_1, send_bytes, tls_context
+from tests.e2e.wire import HTTP_1, Http2, connect, read_http_1, send_bytes, tls_context
 
 
 def test_tls_1_3_is_spoken(node: Node, protocol: str) -> None:
@@ -27,6 +28,26 @@ def test_tls_1_2_is_refused(node: Node) -> None:
         pytest.raises(ssl.SSLError, match=r"(?i)version|alert"),
     ):
         context.wrap_socket(plain, server_hostname="localhost")
+
+
+def test_tls_1_2_is_spoken_where_it_was_asked_for(start_node: StartNode) -> None:
+    node = start_node("--tls-min-version", "1.2")
+    context = tls_context(node.ca_file, HTTP_1)
+    address = (node.endpoint.host, node.endpoint.port)
+    for version, name in (
+        (ssl.TLSVersion.TLSv1_2, "TLSv1.2"),
+        (ssl.TLSVersion.TLSv1_3, "TLSv1.3"),
+    ):
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.maximum_version = version
+        with (
+            socket.create_connection(address, timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            assert secured.version() == name
+            cipher = secured.cipher()
+            assert cipher is not None
+            assert "CBC" not in cipher[0], "AEAD only"
 
 
 @pytest.mark.parametrize("offered", [[X25519MLKEM768, X25519], [X25519MLKEM768]])
@@ -75,13 +96,59 @@ def test_a_client_that_does_not_know_the_ca_turns_away(node: Node) -> None:
     ],
 )
 def test_malformed_bytes_cost_only_their_connection(node: Node, request_bytes: bytes) -> None:
-    """Below HTTP there is no request to record: 400 or a closed connection, never an answer of a function."""
+    """What is no HTTP does not reach the path, and is answered and recorded like any refusal."""
     answer = send_bytes(node.endpoint, request_bytes)
-    assert answer.status in (0, 400, 505), answer
-    for protocol in (HTTP_1, HTTP_2):
-        caller = Caller(node, protocol)
-        caller.expect_neighbour_served()
-        caller.close()
+    caller = Caller(node, HTTP_1)
+    caller.expect_refused(answer, 400, "admit", "malformed_request")
+    caller.close()
+    assert answer.headers["connection"] == "close"
+
+
+def test_malformed_bytes_after_a_request_have_an_answer_of_their_own(node: Node) -> None:
+    with connect(node.endpoint, HTTP_1) as secured:
+        secured.sendall(b"GET /open HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        first = read_http_1(secured, "GET")
+        secured.sendall(b"GET  /open HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        second = read_http_1(secured, "GET")
+    assert (first.status, first.body) == (200, GREETING)
+    caller = Caller(node, HTTP_1)
+    caller.expect_refused(second, 400, "admit", "malformed_request")
+    caller.close()
+
+
+def test_a_body_that_looks_like_a_refusal_passes_untouched(node: Node) -> None:
+    """Only hyper's own refusals are replaced; a body is the function's, whatever it begins with."""
+    body = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n" * 4
+    caller = Caller(node, HTTP_1)
+    answer = caller.send("/mirror/echo", method="POST", body=body)
+    assert (answer.status, answer.body) == (200, body)
+    caller.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "cause"),
+    [
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 414, "uri_too_long"),
+        (
+            b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 1_000_000 + b"\r\n\r\n",
+            431,
+            "headers_too_large",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"x: a\r\n" * 300 + b"\r\n",
+            431,
+            "headers_too_large",
+        ),
+    ],
+    ids=["target", "a megabyte", "300 fields"],
+)
+def test_a_head_that_is_too_large_for_http_is_refused_like_any_other(
+    node: Node, head: bytes, status: int, cause: str
+) -> None:
+    answer = send_bytes(node.endpoint, head)
+    caller = Caller(node, HTTP_1)
+    caller.expect_refused(answer, status, "admit", cause)
+    caller.close()
 
 
 def test_a_length_and_a_coding_together_are_not_two_requests(node: Node) -> None:

@@ -243,6 +243,9 @@ class Http2:
                 fields = {str(name): str(value) for name, value in headers or ()}
                 self._status[number] = int(fields.pop(":status"))
                 self._headers[number] = fields
+            case h2.events.TrailersReceived(stream_id=number, headers=headers):
+                trailers = {str(name): str(value) for name, value in headers or ()}
+                self._headers[number] = {**self._headers[number], **trailers}
             case h2.events.DataReceived(stream_id=number, data=data):
                 self._bodies[number] = self._bodies.get(number, b"") + data
                 self.connection.acknowledge_received_data(event.flow_controlled_length, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -9,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.components import MINUTES, with_component
 from tests.e2e.caller import Caller
-from tests.e2e.node import Node, new_home, vedette
+from tests.e2e.node import Node, new_home, vedette, wait_until
 from tests.e2e.wire import HTTP_1, HTTP_2
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +29,10 @@ def node() -> Iterator[Node]:
 
 def test_examples_are_numbered_and_described() -> None:
     assert EXAMPLES
-    for number, example in enumerate(EXAMPLES, start=1):
-        assert re.match(rf"{number:02}-[a-z0-9-]+$", example.name)
+    numbers = [example.name.partition("-")[0] for example in EXAMPLES]
+    assert numbers == [f"{number:02}" for number in range(1, len(EXAMPLES) + 1)]
+    for example in EXAMPLES:
+        assert re.match(r"[0-9]{2}-[a-z0-9-]+$", example.name)
         assert (example / "README.md").exists()
         assert (example / "vedette.yaml").exists()
 
@@ -50,6 +54,22 @@ def test_01_hello_greets_the_caller_that_the_edge_proved(node: Node, tmp_path: P
     print(f"from deploy to answers over both protocols: {time.monotonic() - started:.2f} s")
 
 
+def test_02_service_is_planned_whole(node: Node) -> None:
+    folder = str(ROOT / "examples" / "02-service")
+    planned = node.run("plan", folder, "--json", check=False)
+    assert planned.returncode == 2, planned.stderr
+    changes = json.loads(planned.stdout)["changes"]
+    assert [(one["action"], one["kind"], one["name"]) for one in changes] == [
+        ("create", "Policy", "public-route.health.cedar"),
+        ("create", "Policy", "shop-read-only.cedar"),
+        ("create", "Upstream", "shop"),
+        ("create", "Route", "health"),
+        ("create", "Route", "shop"),
+        ("create", "Limit", "shop-per-caller"),
+    ]
+    assert "parentRefs are ignored" in planned.stderr
+
+
 def test_a_new_project_builds_and_answers(node: Node, tmp_path: Path) -> None:
     """`vedette new` makes what the examples are made of."""
     vedette("new", "greeter", "--lang", "rust", "--in", str(tmp_path))
@@ -59,3 +79,48 @@ def test_a_new_project_builds_and_answers(node: Node, tmp_path: Path) -> None:
         caller = Caller(node, protocol)
         assert caller.ask("/greeter").status == 200
         caller.close()
+
+
+MADE = shutil.ignore_patterns("node_modules", "dist", ".vedette", "__pycache__", "README.md")
+
+
+@pytest.mark.timeout(20 * MINUTES)
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_a_language_example_builds_and_answers(node: Node, tmp_path: Path, language: str) -> None:
+    """Building and the node's compiling take tens of seconds each, for each of these engines."""
+    project = tmp_path / language
+    shutil.copytree(_language_example(language), project, ignore=MADE)
+    said = with_component(project)
+    assert not said or "built hello-" in said
+    node.run("deploy", str(project), timeout=8 * MINUTES)
+    path = f"/hello-{language}"
+    for protocol in (HTTP_1, HTTP_2):
+        caller = Caller(node, protocol)
+        answer = caller.ask(path, token=node.token("alice"))
+        assert (answer.status, answer.body) == (200, b"Hello, alice!\n"), answer
+        assert caller.ask(path, anonymous=True).status == 401
+        assert node.record(answer.headers["x-request-id"])["function"] == f"hello-{language}"
+        caller.close()
+    wait_until(
+        "the print is in the log", lambda: "greeting alice" in node.log_lines(f"hello-{language}")
+    )
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_a_language_example_is_what_new_makes(tmp_path: Path, language: str) -> None:
+    vedette("new", f"hello-{language}", "--lang", language, "--in", str(tmp_path))
+    copy = tmp_path / "copy"
+    shutil.copytree(_language_example(language), copy, ignore=MADE)
+    made = tmp_path / f"hello-{language}"
+    (made / "README.md").unlink()
+    assert _contents(copy) == _contents(made)
+
+
+def _language_example(language: str) -> Path:
+    (found,) = (path for path in EXAMPLES if path.name.endswith(f"-{language}"))
+    return found
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

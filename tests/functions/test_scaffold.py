@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -74,3 +75,43 @@ def test_an_odd_wish_makes_nothing(tmp_path: Path, name: str, language: str, cod
 def test_every_language_has_a_template(tmp_path: Path) -> None:
     for language in LANGUAGES:
         assert (scaffold(f"in-{language}", language, tmp_path) / "vedette.yaml").is_file()
+
+
+WIT = {f"wit/deps/wasi-{name}.wit" for name in ("cli", "clocks", "http", "io", "random")}
+SHARED = {".gitignore", "README.md", "vedette.yaml", "wit/world.wit", "wit/deps/NOTICE", *WIT}
+
+
+def test_a_python_project_has_all_it_needs(tmp_path: Path) -> None:
+    project = scaffold("my-fn", "python", tmp_path)
+    own = {"requirements-build.txt", "requirements.txt", "src/app.py", "src/greeting.py"}
+    assert _files(project) == SHARED | own | {"tests/test_greeting.py"}
+    pins = (project / "requirements-build.txt").read_text().splitlines()
+    assert [line for line in pins if not line.startswith("#")] == ["componentize-py==0.25.1"]
+
+
+def test_a_js_project_has_all_it_needs(tmp_path: Path) -> None:
+    project = scaffold("my-fn", "js", tmp_path)
+    own = {"package.json", "package-lock.json", "src/app.js", "src/component.js"}
+    assert _files(project) == SHARED | own | {"test/app.test.js"}
+    package = json.loads((project / "package.json").read_text())
+    pinned = {**package["dependencies"], **package["devDependencies"]}
+    assert all(version[0].isdigit() for version in pinned.values())
+
+
+def test_the_lock_file_fits_the_package_and_names_no_registry(tmp_path: Path) -> None:
+    project = scaffold("my-fn", "js", tmp_path)
+    package = json.loads((project / "package.json").read_text())
+    lock = json.loads((project / "package-lock.json").read_text())["packages"]
+    assert lock[""]["name"] == "my-fn"
+    assert lock[""]["dependencies"] == package["dependencies"]
+    assert lock[""]["devDependencies"] == package["devDependencies"]
+    packages = {name: told for name, told in lock.items() if name}
+    assert all("integrity" in told for told in packages.values())
+    assert not any("resolved" in told for told in packages.values())
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_its_manifest_names_its_language(tmp_path: Path, language: str) -> None:
+    manifest = load_function_manifest(scaffold("my-fn", language, tmp_path) / "vedette.yaml")
+    assert manifest.spec.build.language == language
+    assert manifest.spec.component == "dist/my-fn.wasm"

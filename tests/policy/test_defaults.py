@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from vedette.config.snapshot import (
+    BackendRef,
+    FunctionBackend,
+    PathMatch,
+    Route,
+    ServicesBackend,
+    StaticBackend,
+)
 from vedette.errors import ConfigError
 from vedette.policy.check import check
 from vedette.policy.defaults import (
@@ -11,6 +19,8 @@ from vedette.policy.defaults import (
     default_policy,
     public_policy,
     public_policy_name,
+    public_route_policy,
+    public_route_policy_name,
 )
 
 DOMAIN = "edge-1.vedette.local"
@@ -52,3 +62,28 @@ def test_a_mistake_is_found_with_its_line() -> None:
     assert caught.value.code == "policy_invalid"
     assert caught.value.file == "mine.cedar"
     assert caught.value.line == 3
+
+
+def test_a_public_route_is_valid_for_the_real_validator() -> None:
+    from vedette.engine import _native
+
+    functions = (BackendRef(kind="Function", name="f"), BackendRef(kind="Upstream", name="u"))
+    routes = [
+        Route(
+            name="one",
+            hosts=("*.example.com", "::1"),
+            path=PathMatch(type="PathPrefix", value="/a*'%20b"),
+            method="GET",
+            backend=ServicesBackend(services=functions),
+        ),
+        Route(
+            name="two",
+            path=PathMatch(type="PathPrefix", value="/"),
+            backend=FunctionBackend(function="f"),
+        ),
+        Route(name="three", path=PathMatch(type="Exact", value="/x"), backend=StaticBackend()),
+    ]
+    text = public_route_policy("one", routes)
+    assert check(_native.check_policies, {public_route_policy_name("one"): text}) == ()
+    assert text.count("permit (") == 5
+    assert r'context.path like "/a\*' in text

@@ -44,6 +44,21 @@ class NativeSimulator:
         ]
         return json.dumps({"errors": findings, "warnings": []}).encode()
 
+    def explain(self, query: bytes, engine_dir: str) -> bytes:
+        """Nobody is allowed anything."""
+        assert Path(engine_dir).is_dir()
+        denied = {
+            "allowed": False,
+            "status": 403,
+            "stage": "authorize",
+            "cause": "policy_denied",
+            "decidedBy": [],
+            "policies": [],
+        }
+        empty = dict.fromkeys(("detail", "route", "principal", "resource", "context"))
+        asked = json.loads(query)["requests"]
+        return json.dumps([{**empty, **denied} for _ in asked]).encode()
+
 
 def compile_to(component: Path, output: Path) -> CompileResult:
     """Writes a copy where the machine code belongs."""

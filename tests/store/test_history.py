@@ -11,7 +11,7 @@ from tests.store.places import envelope
 
 from vedette.errors import ConfigError, UnavailableError
 from vedette.store import history as module
-from vedette.store.history import History
+from vedette.store.history import Applied, History
 
 
 @pytest.fixture
@@ -123,3 +123,24 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
         History(tmp_path / "node.db")
     assert caught.value.code == "disk_failed"
+
+
+def test_what_belongs_to_manifests_is_kept_and_replaced_whole(tmp_path: Path) -> None:
+    history = History(tmp_path / "node.db")
+    assert history.applied() == []
+    rows = [Applied("Route", "a", "Route/a", "x.yaml"), Applied("Limit", "b", "Limit/b", "x.yaml")]
+    history.set_applied(rows)
+    history.close()
+    again = History(tmp_path / "node.db")
+    assert again.applied() == sorted(rows, key=lambda row: row.kind)
+    again.set_applied(rows[:1])
+    assert again.applied() == rows[:1]
+    again.close()
+
+
+def test_a_database_of_the_first_version_gets_the_new_table(tmp_path: Path) -> None:
+    history = History(tmp_path / "node.db")
+    history.close()
+    with sqlite3.connect(tmp_path / "node.db") as connection:
+        connection.execute("DROP TABLE applied")
+    assert History(tmp_path / "node.db").applied() == []

@@ -1,19 +1,25 @@
 //! Bodies: what a function reads, counted and limited; what a caller gets, tied to its record.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
+use tokio::time::Sleep;
+use vedette_upstream::{Tunnel, UpstreamBody};
 use vedette_wasm::{BodyError, Failure, GuestBody};
 
-use crate::node::Place;
+use crate::node::Held;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
 
@@ -22,6 +28,7 @@ use crate::refusal::{Cause, Refusal};
 pub struct BodyMeter {
     read: AtomicU64,
     exceeded: AtomicBool,
+    too_slow: AtomicBool,
 }
 
 impl BodyMeter {
@@ -30,9 +37,17 @@ impl BodyMeter {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Whether the body turned out larger than allowed.
-    pub fn is_exceeded(&self) -> bool {
-        self.exceeded.load(Ordering::Relaxed)
+    /// Why the body was cut off, if it was.
+    pub fn cut_off(&self) -> Option<Cause> {
+        if self.exceeded.load(Ordering::Relaxed) {
+            return Some(Cause::RequestTooLarge);
+        }
+        let too_slow = self.too_slow.load(Ordering::Relaxed);
+        too_slow.then_some(Cause::BodyTooSlow)
+    }
+
+    fn count(&self, bytes: u64) -> u64 {
+        self.read.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 }
 
@@ -110,15 +125,63 @@ impl Body for Unread {
 pub struct LimitedBody {
     inner: Unread,
     limit: u64,
+    pace: Pace,
     meter: Arc<BodyMeter>,
 }
 
+/// How slowly a body may come. Only the time that its reader waits counts.
+struct Pace {
+    /// 0: any pace.
+    bytes_per_second: u64,
+    waited: Duration,
+    waits_since: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// Waiting that is forgiven before pace is asked for.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Pace {
+    fn new(bytes_per_second: u64) -> Self {
+        Self {
+            bytes_per_second,
+            waited: Duration::ZERO,
+            waits_since: None,
+            alarm: None,
+        }
+    }
+
+    fn came(&mut self) {
+        if let Some(since) = self.waits_since.take() {
+            self.waited += since.elapsed();
+            self.alarm = None;
+        }
+    }
+
+    /// Ready when the reader has waited longer than `read` bytes are worth.
+    fn poll_lost(&mut self, read: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(worth) = read
+            .saturating_mul(1_000)
+            .checked_div(self.bytes_per_second)
+        else {
+            return Poll::Pending;
+        };
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        let left = (GRACE + Duration::from_millis(worth)).saturating_sub(self.waited);
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until((since + left).into())));
+        alarm.as_mut().poll(cx)
+    }
+}
+
 impl LimitedBody {
-    /// Limits `inner` to `limit` bytes, counted in `meter`.
-    pub fn new(inner: Unread, limit: u64, meter: Arc<BodyMeter>) -> Self {
+    /// Limits `inner` to `limit` bytes, counted in `meter`, that come at `bytes_per_second` at least.
+    pub fn new(inner: Unread, limit: u64, bytes_per_second: u64, meter: Arc<BodyMeter>) -> Self {
         Self {
             inner,
             limit,
+            pace: Pace::new(bytes_per_second),
             meter,
         }
     }
@@ -136,10 +199,16 @@ impl Body for LimitedBody {
             Poll::Ready(Some(Ok(frame))) => frame,
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                let read = self.meter.read();
+                ready!(self.pace.poll_lost(read, cx));
+                self.meter.too_slow.store(true, Ordering::Relaxed);
+                return Poll::Ready(Some(Err(BodyError::ConnectionReadTimeout)));
+            }
         };
+        self.pace.came();
         let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-        let read = self.meter.read.fetch_add(size, Ordering::Relaxed) + size;
+        let read = self.meter.count(size);
         if read > self.limit {
             self.meter.exceeded.store(true, Ordering::Relaxed);
             let error = BodyError::HttpRequestBodySize(Some(read));
@@ -163,6 +232,10 @@ pub enum Content {
     Fixed(Option<Bytes>),
     /// What a guest makes.
     Guest(GuestBody),
+    /// What a service sends.
+    Upstream(UpstreamBody),
+    /// Nothing; the connection becomes a tunnel between the two.
+    Tunnel(Box<(OnUpgrade, Tunnel)>),
 }
 
 impl Content {
@@ -171,6 +244,7 @@ impl Content {
         match self {
             Self::Fixed(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Guest(body) => body.size_hint().exact(),
+            Self::Upstream(_) | Self::Tunnel(_) => None,
         }
     }
 
@@ -178,6 +252,8 @@ impl Content {
         match self {
             Self::Fixed(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Guest(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Tunnel(_) => true,
         }
     }
 }
@@ -185,31 +261,43 @@ impl Content {
 /// A response's body. The record closes when this is dropped, after the last byte or before.
 pub struct ResponseBody(Inner);
 
+// Most answers are `Own`: boxing them would cost each an allocation.
+#[allow(clippy::large_enum_variant)]
 enum Inner {
     Own(Answer),
     /// Of a guest that is still at work: the alarm ends it even while the client does not read,
     /// when nobody polls this.
     Watched(Arc<Mutex<Option<Answer>>>, AbortHandle),
+    /// There is nothing to send; the record is somebody else's.
+    Over,
 }
 
 /// What is sent, and what ends with it.
 struct Answer {
     content: Content,
     record: Box<Record>,
-    _in_flight: Option<Place>,
+    _held: Held,
 }
 
 impl ResponseBody {
     /// Ties `content` to the record of its request.
-    pub fn new(content: Content, record: Box<Record>, in_flight: Option<Place>) -> Self {
+    pub fn new(content: Content, record: Box<Record>, held: Held) -> Self {
+        let content = match content {
+            Content::Tunnel(ends) => {
+                let (client, service) = *ends;
+                tokio::spawn(splice(client, service, record, held));
+                return Self(Inner::Over);
+            }
+            content => content,
+        };
         let wall_end = match &content {
             Content::Guest(body) => body.wall_end(),
-            Content::Fixed(_) => None,
+            _ => None,
         };
         let answer = Answer {
             content,
             record,
-            _in_flight: in_flight,
+            _held: held,
         };
         let Some(wall_end) = wall_end else {
             return Self(Inner::Own(answer));
@@ -236,6 +324,11 @@ impl Answer {
         let polled = match &mut self.content {
             Content::Fixed(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
             Content::Guest(body) => Pin::new(body).poll_frame(cx),
+            Content::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| {
+                frame
+                    .map(|frame| frame.map_err(|error| Failure::ResponseInvalid(error.to_string())))
+            }),
+            Content::Tunnel(_) => Poll::Ready(None),
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -247,21 +340,93 @@ impl Answer {
         polled
     }
 
+    /// A body that breaks off breaks the answer off: it must not look whole.
     fn fail(&mut self, failure: &Failure) {
         self.record.outcome = Outcome::Failed;
-        self.record.refusal = Some(refusal_of(failure));
+        self.record.refusal = Some(match (&self.content, failure) {
+            (Content::Upstream(_), Failure::ResponseInvalid(error)) => {
+                Refusal::with(Cause::UpstreamReset, error.clone())
+            }
+            _ => refusal_of(failure),
+        });
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Fixed(_) => SizeHint::with_exact(self.content.exact_len().unwrap_or(0)),
             Content::Guest(body) => body.size_hint(),
+            Content::Upstream(body) => body.size_hint(),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
         }
+    }
+}
+
+/// Passes bytes both ways until both ends are done, or one breaks. The record closes then.
+async fn splice(client: OnUpgrade, mut service: Tunnel, mut record: Box<Record>, held: Held) {
+    record.connection.answering.becomes_tunnel();
+    let Ok(client) = client.await else {
+        return;
+    };
+    let mut client = Counted {
+        io: TokioIo::new(client),
+        read: 0,
+        written: 0,
+    };
+    let passed = tokio::io::copy_bidirectional(&mut client, &mut service).await;
+    if let Some(meter) = &record.bytes_in {
+        meter.count(client.read);
+    }
+    record.bytes_out = client.written;
+    // A client that goes without a goodbye has left, as far as anybody can tell.
+    record.outcome = passed.map_or(Outcome::Aborted, |_| Outcome::Served);
+    drop(held);
+}
+
+/// A stream that counts what passes, also when it breaks.
+struct Counted<T> {
+    io: T,
+    read: u64,
+    written: u64,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        self.read += (buffer.filled().len() - before) as u64;
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.written += *count as u64;
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
+        self.record.connection.answering.end();
         if self.record.outcome == Outcome::Aborted && self.content.is_end() {
             self.record.outcome = Outcome::Served;
         }
@@ -286,6 +451,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match &mut self.0 {
             Inner::Own(answer) => answer.poll_frame(cx),
+            Inner::Over => Poll::Ready(None),
             Inner::Watched(answer, _) => match lock(answer).as_mut() {
                 Some(answer) => answer.poll_frame(cx),
                 None => Poll::Ready(Some(Err(Failure::WallTime))),
@@ -296,6 +462,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Own(answer) => answer.content.is_end(),
+            Inner::Over => true,
             Inner::Watched(answer, _) => {
                 lock(answer).as_ref().is_some_and(|it| it.content.is_end())
             }
@@ -305,6 +472,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Own(answer) => answer.size_hint(),
+            Inner::Over => SizeHint::with_exact(0),
             Inner::Watched(answer, _) => lock(answer)
                 .as_ref()
                 .map(Answer::size_hint)

@@ -1,6 +1,7 @@
 //! Wall time, as seconds and as RFC 3339 text.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Time since the Unix epoch; zero when the clock stands before it.
 pub fn since_epoch() -> Duration {
@@ -12,6 +13,12 @@ pub fn since_epoch() -> Duration {
 /// Seconds since the Unix epoch.
 pub fn unix_seconds() -> u64 {
     since_epoch().as_secs()
+}
+
+/// Nanoseconds since some instant of this process, never going back.
+pub fn monotonic_nanos() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// `2026-11-21T09:30:00.123456Z`, in UTC, to the microsecond (RFC 3339 §5.6).

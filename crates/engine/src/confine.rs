@@ -1,9 +1,10 @@
 //! What the engine may touch: its folder to read, its spool to write, and the network only outwards,
-//! over TCP and UDP, for the calls of functions and the look-ups they need.
+//! over TCP and UDP, for services behind the node and the look-ups they need.
 //!
 //! seccomp for what Landlock does not cover: sockets of any other family. Above all Unix sockets,
 //! since the admin API trusts this user, and connecting to one by its path is no file access. No
-//! socket is bound or listens; those it serves were made before it started.
+//! socket listens; those it serves were made before it started. A look-up binds a UDP port, so seccomp
+//! lets `bind` through; Landlock refuses it for TCP.
 //!
 //! Landlock, because the keys of control belong to the same user: file modes cannot keep this
 //! process from them, the kernel can. Called on the main thread before any other thread exists,
@@ -57,15 +58,6 @@ pub fn confine(engine_dir: &Path, spool_dir: &Path) -> Confinement {
     }
 }
 
-/// What the C library reads to look a name up.
-const NAMES: [&str; 5] = [
-    "/etc/gai.conf",
-    "/etc/host.conf",
-    "/etc/hosts",
-    "/etc/nsswitch.conf",
-    "/etc/resolv.conf",
-];
-
 fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, RulesetError> {
     let abi = ABI::V6;
     let read = AccessFs::from_read(abi);
@@ -83,8 +75,7 @@ fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, Rulese
         (spool_dir, spool),
         (Path::new("/proc/self"), read),
     ];
-    let names = NAMES.map(|path| (Path::new(path), AccessFs::ReadFile.into()));
-    for (path, access) in own.into_iter().chain(names) {
+    for (path, access) in own {
         // A path that is not there needs no rule; without one it stays closed.
         if let Ok(path) = PathFd::new(path) {
             rules = rules.add_rule(PathBeneath::new(path, access))?;
@@ -94,8 +85,7 @@ fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, Rulese
 }
 
 /// System calls that make or reach something new: programs, other processes' memory, listeners.
-const REFUSED: [libc::c_long; 11] = [
-    libc::SYS_bind,
+const REFUSED: [libc::c_long; 10] = [
     libc::SYS_listen,
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -179,4 +169,41 @@ fn none_of(argument: u8, values: &[libc::c_int]) -> Result<SeccompRule, seccompi
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
     });
     SeccompRule::new(conditions.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use std::process::Command;
+
+    /// The filter covers a thread and what it starts, so a thread of its own is given up to it.
+    #[test]
+    fn only_ip_sockets_that_do_not_listen_are_left() {
+        let confined = std::thread::spawn(|| {
+            assert_eq!(refuse_system_calls(), Confinement::Enforced);
+            let denied = |result: std::io::Result<()>, what: &str| {
+                let kind = result.map_err(|error| error.kind());
+                assert_eq!(kind, Err(ErrorKind::PermissionDenied), "{what}");
+            };
+            denied(UnixStream::connect("/nowhere").map(drop), "a Unix stream");
+            denied(UnixDatagram::unbound().map(drop), "a Unix datagram");
+            denied(UnixDatagram::pair().map(drop), "a pair of datagram sockets");
+            denied(UnixListener::bind("/nowhere").map(drop), "a Unix listener");
+            denied(TcpListener::bind("127.0.0.1:0").map(drop), "listening");
+            denied(Command::new("true").spawn().map(drop), "a program");
+            assert!(
+                UnixStream::pair().is_ok(),
+                "the runtime wakes itself with one"
+            );
+            assert!(UdpSocket::bind("127.0.0.1:0").is_ok(), "look-ups need one");
+            let closed = TcpStream::connect("127.0.0.1:1").map_err(|error| error.kind());
+            assert_eq!(closed.err(), Some(ErrorKind::ConnectionRefused));
+        });
+        confined.join().unwrap();
+    }
 }

@@ -16,20 +16,26 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::certificate::{Authorities, Presented, refusal_of};
 use crate::node::{Connection, Node, Place};
 use crate::pipeline;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
-use crate::tls::Tls;
+use crate::snapshot::Timers;
+use crate::tls::{self, Tls};
+use crate::wire::{Answering, Patience, Wire};
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a request's head may take, and how long a connection may idle before it.
-const HEAD: Duration = Duration::from_secs(60);
 /// What hyper may buffer of a head. More than `admit` allows, so that the refusal is ours.
 const HEAD_BUFFER: usize = 256 << 10;
 /// Streams that a client may have open at once on one HTTP/2 connection.
 const STREAMS: u32 = 128;
+/// Patience with clients when there is no plan to say how much.
+const NO_PLAN: Timers = Timers {
+    handshake_millis: 10_000,
+    header_millis: 15_000,
+    idle_millis: 60_000,
+    body_bytes_per_second: 240,
+};
 /// Connections held when there is no plan to say how many.
 const CONNECTIONS: u64 = 1000;
 
@@ -90,24 +96,39 @@ struct Task {
 impl Task {
     async fn run(self, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
+        let (timers, authorities) = self.terms();
         let Some(tls) = &self.shared.tls else {
-            let connection = self.connection("http", peer, None);
-            return self.serve_http1(TokioIo::new(stream), connection).await;
+            let connection = self.connection("http", peer, None, None);
+            return self.serve_http1(stream, connection, &timers).await;
         };
-        let handshake = TlsAcceptor::from(tls.current()).accept(stream);
-        let Ok(Ok(stream)) = timeout(HANDSHAKE, handshake).await else {
+        let Ok(config) = tls.current(authorities.as_ref()) else {
             return;
         };
+        let patience = Duration::from_millis(timers.handshake_millis);
+        let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
+        let stream = match timeout(patience, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err((error, stream))) => return self.refuse(peer, &error, stream).await,
+            Err(_) => return,
+        };
         let session = stream.get_ref().1;
+        let certificate = session.peer_certificates().map(Presented::new);
         let is_http2 = session.alpn_protocol() == Some(b"h2");
         let sni = session.server_name().map(str::to_ascii_lowercase);
-        let connection = self.connection("https", peer, sni);
-        let io = TokioIo::new(stream);
+        let connection = self.connection("https", peer, sni, certificate);
         if is_http2 {
-            self.serve_http2(io, connection).await;
+            self.serve_http2(TokioIo::new(stream), connection).await;
         } else {
-            self.serve_http1(io, connection).await;
+            self.serve_http1(stream, connection, &timers).await;
         }
+    }
+
+    /// Patience, and who vouches for callers, of the plan in force when the connection begins.
+    /// Copies: a plan must not live as long as the connections that it saw begin.
+    fn terms(&self) -> (Timers, Option<Arc<Authorities>>) {
+        self.node.plan().map_or((NO_PLAN, None), |plan| {
+            (plan.admit.limits.timers.clone(), plan.authorities.clone())
+        })
     }
 
     fn connection(
@@ -115,6 +136,7 @@ impl Task {
         scheme: &'static str,
         peer: SocketAddr,
         sni: Option<String>,
+        certificate: Option<Presented>,
     ) -> Arc<Connection> {
         // An IPv4 client of an IPv6 socket is an IPv4 client to policies and records.
         let ip = peer.ip().to_canonical();
@@ -122,18 +144,39 @@ impl Task {
             listener: Arc::clone(&self.shared.name),
             scheme,
             client: SocketAddr::new(ip, peer.port()).to_string().into(),
+            client_address: ip,
             client_ip: ip.to_string().into(),
             client_ip_value: HeaderValue::from_str(&ip.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("")),
             sni: sni.map(Into::into),
+            certificate,
             location: self.node.location.clone(),
+            answering: Answering::default(),
         })
     }
 
-    async fn serve_http1<I>(mut self, io: TokioIo<I>, connection: Arc<Connection>)
+    /// A handshake that failed over the client's certificate leaves a record; others are noise.
+    async fn refuse(self, peer: SocketAddr, error: &std::io::Error, stream: TcpStream) {
+        if let Some(error) = tls::certificate_error(error) {
+            let connection = self.connection("https", peer, None, None);
+            let mut record = Record::open(&connection, &no_request());
+            record.protocol = "TLS";
+            record.outcome = Outcome::Refused;
+            record.refusal = Some(refusal_of(error));
+            drop(record);
+            tls::let_alert_arrive(stream).await;
+        }
+    }
+
+    async fn serve_http1<I>(mut self, io: I, connection: Arc<Connection>, timers: &Timers)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let patience = Patience {
+            header: Duration::from_millis(timers.header_millis),
+            idle: Duration::from_millis(timers.idle_millis),
+        };
+        let io = TokioIo::new(Wire::new(io, Arc::clone(&connection), patience));
         let service = service_fn(|request| {
             let (node, connection) = (Arc::clone(&self.node), Arc::clone(&connection));
             async move { Ok::<_, Infallible>(pipeline::serve(&node, &connection, request).await) }
@@ -141,10 +184,11 @@ impl Task {
         let mut serving = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
+                .header_read_timeout(None)
                 .max_buf_size(HEAD_BUFFER)
                 .max_headers(256)
                 .serve_connection(io, service)
+                .with_upgrades()
         );
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,
@@ -189,21 +233,34 @@ impl Task {
 
 /// A request that was no HTTP: hyper has answered it, and it gets its record like any other.
 fn record_unreadable(connection: &Arc<Connection>, error: &hyper::Error) {
+    if connection.answering.is_too_slow() {
+        let mut record = Record::open(connection, &no_request());
+        let cause = Cause::HeadTooSlow;
+        record.status = cause.outcome().2;
+        record.outcome = Outcome::Refused;
+        record.refusal = Some(cause.into());
+        return;
+    }
     if !error.is_parse() {
         return;
     }
-    let text = error.to_string();
-    // hyper answers 414 to a long target and 431 to a long head, and only its text tells which.
-    let cause = match error.is_parse_too_large() {
-        true if text.contains("URI") => Cause::UriTooLong,
-        true => Cause::HeadersTooLarge,
-        false => Cause::MalformedRequest,
+    // Without an answer the client had gone before one could be sent.
+    let (cause, ids) = match connection.answering.unreadable() {
+        Some((cause, ids)) => (*cause, Some(ids.clone())),
+        None => (Cause::MalformedRequest, None),
     };
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    // No method, no path was read.
-    parts.method = Method::from_bytes(b"-").unwrap_or_default();
-    let mut record = Record::open(connection, &parts);
+    let mut record = Record::open(connection, &no_request());
+    if let Some(ids) = ids {
+        record.ids = ids;
+    }
     record.status = cause.outcome().2;
     record.outcome = Outcome::Refused;
-    record.refusal = Some(Refusal::with(cause, text));
+    record.refusal = Some(Refusal::with(cause, error.to_string()));
+}
+
+/// The head of a request that was never read: no method, no path.
+fn no_request() -> http::request::Parts {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = Method::from_bytes(b"-").unwrap_or_default();
+    parts
 }

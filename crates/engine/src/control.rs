@@ -21,6 +21,7 @@ use crate::load::{Active, LoadError};
 use crate::metrics;
 use crate::node::Node;
 use crate::server::ListenerInfo;
+use crate::services::Watches;
 use crate::sys::own_uid;
 use crate::tls::Tls;
 
@@ -41,6 +42,8 @@ pub struct Control {
     pub system_calls: Confinement,
     /// The name of the folder that its compiled code is in.
     pub engine_key: String,
+    /// Asks services whether they are well.
+    pub watches: Watches,
     /// Whether it is on its way out.
     pub draining: watch::Receiver<bool>,
 }
@@ -111,10 +114,18 @@ impl Control {
         let apply: Apply =
             serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
         self.node.apply(&apply.digest, apply.generation)?;
+        self.watch_services();
         Ok(json!(Active {
             digest: apply.digest,
             generation: apply.generation,
         }))
+    }
+
+    /// Has the services of the plan asked whether they are well.
+    pub fn watch_services(&self) {
+        if let Some(plan) = self.node.plan() {
+            self.watches.follow(&plan.services);
+        }
     }
 
     fn reload_tls(&self) -> Result<Value, LoadError> {

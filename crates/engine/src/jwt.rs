@@ -1,16 +1,12 @@
 //! Bearer tokens: a JWT (RFC 7519) signed by an issuer of the snapshot.
 //!
 //! Follows RFC 8725: the key decides the algorithm, `none` and HMAC do not exist here, `iss` and
-//! `aud` are checked, `crit` is refused.
+//! `aud` are checked, `crit` is refused. A token can be bound to a client certificate (RFC 8705 §3.1).
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -28,8 +24,12 @@ const MAX_LIST: usize = 64;
 /// The most keys of one issuer that one token is tried with.
 const MAX_TRIES: usize = 8;
 
-/// Everybody whose tokens are believed.
-pub struct Issuers(HashMap<String, Trusted>);
+/// Everybody whose tokens are believed, and the tokens that are not.
+pub struct Issuers {
+    by_iss: HashMap<String, Trusted>,
+    /// `<iss>#<jti>` each.
+    revoked: HashSet<String>,
+}
 
 struct Trusted {
     issuer: Issuer,
@@ -55,6 +55,8 @@ pub struct Verified {
     pub scopes: Vec<String>,
     /// When it ends, in seconds since the epoch, the issuer's leeway included.
     pub expires_at: u64,
+    /// SHA-256 of the certificate it is bound to.
+    pub bound_to: Option<[u8; 32]>,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +78,35 @@ struct Claims {
     scope: Option<OneOrMany>,
     #[serde(default)]
     scp: Option<OneOrMany>,
+    #[serde(default)]
+    jti: Option<String>,
+    #[serde(default)]
+    cnf: Option<Confirmation>,
+}
+
+/// RFC 7800 §3.1: what the holder of the token must show. Of all its kinds only one is known here.
+#[derive(Deserialize)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    certificate: Option<String>,
+}
+
+impl Confirmation {
+    /// A confirmation that cannot be checked is none: the token is refused.
+    fn thumbprint(&self) -> Result<[u8; 32], Refusal> {
+        let text = self.certificate.as_deref();
+        let text = text.ok_or_else(|| {
+            Refusal::with(
+                Cause::TokenBinding,
+                "cnf has no x5t#S256, and nothing else is known",
+            )
+        })?;
+        URL_SAFE_NO_PAD
+            .decode(text)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| Refusal::with(Cause::TokenClaims, "cnf.x5t#S256 is no SHA-256"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -108,8 +139,8 @@ impl OneOrMany {
 }
 
 impl Issuers {
-    /// Reads the issuers of a snapshot.
-    pub fn compile(issuers: Vec<Issuer>) -> Result<Self, LoadError> {
+    /// Reads the issuers of a snapshot, and the tokens (`<iss>#<jti>`) that count no more.
+    pub fn compile(issuers: Vec<Issuer>, revoked: Vec<String>) -> Result<Self, LoadError> {
         let mut by_iss = HashMap::new();
         for issuer in issuers {
             let keys = issuer.keys.iter().map(read_key).collect::<Result<_, _>>()?;
@@ -122,24 +153,39 @@ impl Issuers {
                 ));
             }
         }
-        Ok(Self(by_iss))
+        let revoked = revoked.into_iter().collect();
+        Ok(Self { by_iss, revoked })
     }
 
-    /// Verifies `token`: shape, issuer, key, algorithm, signature, times, audience, in this order.
+    /// Verifies `token`: shape, issuer, key, algorithm, signature, times, audience, revocation, in
+    /// this order.
     pub fn verify(&self, token: &str) -> Result<Verified, Refusal> {
         let (header, iss) = peek(token)?;
         let trusted = self
-            .0
+            .by_iss
             .get(&iss)
             .ok_or_else(|| Refusal::with(Cause::TokenIssuer, "iss is not trusted"))?;
         let mut refusal = None;
         for key in trusted.keys_for(&header)?.into_iter().take(MAX_TRIES) {
             match jsonwebtoken::decode::<Claims>(token, &key.key, &trusted.validation(key.alg)) {
-                Ok(decoded) => return Ok(trusted.verified(decoded.claims)),
+                Ok(decoded) => {
+                    self.require_unrevoked(&decoded.claims)?;
+                    return trusted.verified(decoded.claims);
+                }
                 Err(error) => refusal = Some(refuse(&error)),
             }
         }
         Err(refusal.unwrap_or_else(|| Cause::TokenKeyUnknown.into()))
+    }
+
+    fn require_unrevoked(&self, claims: &Claims) -> Result<(), Refusal> {
+        let Some(jti) = claims.jti.as_deref().filter(|_| !self.revoked.is_empty()) else {
+            return Ok(());
+        };
+        match self.revoked.contains(&format!("{}#{jti}", claims.iss)) {
+            true => Err(Cause::TokenRevoked.into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -163,15 +209,17 @@ impl Trusted {
         Ok(fitting)
     }
 
-    fn verified(&self, claims: Claims) -> Verified {
+    fn verified(&self, claims: Claims) -> Result<Verified, Refusal> {
         let scopes = claims.scope.or(claims.scp);
-        Verified {
+        let bound_to = claims.cnf.as_ref().map(Confirmation::thumbprint);
+        Ok(Verified {
             issuer: claims.iss,
             subject: claims.sub,
             audiences: claims.aud.list(),
             scopes: scopes.map(OneOrMany::words).unwrap_or_default(),
             expires_at: claims.exp.saturating_add(self.issuer.leeway_seconds),
-        }
+            bound_to: bound_to.transpose()?,
+        })
     }
 
     fn validation(&self, alg: Algorithm) -> Validation {
@@ -274,54 +322,6 @@ fn alg_name(alg: Algorithm) -> &'static str {
         Algorithm::EdDSA => "EdDSA",
         _ => "",
     }
-}
-
-const SUBJECT: HeaderName = HeaderName::from_static("x-vedette-subject");
-const ISSUER: HeaderName = HeaderName::from_static("x-vedette-issuer");
-const SCOPES: HeaderName = HeaderName::from_static("x-vedette-scopes");
-/// Carries `<iss>#<sub>`, or anonymous.
-pub const PRINCIPAL: HeaderName = HeaderName::from_static("x-vedette-principal");
-
-/// What a verified caller is, kept for as long as the token lives.
-#[derive(Debug)]
-pub struct Caller {
-    /// Different for every verification: names the caller in the table of decisions.
-    pub id: u64,
-    /// `<iss>#<sub>`.
-    pub principal: Arc<str>,
-    /// What a function is told of the caller.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What the token said.
-    pub token: Verified,
-}
-
-static NEXT_CALLER: AtomicU64 = AtomicU64::new(1);
-
-impl Caller {
-    /// The caller whom `token` proves. A claim that is no header value, such as a subject with a
-    /// line break, is refused: it must not become a header of its own.
-    pub fn new(token: Verified) -> Result<Self, Refusal> {
-        let principal = format!("{}#{}", token.issuer, token.subject);
-        let mut headers = vec![
-            (SUBJECT, header_value(&token.subject)?),
-            (ISSUER, header_value(&token.issuer)?),
-            (PRINCIPAL, header_value(&principal)?),
-        ];
-        if !token.scopes.is_empty() {
-            headers.push((SCOPES, header_value(&token.scopes.join(" "))?));
-        }
-        Ok(Self {
-            id: NEXT_CALLER.fetch_add(1, Ordering::Relaxed),
-            principal: principal.into(),
-            headers,
-            token,
-        })
-    }
-}
-
-fn header_value(text: &str) -> Result<HeaderValue, Refusal> {
-    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text.as_bytes()))
-        .map_err(|_| Refusal::with(Cause::TokenClaims, "a claim is no header value"))
 }
 
 #[cfg(test)]

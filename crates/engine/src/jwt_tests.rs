@@ -5,6 +5,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use serde_json::{Value, json};
 
 use super::*;
+use crate::caller::Caller;
 
 struct Minter {
     key: EcdsaKeyPair,
@@ -34,14 +35,14 @@ impl Minter {
             alg: IssuerKeyAlg::ES256,
             jwk: jwk.into(),
         };
-        Issuers::compile(vec![Issuer {
+        let issuer = Issuer {
             name: "node".into(),
             issuer: "spiffe://td".into(),
             audiences: vec!["spiffe://td/gateway".into()],
             leeway_seconds: 5,
             keys: vec![key],
-        }])
-        .unwrap()
+        };
+        Issuers::compile(vec![issuer], vec!["spiffe://td#gone".into()]).unwrap()
     }
 
     fn mint(&self, header: &Value, claims: &Value) -> String {
@@ -174,4 +175,53 @@ fn a_subject_cannot_smuggle_a_header() {
         .unwrap();
     let refusal = Caller::new(verified).unwrap_err();
     assert_eq!(refusal.cause, Cause::TokenClaims);
+}
+
+#[test]
+fn a_revoked_token_is_refused_and_its_neighbours_are_not() {
+    let minter = Minter::new();
+    let issuers = minter.issuers(Some("k"));
+    for (jti, expected) in [
+        ("gone", "token_revoked"),
+        ("here", "verified"),
+        ("", "verified"),
+    ] {
+        let token = minter.mint(&header(), &with(claims(), "jti", json!(jti)));
+        assert_eq!(cause(&issuers, &token), expected, "{jti}");
+    }
+    // A forger learns nothing of the list.
+    let forged = Minter::new().mint(&header(), &with(claims(), "jti", json!("gone")));
+    assert_eq!(cause(&issuers, &forged), "token_signature");
+}
+
+#[test]
+fn a_bound_token_counts_beside_its_certificate_only() {
+    use crate::certificate::{Leaf, Workload};
+
+    let minter = Minter::new();
+    let issuers = minter.issuers(Some("k"));
+    let bound = |cnf: Value| minter.mint(&header(), &with(claims(), "cnf", cnf));
+    let own = json!({"x5t#S256": URL_SAFE_NO_PAD.encode([7; 32])});
+    let caller = Caller::new(issuers.verify(&bound(own)).unwrap()).unwrap();
+    let certificate = |byte: u8| {
+        let leaf = Leaf {
+            thumbprint: [byte; 32],
+            ..Leaf::default()
+        };
+        Workload::new("corp", None, &leaf)
+    };
+    assert!(caller.require_binding(Some(&certificate(7))).is_ok());
+    for other in [None, Some(&certificate(8))] {
+        let refusal = caller.require_binding(other).unwrap_err();
+        assert_eq!(refusal.cause, Cause::TokenBinding);
+    }
+    let free = issuers.verify(&minter.mint(&header(), &claims())).unwrap();
+    assert!(Caller::new(free).unwrap().require_binding(None).is_ok());
+    for (cnf, expected) in [
+        (json!({"jkt": "abc"}), "token_binding"),
+        (json!({"x5t#S256": "short"}), "token_claims"),
+        (json!("text"), "token_claims"),
+    ] {
+        assert_eq!(cause(&issuers, &bound(cnf.clone())), expected, "{cnf}");
+    }
 }

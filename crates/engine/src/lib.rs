@@ -8,12 +8,18 @@
 //! open a connection that no list names, or wait for control.
 
 mod body;
+mod caller;
+mod certificate;
+mod changes;
 mod clock;
+mod conditions;
 mod confine;
 mod connection;
 mod control;
 mod egress;
 mod envelope;
+mod explain;
+mod files;
 mod jwt;
 mod load;
 mod metrics;
@@ -26,6 +32,7 @@ mod record;
 mod refusal;
 mod routes;
 mod server;
+mod services;
 mod snapshot;
 #[allow(unsafe_code)]
 mod spool;
@@ -34,8 +41,10 @@ mod stages;
 mod sys;
 mod tls;
 mod trace;
+mod wire;
 mod worker;
 
+pub use explain::explain;
 pub use load::{LoadError, check_snapshot, error_json};
 pub use policy::check_policies;
 pub use server::{Config, Listener, run};

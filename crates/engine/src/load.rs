@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::envelope::{VerifyingKey, verify};
-use crate::plan::Plan;
+use crate::plan::{Before, Plan};
 use crate::snapshot::Snapshot;
 
 /// Why a snapshot was refused.
@@ -69,6 +69,15 @@ impl EngineDir {
         (tls.join("server.pem"), tls.join("server.key"))
     }
 
+    /// Where the chain and key of a client certificate are that services are shown.
+    pub fn client_certificate(&self, name: &str) -> (PathBuf, PathBuf) {
+        let clients = self.root.join("tls").join("clients");
+        (
+            clients.join(format!("{name}.pem")),
+            clients.join(format!("{name}.key")),
+        )
+    }
+
     /// Reads `active.json`.
     pub fn active(&self) -> Result<Active, LoadError> {
         let bytes = read(&self.root.join("active.json"), "active_missing")?;
@@ -82,10 +91,14 @@ impl EngineDir {
         Ok(self.root.join("compiled").join(&self.engine_key).join(name))
     }
 
+    /// Where the blob with `digest` is, present or not.
+    pub fn blob_path(&self, digest: &str) -> Result<PathBuf, LoadError> {
+        Ok(self.root.join("blobs/sha256").join(hex_of(digest)?))
+    }
+
     /// Reads the blob with `digest` and checks that it is that blob.
     pub fn blob(&self, digest: &str) -> Result<Vec<u8>, LoadError> {
-        let path = self.root.join("blobs/sha256").join(hex_of(digest)?);
-        let bytes = read(&path, "blob_missing")?;
+        let bytes = read(&self.blob_path(digest)?, "blob_missing")?;
         if sha256(&bytes) == digest {
             return Ok(bytes);
         }
@@ -96,11 +109,11 @@ impl EngineDir {
     }
 
     /// Loads, verifies and compiles the snapshot with `digest`.
-    pub fn load(&self, digest: &str, previous: Option<&Plan>) -> Result<Plan, LoadError> {
+    pub fn load(&self, digest: &str, before: Before<'_>) -> Result<Plan, LoadError> {
         let name = format!("{}.json", hex_of(digest)?);
         let envelope = read(&self.root.join("snapshots").join(name), "snapshot_missing")?;
         let key = self.verifying_key()?;
-        let plan = compile(&envelope, &key, self, previous)?;
+        let plan = compile(&envelope, &key, self, before)?;
         if plan.digest.as_ref() == digest {
             return Ok(plan);
         }
@@ -120,12 +133,12 @@ fn compile(
     envelope: &[u8],
     key: &VerifyingKey,
     dir: &EngineDir,
-    previous: Option<&Plan>,
+    before: Before<'_>,
 ) -> Result<Plan, LoadError> {
     let payload = verify(envelope, key)?;
     let snapshot: Snapshot = serde_json::from_slice(&payload)
         .map_err(|error| LoadError::new("snapshot_malformed", error.to_string()))?;
-    Plan::compile(snapshot, sha256(&payload), dir, previous)
+    Plan::compile(snapshot, sha256(&payload), dir, before)
 }
 
 /// Checks `envelope` as the engine would before it activates it; returns the digest of its payload.
@@ -140,7 +153,7 @@ pub fn check_snapshot(
 ) -> Result<String, LoadError> {
     let key = VerifyingKey::from_pem(public_key_pem)?;
     let dir = EngineDir::new(engine_dir, engine_key);
-    compile(envelope, &key, &dir, None).map(|plan| plan.digest.to_string())
+    compile(envelope, &key, &dir, Before::Nothing).map(|plan| plan.digest.to_string())
 }
 
 /// An error as JSON, for whoever reads it on the other side of a border.

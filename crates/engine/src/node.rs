@@ -1,17 +1,22 @@
 //! What all workers of an engine share: the plan, the runtime, the counters, the function log.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use vedette_limit::{Now, Places};
 use vedette_wasm::Runtime;
 
+use crate::certificate::Presented;
+use crate::clock;
 use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
-use crate::plan::Plan;
+use crate::plan::{Before, Plan};
 use crate::record::log::FunctionLog;
+use crate::wire::Answering;
 
 /// One engine.
 pub struct Node {
@@ -32,13 +37,21 @@ pub struct Node {
     /// Since when.
     pub started: Instant,
     plan: ArcSwapOption<Plan>,
+    /// What the engine before this one had counted.
+    quotas: Option<Vec<u8>>,
     generation: AtomicU64,
     refused: Mutex<Option<LoadError>>,
 }
 
 impl Node {
     /// An engine that serves nothing yet.
-    pub fn new(location: HeaderValue, dir: EngineDir, runtime: Runtime, log: FunctionLog) -> Self {
+    pub fn new(
+        location: HeaderValue,
+        dir: EngineDir,
+        quotas: Option<Vec<u8>>,
+        runtime: Runtime,
+        log: FunctionLog,
+    ) -> Self {
         Self {
             location,
             dir,
@@ -49,6 +62,7 @@ impl Node {
             connections: Counter::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
+            quotas,
             generation: AtomicU64::new(0),
             refused: Mutex::new(None),
         }
@@ -62,6 +76,12 @@ impl Node {
     /// How many activations the node has seen, as control counts them.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// The quotas used so far, for the engine after this one; none when there are none.
+    pub fn quotas(&self) -> Option<Vec<u8>> {
+        let plan = self.plan().filter(|plan| plan.limits.has_quotas())?;
+        Some(plan.limits.export(now()))
     }
 
     /// Why the last snapshot was refused, while that is so.
@@ -90,11 +110,23 @@ impl Node {
     /// When it is refused; what was served goes on being served.
     pub fn apply(&self, digest: &str, generation: u64) -> Result<(), LoadError> {
         let previous = self.plan();
-        let plan = self.dir.load(digest, previous.as_deref())?;
+        let before = match previous.as_deref() {
+            Some(plan) => Before::Plan(plan),
+            None => Before::Quotas(self.quotas.as_deref()),
+        };
+        let plan = self.dir.load(digest, before)?;
         self.plan.store(Some(Arc::new(plan)));
         self.generation.store(generation, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
+    }
+}
+
+/// The time, as limits count it.
+pub fn now() -> Now {
+    Now {
+        nanos: clock::monotonic_nanos(),
+        unix_seconds: clock::unix_seconds(),
     }
 }
 
@@ -107,13 +139,30 @@ pub struct Connection {
     /// Address and port of the client.
     pub client: Box<str>,
     /// Address of the client.
+    pub client_address: IpAddr,
+    /// The same as text.
     pub client_ip: Box<str>,
     /// The name the TLS connection was opened for, lower case.
     pub sni: Option<Box<str>>,
-    /// The same as a header value.
+    /// The certificate that the client came with.
+    pub certificate: Option<Presented>,
+    /// The client's address as a header value.
     pub client_ip_value: HeaderValue,
     /// Where this node stands.
     pub location: HeaderValue,
+    /// Whether an HTTP/1.1 answer is under way.
+    pub answering: Answering,
+}
+
+/// What a request holds until the last byte of its answer.
+#[derive(Default)]
+pub struct Held {
+    /// Its place among the requests under way.
+    pub in_flight: Option<Place>,
+    /// Its places of concurrency limits.
+    pub places: Option<Places>,
+    /// `RateLimit` and `RateLimit-Policy` of the tightest limit.
+    pub standing: Option<(HeaderValue, HeaderValue)>,
 }
 
 /// Counts things that come and go.

@@ -1,7 +1,7 @@
 //! The request path. It reads downwards, and this is all of it.
 //!
 //! Each stage takes the proof that the stage before it left (`Admitted`, `Routed`,
-//! `Authenticated`, `Permitted`), and only that stage can make one: a stage left out does not
+//! `Authenticated`, `Limited`, `Permitted`), and only that stage can make one: a stage left out does not
 //! compile. The record is open before the first stage and closes after the last byte.
 
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::body::{Content, ResponseBody, Unread};
-use crate::node::{Connection, Node, Place};
+use crate::node::{Connection, Held, Node};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal, Stage};
-use crate::stages::{admit, authenticate, authorize, execute, respond, route};
+use crate::stages::{admit, authenticate, authorize, execute, limit, respond, route};
 
 /// Answers one request.
 pub async fn serve(
@@ -22,27 +22,28 @@ pub async fn serve(
     connection: &Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    connection.answering.begin();
     let (parts, body) = request.into_parts();
     let mut record = Box::new(Record::open(connection, &parts));
     let body = Unread::new(body, parts.version);
-    let mut in_flight = None;
-    match follow(node, &mut record, &mut in_flight, parts, body).await {
-        Ok(response) => respond::answer(record, in_flight, response),
-        Err(refusal) => respond::refuse(record, in_flight, refusal),
+    let mut held = Held::default();
+    match follow(node, &mut record, &mut held, parts, body).await {
+        Ok(response) => respond::answer(record, held, response),
+        Err(refusal) => respond::refuse(record, held, refusal),
     }
 }
 
 async fn follow(
     node: &Node,
     record: &mut Record,
-    in_flight: &mut Option<Place>,
+    held: &mut Held,
     parts: Parts,
     body: Unread,
 ) -> Result<Response<Content>, Refusal> {
     let plan = node.plan().ok_or(Cause::NoSnapshot)?;
     record.snapshot = Some(Arc::clone(&plan.digest));
 
-    let admitted = admit::admit(node, &plan, record, in_flight, parts)?;
+    let admitted = admit::admit(node, &plan, record, held, parts)?;
     record.passed(Stage::Admit);
 
     let routed = route::route(&plan, record, admitted)?;
@@ -51,10 +52,13 @@ async fn follow(
     let authenticated = authenticate::authenticate(&plan, record, routed)?;
     record.passed(Stage::Authenticate);
 
-    let permitted = authorize::authorize(&plan, record, authenticated)?;
+    let limited = limit::limit(&plan, record, held, authenticated)?;
+    record.passed(Stage::Limit);
+
+    let permitted = authorize::authorize(&plan, record, limited)?;
     record.passed(Stage::Authorize);
 
-    let response = execute::execute(node, record, permitted, body).await?;
+    let response = execute::execute(node, &plan, record, permitted, body).await?;
     record.passed(Stage::Execute);
     Ok(response)
 }

@@ -1,22 +1,34 @@
 //! A snapshot, compiled: what the path looks things up in. Immutable, swapped whole.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, atomic};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use vedette_limit::{CompileError, Image, Limit, LimitSet, Memory, Per, Period, Quota, Rate};
+use vedette_upstream::{Retry, SendOptions, Upstream};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Outbound, Reuse, Runtime};
 
-use crate::egress::{AllowedHosts, Egress};
+use crate::certificate::Authorities;
+use crate::changes::{Changes, Redirect};
+use crate::conditions::{Conditions, cookie};
+use crate::egress::Egress;
+use crate::files::Files;
 use crate::jwt::Issuers;
-use crate::load::{EngineDir, LoadError};
-use crate::node::{Counter, Node};
+use crate::load::{EngineDir, LoadError, sha256};
+use crate::node::{Counter, Node, now};
 use crate::policy::{Policies, ResourceKind, Slice};
-use crate::routes::{PathRule, RouteTable};
-use crate::snapshot::{self, PathMatchType, RouteBackend, Snapshot};
+use crate::routes::{PathRule, RouteIndex, RouteTable};
+use crate::services::{self, Services};
+use crate::snapshot::{
+    self, BackendRefKind, LimitPer, PathMatchType, QuotaPeriod, RouteBackend, Snapshot,
+};
+use crate::trace::next_random;
 
 /// What the engine serves.
 pub struct Plan {
@@ -28,9 +40,26 @@ pub struct Plan {
     pub admit: Admit,
     /// Whose tokens are believed.
     pub issuers: Issuers,
+    /// What may be asked for.
+    pub limits: LimitSet,
+    /// Whose clients may prove themselves with a certificate.
+    pub authorities: Option<Arc<Authorities>>,
     routes: RouteTable,
-    targets: Vec<Arc<Target>>,
+    rules: Vec<Rule>,
+    /// Services behind the node, by name.
+    pub services: Services,
     functions: HashMap<String, Arc<Deployed>>,
+}
+
+/// What a plan goes on from.
+#[derive(Clone, Copy)]
+pub enum Before<'a> {
+    /// Nothing: it is only checked.
+    Nothing,
+    /// What an earlier process had counted, if it left anything.
+    Quotas(Option<&'a [u8]>),
+    /// The plan before it: functions stay loaded, limits keep their counts.
+    Plan(&'a Plan),
 }
 
 /// Hosts and sizes.
@@ -41,9 +70,27 @@ pub struct Admit {
     pub limits: snapshot::Admit,
 }
 
+/// One route: when it is taken, and the services that share its requests.
+pub struct Rule {
+    conditions: Option<Conditions>,
+    services: Vec<Service>,
+    /// The cookie that remembers the choice.
+    sticky: Option<String>,
+}
+
+/// One service of a route; most routes have one.
+pub struct Service {
+    /// The sum of the weights up to and with this one.
+    up_to: u64,
+    /// What the cookie says of it.
+    pub cookie: Box<str>,
+    /// Where it leads.
+    pub target: Arc<Target>,
+}
+
 /// Where a route leads, and who may go there.
 pub struct Target {
-    /// The route's place in the plan.
+    /// Its place in the plan.
     pub index: u32,
     /// The route's name.
     pub route: String,
@@ -51,6 +98,10 @@ pub struct Target {
     pub backend: Backend,
     /// The policies that can matter here.
     pub slice: Slice,
+    /// What is changed on the way there and back.
+    pub changes: Option<Changes>,
+    /// The path that the route matched, for what replaces it; of an exact match as well.
+    pub path: Box<str>,
 }
 
 /// Who answers.
@@ -59,6 +110,22 @@ pub enum Backend {
     Function(Arc<Deployed>),
     /// Always the same.
     Static(Fixed),
+    /// The caller, elsewhere.
+    Redirect(Redirect),
+    /// A tree of files.
+    Files(Files),
+    /// A service behind the node.
+    Upstream(Forward),
+}
+
+/// How a service is asked.
+pub struct Forward {
+    /// The service.
+    pub upstream: Arc<Upstream>,
+    /// How its requests are sent.
+    pub options: SendOptions,
+    /// Who gets copies, and of how many requests in a hundred.
+    pub mirror: Option<(Arc<Upstream>, u64)>,
 }
 
 /// An answer that is always the same.
@@ -82,7 +149,8 @@ pub struct Deployed {
     /// Its requests under way.
     pub in_flight: Counter,
     log: OnceLock<Arc<dyn LogSink>>,
-    outbound: Arc<dyn Outbound>,
+    egress: Arc<Egress>,
+    outbound: OnceLock<Arc<dyn Outbound>>,
     compiled: PathBuf,
     loaded: OnceLock<vedette_wasm::Function>,
     loading: Mutex<()>,
@@ -96,35 +164,73 @@ impl Plan {
         snapshot: Snapshot,
         digest: String,
         dir: &EngineDir,
-        previous: Option<&Plan>,
+        before: Before<'_>,
     ) -> Result<Self, LoadError> {
+        let previous = match before {
+            Before::Plan(plan) => Some(plan),
+            Before::Nothing | Before::Quotas(_) => None,
+        };
+        let limits = limits(&snapshot.limits, before)?;
+        let services = services::compile(
+            &snapshot.upstreams,
+            dir,
+            previous.map(|plan| &plan.services),
+        )?;
         let policies = read_policies(&snapshot.policy, dir)?;
+        let identity = snapshot.identity;
+        let authorities = Authorities::compile(
+            identity.authorities,
+            previous.and_then(|plan| plan.authorities.as_ref()),
+        )?;
         let functions = snapshot
             .functions
             .into_iter()
             .map(|function| deploy(function, dir, previous))
             .collect::<Result<HashMap<_, _>, _>>()?;
+        let mut builder = Builder {
+            functions: &functions,
+            services: &services,
+            policies: &policies,
+            dir,
+            claims: HashSet::new(),
+            next: 0,
+        };
         let mut routes = RouteTable::default();
-        let mut targets = Vec::with_capacity(snapshot.routes.len());
-        for (index, route) in (0u32..).zip(snapshot.routes) {
-            place(&mut routes, &route, index)?;
-            targets.push(Arc::new(target(index, route, &functions, &policies)?));
+        let mut rules = Vec::with_capacity(snapshot.routes.len());
+        let mut declared = snapshot.routes;
+        declared.sort_by(by_precedence);
+        for (index, route) in (0u32..).zip(declared) {
+            builder.place(&mut routes, &route, index)?;
+            rules.push(builder.rule(route)?);
         }
         Ok(Self {
             digest: digest.into(),
-            serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
+            serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
             admit: Admit::new(snapshot.admit),
-            issuers: Issuers::compile(snapshot.identity.issuers)?,
+            issuers: Issuers::compile(identity.issuers, identity.revoked_tokens)?,
+            authorities,
+            limits,
             routes,
-            targets,
+            rules,
+            services,
             functions,
         })
     }
 
-    /// The target of `path` (decoded normal form) on `host` (lower case, no port).
-    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Target>> {
-        let index = self.routes.find(host, path)?;
-        self.targets.get(index as usize)
+    /// The route that takes `path` (decoded normal form) on `host` (lower case, no port) with the
+    /// method, header fields and query of `parts`.
+    pub fn find(&self, host: &str, path: &str, parts: &Parts) -> Option<&Rule> {
+        let rule = |index: RouteIndex| self.rules.get(index as usize);
+        let accepts = |index| {
+            rule(index).is_some_and(|it| it.conditions.as_ref().is_none_or(|it| it.hold(parts)))
+        };
+        rule(self.routes.find(host, path, accepts)?)
+    }
+
+    /// The route of that name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Target>> {
+        let mut targets = self.rules.iter().filter_map(Rule::first);
+        targets.find(|target| target.route == name)
     }
 
     /// The functions of the plan.
@@ -154,12 +260,50 @@ impl Admit {
     }
 }
 
+impl Rule {
+    /// Where its first service leads.
+    pub fn first(&self) -> Option<&Arc<Target>> {
+        self.services.first().map(|service| &service.target)
+    }
+
+    /// The service that answers this request, and whether the caller is to be told to stay with it.
+    pub fn choose(&self, headers: &HeaderMap) -> Option<(&Service, Option<&str>)> {
+        if let [only] = self.services.as_slice() {
+            return Some((only, None));
+        }
+        let known = self
+            .sticky
+            .as_deref()
+            .and_then(|name| cookie(headers, name))
+            .and_then(|value| {
+                self.services
+                    .iter()
+                    .find(|it| it.cookie.as_bytes() == value)
+            });
+        if let Some(service) = known {
+            return Some((service, None));
+        }
+        let total = self.services.last()?.up_to;
+        let drawn = next_random() % total.max(1);
+        let service = self.services.iter().find(|it| drawn < it.up_to)?;
+        Some((service, self.sticky.as_deref()))
+    }
+}
+
 impl Target {
     /// The name of the function behind the route, if it is one.
     pub fn function(&self) -> Option<&str> {
         match &self.backend {
             Backend::Function(function) => Some(&function.name),
-            Backend::Static(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The name of the service behind the node, if it is one.
+    pub fn upstream(&self) -> Option<&str> {
+        match &self.backend {
+            Backend::Upstream(forward) => Some(&forward.upstream.config().name),
+            _ => None,
         }
     }
 
@@ -167,7 +311,7 @@ impl Target {
     pub fn component(&self) -> Option<&str> {
         match &self.backend {
             Backend::Function(function) => Some(&function.declared.component),
-            Backend::Static(_) => None,
+            _ => None,
         }
     }
 }
@@ -179,8 +323,9 @@ impl Deployed {
     }
 
     /// Makes its outbound calls.
-    pub fn outbound(&self) -> Arc<dyn Outbound> {
-        Arc::clone(&self.outbound)
+    pub fn outbound(&self, node: &Node) -> Arc<dyn Outbound> {
+        let made = || self.egress.with_log(self.log(node));
+        Arc::clone(self.outbound.get_or_init(made))
     }
 
     /// The function, loaded, and whether it had to be loaded now.
@@ -197,6 +342,57 @@ impl Deployed {
         }
         let function = runtime.load(&self.compiled, Arc::clone(&self.spec))?;
         Ok((self.loaded.get_or_init(|| function), true))
+    }
+}
+
+fn limits(declared: &[snapshot::Limit], before: Before<'_>) -> Result<LimitSet, LoadError> {
+    let invalid = |error: CompileError| LoadError::new("limit_invalid", error.to_string());
+    let limits = declared.iter().map(limit).collect();
+    let memory = Memory::default();
+    let image = match before {
+        Before::Quotas(Some(bytes)) => Image::parse(bytes)
+            .inspect_err(|error| crate::sys::say(&format_args!("quotas start anew: {error}")))
+            .ok(),
+        _ => None,
+    };
+    match (before, image) {
+        (_, Some(image)) => LimitSet::restore(limits, memory, &image, now()),
+        (Before::Plan(plan), None) => LimitSet::compile(limits, memory, Some(&plan.limits)),
+        (_, None) => LimitSet::compile(limits, memory, None),
+    }
+    .map_err(invalid)
+}
+
+fn limit(declared: &snapshot::Limit) -> Limit {
+    let per = |wanted| declared.per.contains(&wanted);
+    Limit {
+        name: declared.name.as_str().into(),
+        per: Per {
+            principal: per(LimitPer::Principal),
+            route: per(LimitPer::Route),
+            source: per(LimitPer::Source),
+        },
+        routes: declared
+            .routes
+            .iter()
+            .map(|it| it.as_str().into())
+            .collect(),
+        rate: declared.rate.as_ref().map(|rate| Rate {
+            requests: rate.requests,
+            period_millis: rate.period_millis,
+            burst: rate.burst,
+        }),
+        concurrency: declared
+            .concurrency
+            .map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+        quota: declared.quota.as_ref().map(|quota| Quota {
+            requests: quota.requests,
+            period: match quota.period {
+                QuotaPeriod::Hour => Period::Hour,
+                QuotaPeriod::Day => Period::Day,
+                QuotaPeriod::Month => Period::Month,
+            },
+        }),
     }
 }
 
@@ -245,14 +441,10 @@ fn deploy(
         max_requests: reuse.max_requests,
         max_age: Duration::from_millis(reuse.max_age_millis),
     });
-    let name: Arc<str> = function.name.as_str().into();
-    let allowed = AllowedHosts::compile(&function.allowed_hosts).map_err(|entry| {
-        let what = format!("{name}: allowedHosts: {entry:?} is no destination");
-        LoadError::new("allowed_host_invalid", what)
-    })?;
     let deployed = Deployed {
-        outbound: Arc::new(Egress::new(Arc::clone(&name), allowed)),
-        name,
+        name: function.name.as_str().into(),
+        egress: Egress::compile(&function)?,
+        outbound: OnceLock::new(),
         spec: Arc::new(spec),
         in_flight: Counter::default(),
         log: OnceLock::new(),
@@ -264,60 +456,202 @@ fn deploy(
     Ok((deployed.declared.name.clone(), Arc::new(deployed)))
 }
 
-fn place(table: &mut RouteTable, route: &snapshot::Route, index: u32) -> Result<(), LoadError> {
-    let rule = match route.path.kind {
-        PathMatchType::Exact => PathRule::Exact(&route.path.value),
-        PathMatchType::PathPrefix => PathRule::Prefix(&route.path.value),
+/// Gateway API, `HTTPRouteMatch`: of routes with one place the one with a method, then the one with
+/// more conditions, comes first.
+fn by_precedence(one: &snapshot::Route, other: &snapshot::Route) -> Ordering {
+    let rank = |route: &snapshot::Route| {
+        (
+            route.method.is_none(),
+            Reverse(route.headers.len()),
+            Reverse(route.query.len()),
+            Reverse(route.cookies.len()),
+        )
     };
-    let hosts = route.hosts.iter().map(|host| Some(host.as_str()));
-    let every_host = route.hosts.is_empty().then_some(None);
-    for host in hosts.chain(every_host) {
-        if !table.insert(host, rule, index) {
-            return Err(LoadError::new(
-                "route_conflict",
-                format!("the route {} takes a place that is taken", route.name),
-            ));
-        }
-    }
-    Ok(())
+    rank(one)
+        .cmp(&rank(other))
+        .then_with(|| numbered(&one.name).cmp(&numbered(&other.name)))
 }
 
-fn target(
-    index: u32,
-    route: snapshot::Route,
-    functions: &HashMap<String, Arc<Deployed>>,
-    policies: &Policies,
-) -> Result<Target, LoadError> {
-    let invalid = |what: String| LoadError::new("route_invalid", what);
-    let (backend, slice) = match route.backend {
-        RouteBackend::Function(backend) => {
-            let function = functions.get(&backend.function).ok_or_else(|| {
-                invalid(format!("{}: no function {}", route.name, backend.function))
-            })?;
-            let slice = policies.slice(ResourceKind::Function, &backend.function)?;
-            (Backend::Function(Arc::clone(function)), slice)
+/// The rules of one manifest are `NAME`, `NAME-2`, …, `NAME-10`: the first that matches wins.
+fn numbered(name: &str) -> (&str, u64) {
+    name.rsplit_once('-')
+        .and_then(|(base, number)| Some((base, number.parse().ok()?)))
+        .unwrap_or((name, 1))
+}
+
+/// What routes are compiled with.
+struct Builder<'a> {
+    functions: &'a HashMap<String, Arc<Deployed>>,
+    services: &'a Services,
+    policies: &'a Policies,
+    dir: &'a EngineDir,
+    claims: HashSet<String>,
+    next: u32,
+}
+
+impl Builder<'_> {
+    fn place(
+        &mut self,
+        table: &mut RouteTable,
+        route: &snapshot::Route,
+        index: u32,
+    ) -> Result<(), LoadError> {
+        let path = match route.path.kind {
+            PathMatchType::Exact => PathRule::Exact(&route.path.value),
+            PathMatchType::PathPrefix => PathRule::Prefix(&route.path.value),
+        };
+        let hosts = route.hosts.iter().map(|host| Some(host.as_str()));
+        let every_host = route.hosts.is_empty().then_some(None);
+        for host in hosts.chain(every_host) {
+            let conditions = (&route.method, &route.headers, &route.query, &route.cookies);
+            if !self
+                .claims
+                .insert(format!("{host:?} {path:?} {conditions:?}"))
+            {
+                return Err(LoadError::new(
+                    "route_conflict",
+                    format!("the route {} takes a place that is taken", route.name),
+                ));
+            }
+            table.insert(host, path, index);
         }
-        RouteBackend::Static(backend) => {
-            let fixed = Fixed {
-                status: u16::try_from(backend.status)
-                    .ok()
-                    .and_then(|status| StatusCode::from_u16(status).ok())
-                    .ok_or_else(|| invalid(format!("{}: status {}", route.name, backend.status)))?,
-                content_type: HeaderValue::from_str(&backend.content_type)
-                    .map_err(|_| invalid(format!("{}: contentType", route.name)))?,
-                body: backend.body.into(),
-            };
-            let slice = policies.slice(ResourceKind::Route, &route.name)?;
-            (Backend::Static(fixed), slice)
-        }
-        RouteBackend::Services(_) | RouteBackend::Redirect(_) | RouteBackend::Files(_) => {
-            return Err(invalid(format!("{}: not served yet", route.name)));
-        }
-    };
-    Ok(Target {
-        index,
-        route: route.name,
-        backend,
-        slice,
+        Ok(())
+    }
+
+    fn rule(&mut self, route: snapshot::Route) -> Result<Rule, LoadError> {
+        let conditions = Conditions::of(&route)?;
+        let changes = Changes::of(&route)?;
+        let own = |backend, slice| (1, String::new(), backend, slice);
+        let services = match &route.backend {
+            RouteBackend::Function(it) => {
+                let (backend, slice) = self.function(&route, &it.function)?;
+                vec![own(backend, slice)]
+            }
+            RouteBackend::Static(it) => {
+                vec![own(
+                    Backend::Static(fixed(&route, it)?),
+                    self.slice(&route)?,
+                )]
+            }
+            RouteBackend::Redirect(it) => {
+                vec![own(
+                    Backend::Redirect(Redirect::new(&route.name, it)?),
+                    self.slice(&route)?,
+                )]
+            }
+            RouteBackend::Files(it) => {
+                vec![own(
+                    Backend::Files(Files::new(&route.name, it, self.dir)?),
+                    self.slice(&route)?,
+                )]
+            }
+            RouteBackend::Services(it) => it
+                .services
+                .iter()
+                .map(|service| self.service(&route, service))
+                .collect::<Result<_, _>>()?,
+        };
+        let mut up_to = 0u64;
+        let services = services
+            .into_iter()
+            .map(|(weight, cookie, backend, slice)| {
+                up_to = up_to.saturating_add(weight);
+                let target = Target {
+                    index: self.next,
+                    route: route.name.clone(),
+                    backend,
+                    slice,
+                    changes: changes.clone(),
+                    path: route.path.value.as_str().into(),
+                };
+                self.next += 1;
+                Service {
+                    up_to,
+                    cookie: cookie.into(),
+                    target: Arc::new(target),
+                }
+            })
+            .collect();
+        Ok(Rule {
+            conditions,
+            services,
+            sticky: route.sticky.map(|it| it.cookie),
+        })
+    }
+
+    fn service(
+        &self,
+        route: &snapshot::Route,
+        service: &snapshot::BackendRef,
+    ) -> Result<(u64, String, Backend, Slice), LoadError> {
+        let (backend, slice) = match service.kind {
+            BackendRefKind::Function => self.function(route, &service.name)?,
+            BackendRefKind::Upstream => {
+                let forward = self.forward(route, &service.name)?;
+                (Backend::Upstream(forward), self.slice(route)?)
+            }
+        };
+        // Says which service without telling its name.
+        let cookie = sha256(format!("{:?} {}", service.kind, service.name).as_bytes());
+        let cookie = cookie.chars().skip("sha256:".len()).take(12).collect();
+        Ok((service.weight, cookie, backend, slice))
+    }
+
+    fn function(&self, route: &snapshot::Route, name: &str) -> Result<(Backend, Slice), LoadError> {
+        let function = self
+            .functions
+            .get(name)
+            .ok_or_else(|| invalid(route, &format!("no function {name}")))?;
+        let slice = self.policies.slice(ResourceKind::Function, name)?;
+        Ok((Backend::Function(Arc::clone(function)), slice))
+    }
+
+    fn forward(&self, route: &snapshot::Route, name: &str) -> Result<Forward, LoadError> {
+        let service = |name: &str| {
+            let found = self.services.get(name).cloned();
+            found.ok_or_else(|| invalid(route, &format!("no upstream {name}")))
+        };
+        let mirror = match &route.mirror {
+            None => None,
+            Some(mirror) => Some((service(&mirror.upstream)?, mirror.percent)),
+        };
+        Ok(Forward {
+            upstream: service(name)?,
+            options: SendOptions {
+                timeout: route.timeout_millis.map(Duration::from_millis),
+                retry: route.retry.as_ref().map(retry),
+                ..SendOptions::default()
+            },
+            mirror,
+        })
+    }
+
+    fn slice(&self, route: &snapshot::Route) -> Result<Slice, LoadError> {
+        self.policies.slice(ResourceKind::Route, &route.name)
+    }
+}
+
+fn retry(declared: &snapshot::Retry) -> Retry {
+    let code = |code: &u64| StatusCode::from_u16(u16::try_from(*code).ok()?).ok();
+    Retry {
+        attempts: u32::try_from(declared.attempts).unwrap_or(u32::MAX),
+        codes: declared.codes.iter().filter_map(code).collect(),
+        backoff: Duration::from_millis(declared.backoff_millis),
+    }
+}
+
+fn invalid(route: &snapshot::Route, what: &str) -> LoadError {
+    LoadError::new("route_invalid", format!("{}: {what}", route.name))
+}
+
+fn fixed(route: &snapshot::Route, backend: &snapshot::StaticBackend) -> Result<Fixed, LoadError> {
+    Ok(Fixed {
+        status: u16::try_from(backend.status)
+            .ok()
+            .and_then(|status| StatusCode::from_u16(status).ok())
+            .ok_or_else(|| invalid(route, &format!("status {}", backend.status)))?,
+        content_type: HeaderValue::from_str(&backend.content_type)
+            .map_err(|_| invalid(route, "contentType"))?,
+        body: backend.body.clone().into(),
     })
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cedar_policy::{
     Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId,
@@ -18,11 +18,20 @@ use cedar_policy::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::jwt::Caller;
+use crate::caller::{Caller, Proof};
+use crate::certificate::Workload;
 use crate::load::LoadError;
 
 /// The attributes of a request that policies see, in the order of [`Attributes::values`].
-pub const ATTRIBUTES: [&str; 6] = ["method", "path", "host", "scheme", "sourceIp", "listener"];
+pub const ATTRIBUTES: [&str; 7] = [
+    "method",
+    "path",
+    "host",
+    "scheme",
+    "sourceIp",
+    "listener",
+    "certificate",
+];
 
 /// What policies are told of a request.
 #[derive(Debug, Clone, Copy)]
@@ -39,11 +48,13 @@ pub struct Attributes<'a> {
     pub source_ip: &'a str,
     /// The name of the listener.
     pub listener: &'a str,
+    /// Whose certificate the connection has.
+    pub certificate: Option<&'a Workload>,
 }
 
 impl<'a> Attributes<'a> {
-    /// The values, in the order of [`ATTRIBUTES`].
-    pub fn values(&self) -> [&'a str; 6] {
+    /// The values, in the order of [`ATTRIBUTES`]; of a certificate what tells it from others.
+    pub fn values(&self) -> [&'a str; ATTRIBUTES.len()] {
         [
             self.method,
             self.path,
@@ -51,6 +62,7 @@ impl<'a> Attributes<'a> {
             self.scheme,
             self.source_ip,
             self.listener,
+            self.certificate.map_or("", |workload| &workload.key),
         ]
     }
 }
@@ -64,6 +76,14 @@ pub struct Decision {
     pub has_errors: bool,
     /// The ids of the policies that decided.
     pub policies: Arc<[String]>,
+}
+
+/// What Cedar is asked, and what it is told beside.
+pub struct Question {
+    /// Principal, action, resource and context.
+    pub request: Request,
+    /// The attributes of principal, resource and certificate.
+    pub entities: Entities,
 }
 
 /// What is asked about: a function or a static route.
@@ -86,7 +106,7 @@ pub struct Policies {
 struct Rules {
     policies: PolicySet,
     names: HashMap<PolicyId, String>,
-    mentions: [bool; 6],
+    mentions: [bool; ATTRIBUTES.len()],
     reads_resource: bool,
 }
 
@@ -103,19 +123,17 @@ pub struct Slice {
 impl Policies {
     /// Parses and validates `policies` (name and text each) against `schema`.
     pub fn compile(schema: &str, policies: &[(String, String)]) -> Result<Self, LoadError> {
-        let report = check(schema, policies);
+        let (report, files) = check_files(schema, policies);
         if let Some(problem) = report.errors.first() {
             return Err(LoadError::new("policy_invalid", problem.to_string()));
         }
-        let invalid = |error: String| LoadError::new("policy_invalid", error);
         let mut compiled = Self {
             general: Vec::new(),
             by_resource: HashMap::new(),
             shared: HashMap::new(),
         };
-        for (name, text) in policies {
-            let set = PolicySet::from_str(text).map_err(|error| invalid(error.to_string()))?;
-            for policy in set.policies() {
+        for ((name, _), file) in policies.iter().zip(&files) {
+            for policy in &file.policies {
                 compiled.add(name, policy);
             }
         }
@@ -163,7 +181,8 @@ impl Policies {
 }
 
 impl ResourceKind {
-    fn type_name(self) -> &'static str {
+    /// The name of the type in policies.
+    pub fn type_name(self) -> &'static str {
         match self {
             Self::Function => "Function",
             Self::Route => "Route",
@@ -247,7 +266,7 @@ fn attribute_of_context(operator: &str, operands: &Value) -> Option<String> {
 
 impl Slice {
     /// For each of [`ATTRIBUTES`], whether a policy of this slice reads it.
-    pub fn mentions(&self) -> [bool; 6] {
+    pub fn mentions(&self) -> [bool; ATTRIBUTES.len()] {
         self.rules.mentions
     }
 
@@ -288,14 +307,27 @@ impl Slice {
         }
     }
 
-    fn ask(
+    /// What is asked about, by type and name.
+    pub fn resource(&self) -> (ResourceKind, &str) {
+        (self.kind, self.resource.id().unescaped())
+    }
+
+    /// What Cedar is asked.
+    pub fn question(
         &self,
         caller: Option<&Caller>,
         attributes: &Attributes<'_>,
-    ) -> Result<Decision, String> {
+    ) -> Result<Question, String> {
         let (principal, entity) = principal(caller)?;
-        let entities = Entities::from_entities([entity, self.entity.clone()], None)
-            .map_err(|error| error.to_string())?;
+        let mut entities = vec![entity, self.entity.clone()];
+        if let Some(workload) = attributes.certificate {
+            let (uid, entity) = workload_entity(workload)?;
+            if uid != principal {
+                entities.push(entity);
+            }
+        }
+        let entities =
+            Entities::from_entities(entities, None).map_err(|error| error.to_string())?;
         let request = Request::new(
             principal,
             uid("Action", "invoke")?,
@@ -304,6 +336,15 @@ impl Slice {
             None,
         )
         .map_err(|error| error.to_string())?;
+        Ok(Question { request, entities })
+    }
+
+    fn ask(
+        &self,
+        caller: Option<&Caller>,
+        attributes: &Attributes<'_>,
+    ) -> Result<Decision, String> {
+        let Question { request, entities } = self.question(caller, attributes)?;
         let response = Authorizer::new().is_authorized(&request, &self.rules.policies, &entities);
         let diagnostics = response.diagnostics();
         let has_errors = diagnostics.errors().next().is_some();
@@ -327,7 +368,10 @@ fn principal(caller: Option<&Caller>) -> Result<(EntityUid, Entity), String> {
         let entity = Entity::new(nobody.clone(), HashMap::new(), HashSet::new());
         return Ok((nobody, entity.map_err(|error| error.to_string())?));
     };
-    let token = &caller.token;
+    let token = match &caller.proof {
+        Proof::Certificate(workload) => return workload_entity(workload),
+        Proof::Token(token) => token,
+    };
     let subject = uid("Subject", &caller.principal)?;
     let attributes = [
         ("issuer".to_owned(), string(&token.issuer)),
@@ -339,10 +383,26 @@ fn principal(caller: Option<&Caller>) -> Result<(EntityUid, Entity), String> {
     Ok((subject, entity.map_err(|error| error.to_string())?))
 }
 
+fn workload_entity(workload: &Workload) -> Result<(EntityUid, Entity), String> {
+    let uid = uid("Workload", &workload.principal())?;
+    let mut attributes = HashMap::from([
+        ("authority".to_owned(), string(&workload.authority)),
+        ("subject".to_owned(), string(&workload.subject)),
+        ("serial".to_owned(), string(&workload.serial)),
+        ("fingerprint".to_owned(), string(&workload.fingerprint)),
+    ]);
+    if let Some(id) = &workload.spiffe_id {
+        attributes.insert("spiffeId".to_owned(), string(id));
+    }
+    let entity = Entity::new(uid.clone(), attributes, HashSet::new());
+    Ok((uid, entity.map_err(|error| error.to_string())?))
+}
+
 fn context(attributes: &Attributes<'_>) -> Result<Context, String> {
     let pairs = ATTRIBUTES
         .iter()
         .zip(attributes.values())
+        .filter(|(name, _)| **name != "certificate")
         .map(|(name, value)| {
             let value = match *name {
                 "sourceIp" => RestrictedExpression::new_ip(value),
@@ -350,7 +410,14 @@ fn context(attributes: &Attributes<'_>) -> Result<Context, String> {
             };
             ((*name).to_owned(), value)
         });
-    Context::from_pairs(pairs).map_err(|error| error.to_string())
+    let certificate = attributes.certificate.map(|workload| {
+        let uid = uid("Workload", &workload.principal())?;
+        Ok::<_, String>((
+            "certificate".to_owned(),
+            RestrictedExpression::new_entity_uid(uid),
+        ))
+    });
+    Context::from_pairs(pairs.chain(certificate.transpose()?)).map_err(|error| error.to_string())
 }
 
 fn string(text: &str) -> RestrictedExpression {
@@ -384,6 +451,18 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
+impl Problem {
+    fn at((line, column): (usize, usize), message: String) -> Self {
+        Self {
+            file: String::new(),
+            line,
+            column,
+            message,
+            help: None,
+        }
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
@@ -410,11 +489,14 @@ struct CheckRequest {
     policies: Vec<File>,
 }
 
+/// A policy or schema file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    name: String,
-    text: String,
+pub struct File {
+    /// Its name.
+    pub name: String,
+    /// Its Cedar text.
+    pub text: String,
 }
 
 /// Checks a schema and policies given as JSON; returns the [`Report`] as JSON.
@@ -441,64 +523,138 @@ pub fn check_policies(request: &[u8]) -> Result<Vec<u8>, LoadError> {
     serde_json::to_vec(&report).map_err(malformed)
 }
 
-fn check(schema: &str, policies: &[(String, String)]) -> Report {
-    let mut report = Report::default();
-    if let Err(error) = SchemaFragment::from_cedarschema_str(schema) {
-        report.errors.push(problem("", schema, &error));
-        return report;
-    }
-    let schema = match Schema::from_cedarschema_str(schema) {
-        Ok((schema, _)) => schema,
-        Err(error) => {
-            report.errors.push(problem("", schema, &error));
-            return report;
-        }
-    };
-    let validator = Validator::new(schema);
-    for (file, text) in policies {
-        check_file(&validator, file, text, &mut report);
-    }
-    report
+/// What checking one file found, and its policies.
+struct CheckedFile {
+    policies: Vec<Policy>,
+    report: Report,
 }
 
-fn check_file(validator: &Validator, file: &str, text: &str, report: &mut Report) {
+/// The files of the last check: a node with a thousand functions has as many policies, and a change
+/// changes one of them. Holds no more than one set of policies.
+static CHECKED: Mutex<Option<Checked>> = Mutex::new(None);
+
+struct Checked {
+    schema: String,
+    validator: Arc<Validator>,
+    files: HashMap<String, Arc<CheckedFile>>,
+}
+
+fn check(schema: &str, policies: &[(String, String)]) -> Report {
+    check_files(schema, policies).0
+}
+
+fn check_files(schema: &str, policies: &[(String, String)]) -> (Report, Vec<Arc<CheckedFile>>) {
+    let last = lock(&CHECKED).take().filter(|it| it.schema == schema);
+    let (validator, mut known) = match last {
+        Some(last) => (last.validator, last.files),
+        None => match validator_of(schema) {
+            Ok(validator) => (Arc::new(validator), HashMap::new()),
+            Err(problem) => {
+                let report = Report {
+                    errors: vec![problem],
+                    ..Report::default()
+                };
+                return (report, Vec::new());
+            }
+        },
+    };
+    let mut files = HashMap::with_capacity(policies.len());
+    let mut report = Report::default();
+    let mut checked = Vec::with_capacity(policies.len());
+    for (name, text) in policies {
+        let file = known
+            .remove(text)
+            .or_else(|| files.get(text).cloned())
+            .unwrap_or_else(|| Arc::new(check_file(&validator, text)));
+        report.add(name, &file.report);
+        files.insert(text.clone(), Arc::clone(&file));
+        checked.push(file);
+    }
+    *lock(&CHECKED) = Some(Checked {
+        schema: schema.to_owned(),
+        validator,
+        files,
+    });
+    (report, checked)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn validator_of(schema: &str) -> Result<Validator, Problem> {
+    if let Err(error) = SchemaFragment::from_cedarschema_str(schema) {
+        return Err(problem(schema, &error));
+    }
+    let (schema, _) =
+        Schema::from_cedarschema_str(schema).map_err(|error| problem(schema, &error))?;
+    Ok(Validator::new(schema))
+}
+
+impl Report {
+    /// Adds what was found in the file called `name`.
+    fn add(&mut self, name: &str, found: &Report) {
+        let named = |problem: &Problem| Problem {
+            file: name.to_owned(),
+            ..problem.clone()
+        };
+        self.errors.extend(found.errors.iter().map(named));
+        self.warnings.extend(found.warnings.iter().map(named));
+    }
+}
+
+/// Checks one file, whose name is not known here.
+fn check_file(validator: &Validator, text: &str) -> CheckedFile {
+    let mut report = Report::default();
     let set = match PolicySet::from_str(text) {
         Ok(set) => set,
-        Err(error) => return report.errors.push(problem(file, text, &error)),
+        Err(error) => {
+            report.errors.push(problem(text, &error));
+            return CheckedFile {
+                policies: Vec::new(),
+                report,
+            };
+        }
     };
     if set.templates().next().is_some() {
         let message = "policy templates are not supported here: write the entity out".to_owned();
-        report.errors.push(Problem {
-            file: file.to_owned(),
-            line: 1,
-            column: 1,
-            message,
-            help: None,
-        });
+        let (line, column) = set
+            .templates()
+            .map(|template| place_of(template.id(), &statements(text)))
+            .min()
+            .unwrap_or((1, 1));
+        report.errors.push(Problem::at((line, column), message));
     }
     let outcome = validator.validate(&set, ValidationMode::Strict);
     let errors = outcome.validation_errors();
     report
         .errors
-        .extend(errors.map(|error| problem(file, text, error)));
+        .extend(errors.map(|error| problem(text, error)));
     let warnings = outcome.validation_warnings();
     report
         .warnings
-        .extend(warnings.map(|warning| problem(file, text, warning)));
-    let upper = set
+        .extend(warnings.map(|warning| problem(text, warning)));
+    let places = statements(text);
+    let mut upper: Vec<_> = set
         .policies()
-        .filter(|policy| forbids_upper_case_path(policy));
-    report.warnings.extend(upper.map(|policy| Problem {
-        file: file.to_owned(),
-        line: 1,
-        column: 1,
-        message: format!(
-            "{} forbids a path with capitals; prohibitions are also tried on the lower-cased path, \
-             so write it in lower case",
-            policy.annotation("id").unwrap_or("a policy")
-        ),
-        help: None,
-    }));
+        .filter(|policy| forbids_upper_case_path(policy))
+        .map(|policy| (place_of(policy.id(), &places), policy))
+        .collect();
+    upper.sort_by_key(|(place, _)| *place);
+    report
+        .warnings
+        .extend(upper.into_iter().map(|(place, policy)| {
+            let id = policy.annotation("id").unwrap_or("a policy");
+            let message = format!(
+                "{id} forbids a path with capitals; prohibitions are also tried on the \
+                 lower-cased path, so write it in lower case"
+            );
+            Problem::at(place, message)
+        }));
+    CheckedFile {
+        policies: set.policies().cloned().collect(),
+        report,
+    }
 }
 
 fn forbids_upper_case_path(policy: &Policy) -> bool {
@@ -535,7 +691,48 @@ fn has_capitals(json: &Value) -> bool {
     }
 }
 
-fn problem<E: miette::Diagnostic>(file: &str, text: &str, error: &E) -> Problem {
+/// Line and column (from 1, in bytes) of each statement of a policy file. Cedar keeps them to
+/// itself, but its grammar is kind: `;` ends a statement and occurs nowhere else outside of strings
+/// and comments.
+pub fn statements(text: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let (mut is_inside, mut line, mut column) = (false, 1, 1);
+    let mut bytes = text.bytes().peekable();
+    let mut quoted = false;
+    let mut in_comment = false;
+    let mut escaped = false;
+    while let Some(byte) = bytes.next() {
+        let starts_comment = !quoted && byte == b'/' && bytes.peek() == Some(&b'/');
+        in_comment = (in_comment || starts_comment) && byte != b'\n';
+        if !in_comment {
+            if !is_inside && !byte.is_ascii_whitespace() {
+                found.push((line, column));
+                is_inside = true;
+            }
+            let closes = quoted && byte == b'"' && !escaped;
+            let opens = !quoted && byte == b'"';
+            escaped = quoted && byte == b'\\' && !escaped;
+            quoted = opens || (quoted && !closes);
+            is_inside = is_inside && (quoted || byte != b';');
+        }
+        (line, column) = match byte {
+            b'\n' => (line + 1, 1),
+            _ => (line, column + 1),
+        };
+    }
+    found
+}
+
+/// The place of a policy: Cedar names those of a file `policy0`, `policy1`, … in order.
+pub fn place_of(id: &PolicyId, places: &[(usize, usize)]) -> (usize, usize) {
+    let id: &str = id.as_ref();
+    id.strip_prefix("policy")
+        .and_then(|number| places.get(number.parse::<usize>().ok()?))
+        .copied()
+        .unwrap_or((1, 1))
+}
+
+fn problem<E: miette::Diagnostic>(text: &str, error: &E) -> Problem {
     let offset = offset_of(error).unwrap_or(0).min(text.len());
     let before = text.as_bytes().get(..offset).unwrap_or_default();
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -544,7 +741,7 @@ fn problem<E: miette::Diagnostic>(file: &str, text: &str, error: &E) -> Problem 
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
     Problem {
-        file: file.to_owned(),
+        file: String::new(),
         line,
         column: offset - line_start + 1,
         message: error.to_string(),

@@ -1,16 +1,11 @@
 //! What policies decide, what they are told, and what is remembered of them.
 
 use super::*;
+use crate::certificate::{Leaf, Vouched};
 use crate::jwt::Verified;
 
-const SCHEMA: &str = r#"
-entity Anonymous;
-entity Subject = { issuer: String, subject: String, audiences: Set<String>, scopes: Set<String> };
-entity Function = { name: String };
-entity Route = { name: String };
-type Request = { method: String, path: String, host: String, scheme: String, sourceIp: ipaddr, listener: String };
-action "invoke" appliesTo { principal: [Subject, Anonymous], resource: [Function, Route], context: Request };
-"#;
+/// The node's own schema.
+const SCHEMA: &str = include_str!("../../../src/vedette/policy/schema.cedarschema");
 
 const ALL: &str = r#"@id("all") permit(principal is Subject, action, resource);"#;
 
@@ -21,6 +16,7 @@ fn caller(subject: &str) -> Caller {
         audiences: vec![],
         scopes: vec!["read".into()],
         expires_at: u64::MAX,
+        bound_to: None,
     };
     Caller::new(token).unwrap()
 }
@@ -40,6 +36,7 @@ fn request(path: &str) -> Attributes<'_> {
         scheme: "https",
         source_ip: "127.0.0.1",
         listener: "https",
+        certificate: None,
     }
 }
 
@@ -142,16 +139,109 @@ fn a_mistake_is_found_at_its_line() {
 #[test]
 fn a_forbid_with_capitals_is_warned_of() {
     let text = r#"forbid(principal, action, resource) when { context.path like "/Admin*" };"#;
-    assert_eq!(
-        check(SCHEMA, &[("a.cedar".into(), text.into())])
-            .warnings
-            .len(),
-        1
-    );
+    let text = format!("{ALL}\n\n@id(\"no\")\n{text}");
+    let report = check(SCHEMA, &[("a.cedar".into(), text)]);
+    let lines: Vec<_> = report.warnings.iter().map(|it| it.line).collect();
+    assert_eq!(lines, [3]);
     let text = r#"forbid(principal, action, resource) when { context.method == "GET" };"#;
     assert!(
         check(SCHEMA, &[("a.cedar".into(), text.into())])
             .warnings
             .is_empty()
     );
+}
+
+#[test]
+fn a_decision_is_for_all_where_no_policy_tells_resources_apart() {
+    assert_eq!(
+        slice(&[ALL], "hello").is_for_all(),
+        Some(ResourceKind::Function)
+    );
+    let typed = r#"permit(principal, action, resource is Function);"#;
+    assert!(slice(&[typed], "hello").is_for_all().is_some());
+    for tells in [
+        r#"permit(principal, action, resource) when { resource.name == "x" };"#,
+        r#"permit(principal, action, resource) unless { resource == Function::"x" };"#,
+        r#"permit(principal, action, resource in Function::"x");"#,
+        r#"forbid(principal, action, resource == Function::"hello");"#,
+    ] {
+        assert_eq!(slice(&[ALL, tells], "hello").is_for_all(), None, "{tells}");
+    }
+    // A policy about somebody else leaves the others together.
+    let other = r#"forbid(principal, action, resource == Function::"other");"#;
+    assert!(slice(&[ALL, other], "hello").is_for_all().is_some());
+}
+
+#[test]
+fn a_file_that_was_checked_is_named_anew_each_time() {
+    let broken = "permit(principal";
+    for name in ["one.cedar", "two.cedar"] {
+        let report = check(SCHEMA, &[(name.into(), broken.into())]);
+        assert_eq!(report.errors.first().unwrap().file, name);
+    }
+    let twice = [("a".into(), broken.into()), ("b".into(), broken.into())];
+    let files: Vec<_> = check(SCHEMA, &twice)
+        .errors
+        .into_iter()
+        .map(|it| it.file)
+        .collect();
+    assert_eq!(files, ["a", "b"]);
+}
+
+fn workload(authority: &str, id: &str) -> Caller {
+    let workload = Workload::new(authority, Some(id.into()), &Leaf::default());
+    Caller::of_certificate(Vouched {
+        workload,
+        expires_at: u64::MAX,
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_policy_for_subjects_is_none_for_workloads_and_the_other_way_round() {
+    let shop = workload("mesh", "spiffe://example.org/shop");
+    assert!(
+        !slice(&[ALL], "hello")
+            .decide(Some(&shop), &request("/hello"))
+            .is_allowed
+    );
+    let own = r#"permit(principal == Workload::"spiffe://example.org/shop", action, resource)
+        when { principal.authority == "mesh" && principal has spiffeId };"#;
+    let slice = slice(&[own], "hello");
+    assert!(slice.decide(Some(&shop), &request("/hello")).is_allowed);
+    assert!(
+        !slice
+            .decide(Some(&caller("alice")), &request("/hello"))
+            .is_allowed
+    );
+    let other = workload("corp", "spiffe://example.org/shop");
+    assert!(!slice.decide(Some(&other), &request("/hello")).is_allowed);
+}
+
+#[test]
+fn a_certificate_beside_a_token_is_in_the_context() {
+    let both = r#"permit(principal is Subject, action, resource)
+        when { context has certificate && context.certificate.authority == "mesh" };"#;
+    let slice = slice(&[both], "hello");
+    assert!(slice.mentions()[6]);
+    let shop = workload("mesh", "spiffe://example.org/shop");
+    let with = Attributes {
+        certificate: shop.workload(),
+        ..request("/hello")
+    };
+    assert!(slice.decide(Some(&caller("alice")), &with).is_allowed);
+    assert!(
+        !slice
+            .decide(Some(&caller("alice")), &request("/hello"))
+            .is_allowed
+    );
+    assert!(!slice.decide(Some(&shop), &with).is_allowed);
+}
+
+#[test]
+fn a_statement_is_where_its_first_word_is() {
+    let text = "// one; two\n\n@id(\"a;\\\"b\")\npermit(principal, action, resource); forbid(principal, action, resource);\n  // end";
+    assert_eq!(statements(text), [(3, 1), (4, 38)]);
+    assert_eq!(statements(""), []);
+    assert_eq!(statements("\"never closed; "), [(1, 1)]);
 }

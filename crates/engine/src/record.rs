@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::body::BodyMeter;
+use crate::caller::Caller;
+use crate::certificate::Workload;
 use crate::clock;
 use crate::node::Connection;
 use crate::refusal::{Refusal, Stage};
@@ -33,7 +35,7 @@ pub enum Outcome {
 /// Time spent in each stage.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Timings {
-    nanos: [u32; 6],
+    nanos: [u32; 7],
 }
 
 /// What is known of a request so far.
@@ -54,8 +56,10 @@ pub struct Record {
     pub snapshot: Option<Arc<str>>,
     /// The route, its function and the function's component.
     pub target: Option<Arc<crate::plan::Target>>,
-    /// `<iss>#<sub>`, or anonymous.
+    /// Who calls, as [`Caller::principal`] names them, or anonymous.
     pub principal: Option<Arc<str>>,
+    /// Whose certificate the connection has, once the plan vouches for it.
+    pub certificate: Option<Arc<Caller>>,
     /// The policies that decided.
     pub policies: Option<Arc<[String]>>,
     /// The status sent.
@@ -68,7 +72,7 @@ pub struct Record {
     pub spoofed: u32,
     /// Whether the function had to be loaded first.
     pub is_cold: bool,
-    /// Bytes of the request's body that were read.
+    /// Bytes of the request's body, or of what a tunnel carried from the client.
     pub bytes_in: Option<Arc<BodyMeter>>,
     /// Bytes of the response's body that were sent.
     pub bytes_out: u64,
@@ -102,7 +106,11 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     component: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<&'a Workload>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policies: Option<&'a [String]>,
     status: u16,
@@ -128,6 +136,7 @@ struct TimingsUs {
     admit: f32,
     route: f32,
     authenticate: f32,
+    limit: f32,
     authorize: f32,
     execute: f32,
     respond: f32,
@@ -157,6 +166,7 @@ impl Record {
             snapshot: None,
             target: None,
             principal: None,
+            certificate: None,
             policies: None,
             status: 0,
             outcome: Outcome::Aborted,
@@ -193,6 +203,11 @@ impl Record {
             .map(|refusal| refusal.cause.outcome().0)
     }
 
+    /// Whose certificate the connection has.
+    pub fn workload(&self) -> Option<&Workload> {
+        self.certificate.as_deref()?.workload()
+    }
+
     fn timings_us(&self) -> TimingsUs {
         let us = |stage: Stage| {
             let nanos = self.timings.nanos.get(stage as usize).copied().unwrap_or(0);
@@ -205,6 +220,7 @@ impl Record {
             admit: us(Stage::Admit),
             route: us(Stage::Route),
             authenticate: us(Stage::Authenticate),
+            limit: us(Stage::Limit),
             authorize: us(Stage::Authorize),
             execute: us(Stage::Execute),
             respond: us(Stage::Respond),
@@ -231,7 +247,9 @@ impl Record {
             route: target.map(|it| it.route.as_str()),
             function: target.and_then(|it| it.function()),
             component: target.and_then(|it| it.component()),
+            upstream: target.and_then(|it| it.upstream()),
             principal: self.principal.as_deref(),
+            certificate: self.workload(),
             policies: self.policies.as_deref(),
             status: self.status,
             outcome: self.outcome,

@@ -16,6 +16,8 @@ pub enum Stage {
     Route,
     /// Who is calling.
     Authenticate,
+    /// How much they may still ask for.
+    Limit,
     /// May they.
     Authorize,
     /// The function or what else answers.
@@ -31,6 +33,7 @@ impl Stage {
             Self::Admit => "admit",
             Self::Route => "route",
             Self::Authenticate => "authenticate",
+            Self::Limit => "limit",
             Self::Authorize => "authorize",
             Self::Execute => "execute",
             Self::Respond => "respond",
@@ -69,6 +72,8 @@ causes! {
     UriTooLong Admit "uri_too_long" 414 "The request target is too long";
     /// The head is too large or has too many fields.
     HeadersTooLarge Admit "headers_too_large" 431 "The request header fields are too large";
+    /// The head did not come to its end in time; the connection is closed without an answer.
+    HeadTooSlow Admit "head_too_slow" 408 "The request took too long";
     /// The host is not one of ours.
     HostNotAllowed Admit "host_not_allowed" 421 "This host is not served here";
     /// The host is not the one the TLS connection was opened for.
@@ -103,6 +108,24 @@ causes! {
     TokenKeyUnknown Authenticate "token_key_unknown" 401 "The token is not valid";
     /// A claim is missing or of the wrong kind.
     TokenClaims Authenticate "token_claims" 401 "The token is not valid";
+    /// `<iss>#<jti>` is on the list of revoked tokens.
+    TokenRevoked Authenticate "token_revoked" 401 "The token has been revoked";
+    /// The token is bound to a certificate that did not come with it.
+    TokenBinding Authenticate "token_binding" 401 "The token is not valid";
+    /// No authority vouches for the client's certificate.
+    CertificateInvalid Authenticate "certificate_invalid" 401 "The certificate is not valid";
+    /// The client's certificate, or one that vouches for it, has ended.
+    CertificateExpired Authenticate "certificate_expired" 401 "The certificate has expired";
+    /// The client's certificate, or one that vouches for it, has not begun.
+    CertificateNotYetValid Authenticate "certificate_not_yet_valid" 401 "The certificate is not valid yet";
+    /// A certificate of the client's chain is on its authority's list of revoked ones.
+    CertificateRevoked Authenticate "certificate_revoked" 401 "The certificate has been revoked";
+    /// Too many requests in a time.
+    RateLimited Limit "rate_limited" 429 "There are too many requests";
+    /// Too many requests in a calendar period.
+    QuotaExceeded Limit "quota_exceeded" 429 "The quota is used up";
+    /// Too many requests at once of this caller, route or source.
+    TooManyAtOnce Limit "too_many_at_once" 503 "There are too many requests at once";
     /// No policy permits it, or one forbids it.
     PolicyDenied Authorize "policy_denied" 403 "This is not allowed";
     /// A policy could not be evaluated.
@@ -129,6 +152,30 @@ causes! {
     ResponseTooLarge Execute "response_too_large" 502 "The function's answer is too large";
     /// The answer breaks HTTP.
     ResponseInvalid Execute "response_invalid" 502 "The function's answer is invalid";
+    /// A tree of files is asked for something else than GET or HEAD.
+    FilesReadOnly Execute "files_read_only" 405 "This can only be read";
+    /// The tree of files has no such file.
+    FileNotFound Execute "file_not_found" 404 "There is nothing here";
+    /// The file of a tree cannot be read, or is not the one that was deployed.
+    FileUnavailable Execute "file_unavailable" 503 "The file is not available";
+    /// No endpoint of the service accepts a connection, TLS and name included.
+    UpstreamUnreachable Execute "upstream_unreachable" 502 "The service cannot be reached";
+    /// No endpoint of the service is to be used now.
+    UpstreamUnhealthy Execute "upstream_unhealthy" 503 "The service is not available";
+    /// The service has as many connections as it may.
+    UpstreamBusy Execute "upstream_busy" 503 "The service is busy";
+    /// The service broke the connection before or while answering.
+    UpstreamReset Execute "upstream_reset" 502 "The service broke off";
+    /// The service did not answer in time.
+    UpstreamTimeout Execute "upstream_timeout" 504 "The service did not answer in time";
+    /// The service's answer is no HTTP, or lies.
+    UpstreamInvalid Execute "upstream_invalid" 502 "The service's answer is invalid";
+    /// The request cannot be sent on as it is.
+    UpstreamUnsupported Execute "upstream_unsupported" 502 "The service cannot be asked this";
+    /// The request's body ended early.
+    RequestBroken Execute "request_broken" 400 "The request body ended early";
+    /// The body comes more slowly than the node waits for.
+    BodyTooSlow Execute "body_too_slow" 408 "The request body took too long";
     /// The body is, or turned out, larger than the function takes.
     RequestTooLarge Execute "request_too_large" 413 "The request body is too large";
 }
@@ -140,6 +187,8 @@ pub struct Refusal {
     pub cause: Cause,
     /// For the record only.
     pub detail: Option<Cow<'static, str>>,
+    /// Seconds after which trying again may help, where that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl Refusal {
@@ -148,6 +197,7 @@ impl Refusal {
         Self {
             cause,
             detail: Some(detail.into()),
+            retry_after: None,
         }
     }
 }
@@ -157,6 +207,7 @@ impl From<Cause> for Refusal {
         Self {
             cause,
             detail: None,
+            retry_after: None,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -25,14 +25,18 @@ use crate::control::{self, Control};
 use crate::load::EngineDir;
 use crate::node::Node;
 use crate::record::log::FunctionLog;
+use crate::services::Watches;
 use crate::spool::{self, Spool};
-use crate::tls::Tls;
+use crate::tls::{Tls, TlsVersion};
 use crate::{clock, sys, worker};
 
 /// How long requests under way may take to end when the engine is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long connections without a request may take to send their last bytes and close.
 const LINGER: Duration = Duration::from_millis(250);
+
+/// How often the quotas used so far are written.
+const QUOTAS_EVERY: Duration = Duration::from_secs(5);
 
 /// What the engine is started with.
 #[derive(Debug, Deserialize)]
@@ -46,6 +50,8 @@ pub struct Config {
     pub location: String,
     /// How many worker threads; each listener has as many sockets.
     pub workers: usize,
+    /// The oldest TLS spoken.
+    pub tls_min_version: TlsVersion,
     /// What to listen on.
     pub listeners: Vec<Listener>,
     /// The socket that control speaks to, listening.
@@ -86,6 +92,8 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     sys::raise_open_files();
     sys::grow_descriptor_table();
     spool::tidy(&config.spool_dir.join("requests")).context("spool/requests")?;
+    // Name servers, hosts and the machine's trusted certificates lie where it can look no more soon.
+    crate::services::machine()?;
     let confinement = confine(&config.engine_dir, &config.spool_dir);
     let system_calls = refuse_system_calls();
     let dir = EngineDir::new(&config.engine_dir, engine_key);
@@ -99,7 +107,8 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     // After the pool: a process that cannot be dumped may not open its own page map.
     sys::forbid_dumps();
     let tls = load_tls(&config, &dir)?;
-    let node = Arc::new(Node::new(location, dir, runtime, log));
+    let quotas = Quotas::in_folder(&config.spool_dir);
+    let node = Arc::new(Node::new(location, dir, quotas.read(), runtime, log));
     node.start_with_active();
 
     let (drain, draining) = watch::channel(false);
@@ -110,6 +119,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
         confinement,
         system_calls,
         engine_key: engine_key.to_owned(),
+        watches: Watches::default(),
         draining: draining.clone(),
     };
     let mut threads = Vec::new();
@@ -129,13 +139,49 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
             .spawn(move || worker.run())?;
         threads.push(thread);
     }
-    serve_control(control, sockets.control, &drain)?;
+    let keeper = Arc::clone(&node);
+    serve_control(control, sockets.control, &drain, quotas.clone())?;
     for thread in threads {
         if thread.join().is_err() {
             bail!("a worker thread panicked");
         }
     }
+    quotas.write(&keeper);
     Ok(())
+}
+
+/// Where the quotas used so far are kept, for the engine after this one. A crash forgets what was
+/// used since the last time they were written.
+#[derive(Clone)]
+struct Quotas(PathBuf);
+
+impl Quotas {
+    fn in_folder(spool_dir: &Path) -> Self {
+        Self(spool_dir.join("quotas.bin"))
+    }
+
+    fn read(&self) -> Option<Vec<u8>> {
+        std::fs::read(&self.0).ok()
+    }
+
+    fn write(&self, node: &Node) {
+        let Some(image) = node.quotas() else {
+            return;
+        };
+        let fresh = self.0.with_extension("new");
+        let written = std::fs::write(&fresh, image).and_then(|()| std::fs::rename(&fresh, &self.0));
+        if let Err(error) = written {
+            crate::sys::say(&format_args!("quotas are not kept: {error}"));
+        }
+    }
+
+    async fn keep(self, node: Arc<Node>) {
+        loop {
+            tokio::time::sleep(QUOTAS_EVERY).await;
+            let (quotas, node) = (self.clone(), Arc::clone(&node));
+            let _ = tokio::task::spawn_blocking(move || quotas.write(&node)).await;
+        }
+    }
 }
 
 impl ListenerInfo {
@@ -182,7 +228,7 @@ impl Sockets {
 fn load_tls(config: &Config, dir: &EngineDir) -> anyhow::Result<Option<Arc<Tls>>> {
     let wants_tls = config.listeners.iter().any(|it| it.scheme == "https");
     wants_tls
-        .then(|| Tls::load(dir).map(Arc::new))
+        .then(|| Tls::load(dir, config.tls_min_version).map(Arc::new))
         .transpose()
         .map_err(anyhow::Error::from)
 }
@@ -265,6 +311,7 @@ fn serve_control(
     control: Control,
     socket: OwnedFd,
     drain: &watch::Sender<bool>,
+    quotas: Quotas,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -278,7 +325,9 @@ fn serve_control(
         let _interrupt = signal(SignalKind::interrupt())?;
         let draining = control.draining.clone();
         let node = Arc::clone(&control.node);
+        control.watch_services();
         tokio::spawn(control::serve(Arc::new(control), listener));
+        tokio::spawn(quotas.keep(Arc::clone(&node)));
         terminate.recv().await;
         drain.send_replace(true);
         drained(&node, draining).await;

@@ -128,8 +128,8 @@ pub struct ClientAuthority {
     /// the authority, known by its subject.
     #[serde(default)]
     pub trust_domain: Option<String>,
-    /// SHA-256 of public keys (SubjectPublicKeyInfo) in hex, sorted; when there are any, a client's
-    /// key must be one of them.
+    /// SHA-256 of public keys (`SubjectPublicKeyInfo`) in hex, sorted; when there are any, a
+    /// client's key must be one of them.
     pub pins: Vec<String>,
     /// Serial numbers of revoked certificates, lower-case hex without leading zeros, sorted.
     pub revoked: Vec<String>,

@@ -94,3 +94,13 @@ pub fn reserve(file: &std::fs::File, size: u64) -> std::io::Result<()> {
         _ => Err(std::io::Error::last_os_error()),
     }
 }
+
+/// Maps `file` to be read.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn map_file(file: &std::fs::File) -> std::io::Result<memmap2::Mmap> {
+    // SAFETY: blobs are written once under another name, renamed into place and never changed; this
+    // process can only read that folder. One that is removed stays mapped.
+    unsafe { memmap2::Mmap::map(file) }
+}

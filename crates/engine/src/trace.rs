@@ -14,7 +14,7 @@ thread_local! {
 }
 
 /// A number for ids: different each time, not secret.
-fn next_random() -> u64 {
+pub fn next_random() -> u64 {
     STATE.with(|state| {
         let mut seed = state.get();
         if seed == 0 {

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::caller::Caller;
 use crate::clock;
-use crate::jwt::Caller;
 use crate::metrics::Shard;
 use crate::policy::Decision;
 use crate::record::Record;
@@ -17,13 +17,44 @@ use crate::spool::Spool;
 
 /// The most tokens remembered by one worker.
 const MAX_TOKENS: usize = 16 * 1024;
+/// The most client certificates remembered by one worker.
+const MAX_CERTIFICATES: usize = 4 * 1024;
 /// The most decisions remembered by one worker.
 const MAX_DECISIONS: usize = 32 * 1024;
 /// The longest key of a decision that is remembered, in bytes.
 const MAX_DECISION_KEY: usize = 256;
 
-/// A token's SHA-256: the token itself is not kept.
-pub type TokenDigest = [u8; 32];
+/// SHA-256 of a proof: the token itself is not kept.
+pub type ProofDigest = [u8; 32];
+
+/// Callers by what proved them, `MOST` of them at most.
+#[derive(Default)]
+pub struct Callers<const MOST: usize>(HashMap<ProofDigest, Arc<Caller>>);
+
+impl<const MOST: usize> Callers<MOST> {
+    /// The caller whose proof has this digest, while the proof lives.
+    pub fn find(&mut self, digest: &ProofDigest) -> Option<Arc<Caller>> {
+        let caller = self.0.get(digest)?;
+        if caller.expires_at > clock::unix_seconds() {
+            return Some(Arc::clone(caller));
+        }
+        self.0.remove(digest);
+        None
+    }
+
+    /// Remembers who proved themselves with the proof of this digest.
+    pub fn remember(&mut self, digest: ProofDigest, caller: &Arc<Caller>) {
+        if self.0.len() >= MOST {
+            let now = clock::unix_seconds();
+            self.0.retain(|_, caller| caller.expires_at > now);
+        }
+        if self.0.len() >= MOST {
+            // All alive: forget them all, which costs one verification each.
+            self.0.clear();
+        }
+        self.0.insert(digest, Arc::clone(caller));
+    }
+}
 
 /// State of one worker thread.
 pub struct Worker {
@@ -37,7 +68,10 @@ pub struct Worker {
 #[derive(Default)]
 pub struct Memory {
     plan: u64,
-    tokens: HashMap<TokenDigest, Arc<Caller>>,
+    /// By the SHA-256 of the token.
+    pub tokens: Callers<MAX_TOKENS>,
+    /// By the SHA-256 of the chain.
+    pub certificates: Callers<MAX_CERTIFICATES>,
     decisions: HashMap<Box<[u8]>, Decision>,
     /// Where the key of a decision is put together.
     pub key: Vec<u8>,
@@ -104,30 +138,6 @@ impl Worker {
 }
 
 impl Memory {
-    /// The caller whose token has this digest, while the token lives.
-    pub fn caller(&mut self, digest: &TokenDigest) -> Option<Arc<Caller>> {
-        let caller = self.tokens.get(digest)?;
-        if caller.token.expires_at > clock::unix_seconds() {
-            return Some(Arc::clone(caller));
-        }
-        self.tokens.remove(digest);
-        None
-    }
-
-    /// Remembers who proved themselves with the token of this digest.
-    pub fn remember(&mut self, digest: TokenDigest, caller: &Arc<Caller>) {
-        if self.tokens.len() >= MAX_TOKENS {
-            let now = clock::unix_seconds();
-            self.tokens
-                .retain(|_, caller| caller.token.expires_at > now);
-        }
-        if self.tokens.len() >= MAX_TOKENS {
-            // All alive: forget them all, which costs one verification each.
-            self.tokens.clear();
-        }
-        self.tokens.insert(digest, Arc::clone(caller));
-    }
-
     /// The decision remembered under [`Memory::key`], or the one that `decide` makes.
     pub fn decision(&mut self, decide: impl FnOnce() -> Decision) -> Decision {
         if let Some(decision) = self.decisions.get(self.key.as_slice()) {

@@ -81,6 +81,21 @@ fn check_policies<'py>(py: Python<'py>, request: &[u8]) -> PyResult<Bound<'py, P
         .map_err(|error| refused(error.code, &error.message))
 }
 
+/// Explains what is decided about requests under a snapshot.
+#[pyfunction]
+fn explain<'py>(py: Python<'py>, query: &[u8], engine_dir: &str) -> PyResult<Bound<'py, PyBytes>> {
+    let (query, engine_dir) = (query.to_vec(), engine_dir.to_owned());
+    let explained = py.detach(move || {
+        let engine_key = vedette_wasm::engine_key().map_err(|error| error.to_string());
+        engine_key
+            .map(|engine_key| vedette_engine::explain(&query, Path::new(&engine_dir), engine_key))
+    });
+    explained
+        .map_err(PyRuntimeError::new_err)?
+        .map(|answers| PyBytes::new(py, &answers))
+        .map_err(|error| refused(error.code, &error.message))
+}
+
 /// The module `vedette.engine._native`.
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -90,5 +105,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(precompile, module)?)?;
     module.add_function(wrap_pyfunction!(check_snapshot, module)?)?;
     module.add_function(wrap_pyfunction!(check_policies, module)?)?;
+    module.add_function(wrap_pyfunction!(explain, module)?)?;
     Ok(())
 }

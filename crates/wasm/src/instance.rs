@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi_http::{p2, p3};
@@ -35,8 +35,30 @@ pub(crate) enum Proxy {
 pub(crate) struct Instance {
     pub(crate) store: Store<Guest>,
     pub(crate) proxy: Proxy,
-    made: Instant,
-    served: u64,
+    /// How long it may serve; none: one request.
+    life: Option<Life>,
+}
+
+/// What is left of the life of an instance that serves more than one request.
+struct Life {
+    requests: u64,
+    end: Instant,
+}
+
+impl Life {
+    /// Up to an eighth less than `reuse` says, so that instances made together do not end together.
+    fn begin(reuse: &Reuse) -> Self {
+        let fewer = fastrand::u64(0..=reuse.max_requests / 8);
+        let sooner = reuse.max_age.mul_f64(fastrand::f64() / 8.0);
+        Self {
+            requests: reuse.max_requests - fewer,
+            end: Instant::now() + reuse.max_age.saturating_sub(sooner),
+        }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.requests > 0 && Instant::now() < self.end
+    }
 }
 
 impl Instance {
@@ -46,7 +68,7 @@ impl Instance {
         context: Context,
     ) -> Result<Self, (wasmtime::Error, bool)> {
         let reuse = function.spec.reuse.as_ref();
-        if let Some(mut kept) = reuse.and_then(|reuse| function.kept.take(reuse)) {
+        if let Some(mut kept) = reuse.and_then(|_| function.kept.take()) {
             kept.begin(context);
             return Ok(kept);
         }
@@ -66,8 +88,7 @@ impl Instance {
             Ok(proxy) => Ok(Self {
                 store,
                 proxy,
-                made: Instant::now(),
-                served: 0,
+                life: function.spec.reuse.as_ref().map(Life::begin),
             }),
             Err(error) => Err((error, store.data().memory.denied)),
         }
@@ -84,13 +105,16 @@ impl Instance {
         let Some(reuse) = &function.spec.reuse else {
             return;
         };
-        self.served += 1;
+        let Some(life) = &mut self.life else {
+            return;
+        };
+        life.requests = life.requests.saturating_sub(1);
         let guest = self.store.data_mut();
         guest.end();
         if guest.memory.denied || guest.keeps_request() || !self.is_quiet() {
             return;
         }
-        if self.is_good(reuse) {
+        if self.is_good() {
             function.kept.put(self, function, reuse);
         }
     }
@@ -102,8 +126,8 @@ impl Instance {
             .is_none_or(|table| table.is_empty())
     }
 
-    fn is_good(&self, reuse: &Reuse) -> bool {
-        self.served < reuse.max_requests && self.made.elapsed() < reuse.max_age
+    fn is_good(&self) -> bool {
+        self.life.as_ref().is_some_and(Life::goes_on)
     }
 }
 
@@ -185,12 +209,12 @@ impl Kept {
         Self { shards, total }
     }
 
-    fn take(&self, reuse: &Reuse) -> Option<Instance> {
+    fn take(&self) -> Option<Instance> {
         let mut shard = self.shard();
         // The last one put back is the one the caches know.
         while let Some(kept) = shard.idle.pop() {
             self.total.leave(1);
-            if kept.is_good(reuse) {
+            if kept.is_good() {
                 return Some(kept);
             }
         }
@@ -210,10 +234,10 @@ impl Kept {
     }
 
     /// Drops what is too old; says whether anything is left.
-    fn sweep(&self, number: usize, reuse: &Reuse) -> bool {
+    fn sweep(&self, number: usize) -> bool {
         let mut shard = self.lock(number);
         let before = shard.idle.len();
-        shard.idle.retain(|kept| kept.is_good(reuse));
+        shard.idle.retain(Instance::is_good);
         self.total.leave(before - shard.idle.len());
         shard.is_watched = !shard.idle.is_empty();
         shard.is_watched
@@ -241,7 +265,7 @@ impl Drop for Kept {
 }
 
 /// Drops kept instances once they are too old, also when no request comes that would.
-fn watch(function: &Arc<Loaded>, number: usize, every: std::time::Duration) {
+fn watch(function: &Arc<Loaded>, number: usize, every: Duration) {
     let function = Arc::downgrade(function);
     tokio::spawn(async move {
         loop {
@@ -249,10 +273,7 @@ fn watch(function: &Arc<Loaded>, number: usize, every: std::time::Duration) {
             let Some(function) = function.upgrade() else {
                 return;
             };
-            let Some(reuse) = function.spec.reuse else {
-                return;
-            };
-            if !function.kept.sweep(number, &reuse) {
+            if !function.kept.sweep(number) {
                 return;
             }
         }

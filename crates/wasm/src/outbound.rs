@@ -16,7 +16,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 /// The most outbound calls of one instance at once.
@@ -34,10 +33,22 @@ pub struct OutboundCall {
     pub request_id: HeaderValue,
     /// What to send: an absolute URI, no hop-by-hop fields.
     pub request: http::Request<WasiBody>,
-    /// How long to wait for the connection, if the guest said so.
-    pub connect_timeout: Option<Duration>,
+    /// How long the guest wants to wait.
+    pub timeouts: OutboundTimeouts,
     /// Whether the guest has made too many calls: refuse it, and record that.
     pub is_one_too_many: bool,
+}
+
+/// How long a guest wants to wait, where it says so (`wasi:http/types`, `request-options`). Nothing
+/// is a time like any other: over at once (GHSA-w4qr-p94g-mjhv).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OutboundTimeouts {
+    /// For the connection.
+    pub connect: Option<Duration>,
+    /// For the head of the answer, once connected.
+    pub first_byte: Option<Duration>,
+    /// Between two parts of the answer's body.
+    pub between_bytes: Option<Duration>,
 }
 
 /// The answer to a call, or why there is none.
@@ -169,42 +180,28 @@ impl WasiHttpHooks for Hooks {
         let answer = self.outbound.send(OutboundCall {
             request_id: self.request_id.clone(),
             request: http::Request::from_parts(parts, body),
-            connect_timeout: options.connect_timeout,
+            timeouts: OutboundTimeouts {
+                connect: options.connect_timeout,
+                first_byte: options.first_byte_timeout,
+                between_bytes: options.between_bytes_timeout,
+            },
             is_one_too_many: place.is_none(),
         });
-        let answer = in_time(answer, options);
         let answer: OutboundAnswer = if self.spawns {
             Box::pin(Spawned(tokio::spawn(answer)))
         } else {
-            Box::pin(answer)
+            answer
         };
         Box::new(async move {
             let response = answer.await?;
             let response = response.map(|body| {
                 let mut body = Bounded::new(body, sizes.response, Error::HttpResponseBodySize);
                 body.place = place;
-                body.between = options.between_bytes_timeout;
                 body.boxed_unsync()
             });
             let nothing_more = Box::new(async { Ok(()) });
             Ok((response, nothing_more as Box<_>))
         })
-    }
-}
-
-/// A timeout of zero is over at once; it must not reach a timer that refuses it
-/// (GHSA-w4qr-p94g-mjhv).
-async fn in_time(
-    answer: OutboundAnswer,
-    options: RequestOptions,
-) -> Result<http::Response<WasiBody>, Error> {
-    let Some(first_byte) = options.first_byte_timeout else {
-        return answer.await;
-    };
-    let head = first_byte.saturating_add(options.connect_timeout.unwrap_or_default());
-    match tokio::time::timeout(head, answer).await {
-        Ok(answered) => answered,
-        Err(_) => Err(Error::ConnectionReadTimeout),
     }
 }
 
@@ -231,14 +228,12 @@ fn internal(error: &dyn std::fmt::Display) -> Error {
     Error::InternalError(Some(error.to_string()))
 }
 
-/// A body of which at most so many bytes pass, with no longer a pause than so.
+/// A body of which at most so many bytes pass.
 struct Bounded {
     inner: WasiBody,
     passed: u64,
     limit: u64,
     too_large: fn(Option<u64>) -> Error,
-    between: Option<Duration>,
-    pause: Option<Pin<Box<Sleep>>>,
     place: Option<Place>,
 }
 
@@ -249,14 +244,11 @@ impl Bounded {
             passed: 0,
             limit,
             too_large,
-            between: None,
-            pause: None,
             place: None,
         }
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Error> {
-        self.pause = None;
         let frame = match frame.into_data() {
             Ok(data) => {
                 self.passed = self.passed.saturating_add(data.len() as u64);
@@ -274,19 +266,6 @@ impl Bounded {
             }
             Err(frame) => frame,
         })
-    }
-
-    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(between) = self.between else {
-            return Poll::Pending;
-        };
-        let pause = self
-            .pause
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + between)));
-        match pause.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(Error::ConnectionReadTimeout))),
-            Poll::Pending => Poll::Pending,
-        }
     }
 }
 
@@ -313,7 +292,7 @@ impl Body for Bounded {
                 self.place = None;
                 Poll::Ready(None)
             }
-            Poll::Pending => self.poll_pause(cx),
+            Poll::Pending => Poll::Pending,
         }
     }
 

@@ -23,6 +23,8 @@ const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// Address space each memory slot reserves: 4 GiB and guards, so that no bounds check is compiled.
 const MAX_MEMORY: usize = 1 << 32;
 
+/// Core instances that an instance may be made of: componentize-py makes fourteen.
+const CORES_OF_A_COMPONENT: u32 = 16;
 /// At most one in so many of the pool's slots is held by an instance kept for another request.
 const KEPT_PART: usize = 4;
 
@@ -181,7 +183,7 @@ fn pooled_config(options: &RuntimeOptions, wasi: Wasi, scan: bool) -> Config {
     let count = options.max_instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(count)
-        .total_core_instances(count.saturating_mul(4))
+        .total_core_instances(count.saturating_mul(CORES_OF_A_COMPONENT))
         .total_memories(count)
         .total_tables(count.saturating_mul(2))
         .total_stacks(count)

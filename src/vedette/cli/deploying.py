@@ -6,26 +6,34 @@ control do.
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from vedette.cli.render import say_if_away
+from vedette.cli.render import say, say_if_away
 from vedette.clock import parse_duration, to_milliseconds
-from vedette.config.manifest import FunctionManifest
-from vedette.config.model import wire_value
+from vedette.config.manifest import FunctionManifest, ManifestReuse
+from vedette.config.model import build, wire_value
 from vedette.config.quantities import parse_size
 from vedette.config.snapshot import FunctionLimits
 from vedette.control.client import ControlClient, segment
 from vedette.errors import ConfigError
+from vedette.functions import build as functions_build
 from vedette.functions.admit import read_component
-from vedette.functions.build import BuildProgress, build
+from vedette.functions.build import BuildProgress
 from vedette.functions.project import Project, locate
+from vedette.functions.sources import state_of
 from vedette.ids import require_name
+
+_LARGE: Final = (
+    4 << 20
+)  # bytes; above this somebody's language comes along, and compiling takes long
+_LINE: Final = 100  # characters of a tool's line that a progress bar shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +51,63 @@ class DeployOptions:
     concurrency: int | None = None
     public: bool | None = None
     allow_hosts: list[str] = field(default_factory=list)
+    reuse: bool | None = None
+    reuse_max_requests: int | None = None
+    reuse_max_age: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What came of it: the node's answer, and how long building and deploying took, in seconds."""
+
+    name: str
+    answer: dict[str, Any]
+    built: float
+    deployed: float
 
 
 def deploy_path(
     client: ControlClient, path: Path, options: DeployOptions | None = None
 ) -> dict[str, Any]:
     """Deploys a component file or a project folder and prints where it answers. Raises `VedetteError`."""
-    options = options or DeployOptions()
     project = locate(path)
-    component = build_project(project) if needs_build(project) else project.component
-    if component is None:
-        raise ConfigError("component_missing", f"{path}: nothing was built")
+    done = deploy_project(client, project, options or DeployOptions(), needs_build(project))
+    say_if_away(done.answer)
+    say(f"Deployed {done.name} in {done.deployed:.2f} s (generation {done.answer['generation']})")
+    return done.answer
+
+
+def deploy_project(
+    client: ControlClient,
+    project: Project,
+    options: DeployOptions,
+    builds: bool,
+    quick: bool = False,
+) -> Deployed:
+    """Builds when told to, uploads and activates. `quick`: see `build`. Raises `VedetteError`."""
     started = time.monotonic()
+    component = build_project(project, quick) if builds else project.component
+    if component is None:
+        raise ConfigError("component_missing", f"{project.folder}: nothing was built")
+    built = time.monotonic()
     admitted = read_component(component)
     name = function_name(options.name, project.manifest, component)
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"Uploading {name}", total=admitted.size)
         client.upload(admitted.digest, component, lambda count: progress.advance(task, count))
-        progress.update(task, description=f"Compiling and activating {name}", total=None)
+        progress.update(task, description=_activation(name, admitted.size), total=None)
         wish = function_wish(admitted.digest, project.manifest, options)
         answer: dict[str, Any] = client.put(f"/v1/functions/{segment(name)}", wish)
-    say_if_away(answer)
-    seconds = time.monotonic() - started
-    Console(stderr=True, highlight=False).print(
-        f"Deployed {name} in {seconds:.2f} s (generation {answer['generation']})"
-    )
-    return answer
+    return Deployed(name, answer, built - started, time.monotonic() - built)
+
+
+def _activation(name: str, size: int) -> str:
+    if size < _LARGE:
+        return f"Compiling and activating {name}"
+    told = f"Compiling and activating {name}: {size >> 20} MB, tens of seconds the first time"
+    if not sys.stderr.isatty():
+        say(told)
+    return told
 
 
 def function_name(given: str | None, manifest: FunctionManifest | None, component: Path) -> str:
@@ -96,10 +135,22 @@ def function_wish(
         "allowedHosts": options.allow_hosts or list(spec.allowed_hosts if spec else ()),
         "public": public,
     }
-    if spec and spec.reuse:
-        wish["reuse"] = wire_value(spec.reuse.resolve())
+    reuse = _reuse(spec.reuse if spec else None, options)
+    if reuse is not None:
+        wish["reuse"] = wire_value(reuse.resolve())
     route = options.route or (spec.route if spec else None)
     return wish if route is None else {**wish, "route": route}
+
+
+def _reuse(written: ManifestReuse | None, options: DeployOptions) -> ManifestReuse | None:
+    """The manifest's reuse with what the command line says on top; a bound asks for reuse as well."""
+    bounds = {"maxRequests": options.reuse_max_requests, "maxAge": options.reuse_max_age}
+    given = {name: value for name, value in bounds.items() if value is not None}
+    asked = options.reuse if options.reuse is not None else bool(given or written)
+    if not asked:
+        return None
+    before = wire_value(written) if written else {}
+    return build(ManifestReuse, {**before, **given}, code="manifest_invalid")
 
 
 def _limit_options(options: DeployOptions) -> dict[str, int]:
@@ -121,13 +172,14 @@ def needs_build(project: Project) -> bool:
         return False
     if project.component is None or not project.component.is_file():
         return True
-    if not _has_recipe(project):
+    if not has_recipe(project):
         return False  # made elsewhere; there is nothing to make it with here
-    built = project.component.stat().st_mtime
-    return any(source.stat().st_mtime > built for source in _sources(project.folder))
+    built = project.component.stat().st_mtime_ns
+    return any(time_ns > built for time_ns, _ in state_of(project.folder).values())
 
 
-def _has_recipe(project: Project) -> bool:
+def has_recipe(project: Project) -> bool:
+    """Whether there is something to build the component with here."""
     folder, manifest = project.folder, project.manifest
     if folder is None or manifest is None:
         return False
@@ -135,30 +187,26 @@ def _has_recipe(project: Project) -> bool:
     return bool(build.command or build.language) or (folder / "Cargo.toml").is_file()
 
 
-def _sources(folder: Path) -> list[Path]:
-    skipped = {"target", ".git", "node_modules", "dist"}
-    return [
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and path.suffix != ".wasm"
-        and not skipped & set(path.relative_to(folder).parts[:-1])
-    ]
+def build_project(project: Project, quick: bool = False) -> Path:
+    """Builds with a progress bar, or a line for each step where there is no terminal, and returns the component.
 
-
-def build_project(project: Project) -> Path:
-    """Builds with a progress bar and returns the component. Raises `ConfigError` build_failed, tool_missing."""
+    Raises `ConfigError` build_failed, tool_missing.
+    """
     assert project.folder is not None
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"Building {project.folder.name}", total=None)
 
         def on_progress(step: BuildProgress) -> None:
-            progress.update(task, description=step.message, completed=step.done, total=step.total)
+            text = step.message[:_LINE]
+            progress.update(task, description=text, completed=step.done, total=step.total)
+            if progress.disable and not quick:
+                say(step.message)
 
-        return build(project.folder, on_progress)
+        return functions_build.build_project(project, on_progress, quick)
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """A bar on stderr that is gone when it is done."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -166,4 +214,5 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
+        disable=not sys.stderr.isatty(),
     )

@@ -30,14 +30,20 @@ def register(app: typer.Typer) -> None:
 
 def new(
     name: Annotated[str, typer.Argument(help="Name of the function and of the new folder.")],
-    lang: Annotated[str, typer.Option(help="Language of the project: rust.")] = "rust",
+    lang: Annotated[str, typer.Option(help="Language: rust, python or js.")] = "rust",
     parent: Annotated[Path, typer.Option("--in", help="Where to make the folder.")] = Path(),
 ) -> None:
     """Make a project folder for a function."""
     from vedette.functions.scaffold import scaffold
 
     project = scaffold(name, lang, parent)
-    say(f"Made {project}. Deploy it with: vedette deploy {project}")
+    say(f"Made {project}. Next:")
+    for command, why in (
+        (f"vedette build {project}", "makes the component; fetches the tools the first time"),
+        (f"vedette deploy {project}", "on the node that is running (vedette up)"),
+        (f"vedette deploy --watch {project}", "again on each save"),
+    ):
+        say(f"  {command:<{len(str(project)) + 24}} # {why}")
     print(project)
 
 
@@ -78,10 +84,23 @@ def deploy(
         list[str] | None,
         typer.Option("--allow-host", help="SCHEME://HOST[:PORT] it may call, repeatable."),
     ] = None,
+    reuse: Annotated[
+        bool | None, typer.Option("--reuse/--fresh", help="Use instances for many requests.")
+    ] = None,
+    reuse_max_requests: Annotated[
+        int | None, typer.Option(min=1, help="Requests an instance answers, e.g. 1000.")
+    ] = None,
+    reuse_max_age: Annotated[
+        str | None, typer.Option(help="Age at which it takes no more, e.g. 1m.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Build and deploy again on each save, until Ctrl-C.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Deploy a component file or a project folder; returns when the engine serves it."""
     from vedette.cli.deploying import DeployOptions, deploy_path
+    from vedette.cli.watching import watch_path
 
     options = DeployOptions(
         name=name,
@@ -95,7 +114,13 @@ def deploy(
         concurrency=concurrency,
         public=public,
         allow_hosts=split_list(allow_hosts or []),
+        reuse=reuse,
+        reuse_max_requests=reuse_max_requests,
+        reuse_max_age=reuse_max_age,
     )
+    if watch:
+        watch_path(client_of(home), path, options)
+        return
     answer = deploy_path(client_of(home), path, options)
     if as_json:
         print_json(answer)
@@ -131,11 +156,14 @@ def print_functions(functions: list[dict[str, Any]]) -> None:
             one["url"],
             ", ".join(one["domains"]) or "all",
             "public" if one["public"] else "token",
+            ", ".join(one["allowedHosts"]) or "nowhere",
+            "reused" if one.get("reuse") else "fresh",
             short(one["digest"]),
         )
         for one in functions
     ]
-    print_table(("name", "url", "domains", "access", "component"), rows, "No function is deployed")
+    columns = ("name", "url", "domains", "access", "calls", "instances", "component")
+    print_table(columns, rows, "No function is deployed")
 
 
 def logs(

@@ -5,32 +5,44 @@ Owns: the options of these commands. A token goes to stdout and nowhere else. Mu
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vedette.cli.options import HomeOption, JsonOption, client_of, split_list
 from vedette.cli.render import print_json, print_table, say, say_if_away
+from vedette.errors import ConfigError
 
+_tokens = typer.Typer()
 _issuers = typer.Typer(help="Whose tokens the node believes.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command(epilog="Example: vedette token --subject me --ttl 1h")(token)
+    _tokens.callback(
+        invoke_without_command=True, epilog="Example: vedette token --subject me --ttl 1h"
+    )(token)
+    _tokens.command("revoke", epilog="Example: vedette token revoke -")(token_revoke)
+    _tokens.command("list-revoked", epilog="Example: vedette token list-revoked")(
+        token_list_revoked
+    )
+    app.add_typer(_tokens, name="token")
     app.command(epilog="Example: vedette ca --out ca.pem")(ca)
     _issuers.command("list", epilog="Example: vedette issuer list")(issuer_list)
     _issuers.command(
         "add",
         epilog="Example: vedette issuer add corp --issuer https://id.example.com --audience edge --keys jwks.json",
     )(issuer_add)
+    _issuers.command("refresh", epilog="Example: vedette issuer refresh corp")(issuer_refresh)
     _issuers.command("remove", epilog="Example: vedette issuer remove corp")(issuer_remove)
     app.add_typer(_issuers, name="issuer")
 
 
 def token(
-    subject: Annotated[str, typer.Option(help="Who the token is for.")],
+    context: typer.Context,
+    subject: Annotated[str | None, typer.Option(help="Who the token is for.")] = None,
     home: HomeOption = None,
     ttl: Annotated[str, typer.Option(help="Life, e.g. 15m; over 24h only when asked.")] = "1h",
     scope: Annotated[list[str] | None, typer.Option(help="Scopes, commas or repeated.")] = None,
@@ -40,6 +52,10 @@ def token(
     ] = False,
 ) -> None:
     """Mint a token of this node and print it."""
+    if context.invoked_subcommand is not None:
+        return
+    if subject is None:
+        raise typer.BadParameter("say who the token is for", param_hint="--subject")
     from vedette.clock import parse_duration
 
     wish = {
@@ -51,6 +67,32 @@ def token(
         wish["audience"] = audience
     text = client_of(home).post("/v1/tokens", wish)["token"]
     print(f"authorization: Bearer {text}" if header else text)
+
+
+def token_revoke(
+    token_or_id: Annotated[
+        str, typer.Argument(metavar="JTI|-|TOKEN", help="Its id, or `-` to read it from stdin.")
+    ],
+    home: HomeOption = None,
+) -> None:
+    """Refuse a token from the next request on. The token itself does not leave this command."""
+    from vedette.identity.tokens import facts_of
+
+    text = sys.stdin.read().strip() if token_or_id == "-" else token_or_id
+    facts = facts_of(text)
+    wish = {"jti": facts.jti, "issuer": facts.issuer, "expiresAt": facts.expires_at}
+    say_if_away(client_of(home).post("/v1/tokens/revoked", wish))
+    say(f"Revoked {facts.jti}")
+
+
+def token_list_revoked(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List revoked tokens that have not ended by themselves."""
+    tokens = client_of(home).get("/v1/tokens/revoked")
+    if as_json:
+        print_json(tokens)
+        return
+    rows = [(one["jti"], one["issuer"], one["expiresAt"]) for one in tokens]
+    print_table(("jti", "issuer", "ends"), rows, "No token is revoked")
 
 
 def ca(
@@ -78,17 +120,35 @@ def issuer_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
             one["issuer"],
             ", ".join(one["audiences"]),
             ", ".join(key["alg"] for key in one["keys"]),
+            _source(one.get("jwks")),
         )
         for one in issuers
     ]
-    print_table(("name", "issuer", "audiences", "keys"), rows, "No issuer is trusted")
+    print_table(("name", "issuer", "audiences", "keys", "from"), rows, "No issuer is trusted")
+
+
+def _source(jwks: dict[str, Any] | None) -> str:
+    if jwks is None:
+        return "file"
+    from datetime import timedelta
+
+    from vedette.clock import format_duration
+
+    told = f"{jwks['url']}, {format_duration(timedelta(seconds=jwks['ageSeconds']))} old"
+    return f"{told}, failed {jwks['failures']} times: {jwks['error']}" if jwks["error"] else told
 
 
 def issuer_add(
     name: Annotated[str, typer.Argument(help="Name on this node.")],
     issuer: Annotated[str, typer.Option(help="The `iss` claim of its tokens.")],
     audience: Annotated[list[str], typer.Option(help="Accepted `aud`, commas or repeated.")],
-    keys: Annotated[Path, typer.Option(help="PEM public key, certificate or JWKS file.")],
+    keys: Annotated[
+        Path | None, typer.Option(help="PEM public key, certificate or JWKS file.")
+    ] = None,
+    jwks_url: Annotated[str | None, typer.Option(help="https URL of its JWKS, kept fresh.")] = None,
+    jwks_ca: Annotated[
+        Path | None, typer.Option(help="CA of that server, PEM; default: the system's.")
+    ] = None,
     home: HomeOption = None,
     alg: Annotated[str | None, typer.Option(help="Algorithm, when the file does not say.")] = None,
     leeway: Annotated[int, typer.Option(min=0, max=300, help="Seconds of clock difference.")] = 5,
@@ -98,14 +158,31 @@ def issuer_add(
     from vedette.control.client import segment
     from vedette.identity.keys import load_keys
 
-    wish = {
+    if (keys is None) == (jwks_url is None):
+        raise ConfigError("request_invalid", "give either --keys or --jwks-url")
+    wish: dict[str, Any] = {
         "issuer": issuer,
         "audiences": split_list(audience),
         "leewaySeconds": leeway,
-        "keys": [wire_value(key) for key in load_keys(keys, alg)],
     }
+    if keys is not None:
+        wish["keys"] = [wire_value(key) for key in load_keys(keys, alg)]
+    else:
+        ca = None if jwks_ca is None else jwks_ca.read_text("ascii")
+        wish["jwks"] = {"url": jwks_url, "ca": ca, "alg": alg}
     say_if_away(client_of(home).put(f"/v1/issuers/{segment(name)}", wish))
     say(f"Trusting {name}")
+
+
+def issuer_refresh(
+    name: Annotated[str, typer.Argument(help="Name on this node.")],
+    home: HomeOption = None,
+) -> None:
+    """Fetch an issuer's keys from its URL now, instead of when they are due."""
+    from vedette.control.client import segment
+
+    answer = client_of(home).post(f"/v1/issuers/{segment(name)}/refresh", {})
+    say(f"{name} has {len(answer['keys'])} keys")
 
 
 def issuer_remove(

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     from vedette.store.home import Home
 
 _EXAMPLE = Path("examples/01-hello")
+
+
+class TlsVersion(StrEnum):
+    """The oldest TLS a node speaks."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +55,10 @@ def up(
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Engine workers; default: one per core.")
     ] = None,
+    tls_min_version: Annotated[
+        TlsVersion,
+        typer.Option(help="1.2 lets old clients in, with AEAD and forward secrecy only."),
+    ] = TlsVersion.TLS_1_3,
     metrics: Annotated[
         str | None, typer.Option(help="Loopback HOST:PORT of the metrics; default 127.0.0.1:9464.")
     ] = None,
@@ -61,6 +73,7 @@ def up(
         location=location,
         name=name,
         workers=workers,
+        tls_min_version=tls_min_version.value,
         foreground=not detach,
     )
     signal.signal(signal.SIGTERM, _interrupt)

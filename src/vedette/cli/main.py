@@ -11,7 +11,17 @@ import sys
 
 import typer
 
-from vedette.cli import functions, identity, lifecycle, policies, records, snapshots
+from vedette.cli import (
+    authorities,
+    functions,
+    identity,
+    lifecycle,
+    manifests,
+    policies,
+    records,
+    snapshots,
+)
+from vedette.cli.render import print_error
 from vedette.errors import VedetteError
 
 app = typer.Typer(
@@ -24,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for room in (lifecycle, functions, identity, snapshots, policies, records):
+for room in (lifecycle, functions, manifests, identity, authorities, snapshots, policies, records):
     room.register(app)
 
 
@@ -56,16 +66,6 @@ def main() -> int:
         print("mend: run again with VEDETTE_DEBUG=1 and report what it prints", file=sys.stderr)
         return 1
     return 0
-
-
-def print_error(error: VedetteError) -> None:
-    """What went wrong, where, and how to mend it, on stderr."""
-    print(f"error: {error.message}", file=sys.stderr)
-    if error.file:
-        place = f"{error.file}:{error.line}" if error.line else error.file
-        print(f"where: {place}", file=sys.stderr)
-    if error.hint:
-        print(f"mend: {error.hint}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vedette.cli import explaining
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, print_table, say, say_if_away
 from vedette.errors import ConfigError, VedetteError
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     _policies.command("set", epilog="Example: vedette policy set team.cedar ./team.cedar")(set_)
     _policies.command("remove", epilog="Example: vedette policy remove team.cedar")(remove)
     _policies.command("check", epilog="Example: vedette policy check ./team.cedar")(check)
+    explaining.register(_policies)
     app.add_typer(_policies, name="policy")
 
 

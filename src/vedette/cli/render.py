@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vedette.errors import VedetteError
+
 
 def print_json(value: Any) -> None:
     """Prints indented JSON."""
@@ -50,3 +52,13 @@ def say_if_away(answer: dict[str, Any]) -> None:
     """Says that a change is durable though the engine did not answer."""
     if not answer.get("applied", True):
         say("note: the engine is away; the change is stored and served as soon as it returns")
+
+
+def print_error(error: VedetteError) -> None:
+    """What went wrong, where, and how to mend it, on stderr."""
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.file:
+        place = f"{error.file}:{error.line}" if error.line else error.file
+        print(f"where: {place}", file=sys.stderr)
+    if error.hint:
+        print(f"mend: {error.hint}", file=sys.stderr)

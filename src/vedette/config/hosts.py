@@ -10,7 +10,6 @@ import re
 
 from vedette.errors import ConfigError
 
-_PORTS = {"http": 80, "https": 443}
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 
 
@@ -40,31 +39,6 @@ def _to_ascii(name: str, written: str) -> str:
         return name.encode("idna").decode("ascii").lower()
     except UnicodeError:
         raise ConfigError("invalid_host", f"{written!r} is not a host name") from None
-
-
-def normalise_destination(text: str) -> str:
-    """The normal form of where a function may call: `SCHEME://HOST[:PORT]`, the scheme's own port
-    left out.
-
-    Without a scheme it is https. A host may start with `*.`; an IPv6 address has brackets. Raises
-    `ConfigError` invalid_host.
-    """
-    scheme, separator, rest = text.strip().rpartition("://")
-    scheme = scheme.lower() if separator else "https"
-    host, port = _split_port(rest)
-    if scheme not in _PORTS or not host or (port is not None and not 0 < port < 65_536):
-        raise ConfigError("invalid_host", f"{text!r} is not SCHEME://HOST[:PORT] of http or https")
-    host = normalise_host(host)
-    shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}" if port in (None, _PORTS[scheme]) else f"{scheme}://{shown}:{port}"
-
-
-def _split_port(authority: str) -> tuple[str, int | None]:
-    """Host and port; -1 for a port that is no number."""
-    host, colon, port = authority.rpartition(":")
-    if not colon or authority.endswith("]"):
-        return authority, None
-    return host, int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
 
 
 def host_of_address(address: str) -> str:

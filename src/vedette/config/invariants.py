@@ -8,6 +8,7 @@ but the snapshot.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -75,7 +76,7 @@ def _order(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _sorted(where: str, names: Sequence[str]) -> Iterator[str]:
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         yield f"{where}: {', '.join(repeated)} is there more than once"
     elif list(names) != sorted(names):
@@ -108,6 +109,8 @@ def _keys(snapshot: Snapshot) -> Iterator[str]:
     for repeated in sorted({each for each in issuers if issuers.count(each) > 1}):
         yield f"identity.issuers: two issuers have the iss {repeated}"
     for issuer in snapshot.identity.issuers:
+        if issuer.issuer.startswith("x509:"):
+            yield f"identity.issuers.{issuer.name}: an iss with x509: could pass for a certificate"
         for index, key in enumerate(issuer.keys):
             yield from _key(issuer, index, key)
 

@@ -7,67 +7,42 @@ component, or know what is deployed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from vedette.clock import parse_duration, to_milliseconds
-from vedette.config.hosts import normalise_destination, normalise_host
 from vedette.config.invariants import settings_problems
 from vedette.config.model import Count, Flag, Model, build
-from vedette.config.paths import require_route_path
 from vedette.config.quantities import parse_size
 from vedette.config.snapshot import FunctionLimits, Name, Reuse
+from vedette.config.written import Destination, Duration, FileReference, Host, RoutePath, Size
 from vedette.config.yaml_source import Document, read_yaml
 from vedette.errors import ConfigError
 
 MANIFEST_NAME: Final = "vedette.yaml"
-T = TypeVar("T")
-
-
-def _checked(check: Callable[[str], Any], *, keep: bool = False) -> AfterValidator:
-    """Runs a check that raises `ConfigError`; pydantic collects only `ValueError`. `keep`: the text
-    stays as written.
-    """
-
-    def validate(text: str) -> Any:
-        try:
-            value = check(text)
-        except ConfigError as error:
-            raise ValueError(f"{error.message}. {error.hint}") from None
-        return text if keep else value
-
-    return AfterValidator(validate)
-
-
-def route_path(text: str) -> str:
-    """The path of a route as the snapshot spells it: `/x/` and `/x` are the same prefix."""
-    return (
-        require_route_path(text.rstrip("/") or "/")
-        if text.startswith("/")
-        else require_route_path(text)
-    )
-
-
-Size = Annotated[str, _checked(parse_size, keep=True)]
-Duration = Annotated[str, _checked(parse_duration, keep=True)]
-Host = Annotated[str, _checked(normalise_host)]
-Destination = Annotated[str, _checked(normalise_destination)]
-RoutePath = Annotated[str, _checked(route_path)]
 
 
 class Metadata(Model):
     """What the thing is called."""
 
-    name: Name = Field(description="Name of the function; also its default route, `/NAME`.")
+    name: Name = Field(description="Name of the object, unique among its kind.")
+    namespace: str | None = Field(
+        default=None, max_length=253, description="Kept by other tools; a node has no namespaces."
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Words for people and other tools; the node ignores them."
+    )
+    annotations: dict[str, str] = Field(
+        default_factory=dict, description="Notes of people and other tools; the node ignores them."
+    )
 
 
 class Build(Model):
     """How the component is built from source."""
 
-    language: Literal["rust"] | None = Field(
+    language: Literal["rust", "python", "js"] | None = Field(
         default=None,
         description="Language of the project; its usual build is run when there is no command.",
     )
@@ -75,6 +50,9 @@ class Build(Model):
         default=None,
         min_length=1,
         description="Program and arguments, run in the project folder, no shell.",
+    )
+    folder: FileReference = Field(
+        default=".", description="The project folder, relative to the manifest."
     )
 
 
@@ -166,7 +144,8 @@ class FunctionSpec(Model):
     )
     allowed_hosts: tuple[Destination, ...] = Field(
         default=(),
-        description="Where it may send HTTP requests, such as `https://api.example.com`; none: nowhere.",
+        description="Where it may send HTTP requests: `https://api.example.com`, "
+        "`https://*.example.com`, `http://10.0.0.7:8080`; none: nowhere.",
     )
     reuse: ManifestReuse | None = Field(
         default=None, description="Whether instances are used again; absent: a fresh one each time."
@@ -185,7 +164,9 @@ class FunctionManifest(Model):
 
     api_version: Literal["vedette.dev/v1alpha1"] = Field(description="Version of this shape.")
     kind: Literal["Function"] = Field(description="Always `Function`.")
-    metadata: Metadata = Field(description="What the function is called.")
+    metadata: Metadata = Field(
+        description="What the function is called; its name is also its default route, `/NAME`."
+    )
     spec: FunctionSpec = Field(
         default_factory=FunctionSpec, description="How it is built, reached and limited."
     )

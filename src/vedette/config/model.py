@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -55,27 +56,31 @@ def build(
     Raises `ConfigError` with `code`, which tells every failure, and names the file and the line of
     the first when `line_of` knows it.
     """
+    value, failures = attempt(model, data)
+    if value is None:
+        line = line_of(failures[0].place) if line_of else None
+        text = "; ".join(failure.sentence for failure in failures)
+        raise ConfigError(code, text, file=file, line=line)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One thing that is wrong with data: where, and what as a sentence."""
+
+    place: Place
+    sentence: str
+
+
+def attempt(model: type[M], data: Any) -> tuple[M | None, list[Failure]]:
+    """The `model` that `data` (names in camelCase) spells, or None and everything wrong with it."""
     try:
-        return model.model_validate(data, by_name=False, by_alias=True)
+        return model.model_validate(data, by_name=False, by_alias=True), []
     except ValidationError as error:
-        raise _explain(error, model, data, code, file, line_of) from None
-
-
-def _explain(
-    error: ValidationError,
-    model: type[Model],
-    data: Any,
-    code: str,
-    file: str | None,
-    line_of: Callable[[Place], int | None] | None,
-) -> ConfigError:
-    problems = [
-        (failure["loc"], _sentence(failure["type"], failure["loc"], failure["msg"], model, data))
-        for failure in error.errors(include_url=False, include_input=False)
-    ]
-    first = problems[0][0]
-    line = line_of(first) if line_of else None
-    return ConfigError(code, "; ".join(text for _, text in problems), file=file, line=line)
+        return None, [
+            Failure(each["loc"], _sentence(each["type"], each["loc"], each["msg"], model, data))
+            for each in error.errors(include_url=False, include_input=False)
+        ]
 
 
 def _sentence(kind: str, place: Place, message: str, model: type[Model], data: Any) -> str:

@@ -163,7 +163,7 @@ class ClientAuthority(Model):
     )
     pins: tuple[str, ...] = Field(
         default=(),
-        description="SHA-256 of public keys (SubjectPublicKeyInfo) in hex, sorted; when there are "
+        description="SHA-256 of public keys (`SubjectPublicKeyInfo`) in hex, sorted; when there are "
         "any, a client's key must be one of them.",
     )
     revoked: tuple[str, ...] = Field(
@@ -391,7 +391,8 @@ class ValueMatch(Model):
     """A header field, query parameter or cookie that a request must have."""
 
     type: Literal["Exact", "RegularExpression"] = Field(
-        default="Exact", description="`Exact`, or a regular expression that matches the whole value."
+        default="Exact",
+        description="`Exact`, or a regular expression that matches the whole value.",
     )
     name: str = Field(min_length=1, max_length=256, description="Its name.")
     value: str = Field(min_length=1, max_length=4_096, description="Its value.")
@@ -465,7 +466,9 @@ class Route(Model):
         default=None, pattern=r"^[A-Z]{1,16}$", description="Method it takes; absent: any."
     )
     headers: tuple[ValueMatch, ...] = Field(
-        default=(), max_length=16, description="Header fields a request must have; names lower case."
+        default=(),
+        max_length=16,
+        description="Header fields a request must have; names lower case.",
     )
     query: tuple[ValueMatch, ...] = Field(
         default=(), max_length=16, description="Query parameters a request must have."
@@ -577,7 +580,10 @@ class Upstream(Model):
         default=60_000, ge=1, le=86_400_000, description="How long an unused connection is kept."
     )
     max_connections: Count = Field(
-        default=1_024, ge=1, le=1_000_000, description="Most connections to one endpoint; beyond: 503."
+        default=1_024,
+        ge=1,
+        le=1_000_000,
+        description="Most connections to one endpoint; beyond: 503.",
     )
     retry_percent: Count = Field(
         default=20,

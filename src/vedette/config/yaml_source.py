@@ -1,13 +1,14 @@
 """YAML that remembers its lines.
 
-Owns: reading one YAML document into plain data, and telling on which line a place in it stands.
+Owns: reading YAML documents into plain data, and telling on which line a place in them stands.
 Accepts the part of YAML that JSON can say: no aliases (they can grow without bound), no tags, no
 duplicate keys. Must not: know a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,17 +18,21 @@ import yaml
 from vedette.config.model import Place
 from vedette.errors import ConfigError
 
-MAX_BYTES: Final = 1_048_576
+MAX_BYTES: Final = 4 << 20
+MAX_DOCUMENTS: Final = 10_000
 _MAX_DEPTH: Final = 32
 _COLLECTIONS: Final = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 
 
 @dataclass(slots=True)
 class Document:
-    """Plain data, and the line (from 1) of every key and item in it."""
+    """Plain data, and the line (from 1) of every key and item in it; of a text of several lines also
+    the line where the text itself begins.
+    """
 
     data: Any
     lines: dict[Place, int] = field(default_factory=dict)
+    texts: dict[Place, int] = field(default_factory=dict)
 
     def line_of(self, place: Place) -> int | None:
         """The line of `place`, or of the nearest place around it that exists."""
@@ -40,46 +45,91 @@ def read_yaml(path: Path) -> Document:
     """Reads the one document in `path`. Raises `ConfigError` manifest_missing or manifest_invalid
     with the line.
     """
+    return parse_yaml(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a YAML file, no more than are accepted. Raises `ConfigError` manifest_missing."""
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or "it cannot be read"
         raise ConfigError("manifest_missing", f"cannot read it: {reason}", file=str(path)) from None
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: bytes, file: str) -> Document:
     """Reads the one document in `text`; `file` is named in errors. Raises `ConfigError`
     manifest_invalid.
     """
+    with _explained(file):
+        return _document(yaml.compose(_decoded(text, file), Loader=_JsonLoader))
+
+
+def parse_documents(text: bytes, file: str) -> list[Document]:
+    """Reads every document in `text` (`---` between them); those that are empty are left out. Raises
+    `ConfigError` manifest_invalid.
+    """
+    found = []
+    with _explained(file):
+        for number, node in enumerate(yaml.compose_all(_decoded(text, file), Loader=_JsonLoader)):
+            if number >= MAX_DOCUMENTS:
+                message = f"it has more than {MAX_DOCUMENTS:,} documents"
+                raise ConfigError("manifest_invalid", message, file=file)
+            document = _document(node)
+            if document.data is not None:
+                found.append(document)
+    return found
+
+
+def _decoded(text: bytes, file: str) -> str:
     if len(text) > MAX_BYTES:
-        raise ConfigError("manifest_invalid", "it is larger than 1 MiB", file=file)
+        raise ConfigError("manifest_invalid", "it is larger than 4 MiB", file=file)
+    return text.decode("utf-8")
+
+
+def _document(node: yaml.Node | None) -> Document:
     document = Document(None)
+    if node is not None:
+        document.lines[()] = node.start_mark.line + 1
+        document.data = _plain(node, (), document)
+    return document
+
+
+@contextlib.contextmanager
+def _explained(file: str) -> Iterator[None]:
     try:
-        node = yaml.compose(text.decode("utf-8"), Loader=_JsonLoader)
-        if node is not None:
-            document.lines[()] = node.start_mark.line + 1
-            document.data = _plain(node, (), document)
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
         raise ConfigError("manifest_invalid", str(error.problem), file=file, line=line) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise ConfigError("manifest_invalid", "it is not YAML in UTF-8", file=file) from None
-    return document
 
 
-class _JsonLoader(yaml.SafeLoader):
+# libyaml reads ten times as fast; composing stays here, where aliases and depth are seen.
+_BASES: Final[tuple[Any, ...]] = (
+    (yaml.composer.Composer, yaml.CSafeLoader) if yaml.__with_libyaml__ else (yaml.SafeLoader,)
+)
+_Loader: Any = type("_Loader", _BASES, {})
+
+
+class _JsonLoader(_Loader):  # type: ignore[misc]
     """Composes nodes; refuses aliases and deep nesting."""
 
     depth = 0
 
+    def __init__(self, stream: str) -> None:
+        _BASES[-1].__init__(self, stream)
+        yaml.composer.Composer.__init__(self)
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark
             raise yaml.composer.ComposerError(None, None, "aliases are not accepted", mark)
         if self.depth >= _MAX_DEPTH:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark
             raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
         self.depth += 1
         try:
@@ -108,6 +158,8 @@ def _mapping(node: yaml.MappingNode, place: Place, document: Document) -> dict[s
             raise _mark(f"{key!r} is there twice", key_node)
         document.lines[(*place, key)] = key_node.start_mark.line + 1
         data[key] = _plain(value_node, (*place, key), document)
+        if isinstance(value_node, yaml.ScalarNode) and value_node.style in ("|", ">"):
+            document.texts[(*place, key)] = value_node.start_mark.line + 2
     return data
 
 

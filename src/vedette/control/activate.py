@@ -8,21 +8,23 @@ changes; `desired` and `node` do.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vedette.clock import now
 from vedette.config.snapshot import Snapshot
 from vedette.control import tls
 from vedette.control.bootstrap import Keys
-from vedette.control.desired import Change
+from vedette.control.desired import Change, keep_revocations
 from vedette.engine.client import EngineClient
 from vedette.engine.native import Native, refusal_of
 from vedette.errors import ConfigError, UnavailableError
 from vedette.functions.compile import CompileResult, compile_component
 from vedette.identity.signer import verify_envelope
 from vedette.policy.check import check
+from vedette.policy.explain import explain
 from vedette.store.activation import activate, heal
 from vedette.store.blobs import BlobStore
 from vedette.store.collect import Collected, collect_garbage
@@ -68,10 +70,11 @@ class Activator:
             if entry is None:
                 raise UnavailableError("node_start_failed", "the node has no snapshot")
             if self._parsed is None or self._parsed[0] != entry.digest:
-                self._parsed = (entry.digest, self._snapshot_of(entry.digest))
+                self._parsed = (entry.digest, self.snapshot(entry.digest))
             return entry, self._parsed[1]
 
-    def _snapshot_of(self, digest: str) -> Snapshot:
+    def snapshot(self, digest: str) -> Snapshot:
+        """A snapshot of the history, verified. Raises `ConfigError` snapshot_unknown, `TrustError`."""
         envelope = self.history.envelope(digest)
         return Snapshot.parse(verify_envelope(envelope, self._keys.signer.public_pem))
 
@@ -91,7 +94,7 @@ class Activator:
             return self._activate(after, action, actor)
 
     def roll_back(self, digest: str | None, actor: str) -> Outcome:
-        """Serves an older snapshot again: `digest`, or the one active before this one.
+        """Serves an older snapshot again: `digest`, or the one active before this one. What was revoked since stays so.
 
         Raises `ConfigError` nothing_to_roll_back, snapshot_unknown, blob_missing.
         """
@@ -104,12 +107,39 @@ class Activator:
             entry, before = self.active()
             if digest == entry.digest:
                 return Outcome(entry, before, self._apply_if_there(entry))
-            return self._activate(self._snapshot_of(digest), "rollback", actor)
+            older = keep_revocations(self.snapshot(digest), before)
+            if older.digest() == entry.digest:
+                return Outcome(entry, before, self._apply_if_there(entry))
+            return self._activate(older, "rollback", actor)
 
     def check_policies(self, snapshot: Snapshot) -> list[str]:
         """Checks policies against the schema and returns warnings. Raises `ConfigError` policy_invalid."""
-        texts = {ref.name: self.blobs.get(ref.blob).decode() for ref in snapshot.policy.policies}
+        return self.check_texts(self.policy_texts(snapshot, {}))
+
+    def policy_texts(self, snapshot: Snapshot, new: Mapping[str, str]) -> dict[str, str]:
+        """Policy texts by file name; `new` has those that are not stored yet, by digest."""
+        return {
+            ref.name: new[ref.blob] if ref.blob in new else self.blobs.get(ref.blob).decode()
+            for ref in snapshot.policy.policies
+        }
+
+    def check_texts(self, texts: Mapping[str, str]) -> list[str]:
+        """Checks policies, file name to text, and returns warnings. Raises `PolicyError`."""
         return [str(warning) for warning in check(self._native.check_policies, texts)]
+
+    def explain(
+        self, requests: Sequence[Mapping[str, Any]], policies: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """What the engine would decide about `requests`, and why; under other policies when they are given."""
+        entry, snapshot = self.active()
+        if policies is None:
+            refs = snapshot.policy.policies
+            policies = {ref.name: self.blobs.get(ref.blob).decode() for ref in refs}
+        else:
+            check(self._native.check_policies, policies)
+        return explain(
+            self._native.explain, str(self._home.engine), entry.digest, policies, requests
+        )
 
     def _activate(self, snapshot: Snapshot, action: str, actor: str) -> Outcome:
         for function in snapshot.functions:

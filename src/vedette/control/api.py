@@ -18,21 +18,33 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from vedette import __version__
-from vedette.config.snapshot import Issuer
+from vedette.config.snapshot import ClientAuthority
 from vedette.control.limits import BodyLimit
 from vedette.control.messages import (
     Activation,
+    AuthorityWish,
     Deployed,
+    DiffAnswer,
     ErrorAnswer,
+    Explained,
+    ExplainWish,
     FunctionStatus,
     FunctionWish,
     HistoryEntry,
+    IssuerStatus,
     IssuerWish,
+    ManifestSetWish,
     NodeStatus,
+    PlanAnswer,
+    PlanWish,
     PolicyChecked,
     PolicyText,
     PolicyWish,
+    RevokedToken,
+    RevokeWish,
     RollbackWish,
+    SerialWish,
+    SnapshotAnswer,
     StaticRouteWish,
     Stored,
     Token,
@@ -50,6 +62,7 @@ _NOT_FOUND = (
     "route_unknown",
     "policy_unknown",
     "issuer_unknown",
+    "authority_unknown",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")
@@ -68,11 +81,13 @@ def create_app(node: Node) -> FastAPI:
     app.add_exception_handler(VedetteError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(OSError, _answer_disk)
-    app.add_middleware(BodyLimit, unlimited_prefix="/v1/blobs/")
+    app.add_middleware(BodyLimit)
     _reading(app, node)
     _functions(app, node)
     _policies(app, node)
     _identity(app, node)
+    _manifests(app, node)
+    _authorities(app, node)
     _streams(app, node)
     return app
 
@@ -195,6 +210,11 @@ def _policies(app: FastAPI, node: Node) -> None:
         """Checks a policy file beside the active ones, and activates nothing."""
         return PolicyChecked(warnings=tuple(node.check_policy(name, wish.text)))
 
+    @app.post("/v1/explain")
+    def explain(wish: ExplainWish) -> Explained:
+        """What would be decided about requests, and why."""
+        return node.explain(wish.requests, wish.policies)
+
     @app.delete("/v1/policies/{name}")
     def delete_policy(name: str, actor: Actor) -> Activation:
         """Removes a policy file."""
@@ -203,7 +223,7 @@ def _policies(app: FastAPI, node: Node) -> None:
 
 def _identity(app: FastAPI, node: Node) -> None:
     @app.get("/v1/issuers")
-    def issuers() -> list[Issuer]:
+    def issuers() -> list[IssuerStatus]:
         """Trusted issuers."""
         return node.issuers()
 
@@ -217,6 +237,21 @@ def _identity(app: FastAPI, node: Node) -> None:
         """Stops trusting an issuer."""
         return node.remove_issuer(name, actor)
 
+    @app.post("/v1/issuers/{name}/refresh")
+    def refresh_issuer(name: str, actor: Actor) -> IssuerStatus:
+        """Fetches the keys of an issuer now."""
+        return node.refresh_issuer(name, actor)
+
+    @app.get("/v1/tokens/revoked")
+    def revoked_tokens() -> list[RevokedToken]:
+        """Tokens that count no more."""
+        return node.revoked_tokens()
+
+    @app.post("/v1/tokens/revoked")
+    def revoke_token(wish: RevokeWish, actor: Actor) -> Activation:
+        """Refuses a token from the next request on."""
+        return node.revoke_token(wish, actor)
+
     @app.post("/v1/tokens")
     def tokens(wish: TokenWish) -> Token:
         """Mints a token; it is neither kept nor logged."""
@@ -226,6 +261,58 @@ def _identity(app: FastAPI, node: Node) -> None:
     def ca() -> Response:
         """The certificate of the node's CA, PEM."""
         return Response(node.ca_certificate(), media_type="application/x-pem-file")
+
+
+def _manifests(app: FastAPI, node: Node) -> None:
+    @app.put("/v1/files/{digest}")
+    async def put_file(digest: str, request: Request) -> Stored:
+        """Stores any file (raw bytes, at most 64 MiB) under its digest."""
+        with tempfile.TemporaryDirectory(dir=node.home.run, prefix="upload-") as folder:
+            file = Path(folder) / "file"
+            await _receive(request, file)
+            return await asyncio.to_thread(node.store_file, digest, file)
+
+    @app.post("/v1/plan")
+    def plan(wish: ManifestSetWish) -> PlanAnswer:
+        """Says what applying manifests would do, and does nothing."""
+        return node.plan(wish)
+
+    @app.post("/v1/apply")
+    def apply(wish: PlanWish, actor: Actor) -> Activation:
+        """Applies a plan as it is; refused when another snapshot is active by now."""
+        return node.apply(wish, actor)
+
+    @app.get("/v1/snapshots/{name}")
+    def snapshot(name: str) -> SnapshotAnswer:
+        """A snapshot of the history: `active`, `previous` or a digest (at least 6 digits)."""
+        return node.snapshot(name)
+
+    @app.get("/v1/diff")
+    def diff(before: str = "previous", after: str = "active") -> DiffAnswer:
+        """The difference of two snapshots of the history."""
+        return node.diff(before, after)
+
+
+def _authorities(app: FastAPI, node: Node) -> None:
+    @app.get("/v1/authorities")
+    def authorities() -> list[ClientAuthority]:
+        """Authorities of client certificates."""
+        return node.authorities()
+
+    @app.put("/v1/authorities/{name}")
+    def put_authority(name: str, wish: AuthorityWish, actor: Actor) -> Activation:
+        """Trusts an authority of client certificates."""
+        return node.put_authority(name, wish, actor)
+
+    @app.delete("/v1/authorities/{name}")
+    def delete_authority(name: str, actor: Actor) -> Activation:
+        """Stops trusting an authority."""
+        return node.remove_authority(name, actor)
+
+    @app.post("/v1/authorities/{name}/revoked")
+    def revoke_certificate(name: str, wish: SerialWish, actor: Actor) -> Activation:
+        """Refuses a certificate of an authority from the next request on."""
+        return node.revoke_certificate(name, wish.serial, actor)
 
 
 def _streams(app: FastAPI, node: Node) -> None:

@@ -108,6 +108,8 @@ def _ensure_snapshot(
     envelope = history.envelope(entry.digest)
     active = Snapshot.parse(verify_envelope(envelope, keys.signer.public_pem))
     wanted = desired.put_issuer(desired.with_hosts(active, base), keys.tokens.public_issuer())
+    schema = BlobStore(home.blobs).put(schema_text().encode())
+    wanted = wanted.with_(policy=wanted.policy.model_copy(update={"schema_": schema}))
     if wanted.digest() == active.digest():
         return active
     return _record(home, history, keys, wanted, "up")

@@ -21,7 +21,7 @@ from vedette.errors import UnavailableError, VedetteError, error_from_dict
 from vedette.store.home import Home
 
 _READ_TIMEOUT = 10.0  # seconds
-_CHANGE_TIMEOUT = 300.0  # a deploy compiles, for at most 180
+_CHANGE_TIMEOUT = 540.0  # a deploy compiles, for at most 420
 _CHUNK = 256 * 1024
 
 
@@ -39,9 +39,9 @@ class ControlClient:
         """The JSON answer of a PUT. Raises `VedetteError`."""
         return self._json("PUT", path, body)
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, timeout: float = _CHANGE_TIMEOUT) -> Any:
         """The JSON answer of a POST. Raises `VedetteError`."""
-        return self._json("POST", path, body)
+        return self._json("POST", path, body, timeout)
 
     def delete(self, path: str) -> Any:
         """The JSON answer of a DELETE. Raises `VedetteError`."""
@@ -66,6 +66,13 @@ class ControlClient:
             "content-length": str(os.path.getsize(file)),
         }
         with _Exchange(self._home, "PUT", f"/v1/blobs/{digest}", parts(), headers) as answer:
+            answer.read()
+
+    def upload_bytes(self, digest: str, data: bytes, room: str = "files") -> None:
+        """Uploads content: to `files` as it is, to `blobs` as a component. Raises `VedetteError`."""
+        path = f"/v1/{room}/{digest}"
+        headers = {"content-type": "application/octet-stream"}
+        with _Exchange(self._home, "PUT", path, data, headers) as answer:
             answer.read()
 
     def lines(self, path: str, *, follow: bool) -> Iterator[dict[str, Any]]:

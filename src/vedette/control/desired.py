@@ -12,9 +12,12 @@ from typing import Any, Protocol, TypeVar
 
 from vedette.config.hosts import normalise_host
 from vedette.config.snapshot import (
+    ClientAuthority,
     Function,
     FunctionBackend,
+    Identity,
     Issuer,
+    IssuerKey,
     PathMatch,
     PolicyRef,
     Route,
@@ -155,6 +158,62 @@ def remove_issuer(snapshot: Snapshot, name: str) -> Snapshot:
         raise ConfigError("issuer_unknown", f"no issuer {name!r} is trusted")
     issuers = _without(snapshot.identity.issuers, name)
     return snapshot.with_(identity=snapshot.identity.model_copy(update={"issuers": issuers}))
+
+
+def with_keys(snapshot: Snapshot, name: str, keys: tuple[IssuerKey, ...]) -> Snapshot:
+    """The same, with other keys for an issuer; unchanged when there is no such issuer."""
+    issuers = tuple(
+        issuer.model_copy(update={"keys": keys}) if issuer.name == name else issuer
+        for issuer in snapshot.identity.issuers
+    )
+    return _with_identity(snapshot, issuers=issuers)
+
+
+def put_authority(snapshot: Snapshot, authority: ClientAuthority) -> Snapshot:
+    """Adds or replaces an authority; what was revoked stays so."""
+    before = [one for one in snapshot.identity.authorities if one.name == authority.name]
+    revoked = {serial for one in (*before, authority) for serial in one.revoked}
+    kept = authority.model_copy(update={"revoked": tuple(sorted(revoked))})
+    return _with_identity(snapshot, authorities=_with(snapshot.identity.authorities, kept))
+
+
+def remove_authority(snapshot: Snapshot, name: str) -> Snapshot:
+    """Removes an authority. Raises `ConfigError` authority_unknown."""
+    _require_authority(snapshot, name)
+    return _with_identity(snapshot, authorities=_without(snapshot.identity.authorities, name))
+
+
+def revoke_certificate(snapshot: Snapshot, name: str, serial: str) -> Snapshot:
+    """Revokes a serial number of an authority. Raises `ConfigError` authority_unknown."""
+    authority = _require_authority(snapshot, name)
+    return put_authority(snapshot, authority.model_copy(update={"revoked": (serial,)}))
+
+
+def with_revoked_tokens(snapshot: Snapshot, tokens: Iterable[str]) -> Snapshot:
+    """The same, with exactly these tokens (`<iss>#<jti>`) revoked."""
+    return _with_identity(snapshot, revoked_tokens=tuple(sorted(set(tokens))))
+
+
+def keep_revocations(older: Snapshot, active: Snapshot) -> Snapshot:
+    """`older`, in which all is revoked that is now: going back must not let anybody back in."""
+    revoked = {one.name: one.revoked for one in active.identity.authorities}
+    for authority in older.identity.authorities:
+        kept = authority.model_copy(update={"revoked": revoked.get(authority.name, ())})
+        older = put_authority(older, kept)
+    tokens = {*older.identity.revoked_tokens, *active.identity.revoked_tokens}
+    return with_revoked_tokens(older, tokens)
+
+
+def _require_authority(snapshot: Snapshot, name: str) -> ClientAuthority:
+    for authority in snapshot.identity.authorities:
+        if authority.name == name:
+            return authority
+    raise ConfigError("authority_unknown", f"no authority {name!r} is trusted")
+
+
+def _with_identity(snapshot: Snapshot, **changes: Any) -> Snapshot:
+    fields = {name: getattr(snapshot.identity, name) for name in Identity.model_fields}
+    return snapshot.with_(identity=Identity(**{**fields, **changes}))
 
 
 def with_hosts(snapshot: Snapshot, base: frozenset[str]) -> Snapshot:

@@ -13,26 +13,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vedette.errors import ConfigError
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
+MAX_PLAN_BYTES = 64 * 1024 * 1024
+UPLOADS = ("/v1/blobs/", "/v1/files/")
+PLANS = ("/v1/plan", "/v1/apply")
 
 
 class BodyLimit:
-    """ASGI wrapper: 413 for a body over 2 MiB, declared or counted."""
+    """ASGI wrapper: 413 for a body over 2 MiB, or 64 MiB for a set of manifests and a plan."""
 
-    def __init__(self, app: ASGIApp, unlimited_prefix: str) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._unlimited_prefix = unlimited_prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        if scope["type"] != "http" or scope["path"].startswith(self._unlimited_prefix):
+        if scope["type"] != "http" or scope["path"].startswith(UPLOADS):
             await self._app(scope, receive, send)
             return
+        most = MAX_PLAN_BYTES if scope["path"] in PLANS else MAX_BODY_BYTES
         body = bytearray()
         while True:
             message = await receive()
             body += message.get("body", b"")
-            if len(body) > MAX_BODY_BYTES:
-                await _refuse(send)
+            if len(body) > most:
+                await _refuse(send, most)
                 return
             if message["type"] == "http.disconnect" or not message.get("more_body", False):
                 break
@@ -53,8 +56,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _refuse(send: Send) -> None:
-    error = ConfigError("request_invalid", f"the request is larger than {MAX_BODY_BYTES} bytes")
+async def _refuse(send: Send, most: int) -> None:
+    error = ConfigError("request_invalid", f"the request is larger than {most} bytes")
     body = json.dumps({"error": error.to_dict()}).encode()
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})

@@ -5,8 +5,12 @@ Owns: the shapes in docs/reference/openapi.json and status.schema.json. Must not
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
+from vedette.config.difference import ObjectChange
+from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
 
@@ -84,6 +88,12 @@ class FunctionStatus(Model):
     domains: tuple[str, ...] = Field(description="Hosts it answers; empty: every host of the node.")
     public: bool = Field(description="Whether callers need no token.")
     url: str = Field(description="Where it answers.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Where it may send HTTP requests; empty: nowhere."
+    )
+    reuse: Reuse | None = Field(
+        default=None, description="How its instances are used again; absent: a fresh one each time."
+    )
 
 
 class NodeStatus(Model):
@@ -173,13 +183,156 @@ class PolicyChecked(Model):
     warnings: tuple[str, ...] = Field(description="What is allowed but looks like a mistake.")
 
 
+class Jwks(Model):
+    """Where the keys of an issuer are fetched from."""
+
+    url: str = Field(max_length=2_048, description="https URL of a JWKS.")
+    ca: str | None = Field(
+        default=None,
+        max_length=262_144,
+        description="CA of that server, PEM; default the system's.",
+    )
+    alg: str | None = Field(default=None, description="Algorithm of RSA keys that do not say.")
+
+
 class IssuerWish(Model):
     """An issuer to trust under the name in the path."""
 
     issuer: str = Field(description="The `iss` claim of its tokens.")
     audiences: tuple[str, ...] = Field(min_length=1, description="Accepted `aud` claims.")
     leeway_seconds: int = Field(default=5, ge=0, le=300, description="Clock difference forgiven.")
-    keys: tuple[IssuerKey, ...] = Field(min_length=1, description="Public keys.")
+    keys: tuple[IssuerKey, ...] = Field(default=(), description="Public keys, or `jwks`.")
+    jwks: Jwks | None = Field(default=None, description="Where the keys are, or `keys`.")
+
+
+class JwksStatus(Model):
+    """How it stands with keys that come from a URL."""
+
+    url: str = Field(description="Where the keys are.")
+    fetched_at: str = Field(description="When they were last fetched, RFC 3339.")
+    age_seconds: int = Field(description="How long ago that is.")
+    next_at: str = Field(description="When they are fetched next, RFC 3339.")
+    failures: int = Field(description="Tries that have failed since.")
+    error: str | None = Field(description="Why the last try failed, if it did.")
+
+
+class IssuerStatus(Issuer):
+    """A trusted issuer."""
+
+    jwks: JwksStatus | None = Field(default=None, description="Of keys that come from a URL.")
+
+
+class AuthorityWish(Model):
+    """An authority of client certificates to trust under the name in the path."""
+
+    certificates: str = Field(max_length=262_144, description="Its certificates, PEM.")
+    trust_domain: str | None = Field(
+        default=None, description="SPIFFE trust domain of its clients; absent: any certificate."
+    )
+    pins: tuple[str, ...] = Field(
+        default=(), max_length=1_000, description="SHA-256 of accepted keys (SPKI), hex."
+    )
+
+
+class SerialWish(Model):
+    """A certificate to revoke."""
+
+    serial: str = Field(min_length=1, max_length=128, description="Its serial number, hex.")
+
+
+class RevokeWish(Model):
+    """A token to revoke."""
+
+    jti: str = Field(min_length=1, max_length=1_024, description="Its `jti` claim.")
+    issuer: str | None = Field(default=None, description="Its `iss` claim; default this node.")
+    expires_at: str | None = Field(default=None, description="When it ends, RFC 3339.")
+
+
+class RevokedToken(Model):
+    """A token that counts no more."""
+
+    issuer: str = Field(description="Its `iss` claim.")
+    jti: str = Field(description="Its `jti` claim.")
+    expires_at: str = Field(description="When it ends, RFC 3339; then it is forgotten.")
+
+
+class AskedRequest(Model):
+    """A request to explain. Without subject and spiffe the caller is anonymous."""
+
+    subject: str | None = Field(default=None, max_length=2_048, description="`sub` of a token.")
+    issuer: str | None = Field(default=None, description="`iss` of the token; default this node.")
+    audiences: tuple[str, ...] = Field(default=(), description="`aud`; default this node's.")
+    scopes: tuple[str, ...] = Field(default=(), description="`scope` of the token.")
+    spiffe: str | None = Field(default=None, description="SPIFFE ID of a client certificate.")
+    authority: str | None = Field(
+        default=None, description="Authority of the certificate; default that of the trust domain."
+    )
+    certificate_subject: str | None = Field(
+        default=None, description="Subject of a certificate without SPIFFE ID; needs `authority`."
+    )
+    method: str = Field(default="GET", max_length=64, description="Method.")
+    host: str = Field(default="localhost", max_length=512, description="Host.")
+    path: str = Field(default="/", max_length=65_536, description="Path.")
+    function: str | None = Field(default=None, description="Function, whatever the path.")
+    route: str | None = Field(default=None, description="Route, whatever the path.")
+    source_ip: str = Field(default="127.0.0.1", max_length=64, description="Address of the client.")
+    scheme: str = Field(default="https", pattern="^https?$", description="https or http.")
+    listener: str | None = Field(default=None, description="Listener; default the first.")
+
+
+class ExplainWish(Model):
+    """Requests to explain under the active snapshot."""
+
+    requests: tuple[AskedRequest, ...] = Field(max_length=10_000, description="The requests.")
+    policies: tuple[PolicyText, ...] | None = Field(
+        default=None, description="Policies to ask instead of the active ones."
+    )
+
+
+class FailedPart(Model):
+    """The first part of a policy that did not hold."""
+
+    part: str = Field(description="principal, action, resource, when or unless.")
+    text: str = Field(description="The part, in Cedar.")
+    values: dict[str, Any] = Field(description="What the attributes in it were.")
+    error: str | None = Field(description="Why it could not be evaluated, if so.")
+
+
+class JudgedPolicy(Model):
+    """One policy, and why it did not apply if it did not."""
+
+    id: str = Field(description="Its `@id`, else file and place, as in records.")
+    file: str = Field(description="Its file.")
+    line: int = Field(description="Its line there.")
+    effect: str = Field(description="permit or forbid.")
+    applies: bool = Field(description="Whether scope and conditions hold.")
+    decided: bool = Field(description="Whether it is why the request is allowed or denied.")
+    lower_cased: bool = Field(description="Whether it holds for the lower-cased path only.")
+    failed: FailedPart | None = Field(description="What did not hold.")
+
+
+class Explanation(Model):
+    """What is decided about one request, and why."""
+
+    allowed: bool = Field(description="Whether it is let through.")
+    status: int | None = Field(description="Status of the refusal.")
+    stage: str | None = Field(description="Stage that refuses.")
+    cause: str | None = Field(description="Cause of the refusal, as in records.")
+    detail: str | None = Field(description="More about it.")
+    route: str | None = Field(description="Route that host and path lead to.")
+    principal: dict[str, Any] | None = Field(description="Principal: type, id, attributes.")
+    resource: dict[str, Any] | None = Field(description="Resource: type, id, attributes.")
+    context: dict[str, Any] | None = Field(description="Context.")
+    decided_by: tuple[str, ...] = Field(description="Policies that decided, as in records.")
+    policies: tuple[JudgedPolicy, ...] = Field(description="Every policy.")
+
+
+class Explained(Model):
+    """The explanations, and the snapshot they are of."""
+
+    digest: str = Field(description="Digest of the snapshot.")
+    generation: int = Field(description="Its generation.")
+    answers: tuple[Explanation, ...] = Field(description="One for each request.")
 
 
 class TokenWish(Model):
@@ -236,3 +389,63 @@ class ErrorAnswer(Model):
 
 
 IssuerAnswer = Issuer
+
+
+class ManifestSetWish(Model):
+    """Manifests to plan, as they were read, with what the files they name hold."""
+
+    objects: tuple[ManifestObject, ...] = Field(min_length=1, description="The manifests.")
+    prune: bool = Field(
+        default=False, description="Whether what was applied before and is not here is deleted."
+    )
+
+
+class AppliedObject(Model):
+    """An object of the snapshot that belongs to a manifest."""
+
+    kind: str = Field(max_length=64, description="Its kind.")
+    name: str = Field(max_length=128, description="Its name.")
+    owner: str = Field(max_length=256, description="Kind and name of the manifest.")
+    file: str = Field(max_length=4_096, description="Where the manifest stood.")
+
+
+class PlanWish(Model):
+    """A plan to apply as it is."""
+
+    base: str = Field(description="Digest of the snapshot it starts from; must still be active.")
+    payload: str = Field(description="The next snapshot, canonical JSON.")
+    texts: dict[str, str] = Field(default_factory=dict, description="Policy texts by digest.")
+    applied: tuple[AppliedObject, ...] = Field(
+        default=(), max_length=1_000_000, description="What then belongs to manifests."
+    )
+
+
+class PlanAnswer(Model):
+    """What applying the manifests would do; nothing was done."""
+
+    base: str = Field(description="Digest of the active snapshot.")
+    digest: str | None = Field(
+        description="Digest of the next snapshot; null while a component is still to be built."
+    )
+    changes: tuple[ObjectChange, ...] = Field(description="What changes, by kind and name.")
+    notes: tuple[str, ...] = Field(description="What a person should know.")
+    unbuilt: tuple[str, ...] = Field(description="Functions whose component is still to be built.")
+    blobs: tuple[str, ...] = Field(description="Blobs to upload before it is applied.")
+    payload: str | None = Field(description="The next snapshot, canonical JSON.")
+    texts: dict[str, str] = Field(description="Policy texts by digest.")
+    applied: tuple[AppliedObject, ...] = Field(description="What then belongs to manifests.")
+
+
+class DiffAnswer(Model):
+    """The difference of two snapshots."""
+
+    before: str = Field(description="Digest of the first.")
+    after: str = Field(description="Digest of the second.")
+    changes: tuple[ObjectChange, ...] = Field(description="What changes, by kind and name.")
+
+
+class SnapshotAnswer(Model):
+    """A snapshot of the history."""
+
+    digest: str = Field(description="Its digest.")
+    payload: str = Field(description="The snapshot, canonical JSON.")

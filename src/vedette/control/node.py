@@ -9,36 +9,63 @@ import contextlib
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from vedette import __version__
-from vedette.clock import to_rfc3339
-from vedette.config.hosts import normalise_destination, normalise_host
-from vedette.config.manifest import route_path
-from vedette.config.snapshot import Function, Issuer, PathMatch, PolicyRef, Route
-from vedette.control import desired
+from vedette.clock import from_rfc3339, to_rfc3339
+from vedette.config.hosts import normalise_host
+from vedette.config.model import build
+from vedette.config.snapshot import (
+    ClientAuthority,
+    Function,
+    Issuer,
+    IssuerKey,
+    PathMatch,
+    PolicyRef,
+    Route,
+    Snapshot,
+)
+from vedette.config.written import parse_destination, route_path
+from vedette.control import desired, planning
 from vedette.control.activate import Activator, Outcome
 from vedette.control.bootstrap import Keys
+from vedette.control.jwks import JwksRefresher
 from vedette.control.messages import (
     Activation,
+    AskedRequest,
+    AuthorityWish,
     Deployed,
+    DiffAnswer,
+    Explained,
+    Explanation,
     FunctionStatus,
     FunctionWish,
     HistoryEntry,
+    IssuerStatus,
     IssuerWish,
+    ManifestSetWish,
     NodeStatus,
+    PlanAnswer,
+    PlanWish,
     PolicyText,
+    RevokedToken,
+    RevokeWish,
+    SnapshotAnswer,
     StaticRouteWish,
     Stored,
     Token,
     TokenWish,
 )
+from vedette.control.revocations import Revocations
 from vedette.control.status import base_url, function_statuses, node_status, route_url
 from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.engine.client import EngineStatus
 from vedette.errors import ConfigError, VedetteError
 from vedette.functions.admit import read_component
+from vedette.identity.certificates import authority_pem, pin_of, serial_of
+from vedette.identity.domain import spiffe_id, token_audience
 from vedette.identity.tokens import ISSUER_NAME, MAX_TTL
-from vedette.ids import require_digest, require_name
+from vedette.ids import digest_of, require_digest, require_name
 from vedette.observability.metrics import EngineCounters
 from vedette.observability.metrics import NodeFacts as MetricFacts
 from vedette.policy.defaults import public_policy, public_policy_name
@@ -52,6 +79,8 @@ class Node:
         self.home = home
         self._keys = keys
         self._activator = activator
+        self.jwks = JwksRefresher(home, activator)
+        self.revocations = Revocations(home, activator)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -95,9 +124,35 @@ class Node:
                 return policy
         raise ConfigError("policy_unknown", f"there is no policy {name!r}")
 
-    def issuers(self) -> list[Issuer]:
+    def issuers(self) -> list[IssuerStatus]:
         """Trusted issuers, by name."""
-        return list(self._activator.active()[1].identity.issuers)
+        jwks = self.jwks.status()
+        return [
+            IssuerStatus(**issuer.model_dump(), jwks=jwks.get(issuer.name))
+            for issuer in self._activator.active()[1].identity.issuers
+        ]
+
+    def authorities(self) -> list[ClientAuthority]:
+        """Authorities of client certificates, by name."""
+        return list(self._activator.active()[1].identity.authorities)
+
+    def revoked_tokens(self) -> list[RevokedToken]:
+        """Tokens that count no more."""
+        return self.revocations.list()
+
+    def explain(
+        self, requests: Iterable[AskedRequest], policies: Iterable[PolicyText] | None
+    ) -> Explained:
+        """What the engine would decide about requests, and why. Raises `ConfigError` function_unknown and the like."""
+        entry, _ = self._activator.active()
+        texts = None if policies is None else {one.name: one.text for one in policies}
+        asked = [self._asked(request) for request in requests]
+        answers = self._activator.explain(asked, texts)
+        return Explained(
+            digest=entry.digest,
+            generation=entry.generation,
+            answers=tuple(build(Explanation, one, code="request_invalid") for one in answers),
+        )
 
     def ca_certificate(self) -> bytes:
         """The CA's certificate, PEM."""
@@ -130,6 +185,31 @@ class Node:
             raise ConfigError("digest_mismatch", f"the content is not {digest}")
         self._activator.blobs.put(admitted.data)
         return Stored(digest=admitted.digest, size=admitted.size)
+
+    def store_file(self, digest: str, file: Path) -> Stored:
+        """Stores an uploaded file, whatever it is. Raises `ConfigError` digest_mismatch."""
+        data = file.read_bytes()
+        if digest_of(data) != require_digest(digest):
+            raise ConfigError("digest_mismatch", f"the content is not {digest}")
+        self._activator.blobs.put(data)
+        return Stored(digest=digest, size=len(data))
+
+    def plan(self, wish: ManifestSetWish) -> PlanAnswer:
+        """What applying manifests would do. Raises `ConfigError` with file and line."""
+        return planning.plan(self._activator, wish, self._base())
+
+    def apply(self, wish: PlanWish, actor: str) -> Activation:
+        """Applies a plan. Raises `ConfigError` plan_stale, `TrustError` payload_invalid, plan_altered."""
+        return _activation(planning.apply(self._activator, wish, actor))
+
+    def snapshot(self, name: str) -> SnapshotAnswer:
+        """A snapshot of the history by name. Raises `ConfigError` snapshot_unknown."""
+        snapshot = self._named(name)
+        return SnapshotAnswer(digest=snapshot.digest(), payload=snapshot.canonical_bytes().decode())
+
+    def diff(self, before: str, after: str) -> DiffAnswer:
+        """The difference of two snapshots of the history."""
+        return planning.diff(self._activator, self._named(before), self._named(after))
 
     def deploy(self, name: str, wish: FunctionWish, actor: str) -> Deployed:
         """Deploys an uploaded component as `name`, replacing what had that name; returns when it is active."""
@@ -208,23 +288,81 @@ class Node:
     def put_issuer(self, name: str, wish: IssuerWish, actor: str) -> Activation:
         """Trusts an issuer. Raises `ConfigError` issuer_reserved for the node's own."""
         self._require_foreign(name)
-        issuer = Issuer(
-            name=require_name(name, "issuer"),
-            issuer=wish.issuer,
-            audiences=tuple(sorted(set(wish.audiences))),
-            leeway_seconds=wish.leeway_seconds,
-            keys=tuple(sorted(wish.keys, key=lambda key: f"{key.kid or ''} {key.alg}")),
+        if bool(wish.keys) == (wish.jwks is not None):
+            raise ConfigError("request_invalid", "an issuer has either keys or a URL of keys")
+        fetched = None if wish.jwks is None else self.jwks.first(wish.jwks)
+        keys: tuple[IssuerKey, ...] = wish.keys if fetched is None else fetched.keys or ()
+        issuer = build(
+            Issuer,
+            {
+                "name": require_name(name, "issuer"),
+                "issuer": wish.issuer,
+                "audiences": tuple(sorted(set(wish.audiences))),
+                "leewaySeconds": wish.leeway_seconds,
+                "keys": tuple(sorted(keys, key=lambda key: f"{key.kid or ''} {key.alg}")),
+            },
+            code="request_invalid",
         )
+        with self.jwks.lock:
+            activation = self._change(
+                lambda active: desired.put_issuer(active, issuer), f"issuer {name}", actor
+            )
+            if wish.jwks is not None and fetched is not None:
+                self.jwks.add(name, wish.jwks, fetched)
+            else:
+                self.jwks.remove(name)
+        return activation
+
+    def refresh_issuer(self, name: str, actor: str) -> IssuerStatus:
+        """Fetches the keys of an issuer now. Raises `UnavailableError` jwks_unavailable; its keys then stay."""
+        self.jwks.refresh(name, actor)
+        for issuer in self.issuers():
+            if issuer.name == name:
+                return issuer
+        raise ConfigError("issuer_unknown", f"no issuer {name!r} is trusted")
+
+    def put_authority(self, name: str, wish: AuthorityWish, actor: str) -> Activation:
+        """Trusts an authority of client certificates. Raises `ConfigError` certificate_refused."""
+        fields = {
+            "name": require_name(name, "authority"),
+            "certificates": authority_pem(wish.certificates),
+            "trustDomain": wish.trust_domain,
+            "pins": tuple(sorted({pin_of(pin) for pin in wish.pins})),
+        }
+        authority = build(ClientAuthority, fields, code="request_invalid")
         return self._change(
-            lambda active: desired.put_issuer(active, issuer), f"issuer {name}", actor
+            lambda active: desired.put_authority(active, authority), f"authority {name}", actor
         )
+
+    def remove_authority(self, name: str, actor: str) -> Activation:
+        """Stops trusting an authority."""
+        return self._change(
+            lambda active: desired.remove_authority(active, name), f"remove authority {name}", actor
+        )
+
+    def revoke_certificate(self, name: str, serial: str, actor: str) -> Activation:
+        """Refuses a certificate of an authority from the next request on."""
+        number = serial_of(serial)
+        return self._change(
+            lambda active: desired.revoke_certificate(active, name, number),
+            f"revoke certificate {name}",
+            actor,
+        )
+
+    def revoke_token(self, wish: RevokeWish, actor: str) -> Activation:
+        """Refuses a token from the next request on."""
+        issuer = wish.issuer or self._own_issuer()
+        end = None if wish.expires_at is None else from_rfc3339(wish.expires_at)
+        return _activation(self.revocations.revoke(issuer, wish.jti, end, actor))
 
     def remove_issuer(self, name: str, actor: str) -> Activation:
         """Stops trusting an issuer."""
         self._require_foreign(name)
-        return self._change(
+        activation = self._change(
             lambda active: desired.remove_issuer(active, name), f"remove issuer {name}", actor
         )
+        self.jwks.remove(name)
+        return activation
 
     def roll_back(self, digest: str | None, actor: str) -> Activation:
         """Activates an older snapshot."""
@@ -256,7 +394,7 @@ class Node:
             env=wish.env,
             config=wish.config,
             limits=wish.limits,
-            allowed_hosts=tuple(sorted({normalise_destination(it) for it in wish.allowed_hosts})),
+            allowed_hosts=tuple(sorted({parse_destination(it) for it in wish.allowed_hosts})),
             reuse=wish.reuse,
         )
 
@@ -265,9 +403,70 @@ class Node:
             raise ConfigError("invalid_name", f"{name!r}: the name of a policy ends in .cedar")
         return PolicyRef(name=name, blob=self._activator.blobs.put(text.encode()))
 
+    def _own_issuer(self) -> str:
+        return spiffe_id(self._keys.authority.trust_domain)
+
+    def _asked(self, request: AskedRequest) -> dict[str, Any]:
+        """A request as the engine is asked about it, with what it left open filled in."""
+        listeners = self._supervised().listeners
+        listener = request.listener or (listeners[0]["name"] if listeners else "https")
+        asked = {
+            "principal": self._principal(request),
+            "method": request.method,
+            "host": request.host,
+            "path": request.path,
+            "scheme": request.scheme,
+            "sourceIp": request.source_ip,
+            "listener": listener,
+            "function": request.function,
+            "route": request.route,
+        }
+        proof = self._certificate(request)
+        if proof is not None and request.subject is not None:
+            asked["certificate"] = proof
+        return asked
+
+    def _principal(self, request: AskedRequest) -> dict[str, Any]:
+        proof = self._certificate(request)
+        if request.subject is not None:
+            domain = self._keys.authority.trust_domain
+            return {
+                "kind": "token",
+                "issuer": request.issuer or self._own_issuer(),
+                "subject": request.subject,
+                "audiences": request.audiences or (token_audience(domain),),
+                "scopes": request.scopes,
+            }
+        return {"kind": "anonymous"} if proof is None else {"kind": "certificate", **proof}
+
+    def _certificate(self, request: AskedRequest) -> dict[str, Any] | None:
+        if request.spiffe is None and request.certificate_subject is None:
+            return None
+        domain = None
+        if request.spiffe is not None:
+            domain = request.spiffe.removeprefix("spiffe://").partition("/")[0]
+        for authority in self.authorities():
+            wanted = request.authority in (None, authority.name)
+            if wanted and authority.trust_domain == domain:
+                proof = {"authority": authority.name, "spiffeId": request.spiffe}
+                return {**proof, "subject": request.certificate_subject or ""}
+        who = request.spiffe or request.certificate_subject
+        raise ConfigError("authority_unknown", f"no trusted authority could vouch for {who!r}")
+
     def _require_foreign(self, name: str) -> None:
         if name == ISSUER_NAME:
             raise ConfigError("issuer_reserved", f"the issuer {name!r} is this node itself")
+
+    def _named(self, name: str) -> Snapshot:
+        """`active`, `previous`, or by the first digits of its digest."""
+        if name == "active":
+            return self._activator.active()[1]
+        if name == "previous":
+            entry = self._activator.history.previous()
+            if entry is None:
+                raise ConfigError("nothing_to_roll_back", "there is no earlier snapshot")
+            return self._activator.snapshot(entry.digest)
+        return self._activator.snapshot(self._full_digest(name))
 
     def _full_digest(self, text: str) -> str:
         """A digest from the history by its first digits, at least 6, as `vedette history` shows them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vedette.clock import from_rfc3339
 from vedette.control.activate import Activator
@@ -33,11 +33,13 @@ class Reconciler:
         activator: Activator,
         stopping: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        chores: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._home = home
         self._activator = activator
         self._stopping = stopping
         self._clock = clock
+        self._others = chores
         self._said: str | None = None
         self._chores_at = 0.0
         self._garbage_at = clock() + GARBAGE_INTERVAL
@@ -73,6 +75,8 @@ class Reconciler:
             self._chores_at = moment + CHORE_INTERVAL
             self._activator.renew_certificate(self._activator.active()[1])
             self._prune()
+            for chore in self._others:
+                chore()
         if moment >= self._garbage_at:
             self._garbage_at = moment + GARBAGE_INTERVAL
             self._activator.collect_garbage()

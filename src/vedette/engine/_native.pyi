@@ -1,6 +1,14 @@
 """The native engine: bytes in, bytes out. Built from crates/native; `mypy.stubtest` compares this file with it."""
 
-__all__ = ["check_policies", "check_snapshot", "engine_key", "precompile", "run", "version"]
+__all__ = [
+    "check_policies",
+    "check_snapshot",
+    "engine_key",
+    "explain",
+    "precompile",
+    "run",
+    "version",
+]
 
 def version() -> str:
     """The version of the engine, equal to the package's."""
@@ -9,7 +17,10 @@ def engine_key() -> str:
     """Names wasmtime's version, its settings and this CPU; code compiled under another key is not loaded."""
 
 def run(config: bytes, engine_key: str) -> None:
-    """Serves until SIGTERM, then drains and returns. `engine_key` is what `engine_key()` says elsewhere. Raises `RuntimeError` when it cannot start."""
+    """Serves until SIGTERM, then drains and returns. `engine_key`: what `engine_key()` says in another process.
+
+    Raises `RuntimeError` when it cannot start.
+    """
 
 def precompile(component: bytes) -> bytes:
     """Machine code for `component`. Raises `ValueError` with JSON `{"code","message"}`."""
@@ -19,3 +30,6 @@ def check_snapshot(envelope: bytes, public_key_pem: bytes, engine_dir: str) -> b
 
 def check_policies(request: bytes) -> bytes:
     """Findings as JSON `{"errors":[…],"warnings":[…]}` for `{"schema":{"name","text"},"policies":[…]}`."""
+
+def explain(query: bytes, engine_dir: str) -> bytes:
+    """Explanations of requests under a snapshot, JSON (vedette.policy.explain). Raises `ValueError` as `precompile`."""

@@ -10,11 +10,12 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Final
 
 from vedette.errors import ConfigError
+from vedette.functions.tools import Report, require_tool, started
 
 TARGET: Final = "wasm32-wasip2"
 _RUST_HINT: Final = "Install Rust from https://rustup.rs, then: rustup target add wasm32-wasip2"
@@ -29,30 +30,33 @@ _NOISE: Final = (
     "Blocking",
 )
 
-Report = Callable[[str, int, int | None], None]
+# While a person edits, a build that is soon done is worth more than a small component. The settings
+# are given here, so that every crate has them; cargo keeps what they make in a folder of its own.
+_QUICK: Final = (
+    "--profile=watch",
+    '--config=profile.watch.inherits="release"',
+    "--config=profile.watch.codegen-units=16",
+    "--config=profile.watch.incremental=true",
+    "--config=profile.watch.lto=false",
+)
 
 
-def build(folder: Path, report: Report) -> Path:
-    """Builds the crate in `folder` in release mode and returns the component.
+def build(folder: Path, report: Report, quick: bool = False) -> Path:
+    """Builds the crate in `folder` in release mode and returns the component; `quick`: incrementally.
 
     Adds the target with rustup when it is missing, and says so. Raises `ConfigError` tool_missing
     or build_failed.
     """
     require_target(folder, report)
     report("reading the dependencies", 0, None)
-    total = _package_count(folder)
+    total = None if quick else _package_count(folder)
+    profile = _QUICK if quick else ("--release",)
+    command = _command("build", *profile, "--message-format=json-render-diagnostics")
     with tempfile.TemporaryFile() as stderr:
-        process = subprocess.Popen(
-            _command("build", "--release", "--message-format=json-render-diagnostics"),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        )
-        assert process.stdout is not None
-        with process.stdout:
+        with started(command, folder, stderr=stderr) as process:
+            assert process.stdout is not None
             component = _follow(process.stdout, report, total)
-        if process.wait() != 0:
+        if process.returncode != 0:
             raise ConfigError("build_failed", _diagnostics(stderr))
     if component is None:
         raise ConfigError(
@@ -66,8 +70,7 @@ def build(folder: Path, report: Report) -> Path:
 def require_target(folder: Path, report: Report) -> None:
     """Makes sure that rustc can build for `wasm32-wasip2`. Raises `ConfigError` tool_missing."""
     for tool in ("cargo", "rustc"):
-        if shutil.which(tool) is None:
-            raise ConfigError("tool_missing", f"{tool} is not installed", _RUST_HINT)
+        require_tool(tool, _RUST_HINT)
     if _has_target(folder):
         return
     if shutil.which("rustup") is None:

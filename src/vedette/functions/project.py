@@ -52,6 +52,10 @@ def _project(folder: Path) -> Project:
     manifest_path = find_manifest(folder)
     if manifest_path is None:
         raise ConfigError("manifest_missing", f"{folder} holds no {MANIFEST_NAME}")
-    manifest = load_function_manifest(manifest_path)
+    return project_of(load_function_manifest(manifest_path), folder)
+
+
+def project_of(manifest: FunctionManifest, folder: Path) -> Project:
+    """The project of a manifest that stands in `folder`."""
     component = folder / manifest.spec.component if manifest.spec.component else None
-    return Project(folder, manifest, component)
+    return Project(folder / manifest.spec.build.folder, manifest, component)

@@ -15,7 +15,8 @@ from typing import Final
 from vedette.errors import ConfigError, UnavailableError
 from vedette.ids import require_name
 
-LANGUAGES: Final = ("rust",)
+LANGUAGES: Final = ("rust", "python", "js")
+_WITH_WIT: Final = {"python", "js"}  # their tools read the interfaces from the project
 _SUFFIX: Final = ".tmpl"
 _HIDDEN: Final = {"gitignore": ".gitignore"}
 
@@ -40,7 +41,10 @@ def scaffold(name: str, language: str, parent: Path) -> Path:
     except OSError as error:
         raise UnavailableError("disk_failed", f"cannot make {project}: {error.strerror}") from error
     try:
-        _fill(project, files("vedette.functions").joinpath("templates", language), name)
+        templates = files("vedette.functions").joinpath("templates")
+        _fill(project, templates.joinpath(language), name)
+        if language in _WITH_WIT:
+            _fill(project / "wit", templates.joinpath("wit"), name)
     except OSError as error:
         shutil.rmtree(project, ignore_errors=True)
         raise UnavailableError("disk_failed", f"cannot fill {project}: {error.strerror}") from error

@@ -28,6 +28,7 @@ from vedette.errors import ConfigError
 
 MIN_RSA_BITS: Final = 2_048
 MAX_RSA_BITS: Final = 8_192  # verification time grows with the square
+MAX_JWKS_KEYS: Final = 64
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _RSA_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384"}
@@ -52,6 +53,29 @@ def load_keys(source: Path | str, alg: str | None = None) -> list[IssuerKey]:
     if not keys:
         raise ConfigError("key_unreadable", f"{name} holds no key to verify tokens with")
     return sorted(keys, key=lambda key: (key.kid or "", key.alg))
+
+
+def load_jwks(data: bytes, name: str, alg: str | None = None) -> list[IssuerKey]:
+    """The keys of a JWKS that others publish. Keys of a kind not known here are left out (RFC 7517 §5), so that a new
+    one beside the old does not cost both.
+
+    Raises `ConfigError` key_unreadable, or key_refused for a private or symmetric key.
+    """
+    keys: dict[tuple[str, str], IssuerKey] = {}
+    for entry in _entries(data, name):
+        if entry.get("kty") not in _MEMBERS or entry.get("use", "sig") != "sig":
+            _require_public(entry, name)
+            continue
+        try:
+            key = _jwk_key(entry, name, alg)
+        except ConfigError as error:
+            if error.code != "key_algorithm":
+                raise
+            continue
+        keys.setdefault((key.kid or "", key.alg), key)
+    if not 0 < len(keys) <= MAX_JWKS_KEYS:
+        raise ConfigError("key_unreadable", f"{name} holds {len(keys)} keys to verify tokens with")
+    return sorted(keys.values(), key=lambda key: f"{key.kid or ''} {key.alg}")
 
 
 def thumbprint(jwk: Mapping[str, str]) -> str:
@@ -105,22 +129,31 @@ def _pem_key(block: bytes, label: str, name: str) -> Any:
 
 
 def _from_jwks(data: bytes, name: str, alg: str | None) -> list[IssuerKey]:
+    entries = _entries(data, name)
+    return [_jwk_key(each, name, alg) for each in entries if each.get("use", "sig") == "sig"]
+
+
+def _entries(data: bytes, name: str) -> list[dict[str, Any]]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
         raise ConfigError("key_unreadable", f"{name} is not JSON") from None
-    entries = document.get("keys", [document])
+    entries = document.get("keys", [document]) if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise ConfigError("key_unreadable", f"{name} is not a JWKS")
-    return [_jwk_key(each, name, alg) for each in entries if each.get("use", "sig") == "sig"]
+    return entries
+
+
+def _require_public(jwk: Mapping[str, Any], name: str) -> None:
+    if jwk.get("kty") == "oct" or "k" in jwk:
+        raise ConfigError("key_refused", f"{name} holds a symmetric key")
+    if "d" in jwk:
+        raise ConfigError("key_refused", f"{name} holds a private key; give the public one")
 
 
 def _jwk_key(jwk: Mapping[str, Any], name: str, alg: str | None) -> IssuerKey:
     kind = str(jwk.get("kty"))
-    if kind == "oct" or "k" in jwk:
-        raise ConfigError("key_refused", f"{name} holds a symmetric key")
-    if "d" in jwk:
-        raise ConfigError("key_refused", f"{name} holds a private key; give the public one")
+    _require_public(jwk, name)
     readers: dict[str, Any] = {"EC": ECAlgorithm, "RSA": RSAAlgorithm, "OKP": OKPAlgorithm}
     if kind not in readers:
         raise ConfigError("key_refused", f"{name} holds a key of the unknown type {kind!r}")

@@ -9,14 +9,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from vedette.clock import format_duration, now
+from vedette.clock import format_duration, now, to_rfc3339
 from vedette.config.snapshot import Issuer, IssuerKey
 from vedette.errors import ConfigError
 from vedette.identity.domain import spiffe_id, token_audience
@@ -35,6 +35,35 @@ class MintedToken:
 
     token: str = field(repr=False)
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What names a token for its revocation; None where it is not known."""
+
+    jti: str
+    issuer: str | None
+    expires_at: str | None
+
+
+def facts_of(text: str) -> TokenFacts:
+    """The facts of a token, unverified (who revokes may revoke anything), or of the `jti` alone.
+
+    Raises `ConfigError` jti_unknown for what is neither; the error does not quote it.
+    """
+    if text.count(".") != 2:
+        if not 0 < len(text) <= 255 or not text.isprintable():
+            raise ConfigError("jti_unknown", "that is not the id of a token")
+        return TokenFacts(text, None, None)
+    try:
+        claims = jwt.decode(text, options={"verify_signature": False})
+        jti, issuer = claims["jti"], claims["iss"]
+        end = datetime.fromtimestamp(claims["exp"], UTC)
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError, OverflowError, OSError):
+        raise ConfigError("jti_unknown", "the token has no jti, iss or exp") from None
+    if not isinstance(jti, str) or not isinstance(issuer, str) or not jti:
+        raise ConfigError("jti_unknown", "the token has no jti, iss or exp")
+    return TokenFacts(jti, issuer, to_rfc3339(end))
 
 
 class TokenIssuer:

@@ -7,8 +7,10 @@ deployed), and what `--public` means. Must not: allow anything that is not visib
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
+from vedette.config.snapshot import FunctionBackend, Route, ServicesBackend
 from vedette.ids import require_name
 
 DEFAULT_POLICY_NAME: Final = "default.cedar"
@@ -46,3 +48,64 @@ permit (
   resource == Function::"{name}"
 );
 """
+
+
+def public_route_policy_name(name: str) -> str:
+    """The file name of the policy that makes the routes of a manifest public."""
+    return f"public-route.{require_name(name)}.cedar"
+
+
+def public_route_policy(name: str, routes: Sequence[Route]) -> str:
+    """Anybody may call these routes, without a token. A function behind one is open for the hosts,
+    the path and the method of the route only, not for its other routes.
+    """
+    lines = [f"// The Route {require_name(name)} is public: anybody may call it, without a token."]
+    for route in routes:
+        lines.append(_permit(f"public-route-{route.name}", f'Route::"{route.name}"', ""))
+        for number, function in enumerate(_functions_behind(route), 1):
+            identity = f"public-route-{route.name}-function-{number}"
+            lines.append(_permit(identity, f'Function::"{function}"', _conditions(route)))
+    return "\n".join(lines) + "\n"
+
+
+def _functions_behind(route: Route) -> list[str]:
+    if isinstance(route.backend, FunctionBackend):
+        return [route.backend.function]
+    if isinstance(route.backend, ServicesBackend):
+        return [each.name for each in route.backend.services if each.kind == "Function"]
+    return []
+
+
+def _permit(identity: str, resource: str, conditions: str) -> str:
+    when = f"\nwhen {{ {conditions} }}" if conditions else ""
+    return f"""\
+@id("{identity}")
+permit (
+  principal,
+  action == Action::"invoke",
+  resource == {resource}
+){when};"""
+
+
+def _conditions(route: Route) -> str:
+    """What a policy can see of a route's match."""
+    parts = []
+    hosts = [
+        f"context.host like {_text(host)}" if host[0] == "*" else f"context.host == {_text(host)}"
+        for host in route.hosts
+    ]
+    if hosts:
+        parts.append(f"({' || '.join(hosts)})")
+    path = route.path.value
+    if route.path.type == "Exact":
+        parts.append(f"context.path == {_text(path)}")
+    elif path != "/":
+        pattern = _text(path).replace("*", r"\*")[:-1] + '/*"'
+        parts.append(f"(context.path == {_text(path)} || context.path like {pattern})")
+    if route.method is not None:
+        parts.append(f"context.method == {_text(route.method)}")
+    return " && ".join(parts)
+
+
+def _text(value: str) -> str:
+    return json.dumps(value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,13 @@ _TABLES: Final = (
         activated_at TEXT NOT NULL)""",
     f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION})",
 )
+# Added later; a node of an older version leaves it alone, so the version stays.
+_APPLIED: Final = """CREATE TABLE IF NOT EXISTS applied (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        file TEXT NOT NULL,
+        PRIMARY KEY (kind, name))"""
 _COLUMNS: Final = "generation, digest, action, actor, activated_at"
 
 
@@ -44,6 +51,18 @@ class Entry:
     action: str
     actor: str
     activated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An object of the snapshot that belongs to a manifest: `owner` is the manifest's kind and name,
+    such as `Route/shop`, and `file` where it stood.
+    """
+
+    kind: str
+    name: str
+    owner: str
+    file: str
 
 
 class History:
@@ -137,6 +156,21 @@ class History:
             self._connection.executemany("DELETE FROM snapshots WHERE digest = ?", gone)
         return len(gone)
 
+    def applied(self) -> list[Applied]:
+        """What belongs to manifests, by kind and name."""
+        with self._lock, _explained(self._path):
+            rows = self._connection.execute(
+                "SELECT kind, name, owner, file FROM applied ORDER BY kind, name"
+            ).fetchall()
+        return [Applied(*row) for row in rows]
+
+    def set_applied(self, rows: Iterable[Applied]) -> None:
+        """Replaces what belongs to manifests. Raises `UnavailableError`."""
+        values = [(row.kind, row.name, row.owner, row.file) for row in rows]
+        with self._transaction():
+            self._connection.execute("DELETE FROM applied")
+            self._connection.executemany("INSERT INTO applied VALUES (?, ?, ?, ?)", values)
+
     def _select(self, condition: str, limit: int, *values: str) -> list[Entry]:
         query = (
             f"SELECT {_COLUMNS} FROM activations WHERE {condition} ORDER BY generation DESC LIMIT ?"
@@ -156,6 +190,7 @@ class History:
             if not tables:
                 for statement in _TABLES:
                     self._connection.execute(statement)
+            self._connection.execute(_APPLIED)
             (version,) = self._connection.execute("SELECT version FROM schema_version").fetchone()
         if version > SCHEMA_VERSION:
             self._connection.close()

@@ -135,6 +135,16 @@ class Home:
         return self.control / "node.db"
 
     @property
+    def jwks_file(self) -> Path:
+        """Where the keys of issuers are fetched from, and how that went; JSON."""
+        return self.control / "jwks.json"
+
+    @property
+    def revoked_file(self) -> Path:
+        """Revoked tokens and when each would have ended; JSON."""
+        return self.control / "revoked.json"
+
+    @property
     def engine(self) -> Path:
         """All that the engine reads."""
         return self.root / "engine"

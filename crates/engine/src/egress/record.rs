@@ -7,16 +7,17 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use serde::Serialize;
+use vedette_upstream::UpstreamBody;
 use vedette_wasm::{BodyError, OutboundBody, OutboundCall};
 
-use crate::egress::hosts::Destination;
+use super::broken;
 use crate::{clock, worker};
 
-/// The most bytes of a destination that are kept; a guest may spell it as long as it likes.
+/// The most bytes of a host that are kept; a guest may spell it as long as it likes.
 const MAX_HOST: usize = 255;
 
 /// What is known of a call so far. Dropping it writes it.
@@ -24,14 +25,36 @@ pub struct CallRecord {
     function: Arc<str>,
     request_id: HeaderValue,
     method: http::Method,
-    to: Option<Destination>,
-    written: String,
+    to: Destination,
     status: Option<u16>,
     /// Why there is no answer, or why it broke off.
     cause: Option<&'static str>,
     sent: Arc<AtomicU64>,
     received: u64,
     opened: Instant,
+}
+
+/// Where a call was to go, as far as it says: no path, no query, nothing before an `@`.
+struct Destination {
+    scheme: &'static str,
+    host: String,
+    port: Option<u16>,
+}
+
+impl Destination {
+    fn of(uri: &Uri) -> Self {
+        let (scheme, usual) = match uri.scheme_str() {
+            Some("http") => ("http", Some(80)),
+            Some("https") => ("https", Some(443)),
+            _ => ("other", None),
+        };
+        let mut host = uri.host().unwrap_or_default().to_ascii_lowercase();
+        // Hosts are ASCII, but cutting a string must not depend on it.
+        let cut = (0..=MAX_HOST).rev().find(|at| host.is_char_boundary(*at));
+        host.truncate(cut.unwrap_or(0));
+        let port = uri.port_u16().or(usual);
+        Self { scheme, host, port }
+    }
 }
 
 #[derive(Serialize)]
@@ -42,8 +65,7 @@ struct Line<'a> {
     function: &'a str,
     request_id: &'a str,
     method: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scheme: Option<&'a str>,
+    scheme: &'a str,
     host: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
@@ -60,19 +82,11 @@ struct Line<'a> {
 impl CallRecord {
     /// Opens the record of a call that `function` wants to make.
     pub fn open(function: Arc<str>, call: &OutboundCall) -> Self {
-        let uri = call.request.uri();
-        let mut written = uri.host().unwrap_or_default().to_owned();
-        // Hosts are ASCII, but cutting a string must not depend on it.
-        let cut = (0..=MAX_HOST)
-            .rev()
-            .find(|at| written.is_char_boundary(*at));
-        written.truncate(cut.unwrap_or(0));
         Self {
             function,
             request_id: call.request_id.clone(),
             method: call.request.method().clone(),
-            to: Destination::of(uri),
-            written,
+            to: Destination::of(call.request.uri()),
             status: None,
             cause: Some("abandoned"),
             sent: Arc::default(),
@@ -102,33 +116,48 @@ impl CallRecord {
         self.status = Some(status.as_u16());
     }
 
+    /// Whether it was not let out.
+    pub fn is_refused(&self) -> bool {
+        matches!(
+            self.cause,
+            Some(
+                "address_not_allowed"
+                    | "destination_not_allowed"
+                    | "method_not_allowed"
+                    | "too_many_calls"
+            )
+        )
+    }
+
+    /// The refusal in words, for the one who wrote the function.
+    pub fn refusal_line(&self) -> String {
+        let Destination { scheme, host, port } = &self.to;
+        let port = port.map(|it| format!(":{it}")).unwrap_or_default();
+        let cause = self.cause.unwrap_or_default();
+        let (function, method) = (&self.function, &self.method);
+        format!("vedette: {function} may not call {method} {scheme}://{host}{port}: {cause}")
+    }
+
     fn outcome(&self) -> &'static str {
         match self.cause {
             None => "served",
-            Some(
-                "address_not_allowed"
-                | "destination_invalid"
-                | "destination_not_allowed"
-                | "method_not_allowed"
-                | "too_many_calls",
-            ) => "refused",
             Some("abandoned") => "aborted",
+            Some(_) if self.is_refused() => "refused",
             Some(_) => "failed",
         }
     }
 
     fn write(&self, into: &mut Vec<u8>) {
         let total = self.opened.elapsed();
-        let to = self.to.as_ref();
         let line = Line {
             kind: "egress",
             time: clock::rfc3339(clock::since_epoch().saturating_sub(total)),
             function: &self.function,
             request_id: self.request_id.to_str().unwrap_or_default(),
             method: self.method.as_str(),
-            scheme: to.map(Destination::scheme),
-            host: to.map_or(self.written.as_str(), |to| to.host.as_str()),
-            port: to.map(|to| to.port),
+            scheme: self.to.scheme,
+            host: &self.to.host,
+            port: self.to.port,
             outcome: self.outcome(),
             status: self.status,
             cause: self.cause,
@@ -150,13 +179,13 @@ impl Drop for CallRecord {
 
 /// The body of an answer, tied to the record of its call.
 pub struct Recorded {
-    body: OutboundBody,
+    body: UpstreamBody,
     record: CallRecord,
 }
 
 impl Recorded {
     /// Ties `body` to `record`.
-    pub fn wrap(body: OutboundBody, mut record: CallRecord) -> OutboundBody {
+    pub fn wrap(body: UpstreamBody, mut record: CallRecord) -> OutboundBody {
         if body.is_end_stream() {
             record.cause = None;
         }
@@ -180,11 +209,11 @@ impl Body for Recorded {
                     self.record.cause = None;
                 }
             }
-            Poll::Ready(Some(Err(_))) => self.record.cause = Some("answer_broken"),
+            Poll::Ready(Some(Err(error))) => self.record.cause = Some(error.word()),
             Poll::Ready(None) => self.record.cause = None,
             Poll::Pending => {}
         }
-        polled
+        polled.map(|frame| frame.map(|frame| frame.map_err(|error| broken(&error))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,9 +5,11 @@ use std::net::Ipv6Addr;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Request};
+use hyper::upgrade::OnUpgrade;
 
-use crate::node::{Node, Place};
+use crate::changes::Changes;
+use crate::node::{Held, Node};
 use crate::path::normalize;
 use crate::plan::Plan;
 use crate::record::Record;
@@ -23,6 +25,7 @@ pub struct Admitted {
 }
 
 /// The path in its two forms; most are their own normal form.
+#[derive(Clone)]
 enum AdmittedPath {
     AsItCame,
     Changed { wire: String, decoded: String },
@@ -70,6 +73,44 @@ impl Admitted {
         matches!(self.path, AdmittedPath::AsItCame)
     }
 
+    /// Changes host and path as the route of the request, which matched `matched`, wants it.
+    pub fn rewrite(&mut self, changes: &Changes, matched: &str) -> Result<(), Refusal> {
+        if let Some(authority) = &changes.hostname {
+            self.authority = authority.clone();
+        }
+        let Some(change) = &changes.path else {
+            return Ok(());
+        };
+        let path = change.apply(matched, self.wire_path());
+        let normal = normalize(&path)
+            .map_err(|error| Refusal::with(Cause::MalformedPath, error.as_str()))?;
+        self.path = AdmittedPath::Changed {
+            decoded: normal.decoded.into_owned(),
+            wire: normal.wire.into_owned(),
+        };
+        Ok(())
+    }
+
+    /// What the connection becomes if whoever answers agrees to change the protocol.
+    pub fn take_upgrade(&mut self) -> Option<OnUpgrade> {
+        self.parts.extensions.remove()
+    }
+
+    /// The same head once more.
+    pub fn copy(&self) -> Self {
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = self.parts.method.clone();
+        parts.uri = self.parts.uri.clone();
+        parts.version = self.parts.version;
+        parts.headers = self.parts.headers.clone();
+        Self {
+            parts,
+            authority: self.authority.clone(),
+            host: self.host.clone(),
+            path: self.path.clone(),
+        }
+    }
+
     /// Gives up the head.
     pub fn into_parts(self) -> Parts {
         self.parts
@@ -81,7 +122,7 @@ pub fn admit(
     node: &Node,
     plan: &Plan,
     record: &mut Record,
-    in_flight: &mut Option<Place>,
+    held: &mut Held,
     mut parts: Parts,
 ) -> Result<Admitted, Refusal> {
     let authority = authority(&parts)?;
@@ -89,8 +130,8 @@ pub fn admit(
     record.host.clone_from(&host);
 
     let limits = &plan.admit.limits;
-    *in_flight = node.in_flight.enter(limits.max_requests);
-    if in_flight.is_none() {
+    held.in_flight = node.in_flight.enter(limits.max_requests);
+    if held.in_flight.is_none() {
         return Err(Cause::Overloaded.into());
     }
     if !worker::with(worker::Worker::has_room).unwrap_or(false) {
@@ -146,7 +187,8 @@ fn authority(parts: &Parts) -> Result<Authority, Refusal> {
     Ok(authority)
 }
 
-fn host_of(authority: &Authority) -> Result<Box<str>, Refusal> {
+/// The host as it is looked up: lower case, no port, no closing dot, IPv6 in its short form.
+pub fn host_of(authority: &Authority) -> Result<Box<str>, Refusal> {
     let host = authority.host();
     let host = match host.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
         Some(inner) => inner
@@ -184,7 +226,7 @@ fn require_sizes(parts: &Parts, limits: &crate::snapshot::Admit) -> Result<(), R
 
 /// RFC 9110 §9.3 less CONNECT and TRACE, and PATCH (RFC 5789). Methods are case-sensitive: `get` is
 /// not GET, and a policy that names GET must not be walked round with it.
-fn require_method(method: &Method) -> Result<(), Refusal> {
+pub fn require_method(method: &Method) -> Result<(), Refusal> {
     const ALLOWED: [Method; 7] = [
         Method::GET,
         Method::HEAD,

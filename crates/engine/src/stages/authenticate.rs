@@ -1,4 +1,7 @@
 //! Authenticate: who is calling, proved now or remembered from when it was.
+//!
+//! A certificate belongs to the connection and is judged under the plan of the request, so that what
+//! a new plan revokes ends with the next request. A token, when there is one, names the principal.
 
 use std::sync::Arc;
 
@@ -6,12 +9,16 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::jwt::{Caller, MAX_TOKEN};
+use crate::caller::Caller;
+use crate::certificate::{Presented, refusal_of};
+use crate::clock;
+use crate::jwt::MAX_TOKEN;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::route::Routed;
-use crate::worker::{self, TokenDigest};
+use crate::tls::algorithms;
+use crate::worker::{self, ProofDigest};
 
 /// A request, and who makes it: somebody proved, or nobody in particular.
 pub struct Authenticated {
@@ -36,16 +43,24 @@ impl Authenticated {
     }
 }
 
-/// Finds out who is calling. A token that does not verify is refused even where none is needed.
+/// Finds out who is calling. A proof that does not verify is refused even where none is needed.
 pub fn authenticate(
     plan: &Plan,
     record: &mut Record,
     routed: Routed,
 ) -> Result<Authenticated, Refusal> {
-    let caller = match bearer(&routed.admitted().parts().headers)? {
-        Some(token) => Some(verified(plan, token)?),
+    let certificate = match &record.connection.certificate {
+        Some(presented) => Some(vouched(plan, presented)?),
         None => None,
     };
+    record.certificate.clone_from(&certificate);
+    let caller = match bearer(&routed.admitted().parts().headers)? {
+        Some(token) => Some(verified(plan, token)?),
+        None => certificate,
+    };
+    if let Some(caller) = &caller {
+        caller.require_binding(record.workload())?;
+    }
     record.principal = Some(match &caller {
         Some(caller) => Arc::clone(&caller.principal),
         None => "anonymous".into(),
@@ -78,13 +93,36 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 }
 
 fn verified(plan: &Plan, token: &str) -> Result<Arc<Caller>, Refusal> {
-    let mut key: TokenDigest = [0; 32];
+    let mut key: ProofDigest = [0; 32];
     key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-    let known = worker::with(|worker| worker.memory(plan.serial).caller(&key)).flatten();
+    let known = worker::with(|worker| worker.memory(plan.serial).tokens.find(&key)).flatten();
     if let Some(caller) = known {
         return Ok(caller);
     }
     let caller = Arc::new(Caller::new(plan.issuers.verify(token)?)?);
-    worker::with(|worker| worker.memory(plan.serial).remember(key, &caller));
+    worker::with(|worker| worker.memory(plan.serial).tokens.remember(key, &caller));
+    Ok(caller)
+}
+
+fn vouched(plan: &Plan, presented: &Presented) -> Result<Arc<Caller>, Refusal> {
+    let key = presented.digest;
+    let known = worker::with(|worker| worker.memory(plan.serial).certificates.find(&key)).flatten();
+    if let Some(caller) = known {
+        return Ok(caller);
+    }
+    let authorities = plan.authorities.as_deref().ok_or_else(|| {
+        Refusal::with(
+            Cause::CertificateInvalid,
+            "certificates are not accepted any more",
+        )
+    })?;
+    let vouched = authorities
+        .verify(&presented.chain, clock::unix_seconds(), algorithms())
+        .map_err(|error| refusal_of(&error))?;
+    let caller = Arc::new(Caller::of_certificate(vouched)?);
+    worker::with(|worker| {
+        let memory = worker.memory(plan.serial);
+        memory.certificates.remember(key, &caller);
+    });
     Ok(caller)
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::jwt::Caller;
+use crate::caller::Caller;
 use crate::plan::{Plan, Target};
 use crate::policy::{Attributes, Decision, ResourceKind};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::authenticate::Authenticated;
+use crate::stages::limit::Limited;
 use crate::stages::route::Routed;
 use crate::worker::{self, Memory};
 
@@ -24,11 +25,8 @@ impl Permitted {
 }
 
 /// Asks policy. A caller who has not shown who they are is asked to (401), the others are refused.
-pub fn authorize(
-    plan: &Plan,
-    record: &mut Record,
-    authenticated: Authenticated,
-) -> Result<Permitted, Refusal> {
+pub fn authorize(plan: &Plan, record: &mut Record, limited: Limited) -> Result<Permitted, Refusal> {
+    let authenticated = limited.into_inner();
     let decision = decide(plan, record, &authenticated);
     record.policies = Some(Arc::clone(&decision.policies));
     if decision.is_allowed {
@@ -50,6 +48,7 @@ fn decide(plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decisi
         scheme: record.connection.scheme,
         source_ip: &record.connection.client_ip,
         listener: &record.connection.listener,
+        certificate: record.workload(),
     };
     let slice = &routed.target().slice;
     let caller = authenticated.caller();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body::Body;
@@ -11,13 +11,15 @@ use http_body_util::{BodyExt, Empty};
 use vedette_wasm::{BodyError, Call, RequestBody};
 
 use crate::body::{BodyMeter, Content, LimitedBody, Unread, refusal_of};
-use crate::jwt::{Caller, PRINCIPAL};
+use crate::caller::{Caller, PRINCIPAL, Proof};
+use crate::changes::Redirect;
 use crate::node::Node;
-use crate::plan::{Backend, Deployed, Fixed};
+use crate::plan::{Backend, Deployed, Fixed, Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
 use crate::stages::authorize::Permitted;
+use crate::stages::forward::forward;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
@@ -26,19 +28,66 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Has the request answered.
 pub async fn execute(
     node: &Node,
+    plan: &Plan,
     record: &mut Record,
     permitted: Permitted,
     body: Unread,
 ) -> Result<Response<Content>, Refusal> {
     let (routed, caller) = permitted.into_inner();
-    let (mut admitted, target) = routed.into_inner();
-    match &target.backend {
-        Backend::Static(fixed) => Ok(answer_fixed(fixed)),
-        Backend::Function(function) => {
-            set_identity(admitted.headers_mut(), caller.as_deref(), record);
-            call(node, record, function, admitted, body).await
+    let (mut admitted, target, stay) = routed.into_inner();
+    let changes = target.changes.as_ref();
+    let pace = plan.admit.limits.timers.body_bytes_per_second;
+    let mut response = match &target.backend {
+        Backend::Static(fixed) => answer_fixed(fixed),
+        Backend::Redirect(redirect) => answer_redirect(redirect, &target, record, &admitted)?,
+        Backend::Files(files) => {
+            let parts = admitted.parts();
+            let (path, wire) = (admitted.path(), admitted.wire_path());
+            files
+                .answer(&parts.method, &parts.headers, &target.path, path, wire)
+                .await?
         }
+        Backend::Upstream(service) => {
+            let asked = admitted.authority().clone();
+            introduce(&mut admitted, &target, caller.as_deref(), record)?;
+            let body = metered(record, body, u64::MAX, pace);
+            forward(record, service, &asked, admitted, body).await?
+        }
+        Backend::Function(function) => {
+            introduce(&mut admitted, &target, caller.as_deref(), record)?;
+            let limit = function.declared.limits.request_bytes;
+            let body = limited(record, &admitted, body, limit, pace)?;
+            call(node, record, function, admitted, body).await?
+        }
+    };
+    if let Some(changes) = changes {
+        changes.response.apply(response.headers_mut());
     }
+    if let Some(stay) = stay {
+        response.headers_mut().append(SET_COOKIE, stay);
+    }
+    Ok(response)
+}
+
+fn answer_redirect(
+    redirect: &Redirect,
+    target: &Target,
+    record: &Record,
+    admitted: &Admitted,
+) -> Result<Response<Content>, Refusal> {
+    let location = redirect
+        .location(
+            record.connection.scheme,
+            admitted.authority(),
+            &target.path,
+            admitted.wire_path(),
+            admitted.parts().uri.query(),
+        )
+        .ok_or_else(|| Refusal::with(Cause::MalformedPath, "the new location is none"))?;
+    let mut response = Response::new(Content::Fixed(None));
+    *response.status_mut() = redirect.status;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
 }
 
 fn answer_fixed(fixed: &Fixed) -> Response<Content> {
@@ -55,14 +104,12 @@ async fn call(
     record: &mut Record,
     function: &Arc<Deployed>,
     admitted: Admitted,
-    body: Unread,
+    body: RequestBody,
 ) -> Result<Response<Content>, Refusal> {
     let permit = function
         .in_flight
         .enter(function.declared.limits.concurrency)
         .ok_or(Cause::ConcurrencyExceeded)?;
-    let limit = function.declared.limits.request_bytes;
-    let body = limited(record, &admitted, body, limit)?;
     let (loaded, is_cold) = function
         .load(&node.runtime)
         .map_err(|failure| refusal_of(&failure))?;
@@ -70,21 +117,32 @@ async fn call(
     let call = Call {
         request: request_of(admitted, record, body)?,
         log: function.log(node),
-        outbound: function.outbound(),
+        outbound: function.outbound(node),
         request_id: record.ids.request.clone(),
         permit: Box::new(permit),
     };
     let result = loaded.call(call).await;
     // Whatever the guest made of a body that was cut off, nothing of it has been sent yet.
-    if record
-        .bytes_in
-        .as_ref()
-        .is_some_and(|meter| meter.is_exceeded())
-    {
-        return Err(Cause::RequestTooLarge.into());
+    if let Some(cut_off) = record.bytes_in.as_ref().and_then(|meter| meter.cut_off()) {
+        return Err(cut_off.into());
     }
     let response = result.map_err(|failure| refusal_of(&failure))?;
     Ok(response.map(Content::Guest))
+}
+
+/// Makes the request what the backend is to see: who calls, and the route's changes.
+fn introduce(
+    admitted: &mut Admitted,
+    target: &Target,
+    caller: Option<&Caller>,
+    record: &Record,
+) -> Result<(), Refusal> {
+    set_identity(admitted.headers_mut(), caller, record);
+    if let Some(changes) = &target.changes {
+        changes.request.apply(admitted.headers_mut());
+        admitted.rewrite(changes, &target.path)?;
+    }
+    Ok(())
 }
 
 fn limited(
@@ -92,6 +150,7 @@ fn limited(
     admitted: &Admitted,
     body: Unread,
     limit: u64,
+    pace: u64,
 ) -> Result<RequestBody, Refusal> {
     if body.is_end_stream() {
         let nothing = Empty::<Bytes>::new().map_err(|never| match never {});
@@ -105,17 +164,17 @@ fn limited(
     if declared.is_some_and(|declared| declared > limit) {
         return Err(Refusal::with(Cause::RequestTooLarge, "as declared"));
     }
-    let meter = Arc::new(BodyMeter::default());
-    record.bytes_in = Some(Arc::clone(&meter));
-    Ok(LimitedBody::new(body, limit, meter).boxed_unsync())
+    Ok(metered(record, body, limit, pace).boxed_unsync())
 }
 
-/// The request as the guest sees it: absolute, in normal form.
-fn request_of(
-    admitted: Admitted,
-    record: &Record,
-    body: RequestBody,
-) -> Result<Request<RequestBody>, Refusal> {
+fn metered(record: &mut Record, body: Unread, limit: u64, pace: u64) -> LimitedBody {
+    let meter = Arc::new(BodyMeter::default());
+    record.bytes_in = Some(Arc::clone(&meter));
+    LimitedBody::new(body, limit, pace, meter)
+}
+
+/// The request as whoever answers sees it: absolute, in normal form.
+pub fn request_of<B>(admitted: Admitted, record: &Record, body: B) -> Result<Request<B>, Refusal> {
     let malformed = |_| Refusal::with(Cause::MalformedPath, "the normal form is no target");
     let query = admitted.parts().uri.query();
     let path_and_query = match (admitted.is_as_it_came(), query) {
@@ -142,16 +201,17 @@ fn request_of(
 
 /// Tells the function who is calling. Callers cannot set these: `admit` took theirs away.
 fn set_identity(headers: &mut HeaderMap, caller: Option<&Caller>, record: &Record) {
-    headers.reserve(8);
-    match caller {
-        Some(caller) => {
+    headers.reserve(12);
+    headers.insert(PRINCIPAL, HeaderValue::from_static("anonymous"));
+    // The certificate first: when a token came as well, the token says who the principal is.
+    for proved in record.certificate.as_deref().into_iter().chain(caller) {
+        for (name, value) in &proved.headers {
+            headers.insert(name, value.clone());
+        }
+        if matches!(proved.proof, Proof::Token(_)) {
             // The credential stays with the node: a function has no use for it but misuse.
             headers.remove(AUTHORIZATION);
-            for (name, value) in &caller.headers {
-                headers.insert(name, value.clone());
-            }
         }
-        None => drop(headers.insert(PRINCIPAL, HeaderValue::from_static("anonymous"))),
     }
     headers.insert(REQUEST_ID, record.ids.request.clone());
     headers.insert(CLIENT_IP, record.connection.client_ip_value.clone());

@@ -4,5 +4,7 @@ pub mod admit;
 pub mod authenticate;
 pub mod authorize;
 pub mod execute;
+pub mod forward;
+pub mod limit;
 pub mod respond;
 pub mod route;

@@ -6,19 +6,24 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 
 use crate::body::{Content, ResponseBody};
-use crate::node::Place;
+use crate::node::Held;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal, Stage};
+use crate::trace::Ids;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LOCATION: HeaderName = HeaderName::from_static("x-edge-location");
 const PROCESSING_TIME: HeaderName = HeaderName::from_static("x-edge-processing-time-us");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// draft-ietf-httpapi-ratelimit-headers-10.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
 /// Sends an answer on its way.
 pub fn answer(
     mut record: Box<Record>,
-    in_flight: Option<Place>,
+    mut held: Held,
     response: Response<Content>,
 ) -> Response<ResponseBody> {
     let (mut parts, mut content) = response.into_parts();
@@ -37,8 +42,8 @@ pub fn answer(
         content = Content::Fixed(None);
     }
     record.passed(Stage::Respond);
-    set_common(&mut parts.headers, &record);
-    Response::from_parts(parts, ResponseBody::new(content, record, in_flight))
+    set_common(&mut parts.headers, &record, &mut held);
+    Response::from_parts(parts, ResponseBody::new(content, record, held))
 }
 
 #[derive(Serialize)]
@@ -49,12 +54,8 @@ struct RefusalBody<'a> {
 }
 
 /// Turns a refusal into its answer. The caller learns the sentence and the id, the record the rest.
-pub fn refuse(
-    mut record: Box<Record>,
-    in_flight: Option<Place>,
-    refusal: Refusal,
-) -> Response<ResponseBody> {
-    let cause = refusal.cause;
+pub fn refuse(mut record: Box<Record>, mut held: Held, refusal: Refusal) -> Response<ResponseBody> {
+    let (cause, retry_after) = (refusal.cause, refusal.retry_after);
     let (stage, _, status, error) = cause.outcome();
     record.status = status;
     record.outcome = match stage {
@@ -77,27 +78,63 @@ pub fn refuse(
     *response.status_mut() = cause.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    set_for_cause(headers, cause);
-    set_common(headers, &record);
+    set_for_cause(headers, cause, retry_after);
+    set_common(headers, &record, &mut held);
     let content = Content::Fixed(Some(Bytes::from(body)));
-    response.map(|()| ResponseBody::new(content, record, in_flight))
+    response.map(|()| ResponseBody::new(content, record, held))
+}
+
+/// The whole answer, head and body, to bytes that were no HTTP/1.1; the connection closes after it.
+pub fn refuse_unreadable(cause: Cause, ids: &Ids, location: &HeaderValue) -> Vec<u8> {
+    let body = RefusalBody {
+        error: cause.outcome().3,
+        request_id: ids.request(),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut answer = format!(
+        "HTTP/1.1 {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nx-request-id: {}\r\ntraceparent: {}\r\nx-edge-location: {}\r\n\
+         x-edge-processing-time-us: 0\r\n\r\n",
+        cause.status(),
+        body.len(),
+        ids.request(),
+        ids.traceparent(),
+        location.to_str().unwrap_or_default(),
+    )
+    .into_bytes();
+    answer.extend_from_slice(&body);
+    answer
 }
 
 /// Whether a stage that can also break has said no on purpose.
 fn is_a_no(cause: Cause) -> bool {
-    matches!(cause, Cause::ConcurrencyExceeded | Cause::RequestTooLarge)
+    matches!(
+        cause,
+        Cause::ConcurrencyExceeded
+            | Cause::RequestTooLarge
+            | Cause::BodyTooSlow
+            | Cause::FilesReadOnly
+            | Cause::FileNotFound
+    )
 }
 
-fn set_for_cause(headers: &mut HeaderMap, cause: Cause) {
+fn set_for_cause(headers: &mut HeaderMap, cause: Cause, retry_after: Option<u64>) {
     if cause.outcome().0 == Stage::Authenticate {
         let challenge = match cause {
-            Cause::CredentialsRequired => "Bearer realm=\"vedette\"",
+            Cause::CredentialsRequired
+            | Cause::CertificateInvalid
+            | Cause::CertificateExpired
+            | Cause::CertificateNotYetValid
+            | Cause::CertificateRevoked => "Bearer realm=\"vedette\"",
             _ => "Bearer realm=\"vedette\", error=\"invalid_token\"",
         };
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    if cause.is_passing() {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = retry_after.or_else(|| cause.is_passing().then_some(1)) {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    if cause == Cause::FilesReadOnly {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     if cause == Cause::MethodNotAllowed {
         let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -105,11 +142,15 @@ fn set_for_cause(headers: &mut HeaderMap, cause: Cause) {
     }
 }
 
-fn set_common(headers: &mut HeaderMap, record: &Record) {
+fn set_common(headers: &mut HeaderMap, record: &Record, held: &mut Held) {
     headers.reserve(4);
     headers.insert(REQUEST_ID, record.ids.request.clone());
     headers.insert(TRACEPARENT, record.ids.traceparent.clone());
     headers.insert(LOCATION, record.connection.location.clone());
     let micros = u64::try_from(record.elapsed().as_micros()).unwrap_or(u64::MAX);
     headers.insert(PROCESSING_TIME, micros.into());
+    if let Some((rest, policy)) = held.standing.take() {
+        headers.insert(RATE_LIMIT, rest);
+        headers.insert(RATE_LIMIT_POLICY, policy);
+    }
 }

@@ -1,6 +1,8 @@
-//! Route: host and path to what is deployed there.
+//! Route: host, path and conditions to what is deployed there; of several services, one.
 
 use std::sync::Arc;
+
+use http::HeaderValue;
 
 use crate::plan::{Plan, Target};
 use crate::record::Record;
@@ -11,6 +13,7 @@ use crate::stages::admit::Admitted;
 pub struct Routed {
     admitted: Admitted,
     target: Arc<Target>,
+    stay: Option<HeaderValue>,
 }
 
 impl Routed {
@@ -24,18 +27,34 @@ impl Routed {
         &self.target
     }
 
-    /// Both.
-    pub fn into_inner(self) -> (Admitted, Arc<Target>) {
-        (self.admitted, self.target)
+    /// Request, target, and the cookie that tells the caller to stay with it.
+    pub fn into_inner(self) -> (Admitted, Arc<Target>, Option<HeaderValue>) {
+        (self.admitted, self.target, self.stay)
     }
 }
 
 /// Finds where a request leads.
 pub fn route(plan: &Plan, record: &mut Record, admitted: Admitted) -> Result<Routed, Refusal> {
-    let target = plan
-        .find(admitted.host(), admitted.path())
+    let parts = admitted.parts();
+    let (service, cookie) = plan
+        .find(admitted.host(), admitted.path(), parts)
+        .and_then(|rule| rule.choose(&parts.headers))
         .ok_or(Cause::NotFound)?;
-    let target = Arc::clone(target);
+    let stay = cookie.and_then(|name| {
+        let secure = if record.connection.scheme == "https" {
+            "; Secure"
+        } else {
+            ""
+        };
+        let value = &service.cookie;
+        let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}");
+        HeaderValue::from_str(&text).ok()
+    });
+    let target = Arc::clone(&service.target);
     record.target = Some(Arc::clone(&target));
-    Ok(Routed { admitted, target })
+    Ok(Routed {
+        admitted,
+        target,
+        stay,
+    })
 }

@@ -51,6 +51,7 @@ class LaunchOptions:
     location: str | None = None
     name: str | None = None
     workers: int | None = None
+    tls_min_version: str = "1.3"
     foreground: bool = True
     engine_command: Sequence[str] = field(default_factory=_engine_command)
     control_command: Sequence[str] = field(default_factory=_control_command)
@@ -93,6 +94,7 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
             version=__version__,
             location=_location(home),
             workers=workers,
+            tls_min_version=options.tls_min_version,
             listeners=[_planned(listener) for listener in listeners],
             engine_fd=engine.fileno(),
             admin_fd=admin.fileno(),

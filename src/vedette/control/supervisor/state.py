@@ -40,6 +40,7 @@ class Plan:
     version: str
     location: str
     workers: int
+    tls_min_version: str
     listeners: list[PlannedListener]
     engine_fd: int
     admin_fd: int

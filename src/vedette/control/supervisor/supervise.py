@@ -220,6 +220,7 @@ def _engine_child(plan: Plan, home: Home) -> Child:
         "spoolDir": str(home.spool_requests.parent),
         "location": plan.location,
         "workers": plan.workers,
+        "tlsMinVersion": plan.tls_min_version,
         "listeners": listeners,
         "controlFd": plan.engine_fd,
     }

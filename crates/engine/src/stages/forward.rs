@@ -1,0 +1,128 @@
+//! Forward: a service behind the node answers.
+//!
+//! Nothing is kept: the body of the request goes on as it comes, and so does the answer's. The head
+//! says who is calling, as to a function, and where the request came from (`x-forwarded-*`, whose
+//! values of the caller count for nothing).
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, Limited};
+use vedette_upstream::{Host, SendError, SendOptions};
+use vedette_wasm::BodyError;
+
+use crate::body::{Content, LimitedBody};
+use crate::plan::Forward;
+use crate::record::Record;
+use crate::refusal::{Cause, Refusal};
+use crate::stages::admit::Admitted;
+use crate::stages::execute::request_of;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The largest body of which a mirror gets a copy; requests with a larger one are not mirrored.
+const MIRRORED: u64 = 64 << 10;
+
+type SentBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>;
+
+/// Sends a request on and hands over the head of its answer.
+pub async fn forward(
+    record: &mut Record,
+    forward: &Forward,
+    asked: &Authority,
+    mut admitted: Admitted,
+    body: LimitedBody,
+) -> Result<Response<Content>, Refusal> {
+    set_origin(admitted.headers_mut(), record, header(asked)?);
+    let options = SendOptions {
+        host: Host::Named(header(admitted.authority())?),
+        ..forward.options.clone()
+    };
+    let on_upgrade = admitted.take_upgrade();
+    let (admitted, body) = mirrored(record, forward, &options, admitted, body).await?;
+    let request = request_of(admitted, record, body)?;
+    match on_upgrade {
+        Some(client) if request.headers().contains_key(UPGRADE) => {
+            let sent = forward.upstream.send_upgrade(request, &options).await;
+            let (response, tunnel) = sent.map_err(|error| refusal_of(&error))?;
+            Ok(match tunnel {
+                Some(tunnel) => response.map(|_| Content::Tunnel(Box::new((client, tunnel)))),
+                None => response.map(Content::Upstream),
+            })
+        }
+        _ => {
+            let sent = forward.upstream.send(request, &options).await;
+            let response = sent.map_err(|error| refusal_of(&error))?;
+            Ok(response.map(Content::Upstream))
+        }
+    }
+}
+
+/// Where the request came from, in the fields that services know. None of it is the caller's to say.
+fn set_origin(headers: &mut HeaderMap, record: &Record, asked_host: HeaderValue) {
+    headers.remove("forwarded");
+    headers.insert(FORWARDED_FOR, record.connection.client_ip_value.clone());
+    headers.insert(FORWARDED_HOST, asked_host);
+    let scheme = HeaderValue::from_static(record.connection.scheme);
+    headers.insert(FORWARDED_PROTO, scheme);
+}
+
+/// Sends the copy that the route's mirror is to get, if this request is drawn and small enough.
+async fn mirrored(
+    record: &Record,
+    forward: &Forward,
+    options: &SendOptions,
+    admitted: Admitted,
+    body: LimitedBody,
+) -> Result<(Admitted, SentBody), Refusal> {
+    let drawn = forward
+        .mirror
+        .as_ref()
+        .filter(|(_, percent)| crate::trace::next_random() % 100 < *percent);
+    let Some((mirror, _)) = drawn else {
+        return Ok((admitted, body.boxed_unsync()));
+    };
+    let declared = admitted.parts().headers.get(CONTENT_LENGTH);
+    let length = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if !body.is_end_stream() && length.is_none_or(|length| length > MIRRORED) {
+        return Ok((admitted, body.boxed_unsync()));
+    }
+    let limit = usize::try_from(MIRRORED).unwrap_or(usize::MAX);
+    let whole = Limited::new(body, limit)
+        .collect()
+        .await
+        .map_err(|error| Refusal::with(Cause::RequestBroken, error.to_string()))?
+        .to_bytes();
+    let copy = request_of(admitted.copy(), record, ())?.into_parts().0;
+    mirror.mirror(copy, whole.clone(), options);
+    let sent = Full::new(whole).map_err(|never| match never {});
+    Ok((admitted, sent.boxed_unsync()))
+}
+
+fn header(authority: &Authority) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_str(authority.as_str())
+        .map_err(|_| Refusal::with(Cause::MalformedHost, "the host is no field value"))
+}
+
+/// The refusal that a service's failure amounts to.
+fn refusal_of(error: &SendError) -> Refusal {
+    let cause = match error {
+        SendError::ConnectFailed(_)
+        | SendError::TlsFailed(_)
+        | SendError::DnsFailed(_)
+        | SendError::NotAllowed(_) => Cause::UpstreamUnreachable,
+        SendError::NoHealthyEndpoint => Cause::UpstreamUnhealthy,
+        SendError::Overloaded => Cause::UpstreamBusy,
+        SendError::Reset(_) => Cause::UpstreamReset,
+        SendError::TimeoutConnect | SendError::TimeoutResponse | SendError::TimeoutWhole => {
+            Cause::UpstreamTimeout
+        }
+        SendError::MalformedResponse(_) | SendError::HeadersTooLarge => Cause::UpstreamInvalid,
+        SendError::RequestBody(_) => Cause::RequestBroken,
+        SendError::Unsupported(_) => Cause::UpstreamUnsupported,
+    };
+    Refusal::with(cause, error.to_string())
+}

@@ -1,0 +1,66 @@
+//! Limit: how much the principal, the route and the source may still ask for.
+
+use http::HeaderValue;
+use vedette_limit::{Allowed, Kind, RequestKeys};
+
+use crate::node::{Held, now};
+use crate::plan::Plan;
+use crate::record::Record;
+use crate::refusal::{Cause, Refusal};
+use crate::stages::authenticate::Authenticated;
+
+/// A request that is within its limits.
+pub struct Limited {
+    authenticated: Authenticated,
+}
+
+impl Limited {
+    /// The request, and who makes it.
+    pub fn into_inner(self) -> Authenticated {
+        self.authenticated
+    }
+}
+
+/// Asks every limit of the route; the places it takes are held until the answer has been sent.
+pub fn limit(
+    plan: &Plan,
+    record: &mut Record,
+    held: &mut Held,
+    authenticated: Authenticated,
+) -> Result<Limited, Refusal> {
+    if plan.limits.is_empty() {
+        return Ok(Limited { authenticated });
+    }
+    let keys = RequestKeys {
+        principal: authenticated
+            .caller()
+            .map(|caller| caller.principal.as_ref()),
+        route: &authenticated.routed().target().route,
+        source: record.connection.client_address,
+    };
+    match plan.limits.check(&keys, now()) {
+        Ok(allowed) => {
+            held.standing = standing(&allowed);
+            held.places = Some(allowed.places);
+            Ok(Limited { authenticated })
+        }
+        Err(refused) => {
+            let cause = match refused.kind {
+                Kind::Rate => Cause::RateLimited,
+                Kind::Quota => Cause::QuotaExceeded,
+                Kind::Concurrency => Cause::TooManyAtOnce,
+            };
+            let detail = format!("the limit {}", refused.limit);
+            let mut refusal = Refusal::with(cause, detail);
+            refusal.retry_after = Some(refused.retry_after_seconds());
+            Err(refusal)
+        }
+    }
+}
+
+/// The values of `RateLimit` and `RateLimit-Policy`; names of limits are plain, so they are values.
+fn standing(allowed: &Allowed) -> Option<(HeaderValue, HeaderValue)> {
+    let standing = allowed.standing.as_ref()?;
+    let rest = HeaderValue::from_str(&standing.to_string()).ok()?;
+    Some((rest, HeaderValue::from_str(&standing.policy()).ok()?))
+}

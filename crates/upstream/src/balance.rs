@@ -1,0 +1,226 @@
+//! Which endpoint gets a request: the less busy of two drawn by weight, among those that are well.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::{HealthConfig, OutlierConfig};
+use crate::egress::Permit;
+use crate::target::Target;
+
+/// An endpoint with what is known of it, shared by all workers.
+pub(crate) struct Endpoint {
+    pub(crate) target: Arc<Target>,
+    pub(crate) host: Box<str>,
+    weight: u32,
+    outlier: OutlierConfig,
+    active: AtomicUsize,
+    failures_in_a_row: AtomicU32,
+    /// Milliseconds of [`now`] until which it is left out.
+    ejected_until: AtomicU64,
+    /// What active health says.
+    is_well: AtomicBool,
+    probes_in_a_row: AtomicU32,
+    pub(crate) requests: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) ejections: AtomicU64,
+}
+
+/// What is known of an endpoint, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointHealth {
+    /// Host as configured.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Whether it is sent requests.
+    pub is_healthy: bool,
+    /// Whether active health found it well; true without active health.
+    pub answers_probes: bool,
+    /// Whether it is left out for failing requests.
+    pub is_ejected: bool,
+    /// Requests under way.
+    pub active_requests: usize,
+    /// Connections open, of all workers.
+    pub open_connections: usize,
+    /// Requests sent to it.
+    pub requests: u64,
+    /// Requests that failed: no answer, 502, 503, 504, or a body cut off.
+    pub failures: u64,
+    /// Times it was left out.
+    pub ejections: u64,
+}
+
+/// Milliseconds of a clock that never goes back.
+pub(crate) fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    millis(START.get_or_init(Instant::now).elapsed()).saturating_add(1)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Endpoint {
+    pub(crate) fn new(
+        target: Arc<Target>,
+        host: &str,
+        weight: u32,
+        outlier: OutlierConfig,
+    ) -> Self {
+        Self {
+            target,
+            host: host.into(),
+            weight,
+            outlier,
+            active: AtomicUsize::new(0),
+            failures_in_a_row: AtomicU32::new(0),
+            ejected_until: AtomicU64::new(0),
+            is_well: AtomicBool::new(true),
+            probes_in_a_row: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
+        }
+    }
+
+    fn is_healthy(&self, now: u64) -> bool {
+        self.is_well.load(Ordering::Relaxed) && !self.is_ejected(now)
+    }
+
+    fn is_ejected(&self, now: u64) -> bool {
+        self.ejected_until.load(Ordering::Relaxed) > now
+    }
+
+    /// The request went well.
+    pub(crate) fn note_success(&self) {
+        if self.failures_in_a_row.load(Ordering::Relaxed) != 0 {
+            self.failures_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// It failed a request; after some in a row it is left out for a while.
+    pub(crate) fn note_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let in_a_row = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = now();
+        if self.outlier.failures == 0 || in_a_row < self.outlier.failures || self.is_ejected(now) {
+            return;
+        }
+        let until = now.saturating_add(millis(self.outlier.eject));
+        self.ejected_until.store(until, Ordering::Relaxed);
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+        self.ejections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one answer to a question of active health.
+    pub(crate) fn note_probe(&self, is_good: bool, health: &HealthConfig) {
+        if is_good == self.is_well.load(Ordering::Relaxed) {
+            self.probes_in_a_row.store(0, Ordering::Relaxed);
+            return;
+        }
+        let in_a_row = self.probes_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        let needed = if is_good {
+            health.healthy_after
+        } else {
+            health.unhealthy_after
+        };
+        if in_a_row >= needed {
+            self.is_well.store(is_good, Ordering::Relaxed);
+            self.probes_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn health(&self) -> EndpointHealth {
+        let now = now();
+        EndpointHealth {
+            host: self.host.to_string(),
+            port: self.target.port,
+            is_healthy: self.is_healthy(now),
+            answers_probes: self.is_well.load(Ordering::Relaxed),
+            is_ejected: self.is_ejected(now),
+            active_requests: self.active.load(Ordering::Relaxed),
+            open_connections: self.target.connections(),
+            requests: self.requests.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            ejections: self.ejections.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A request under way at an endpoint, until the last byte of its answer.
+pub(crate) struct Active(Arc<Endpoint>, Option<Permit>);
+
+impl Active {
+    pub(crate) fn new(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.active.fetch_add(1, Ordering::Relaxed);
+        endpoint.requests.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(endpoint), None)
+    }
+
+    /// With a place among a function's calls.
+    pub(crate) fn with_permit(endpoint: &Arc<Endpoint>, permit: Permit) -> Self {
+        let mut active = Self::new(endpoint);
+        active.1 = Some(permit);
+        active
+    }
+
+    pub(crate) fn note_failure(&self) {
+        self.0.note_failure();
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Draws an endpoint; `not` only when there is no other. Of two drawn by weight the one with fewer
+/// requests under way per weight. When more than half are unwell, all are used: better some
+/// failures than all load on the few that are left (Envoy's panic threshold).
+pub(crate) fn choose(endpoints: &[Arc<Endpoint>], not: Option<usize>) -> Option<usize> {
+    let now = now();
+    let used = endpoints.iter().filter(|it| it.weight > 0);
+    let (all, out) = used.fold((0_usize, 0_usize), |(all, out), it| {
+        (all + 1, out + usize::from(!it.is_healthy(now)))
+    });
+    let panics = out * 2 > all;
+    let fits = |index: usize, it: &Endpoint, not: Option<usize>| {
+        it.weight > 0 && Some(index) != not && (panics || it.is_healthy(now))
+    };
+    let not = not.filter(|_| {
+        let mut others = endpoints.iter().enumerate();
+        others.any(|(index, it)| fits(index, it, not))
+    });
+    let fitting = || {
+        let all = endpoints.iter().enumerate();
+        all.filter(|(index, it)| fits(*index, it, not))
+    };
+    let total: u64 = fitting().map(|(_, it)| u64::from(it.weight)).sum();
+    if total == 0 {
+        return None;
+    }
+    let draw = || {
+        let mut left = fastrand::u64(..total);
+        fitting().find(|(_, it)| {
+            let is_it = left < u64::from(it.weight);
+            left = left.saturating_sub(u64::from(it.weight));
+            is_it
+        })
+    };
+    let (first, one) = draw()?;
+    if one.active.load(Ordering::Relaxed) == 0 {
+        return Some(first);
+    }
+    let (second, other) = draw()?;
+    let load = |it: &Endpoint, by: &Endpoint| {
+        it.active.load(Ordering::Relaxed) as u64 * u64::from(by.weight)
+    };
+    Some(if load(other, one) < load(one, other) {
+        second
+    } else {
+        first
+    })
+}

@@ -1,0 +1,208 @@
+//! What a caller of this crate says about a service: plain values, no policy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+
+/// A service and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// Its name, for status.
+    pub name: String,
+    /// Where it answers.
+    pub endpoints: Vec<EndpointConfig>,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// TLS; absent: plain.
+    pub tls: Option<TlsConfig>,
+    /// How long a connection may take to open, TLS and the look-up of the name included.
+    pub connect_timeout: Duration,
+    /// How long the head of an answer may take once nothing more of the request moves.
+    pub response_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Most connections to one endpoint, over all workers.
+    pub max_connections: usize,
+    /// Share of the requests that may be retries, ten a second aside.
+    pub retry_percent: u32,
+    /// Questions asked of each endpoint; absent: none.
+    pub health: Option<HealthConfig>,
+    /// What is learnt from the requests themselves.
+    pub outlier: OutlierConfig,
+    /// Which addresses a name may lead to.
+    pub addresses: AddressRule,
+}
+
+impl UpstreamConfig {
+    /// A service over plain HTTP/1.1 with the defaults of the manifest.
+    pub fn new(name: &str, endpoints: Vec<EndpointConfig>) -> Self {
+        Self {
+            name: name.to_owned(),
+            endpoints,
+            protocol: Protocol::Auto,
+            tls: None,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(60),
+            max_connections: 1024,
+            retry_percent: 20,
+            health: None,
+            outlier: OutlierConfig::default(),
+            addresses: AddressRule::Any,
+        }
+    }
+}
+
+/// One place where a service answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointConfig {
+    /// Address or name; an IPv6 address without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Its share of the requests; 0: none.
+    pub weight: u32,
+}
+
+impl EndpointConfig {
+    /// An endpoint of weight 1.
+    pub fn new(host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            weight: 1,
+        }
+    }
+}
+
+/// Versions of HTTP spoken to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2; without TLS with prior knowledge.
+    Http2,
+}
+
+/// TLS to a service.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct TlsConfig {
+    /// Name the certificate must be for; absent: the endpoint's host.
+    pub server_name: Option<String>,
+    /// Certificates trusted and no others, PEM; absent: those of the machine.
+    pub ca: Option<String>,
+    /// Chain and key shown to the service.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The chain, leaf first.
+    pub chain: String,
+    /// The private key. Never shown.
+    pub key: String,
+}
+
+impl std::fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsConfig")
+            .field("server_name", &self.server_name)
+            .field("own_ca", &self.ca.is_some())
+            .field("client", &self.client.is_some())
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientCertificate(..)")
+    }
+}
+
+/// Requests that ask an endpoint whether it is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// Path asked for.
+    pub path: String,
+    /// Time between two questions.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Good answers until it is used again.
+    pub healthy_after: u32,
+    /// Bad answers until it is not used.
+    pub unhealthy_after: u32,
+}
+
+/// When an endpoint that fails requests is left out for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutlierConfig {
+    /// Failures in a row; 0: never.
+    pub failures: u32,
+    /// For how long.
+    pub eject: Duration,
+}
+
+impl Default for OutlierConfig {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            eject: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Which addresses may be connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddressRule {
+    /// Any: the operator named the destination.
+    Any,
+    /// Addresses of the public internet only.
+    PublicOnly,
+    /// These and no others, public or not.
+    Exactly(Vec<std::net::IpAddr>),
+}
+
+/// How one request is sent.
+#[derive(Debug, Clone, Default)]
+pub struct SendOptions {
+    /// Time for everything, the body of the answer included.
+    pub timeout: Option<Duration>,
+    /// In place of the service's own, when shorter.
+    pub connect_timeout: Option<Duration>,
+    /// In place of the service's own, when shorter.
+    pub response_timeout: Option<Duration>,
+    /// Longest pause between two parts of the answer's body; absent: no limit.
+    pub body_idle: Option<Duration>,
+    /// When it is sent again; absent: never.
+    pub retry: Option<Retry>,
+    /// What `Host` says.
+    pub host: Host,
+}
+
+/// When a request is sent again. Only GET, HEAD and OPTIONS without a body ever are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries after the first.
+    pub attempts: u32,
+    /// Statuses that are tried again.
+    pub codes: Arc<[StatusCode]>,
+    /// Wait before the second try, at most; doubles each time. The wait is random below that.
+    pub backoff: Duration,
+}
+
+/// What `Host` (or `:authority`) says.
+#[derive(Debug, Clone, Default)]
+pub enum Host {
+    /// What the request says.
+    #[default]
+    Keep,
+    /// The endpoint's host and port.
+    Endpoint,
+    /// This.
+    Named(HeaderValue),
+}

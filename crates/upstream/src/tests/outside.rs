@@ -1,0 +1,176 @@
+//! Names and addresses: what is looked up, what is connected to, where functions may call.
+
+use super::*;
+
+fn egress(rules: &[&str], names: Arc<Fake>) -> Arc<Egress> {
+    let machine = Machine::with(names, RootCertStore::empty());
+    let rules = EgressRules::compile(rules).unwrap();
+    Egress::new(EgressConfig::new(rules), &machine).unwrap()
+}
+
+fn call(uri: &str) -> Request<Empty<Bytes>> {
+    Request::get(uri).body(Empty::new()).unwrap()
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_and_each_of_its_addresses_tried() {
+    let port = answers(OK).await;
+    let names = fake(&[("service", &[&["127.0.0.2", "::1", "127.0.0.1"]])]);
+    let machine = Machine::with(names, RootCertStore::empty());
+    let mut config = config(&[port]);
+    config.endpoints[0].host = "service".into();
+    let upstream = Upstream::new(config, &machine).unwrap();
+    let response = upstream
+        .send(get("/"), &SendOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(text(response).await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn a_name_nobody_knows_is_said() {
+    let mut config = config(&[1]);
+    config.endpoints[0].host = "nowhere".into();
+    let sent = upstream(config)
+        .send(get("/"), &SendOptions::default())
+        .await;
+    assert_eq!(sent.err().unwrap().word(), "dns_failed");
+}
+
+#[tokio::test]
+async fn a_call_to_a_named_address_passes_with_the_host_of_its_rule() {
+    let port = serve(|_, mut stream| async move {
+        let head = head(&mut stream).await.unwrap();
+        let answer = format!(
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: {}\r\n\r\n{head}",
+            head.len()
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let egress = egress(&[&format!("http://127.0.0.1:{port}")], fake(&[]));
+    let mut asked = call(&format!("http://127.0.0.1:{port}/path"));
+    asked
+        .headers_mut()
+        .insert("host", "metadata.internal".parse().unwrap());
+    let response = egress.send(asked, &SendOptions::default()).await.unwrap();
+    // A redirect is an answer.
+    assert_eq!(response.status(), 302);
+    let seen = text(response).await.unwrap();
+    assert!(
+        seen.contains(&format!("host: 127.0.0.1:{port}\r\n")),
+        "{seen}"
+    );
+    assert!(!seen.contains("metadata"));
+    let elsewhere = call("http://127.0.0.1:1/");
+    let error = egress
+        .send(elsewhere, &SendOptions::default())
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(error.word(), "not_allowed");
+}
+
+#[tokio::test]
+async fn a_name_that_leads_inside_is_refused_whatever_its_rule_says() {
+    let port = answers(OK).await;
+    for address in [
+        "127.0.0.1",
+        "10.0.0.1",
+        "169.254.169.254",
+        "::1",
+        "::ffff:127.0.0.1",
+    ] {
+        let names = fake(&[("api.example.com", &[&[address]])]);
+        let egress = egress(&[&format!("http://api.example.com:{port}")], names);
+        let asked = call(&format!("http://api.example.com:{port}/"));
+        let error = egress
+            .send(asked, &SendOptions::default())
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(error.word(), "not_allowed", "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_changes_between_look_ups_gains_nothing() {
+    let port = answers(OK).await;
+    // First a public address where nobody answers, then one inside.
+    let names = fake(&[("rebind.example.com", &[&["192.0.1.1"], &["127.0.0.1"]])]);
+    let rule = format!("http://rebind.example.com:{port}");
+    let egress = egress(&[&rule], Arc::clone(&names));
+    let options = SendOptions {
+        connect_timeout: Some(Duration::from_millis(200)),
+        ..SendOptions::default()
+    };
+    let uri = format!("http://rebind.example.com:{port}/");
+    let first = egress.send(call(&uri), &options).await.err().unwrap();
+    assert!(
+        matches!(
+            first,
+            SendError::TimeoutConnect | SendError::ConnectFailed(_)
+        ),
+        "{first}"
+    );
+    // One look-up for one call: what was checked is what was connected to.
+    assert_eq!(names.asked.load(Ordering::SeqCst), 1);
+    let second = egress.send(call(&uri), &options).await.err().unwrap();
+    assert_eq!(second.word(), "not_allowed");
+}
+
+#[tokio::test]
+async fn of_several_addresses_only_public_ones_are_tried() {
+    let port = answers(OK).await;
+    let names = fake(&[("mixed.example.com", &[&["127.0.0.1", "192.0.1.1"]])]);
+    let egress = egress(&[&format!("http://mixed.example.com:{port}")], names);
+    let options = SendOptions {
+        connect_timeout: Some(Duration::from_millis(200)),
+        ..SendOptions::default()
+    };
+    let sent = egress
+        .send(call(&format!("http://mixed.example.com:{port}/")), &options)
+        .await;
+    let error = sent.err().unwrap();
+    assert!(
+        matches!(
+            error,
+            SendError::TimeoutConnect | SendError::ConnectFailed(_)
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn calls_under_way_are_bounded() {
+    let port = serve(|_, mut stream| async move {
+        head(&mut stream).await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx")
+            .await
+            .ok();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+    let uri = format!("http://127.0.0.1:{port}/");
+    let rules = EgressRules::compile(&[&uri]).unwrap();
+    let mut config = EgressConfig::new(rules);
+    config.max_calls = 2;
+    let egress = Egress::new(config, &machine()).unwrap();
+    let options = SendOptions::default();
+    let first = egress.send(call(&uri), &options).await.unwrap();
+    let _second = egress.send(call(&uri), &options).await.unwrap();
+    assert_eq!(
+        egress.send(call(&uri), &options).await.err(),
+        Some(SendError::Overloaded)
+    );
+    drop(first);
+    egress.send(call(&uri), &options).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_machine_knows_its_own_name() {
+    let resolver = SystemResolver::read().unwrap();
+    let found = resolver.resolve("localhost").await.unwrap();
+    assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty());
+}

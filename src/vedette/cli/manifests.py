@@ -1,0 +1,250 @@
+"""`vedette plan`, `apply`, `diff`, `schema`: what manifests say, reviewed before it happens.
+
+Owns: the options of these commands, the exit codes of `plan` (0 nothing to do, 2 changes, 1 error),
+and asking before something is applied. Must not: decide what changes; control does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from vedette.cli.options import HomeOption, JsonOption, client_of
+from vedette.cli.render import print_json, say, say_if_away, short
+from vedette.errors import ConfigError, VedetteError
+
+if TYPE_CHECKING:
+    from vedette.cli.manifest_files import Loaded
+    from vedette.control.client import ControlClient
+
+APPLY_TIMEOUT = 1_800.0  # seconds; every new component is compiled, for at most 180 each
+MAX_PLAN_FILE = 512 << 20
+
+FilesOption = Annotated[
+    list[str] | None,
+    typer.Option("-f", "--file", help="File, folder or - (standard input); repeatable."),
+]
+PathsArgument = Annotated[
+    list[str] | None, typer.Argument(help="Files and folders; default: vedette.yaml.")
+]
+PruneOption = Annotated[
+    bool, typer.Option("--prune", help="Delete what was applied before and is not here.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(epilog="Example: vedette plan -f edge/ --out edge.plan")(plan)
+    app.command(epilog="Example: vedette apply edge.plan")(apply)
+    app.command(epilog="Example: vedette diff previous active")(diff)
+    app.command(epilog="Example: vedette schema Route")(schema)
+
+
+def plan(
+    paths: PathsArgument = None,
+    files: FilesOption = None,
+    home: HomeOption = None,
+    out: Annotated[Path | None, typer.Option(help="Save the plan, for `vedette apply`.")] = None,
+    prune: PruneOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what applying manifests would change. Exit code 0: nothing, 2: changes, 1: an error."""
+    try:
+        answer, loaded = _planned(client_of(home), [*(paths or []), *(files or [])], prune)
+        if out is not None:
+            _save(out, answer, loaded)
+        _show(answer, as_json)
+    except VedetteError as error:
+        from vedette.cli.render import print_error
+
+        print_error(error)
+        raise typer.Exit(1) from None
+    if out is not None:
+        say(f"Saved. Apply exactly this with: vedette apply {out}")
+    raise typer.Exit(2 if answer["changes"] else 0)
+
+
+def apply(
+    paths: PathsArgument = None,
+    files: FilesOption = None,
+    home: HomeOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    prune: PruneOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Apply manifests, or a plan that `vedette plan --out` saved; asks before it does."""
+    client = client_of(home)
+    names = [*(paths or []), *(files or [])]
+    saved = _plan_file(names)
+    if saved is not None:
+        if prune:
+            raise ConfigError("request_invalid", "--prune was decided when the plan was made")
+        answer, contents, components = saved
+        _require_current(client, answer["base"])
+        _confirm(answer, yes, as_json)
+        _send(client, answer, contents.__getitem__, components, as_json)
+        return
+    from vedette.cli.manifest_files import build_all, load
+
+    loaded = load(names)
+    build_all(loaded)
+    _say_all(loaded.notes)
+    answer = _ask(client, loaded, prune)
+    _confirm(answer, yes, as_json)
+    _send(client, answer, loaded.content, set(loaded.components), as_json)
+
+
+def diff(
+    before: Annotated[
+        str | None, typer.Argument(help="Snapshot: digest, active or previous.")
+    ] = None,
+    after: Annotated[str | None, typer.Argument(help="Snapshot; default: active.")] = None,
+    files: FilesOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what differs between two snapshots of the history, or the active one and manifests."""
+    from vedette.cli.plan_text import diff_text, use_colour
+
+    client = client_of(home)
+    if files:
+        if before is not None:
+            raise ConfigError("request_invalid", "name snapshots or manifests, not both")
+        answer, _ = _planned(client, files, prune=False)
+        answer = {
+            "before": answer["base"],
+            "after": answer["digest"],
+            "changes": answer["changes"],
+        }
+    else:
+        wish = {"before": before or "previous", "after": after or "active"}
+        answer = client.get(f"/v1/diff?{urlencode(wish)}")
+    if as_json:
+        print_json(answer)
+    else:
+        print(diff_text(answer["changes"], colour=use_colour()), end="")
+
+
+def schema(
+    kind: Annotated[str | None, typer.Argument(help="Kind, such as Route; default: all.")] = None,
+) -> None:
+    """Print the JSON Schema of manifests, for editors."""
+    from vedette.config.manifests import KINDS, nearest
+    from vedette.config.schema import manifest_schema, manifests_schema
+
+    if kind is not None and kind not in KINDS:
+        message = f"unknown kind {kind!r}{nearest(kind, KINDS)}"
+        raise ConfigError("manifest_invalid", message, f"Known are {', '.join(KINDS)}.")
+    print_json(manifests_schema() if kind is None else manifest_schema(kind))
+
+
+def _planned(client: ControlClient, names: list[str], prune: bool) -> tuple[dict[str, Any], Loaded]:
+    from vedette.cli.manifest_files import load
+
+    loaded = load(names)
+    _say_all(loaded.notes)
+    return _ask(client, loaded, prune), loaded
+
+
+def _ask(client: ControlClient, loaded: Loaded, prune: bool) -> dict[str, Any]:
+    answer: dict[str, Any] = client.post("/v1/plan", loaded.wish(prune=prune))
+    _say_all(answer["notes"])
+    return answer
+
+
+def _say_all(notes: list[str]) -> None:
+    for note in notes:
+        say(f"note: {note}")
+
+
+def _show(answer: dict[str, Any], as_json: bool) -> None:
+    from vedette.cli.plan_text import plan_text, use_colour
+
+    if as_json:
+        shown = ("base", "digest", "changes", "notes", "unbuilt")
+        print_json({name: answer.get(name) for name in shown})
+        return
+    print(plan_text(answer["changes"], colour=use_colour()), end="", flush=True)
+    for name in answer["unbuilt"]:
+        say(f"note: {name} will be built")
+
+
+def _confirm(answer: dict[str, Any], yes: bool, as_json: bool) -> None:
+    """Shows the plan and asks. Raises `ConfigError` plan_unconfirmed."""
+    if not as_json:
+        _show(answer, as_json=False)
+    if yes or not answer["changes"]:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError("plan_unconfirmed", "there is no terminal to ask on")
+    print("\nApply this? Only `yes` applies it: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != "yes":
+        raise ConfigError("plan_unconfirmed", "the answer was not yes")
+
+
+def _require_current(client: ControlClient, base: str) -> None:
+    """Raises `ConfigError` plan_stale before anybody reads the plan; control checks again."""
+    active = client.get("/v1/history?limit=1")[0]["digest"]
+    if active != base:
+        message = f"the plan starts from {short(base)}, and {short(active)} is active"
+        raise ConfigError("plan_stale", message)
+
+
+def _send(
+    client: ControlClient,
+    answer: dict[str, Any],
+    content: Callable[[str], bytes],
+    components: set[str],
+    as_json: bool,
+) -> None:
+    """Uploads what the plan needs and applies it."""
+    for digest in answer["blobs"]:
+        client.upload_bytes(digest, content(digest), "blobs" if digest in components else "files")
+    wish = {name: answer[name] for name in ("base", "payload", "texts", "applied")}
+    done = client.post("/v1/apply", wish, timeout=APPLY_TIMEOUT)
+    say_if_away(done)
+    if as_json:
+        print_json(done)
+    elif answer["changes"]:
+        print(f"Applied: generation {done['generation']}, snapshot {short(done['digest'])}")
+
+
+def _save(out: Path, answer: dict[str, Any], loaded: Loaded) -> None:
+    from vedette.config.model import build
+    from vedette.control.messages import PlanAnswer
+    from vedette.control.plan_file import seal
+    from vedette.store.atomic import write_atomic
+
+    if answer["unbuilt"]:
+        names = ", ".join(answer["unbuilt"])
+        raise ConfigError(
+            "component_missing",
+            f"a plan can be saved only when every component is there; to build: {names}",
+            "Run `vedette build` in the project folder first.",
+        )
+    contents = {digest: loaded.content(digest) for digest in answer["blobs"]}
+    plan = build(PlanAnswer, answer, code="plan_invalid")
+    write_atomic(out, seal(plan, contents, set(loaded.components) & set(contents)), 0o600)
+
+
+def _plan_file(names: list[str]) -> tuple[dict[str, Any], dict[str, bytes], set[str]] | None:
+    """The plan, when one file was named and it is one; a manifest begins otherwise."""
+    if len(names) != 1 or not Path(names[0]).is_file():
+        return None
+    with Path(names[0]).open("rb") as file:
+        head = file.read(64)
+        if Path(names[0]).suffix in (".yaml", ".yml") or not head.lstrip().startswith(b"{"):
+            return None
+        data = head + file.read(MAX_PLAN_FILE)
+    from vedette.config.model import wire_value
+    from vedette.control.plan_file import unseal
+
+    saved, contents = unseal(data, names[0])
+    answer = json.loads(json.dumps(wire_value(saved.plan)))
+    return answer, contents, set(saved.components)

@@ -1,0 +1,196 @@
+"""Plans: what manifests would change, and applying exactly that.
+
+Owns: putting together resolving, checking policies and the difference; refusing a plan that is
+stale. Must not: change anything while planning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vedette.config.difference import FieldChange, ObjectChange, difference
+from vedette.config.manifests import Problem, Problems
+from vedette.config.snapshot import FilesBackend, Snapshot
+from vedette.control.activate import Activator, Outcome
+from vedette.control.messages import (
+    AppliedObject,
+    DiffAnswer,
+    ManifestSetWish,
+    PlanAnswer,
+    PlanWish,
+)
+from vedette.control.resolve import UNBUILT, Resolved, resolve
+from vedette.errors import ConfigError, TrustError
+from vedette.ids import digest_of
+from vedette.policy.check import PolicyError
+from vedette.store.history import Applied
+
+_UNBUILT_SHOWN = "(known after it is built)"
+
+
+def plan(activator: Activator, wish: ManifestSetWish, hosts: frozenset[str]) -> PlanAnswer:
+    """What applying `wish` would do. `hosts`: what the node answers to anyway.
+
+    Raises `ConfigError` manifest_invalid, route_conflict, snapshot_invalid or policy_invalid.
+    """
+    with activator.lock:
+        entry, base = activator.active()
+        applied = activator.history.applied()
+    resolved = resolve(wish.objects, base, applied, hosts, prune=wish.prune)
+    warnings = _check_policies(activator, base, resolved)
+    after = resolved.snapshot
+    ready = not resolved.unbuilt
+    return PlanAnswer(
+        base=entry.digest,
+        digest=after.digest() if ready else None,
+        changes=_changes(activator, base, resolved, applied),
+        notes=(*resolved.notes, *warnings),
+        unbuilt=resolved.unbuilt,
+        blobs=tuple(sorted(after.blobs() - base.blobs() - set(resolved.texts) - {UNBUILT})),
+        payload=after.canonical_bytes().decode() if ready else None,
+        texts=resolved.texts,
+        applied=tuple(
+            AppliedObject(kind=one.kind, name=one.name, owner=one.owner, file=one.file)
+            for one in resolved.applied
+        ),
+    )
+
+
+def apply(activator: Activator, wish: PlanWish, actor: str) -> Outcome:
+    """Serves the snapshot of a plan, and remembers what belongs to manifests.
+
+    Raises `ConfigError` plan_stale, blob_missing, policy_invalid, engine_refused; `TrustError`
+    payload_invalid or plan_altered.
+    """
+    snapshot = Snapshot.parse(wish.payload.encode())
+    with activator.lock:
+        _, base = activator.active()
+        _require_base(base, wish.base)
+        _require_same_node(base, snapshot)
+        _store_texts(activator, snapshot, wish.texts)
+        _require_blobs(activator, snapshot, base)
+        outcome = activator.change(lambda _: snapshot, _action(base, snapshot), actor)
+        # After the snapshot: a crash between leaves objects that nobody prunes, the safe mistake.
+        activator.history.set_applied(
+            Applied(one.kind, one.name, one.owner, one.file) for one in wish.applied
+        )
+    return outcome
+
+
+def diff(activator: Activator, before: Snapshot, after: Snapshot) -> DiffAnswer:
+    """The difference of two snapshots, with the texts of policies as far as they are still there."""
+    changes = [_with_text(activator, one, {}) for one in difference(before, after)]
+    return DiffAnswer(before=before.digest(), after=after.digest(), changes=tuple(changes))
+
+
+def _require_base(base: Snapshot, expected: str) -> None:
+    if base.digest() != expected:
+        message = f"the plan starts from {expected[7:19]}, and {base.digest()[7:19]} is active"
+        raise ConfigError("plan_stale", message)
+
+
+def _require_same_node(base: Snapshot, snapshot: Snapshot) -> None:
+    """What no manifest can say must be what it was."""
+    if (snapshot.node, snapshot.policy.schema_) != (base.node, base.policy.schema_):
+        raise TrustError("plan_altered", "the plan is for another node")
+
+
+def _store_texts(activator: Activator, snapshot: Snapshot, texts: Mapping[str, str]) -> None:
+    needed = {ref.blob for ref in snapshot.policy.policies}
+    for digest, text in texts.items():
+        if digest not in needed or digest_of(text.encode()) != digest:
+            raise TrustError("plan_altered", f"a policy text does not have the digest {digest}")
+        activator.blobs.put(text.encode())
+
+
+def _require_blobs(activator: Activator, snapshot: Snapshot, base: Snapshot) -> None:
+    """Everything the plan adds was uploaded, and is as large as it says."""
+    sizes = {each.component: each.size for each in snapshot.functions}
+    for route in snapshot.routes:
+        if isinstance(route.backend, FilesBackend):
+            sizes.update({each.blob: each.size for each in route.backend.files})
+    for digest in sorted(snapshot.blobs() - base.blobs()):
+        if not activator.blobs.has(digest):
+            raise ConfigError("blob_missing", f"the content {digest} was not uploaded")
+        size = activator.blobs.path(digest).stat().st_size
+        if sizes.get(digest, size) != size:
+            raise TrustError("plan_altered", f"{digest} has {size} bytes, not {sizes[digest]}")
+
+
+def _action(base: Snapshot, snapshot: Snapshot) -> str:
+    count = {"create": 0, "update": 0, "delete": 0, "replace": 0}
+    for change in difference(base, snapshot):
+        count[change.action] += 1
+    changed = count["update"] + count["replace"]
+    return f"apply: {count['create']} added, {changed} changed, {count['delete']} destroyed"
+
+
+def _check_policies(activator: Activator, base: Snapshot, resolved: Resolved) -> list[str]:
+    """Warnings. Raises `ConfigError` policy_invalid with the line of the manifest."""
+    if resolved.snapshot.policy == base.policy:
+        return []
+    try:
+        return activator.check_texts(activator.policy_texts(resolved.snapshot, resolved.texts))
+    except PolicyError as error:
+        problems = Problems()
+        for finding in error.findings:
+            origin = resolved.policies.get(finding.file)
+            if origin is None:
+                problems.add(Problem(finding.file, finding.line, finding.message))
+                continue
+            line = None
+            if finding.line is not None and origin.line is not None:
+                line = origin.line + finding.line - 1
+            problems.add(Problem(origin.file, line or origin.line, finding.message))
+        problems.require_none("policy_invalid")
+        raise
+
+
+def _changes(
+    activator: Activator, base: Snapshot, resolved: Resolved, applied: list[Applied]
+) -> tuple[ObjectChange, ...]:
+    owned = {(one.kind, one.name): one for one in applied}
+    found = []
+    for change in difference(base, resolved.snapshot):
+        key = (change.kind, change.name)
+        if key in resolved.origins:
+            origin = resolved.origins[key]
+            change = change.model_copy(update={"file": origin.file, "line": origin.line})
+        elif key in owned:
+            change = change.model_copy(update={"file": owned[key].file})
+        found.append(_with_text(activator, _unbuilt(change, resolved), resolved.texts))
+    return tuple(found)
+
+
+def _unbuilt(change: ObjectChange, resolved: Resolved) -> ObjectChange:
+    if change.kind != "Function" or change.name not in resolved.unbuilt:
+        return change
+    fields = [
+        field.model_copy(update={"new": _UNBUILT_SHOWN})
+        if field.path in ("component", "size")
+        else field
+        for field in change.fields
+    ]
+    return change.model_copy(update={"fields": tuple(fields)})
+
+
+def _with_text(activator: Activator, change: ObjectChange, new: Mapping[str, str]) -> ObjectChange:
+    """A policy is reviewed as text, not as a digest."""
+    if change.kind != "Policy":
+        return change
+
+    def text(digest: object) -> str | None:
+        if not isinstance(digest, str):
+            return None
+        if digest in new:
+            return new[digest]
+        return activator.blobs.get(digest).decode() if activator.blobs.has(digest) else None
+
+    fields = [
+        FieldChange(path="cedar", old=text(field.old), new=text(field.new))
+        for field in change.fields
+        if field.path == "blob"
+    ]
+    if all(field.old is None and field.new is None for field in fields):
+        return change  # collected long ago
+    return change.model_copy(update={"fields": tuple(fields)})

@@ -1,0 +1,549 @@
+"""Manifests and a snapshot give the next snapshot: every default filled in, every name checked.
+
+Owns: what each kind of manifest means, which objects belong to the manifests, and what `prune`
+removes. Pure: no file, no clock, no engine; the same input gives the same bytes. Must not: check
+policies (the caller has the native check), or say what changes (`config.difference`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from cryptography import x509
+
+from vedette.config.kinds import (
+    ClientAuthorityManifest,
+    IssuerManifest,
+    LimitManifest,
+    NodeManifest,
+    PolicyManifest,
+    TlsSpec,
+    UpstreamManifest,
+)
+from vedette.config.manifest import FunctionManifest
+from vedette.config.manifests import Manifest, ManifestObject, Problem, Problems, nearest, typed
+from vedette.config.model import Model, build
+from vedette.config.quantities import parse_size
+from vedette.config.routes import HttpRouteManifest, RouteManifest
+from vedette.config.snapshot import (
+    Admit,
+    ClientAuthority,
+    Function,
+    Issuer,
+    Limit,
+    PolicyRef,
+    Route,
+    Snapshot,
+    Upstream,
+)
+from vedette.config.written import millis, parse_origin, parse_quota, parse_rate
+from vedette.control.desired import function_route
+from vedette.control.resolve_routes import Names, routes_of
+from vedette.errors import ConfigError
+from vedette.identity.tokens import ISSUER_NAME
+from vedette.ids import digest_of
+from vedette.policy.defaults import (
+    public_policy,
+    public_policy_name,
+    public_route_policy,
+    public_route_policy_name,
+)
+from vedette.store.history import Applied
+
+Key = tuple[str, str]
+M = TypeVar("M", bound=Model)
+
+UNBUILT: Final = "sha256:" + "0" * 64
+_NODE: Final = "node"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an object of the snapshot comes from."""
+
+    file: str
+    line: int | None
+
+
+@dataclass
+class Resolved:
+    """The next snapshot, and what is known about it."""
+
+    snapshot: Snapshot
+    texts: dict[str, str]
+    """Policy texts by digest."""
+    applied: tuple[Applied, ...]
+    """What then belongs to manifests."""
+    origins: dict[Key, Origin]
+    """Where the objects of these manifests stand."""
+    policies: dict[str, Origin]
+    """Where the text of each policy of these manifests begins."""
+    unbuilt: tuple[str, ...] = ()
+    """Functions whose component is still to be built."""
+    notes: tuple[str, ...] = ()
+    """What a person should know."""
+
+
+def resolve(
+    objects: Sequence[ManifestObject],
+    base: Snapshot,
+    applied: Iterable[Applied],
+    hosts: frozenset[str],
+    *,
+    prune: bool = False,
+) -> Resolved:
+    """The snapshot that `objects` want, starting from `base`. `applied`: what belongs to manifests
+    now; `hosts`: what the node answers to anyway.
+
+    Raises `ConfigError` manifest_invalid, route_conflict (all problems at once, file and line of the
+    first) or snapshot_invalid.
+    """
+    return _Resolver(typed(objects), base, tuple(applied), hosts, prune).resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """An object of the next snapshot, and who wants it."""
+
+    value: Any
+    manifest: Manifest
+    line: int | None
+
+
+@dataclass
+class _Resolver:
+    manifests: list[Manifest]
+    base: Snapshot
+    applied: tuple[Applied, ...]
+    hosts: frozenset[str]
+    prune: bool
+    claims: dict[Key, _Claim] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    policies: dict[str, Origin] = field(default_factory=dict)
+    problems: Problems = field(default_factory=Problems)
+    notes: list[str] = field(default_factory=list)
+    unbuilt: list[str] = field(default_factory=list)
+    made: dict[str, list[str]] = field(default_factory=dict)
+    """Names of routes by the name of the manifest that makes them."""
+
+    def __post_init__(self) -> None:
+        routes = (each for each in self.manifests if each.kind in ("Route", "HTTPRoute"))
+        self.route_names = {each.name for each in routes}
+
+    def resolve(self) -> Resolved:
+        for manifest in self.manifests:
+            self._claim_of(manifest)
+        names = self._names()
+        for manifest in self.manifests:
+            if isinstance(manifest.model, RouteManifest | HttpRouteManifest):
+                self._routes(manifest, names)
+        for manifest in self.manifests:
+            if isinstance(manifest.model, LimitManifest):
+                self._limit(manifest, manifest.model)
+        self.problems.require_none()
+        gone = self._gone()
+        self._require_no_conflict(gone)
+        snapshot = self._snapshot(gone)
+        return Resolved(
+            snapshot,
+            self.texts,
+            self._applied(gone),
+            {key: Origin(each.manifest.file, each.line) for key, each in self.claims.items()},
+            self.policies,
+            tuple(self.unbuilt),
+            tuple(dict.fromkeys(self.notes)),
+        )
+
+    # --- what each kind means
+
+    def _claim_of(self, manifest: Manifest) -> None:
+        match manifest.model:
+            case NodeManifest():
+                self._node(manifest, manifest.model)
+            case FunctionManifest():
+                self._function(manifest, manifest.model)
+            case UpstreamManifest():
+                self._upstream(manifest, manifest.model)
+            case PolicyManifest():
+                self._policy(manifest, manifest.model)
+            case IssuerManifest():
+                self._issuer(manifest, manifest.model)
+            case ClientAuthorityManifest():
+                self._authority(manifest, manifest.model)
+            case _:
+                pass  # routes and limits need the names of the others
+
+    def _node(self, manifest: Manifest, model: NodeManifest) -> None:
+        limits, timers = model.spec.limits, model.spec.timers
+        admit = {
+            "hosts": sorted({*model.spec.hosts, *self.hosts}),
+            "maxHeaderBytes": parse_size(limits.header_size),
+            "maxHeaders": limits.headers,
+            "maxUriBytes": parse_size(limits.uri_size),
+            "maxConnections": limits.connections,
+            "maxRequests": limits.requests,
+            "timers": {
+                "handshakeMillis": millis(timers.handshake),
+                "headerMillis": millis(timers.header),
+                "idleMillis": millis(timers.idle),
+                "bodyBytesPerSecond": parse_size(timers.body_rate),
+            },
+        }
+        self._make(manifest, "Node", _NODE, Admit, admit)
+
+    def _function(self, manifest: Manifest, model: FunctionManifest) -> None:
+        spec, name = model.spec, manifest.name
+        component = manifest.attachment(spec.component or "").component
+        if component is None:
+            self.unbuilt.append(name)
+        function = {
+            "name": name,
+            "component": component.digest if component else UNBUILT,
+            "size": component.size if component else 8,
+            "env": spec.env,
+            "config": spec.config,
+            "limits": spec.limits.resolve(),
+            "allowedHosts": sorted(set(spec.allowed_hosts)),
+            "reuse": spec.reuse.resolve() if spec.reuse else None,
+        }
+        self._make(manifest, "Function", name, Function, function)
+        if not self._has_own_route(manifest, model):
+            self._claim(manifest, "Route", name, function_route(name, spec.domains, spec.route))
+        if spec.public:
+            self._public(manifest, public_policy_name(name), public_policy(name))
+
+    def _has_own_route(self, manifest: Manifest, model: FunctionManifest) -> bool:
+        """Whether a Route of the function's name stands for the default one."""
+        if manifest.name not in self.route_names:
+            return False
+        if model.spec.route is not None or model.spec.domains:
+            message = f"the Route {manifest.name!r} has the name of this function's own route"
+            self._problem(manifest, message, "spec", "route")
+        return True
+
+    def _upstream(self, manifest: Manifest, model: UpstreamManifest) -> None:
+        spec = model.spec
+        origins = [(parse_origin(url), weight) for url, weight in spec.origins()]
+        endpoints = [
+            {"host": origin.host, "port": origin.port, "weight": weight}
+            for origin, weight in origins
+        ]
+        endpoints.sort(key=lambda each: (str(each["host"]), each["port"]))
+        places = [(each["host"], each["port"]) for each in endpoints]
+        if len(places) != len(set(places)):
+            self._problem(manifest, "an endpoint is there twice", "spec", "endpoints")
+        data: dict[str, Any] = {
+            "name": manifest.name,
+            "endpoints": endpoints,
+            "protocol": spec.protocol,
+            "connectMillis": millis(spec.timeouts.connect),
+            "responseMillis": millis(spec.timeouts.response),
+            "idleMillis": millis(spec.timeouts.idle),
+            "maxConnections": spec.max_connections,
+            "retryPercent": spec.retry_percent,
+            "outlier": {
+                "failures": spec.outlier.consecutive_failures,
+                "ejectMillis": millis(spec.outlier.ejection),
+            },
+        }
+        if origins[0][0].scheme == "https":
+            data["tls"] = self._tls(manifest, spec.tls or TlsSpec())
+        if spec.health is not None:
+            data["health"] = {
+                "path": spec.health.path,
+                "intervalMillis": millis(spec.health.interval),
+                "timeoutMillis": millis(spec.health.timeout),
+                "healthyAfter": spec.health.healthy_threshold,
+                "unhealthyAfter": spec.health.unhealthy_threshold,
+            }
+        self._make(manifest, "Upstream", manifest.name, Upstream, data)
+
+    def _tls(self, manifest: Manifest, spec: TlsSpec) -> dict[str, Any]:
+        ca = self._certificates(manifest, spec.ca, spec.ca_file, ("spec", "tls"))
+        named = {
+            "serverName": spec.server_name,
+            "ca": ca,
+            "clientCertificate": spec.client_certificate,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    def _certificates(
+        self, manifest: Manifest, text: str | None, file: str | None, place: tuple[str, ...]
+    ) -> str | None:
+        """Certificates in PEM, and nothing else: a private key has no place in a manifest."""
+        if file is not None:
+            text = manifest.attachment(file).text
+        if text is None:
+            return None
+        where = (*place, "caFile" if file else "ca")
+        if "PRIVATE KEY" in text:
+            self._problem(manifest, "it holds a private key; give certificates only", *where)
+            return None
+        try:
+            x509.load_pem_x509_certificates(text.encode())
+        except ValueError:
+            self._problem(manifest, "it holds no certificate in PEM that could be read", *where)
+        return text
+
+    def _policy(self, manifest: Manifest, model: PolicyManifest) -> None:
+        name = f"{manifest.name}.cedar"
+        spec = model.spec
+        text = spec.cedar
+        begins = Origin(manifest.file, manifest.text_line("spec", "cedar"))
+        if spec.cedar_file is not None:
+            text = manifest.attachment(spec.cedar_file).text
+            begins = Origin(spec.cedar_file, 1)
+        if text is None:
+            self._problem(manifest, "the file was not sent", "spec", "cedarFile")
+            return
+        self.policies[name] = begins
+        self._put_text(manifest, name, text)
+
+    def _public(self, manifest: Manifest, name: str, text: str) -> None:
+        self._put_text(manifest, name, text, "spec", "public")
+
+    def _put_text(self, manifest: Manifest, name: str, text: str, *place: str) -> None:
+        digest = digest_of(text.encode())
+        self.texts[digest] = text
+        self._claim(manifest, "Policy", name, PolicyRef(name=name, blob=digest), *place)
+
+    def _issuer(self, manifest: Manifest, model: IssuerManifest) -> None:
+        spec = model.spec
+        if manifest.name == ISSUER_NAME:
+            message = f"the issuer {ISSUER_NAME!r} is the node itself"
+            self._problem(manifest, message, "metadata", "name")
+            return
+        keys = manifest.attachment(spec.jwks_file).keys
+        leeway, rest = divmod(millis(spec.leeway), 1_000)
+        if rest:
+            self._problem(manifest, "leeway is in whole seconds", "spec", "leeway")
+        data = {
+            "name": manifest.name,
+            "issuer": spec.issuer,
+            "audiences": sorted(set(spec.audiences)),
+            "leewaySeconds": leeway,
+            "keys": sorted(keys, key=lambda key: f"{key.kid or ''} {key.alg}"),
+        }
+        self._make(manifest, "Issuer", manifest.name, Issuer, data)
+
+    def _authority(self, manifest: Manifest, model: ClientAuthorityManifest) -> None:
+        spec = model.spec
+        pem = self._certificates(manifest, spec.ca, spec.ca_file, ("spec",))
+        if pem is None:
+            return
+        data: dict[str, Any] = {
+            "name": manifest.name,
+            "certificates": pem,
+            "pins": sorted({pin.replace(":", "").lower() for pin in spec.pins}),
+            "revoked": sorted(
+                {one.replace(":", "").lower().lstrip("0") or "0" for one in spec.revoked}
+            ),
+        }
+        if spec.trust_domain is not None:
+            data["trustDomain"] = spec.trust_domain
+        self._make(manifest, "ClientAuthority", manifest.name, ClientAuthority, data)
+
+    def _routes(self, manifest: Manifest, names: Names) -> None:
+        made = routes_of(manifest, names, self.problems, self.notes)
+        for each in made:
+            self._claim(manifest, "Route", each.route.name, each.route, *each.place)
+        model = manifest.model
+        if isinstance(model, RouteManifest) and model.spec.public and made:
+            text = public_route_policy(manifest.name, [each.route for each in made])
+            self._public(manifest, public_route_policy_name(manifest.name), text)
+
+    def _limit(self, manifest: Manifest, model: LimitManifest) -> None:
+        spec = model.spec
+        data: dict[str, Any] = {
+            "name": manifest.name,
+            "per": sorted(set(spec.per)),
+            "routes": sorted(
+                {
+                    name
+                    for index, written in enumerate(spec.routes)
+                    for name in self._route_names(manifest, written, index)
+                }
+            ),
+        }
+        if spec.rate is not None:
+            requests, period = parse_rate(spec.rate)
+            burst = {} if spec.burst is None else {"burst": spec.burst}
+            data["rate"] = {"requests": requests, "periodMillis": period, **burst}
+        if spec.concurrency is not None:
+            data["concurrency"] = spec.concurrency
+        if spec.quota is not None:
+            requests, calendar = parse_quota(spec.quota)
+            data["quota"] = {"requests": requests, "period": calendar}
+        self._make(manifest, "Limit", manifest.name, Limit, data)
+
+    def _route_names(self, manifest: Manifest, written: str, index: int) -> list[str]:
+        """The routes of a Route, HTTPRoute or Function of that name, or one made otherwise."""
+        if written in self.made:
+            return self.made[written]
+        gone = self._gone()
+        owned = [
+            each.name
+            for each in self.applied
+            if each.kind == "Route" and each.owner.partition("/")[2] == written
+        ]
+        there = {each.name for each in self.base.routes if ("Route", each.name) not in gone}
+        found = [name for name in owned if name in there] or [written][: written in there]
+        if not found:
+            known = there | {name for kind, name in self.claims if kind == "Route"}
+            message = f"there is no route {written!r}{nearest(written, known)}"
+            self._problem(manifest, message, "spec", "routes", index)
+        return found
+
+    # --- putting it together
+
+    def _names(self) -> Names:
+        def known(kind: str, rows: Iterable[Any]) -> set[str]:
+            gone = self._pruned()
+            there = {row.name for row in rows if (kind, row.name) not in gone}
+            return there | {name for each, name in self.claims if each == kind}
+
+        upstreams = [*self.base.upstreams]
+        upstreams += [each.value for (kind, _), each in self.claims.items() if kind == "Upstream"]
+        ports = {each.name: frozenset(one.port for one in each.endpoints) for each in upstreams}
+        return Names(
+            known("Function", self.base.functions), known("Upstream", self.base.upstreams), ports
+        )
+
+    def _owners(self) -> set[str]:
+        return {_owner(each) for each in self.manifests}
+
+    def _pruned(self) -> set[Key]:
+        """What belonged to manifests that are gone."""
+        owners = self._owners()
+        absent = {(each.kind, each.name) for each in self.applied if each.owner not in owners}
+        return absent - set(self.claims) if self.prune else set()
+
+    def _gone(self) -> set[Key]:
+        """What is not wanted any more; parts of a manifest that is still there go with no `prune`."""
+        owners = self._owners()
+        parts = {(each.kind, each.name) for each in self.applied if each.owner in owners}
+        closed = {
+            ("Policy", public_policy_name(each.name))
+            for each in self.manifests
+            if each.kind == "Function"
+        }
+        return (parts | closed | self._pruned()) - set(self.claims)
+
+    def _rows(self, kind: str, rows: Iterable[Any], gone: set[Key]) -> tuple[Any, ...]:
+        kept = {row.name: row for row in rows if (kind, row.name) not in gone}
+        claimed = {name: each.value for (one, name), each in self.claims.items() if one == kind}
+        merged = {**kept, **claimed}
+        return tuple(merged[name] for name in sorted(merged))
+
+    def _snapshot(self, gone: set[Key]) -> Snapshot:
+        base = self.base
+        routes = self._rows("Route", base.routes, gone)
+        identity = base.identity.model_copy(
+            update={
+                "issuers": self._rows("Issuer", base.identity.issuers, gone),
+                "authorities": self._rows("ClientAuthority", base.identity.authorities, gone),
+            }
+        )
+        policy = base.policy.model_copy(
+            update={"policies": self._rows("Policy", base.policy.policies, gone)}
+        )
+        return base.with_(
+            admit=self._admit(routes, gone),
+            identity=identity,
+            policy=policy,
+            functions=self._rows("Function", base.functions, gone),
+            routes=routes,
+            upstreams=self._rows("Upstream", base.upstreams, gone),
+            limits=self._rows("Limit", base.limits, gone),
+        )
+
+    def _admit(self, routes: Iterable[Route], gone: set[Key]) -> Admit:
+        """What the node lets in: its own hosts and those of its routes."""
+        claim = self.claims.get(("Node", _NODE))
+        before = {host for route in self.base.routes for host in route.hosts}
+        admit = self.base.admit
+        own = set(admit.hosts) - before
+        if claim is not None:
+            admit, own = claim.value, set(claim.value.hosts)
+        elif ("Node", _NODE) in gone:
+            admit, own = Admit(hosts=()), set()
+        hosts = own | self.hosts | {host for route in routes for host in route.hosts}
+        return admit.model_copy(update={"hosts": tuple(sorted(hosts))})
+
+    def _applied(self, gone: set[Key]) -> tuple[Applied, ...]:
+        kept = {
+            (each.kind, each.name): each
+            for each in self.applied
+            if (each.kind, each.name) not in gone
+        }
+        mine = {
+            key: Applied(*key, _owner(each.manifest), each.manifest.file)
+            for key, each in self.claims.items()
+        }
+        absent = sorted({each.owner for each in kept.values()} - self._owners())
+        if absent and not self.prune:
+            shown = ", ".join(absent[:5]) + (" and more" if len(absent) > 5 else "")
+            self.notes.append(f"applied before and not here: {shown}; --prune deletes them")
+        merged = {**kept, **mine}
+        return tuple(merged[key] for key in sorted(merged))
+
+    def _require_no_conflict(self, gone: set[Key]) -> None:
+        """Two routes for one place, told with the line of each that is in these manifests."""
+        taken: dict[tuple[object, ...], Route] = {}
+        rows = self._rows("Route", self.base.routes, gone)
+        # Ours last, so that a conflict with another is told at our line.
+        for route in sorted(rows, key=lambda each: ("Route", each.name) in self.claims):
+            for host in route.hosts or ("",):
+                holder = taken.setdefault(_place_of(route, host), route)
+                claim = self.claims.get(("Route", route.name))
+                if holder is route or claim is None:
+                    continue
+                other = self.claims.get(("Route", holder.name))
+                where = f" in {other.manifest.file}:{other.line}" if other else ""
+                message = (
+                    f"route {holder.name!r}{where} already takes "
+                    f"{host or 'every host'} {route.path.value}"
+                )
+                self.problems.add(Problem(claim.manifest.file, claim.line, message))
+        self.problems.require_none("route_conflict")
+
+    def _make(
+        self, manifest: Manifest, kind: str, name: str, model: type[M], data: dict[str, Any]
+    ) -> None:
+        try:
+            value = build(model, data)
+        except ConfigError as error:
+            self._problem(manifest, error.message, "spec")
+            return
+        self._claim(manifest, kind, name, value)
+
+    def _claim(
+        self, manifest: Manifest, kind: str, name: str, value: Any, *place: str | int
+    ) -> None:
+        line = manifest.line(*(place or ("metadata", "name")))
+        first = self.claims.setdefault((kind, name), _Claim(value, manifest, line))
+        if first.value is not value:
+            where = f"{first.manifest.kind} {first.manifest.name!r}"
+            message = (
+                f"the {kind} {name!r} is made by {where} too ({first.manifest.file}:{first.line})"
+            )
+            self._problem(manifest, message, *(place or ("metadata", "name")))
+        elif kind == "Route":
+            self.made.setdefault(manifest.name, []).append(name)
+
+    def _problem(self, manifest: Manifest, message: str, *place: str | int) -> None:
+        self.problems.add(manifest.problem(message, *place))
+
+
+def _owner(manifest: Manifest) -> str:
+    """The manifest that objects belong to, however it is spelt: an HTTPRoute is a Route."""
+    if manifest.kind == "Node":
+        return "Node/node"
+    return f"{'Route' if manifest.kind == 'HTTPRoute' else manifest.kind}/{manifest.name}"
+
+
+def _place_of(route: Route, host: str) -> tuple[object, ...]:
+    conditions = (route.method, route.headers, route.query, route.cookies)
+    return (host, route.path.type, route.path.value, *conditions)

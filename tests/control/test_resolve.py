@@ -1,0 +1,266 @@
+"""Manifests and a snapshot give the next snapshot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.config.samples import DIGEST, snapshot
+from tests.control.manifest_texts import OUR, resolved
+
+from vedette.config.difference import difference
+from vedette.config.manifests import Attachment, Component
+from vedette.config.model import wire_value
+from vedette.config.snapshot import IssuerKey, Mirror, Snapshot
+from vedette.control.resolve import UNBUILT, Resolved
+from vedette.errors import ConfigError
+from vedette.identity.authority import Authority
+from vedette.store.history import Applied
+
+KEY = IssuerKey(kid="k", alg="EdDSA", jwk={"kty": "OKP", "crv": "Ed25519", "x": "eA"})
+COMPONENT = {"a.wasm": Attachment(component=Component(digest=DIGEST, size=100))}
+
+
+def of(kind: str, spec: str, name: str = "one") -> str:
+    return f"{OUR}kind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n"
+
+
+def made(kind: str, text: str, **more: Any) -> dict[str, Any]:
+    """The first object of a kind after the manifests."""
+    rows = getattr(resolved(text, **more).snapshot, kind)
+    return dict(wire_value(rows[0]))
+
+
+def refused(text: str, **more: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        resolved(text, **more)
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def ca_pem(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder: Path = tmp_path_factory.mktemp("ca")
+    return Authority.ensure(
+        folder / "ca.key", folder / "ca.crt", "ca.test"
+    ).certificate_pem.decode()
+
+
+def test_an_upstream_has_every_default_and_people_write_units() -> None:
+    spec = (
+        "{endpoints: [{url: 'https://b:8443', weight: 2}, {url: 'https://a'}], protocol: http2,"
+        " timeouts: {connect: 1s, response: 2m}, health: {path: /ok, interval: 1s}}"
+    )
+    assert made("upstreams", of("Upstream", spec)) == {
+        "name": "one",
+        "endpoints": [
+            {"host": "a", "port": 443, "weight": 1},
+            {"host": "b", "port": 8443, "weight": 2},
+        ],
+        "protocol": "http2",
+        "tls": {},
+        "connectMillis": 1_000,
+        "responseMillis": 120_000,
+        "idleMillis": 60_000,
+        "maxConnections": 1_024,
+        "retryPercent": 20,
+        "health": {
+            "path": "/ok",
+            "intervalMillis": 1_000,
+            "timeoutMillis": 1_000,
+            "healthyAfter": 2,
+            "unhealthyAfter": 3,
+        },
+        "outlier": {"failures": 5, "ejectMillis": 10_000},
+    }
+
+
+def test_certificates_are_certificates_and_never_keys(ca_pem: str) -> None:
+    upstream = of("Upstream", "{url: 'https://a', tls: {caFile: ca.pem, serverName: b}}")
+    with_ca = made("upstreams", upstream, attachments={"ca.pem": Attachment(text=ca_pem)})
+    assert with_ca["tls"] == {"ca": ca_pem, "serverName": "b"}
+    for text, sentence in {
+        "hello": "no certificate in PEM",
+        ca_pem + "-----BEGIN PRIVATE KEY-----\n": "holds a private key",
+    }.items():
+        error = refused(upstream, attachments={"ca.pem": Attachment(text=text)})
+        assert sentence in error.message
+        assert "BEGIN" not in error.message
+
+
+def test_an_authority_is_normalised(ca_pem: str) -> None:
+    pin = ":".join(["AB"] * 32)
+    spec = f"{{caFile: ca.pem, trustDomain: a.test, pins: ['{pin}'], revoked: ['00:0A:FF']}}"
+    base = resolved(of("ClientAuthority", spec), attachments={"ca.pem": Attachment(text=ca_pem)})
+    (authority,) = base.snapshot.identity.authorities
+    assert (authority.pins, authority.revoked) == (("ab" * 32,), ("aff",))
+
+
+def test_an_issuer_has_the_keys_of_its_file() -> None:
+    spec = "{issuer: https://id, audiences: [b, a, a], jwksFile: k.json, leeway: 10s}"
+    text = of("Issuer", spec, "corp")
+    issuers = resolved(text, attachments={"k.json": Attachment(keys=(KEY,))}).snapshot.identity
+    assert wire_value(issuers.issuers[0]) == {
+        "name": "corp",
+        "issuer": "https://id",
+        "audiences": ["a", "b"],
+        "leewaySeconds": 10,
+        "keys": [{"kid": "k", "alg": "EdDSA", "jwk": KEY.jwk}],
+    }
+    assert "keys" in refused(text).message
+    assert "is the node itself" in refused(of("Issuer", spec, "node")).message
+
+
+def test_a_limit_is_for_every_route_that_its_manifest_makes() -> None:
+    route = of("Route", "{rules: [{matches: [{method: GET}, {method: PUT}], static: {}}]}", "shop")
+    spec = "{per: [Source, Principal], routes: [shop, health], rate: 100/s, burst: 5, quota: 9/day}"
+    assert made("limits", of("Limit", spec) + route) == {
+        "name": "one",
+        "per": ["Principal", "Source"],
+        "routes": ["health", "shop", "shop-2"],
+        "rate": {"requests": 100, "periodMillis": 1_000, "burst": 5},
+        "quota": {"requests": 9, "period": "Day"},
+    }
+    error = refused(of("Limit", "{rate: 1/s, routes: [helth]}"))
+    assert "there is no route 'helth'; did you mean 'health'?" in error.message
+
+
+def test_a_node_says_hosts_sizes_and_timers() -> None:
+    spec = (
+        "{hosts: [edge.example.org], limits: {headerSize: 16KB, requests: 10},"
+        " timers: {idle: 5s, bodyRate: 1KB}}"
+    )
+    admit = resolved(of("Node", spec)).snapshot.admit
+    assert admit.max_header_bytes == 16_384
+    assert (admit.max_requests, admit.max_headers) == (10, 100)
+    assert (admit.timers.idle_millis, admit.timers.body_bytes_per_second) == (5_000, 1_024)
+    assert set(admit.hosts) == {
+        "127.0.0.1", "::1", "api.example.com", "edge.example.org", "localhost"
+    }  # fmt: skip
+    assert refused(of("Node", "{limits: {headers: 1}}")).line == 4
+
+
+def test_a_function_has_its_route_and_its_policy() -> None:
+    spec = "{component: a.wasm, public: true, limits: {memory: 64MB}, domains: [f.example.org]}"
+    next_ = resolved(of("Function", spec, "f"), attachments=COMPONENT).snapshot
+    function, route = next_.function("f"), next_.route("f")
+    assert function is not None
+    assert route is not None
+    assert function.limits.memory_bytes == 64 << 20
+    assert (route.hosts, route.path.value) == (("f.example.org",), "/")
+    assert "public-f.cedar" in [each.name for each in next_.policy.policies]
+    assert "f.example.org" in next_.admit.hosts
+    closed = resolved(
+        of("Function", spec.replace("true", "false"), "f"), base=next_, attachments=COMPONENT
+    )
+    assert "public-f.cedar" not in [each.name for each in closed.snapshot.policy.policies]
+
+
+def test_a_component_that_is_not_built_yet_is_said() -> None:
+    found = resolved(of("Function", "{component: a.wasm}", "f"))
+    assert found.unbuilt == ("f",)
+    function = found.snapshot.function("f")
+    assert function is not None
+    assert function.component == UNBUILT
+
+
+def test_a_route_of_the_functions_name_stands_for_its_own() -> None:
+    route = of("Route", "{rules: [{backendRefs: [{kind: Function, name: f}]}]}", "f")
+    function = of("Function", "{component: a.wasm}", "f")
+    found = resolved(function + route.replace("rules", "hostnames: [f.example.org], rules"))
+    made_route = found.snapshot.route("f")
+    assert made_route is not None
+    assert made_route.hosts == ("f.example.org",)
+    error = refused(of("Function", "{component: a.wasm, route: /x}", "f") + route)
+    assert "has the name of this function's own route" in error.message
+
+
+def test_a_policy_knows_where_its_text_begins() -> None:
+    inline = resolved(of("Policy", "{cedar: ''}", "a") + of("Policy", "{cedarFile: b.cedar}", "b"),
+                      attachments={"b.cedar": Attachment(text="x")})  # fmt: skip
+    assert {name: (one.file, one.line) for name, one in inline.policies.items()} == {
+        "a.cedar": ("edge.yaml", 4),
+        "b.cedar": ("b.cedar", 1),
+    }
+
+
+# --- whose is what
+
+LIMITS = of("Limit", "{concurrency: 1}", "a") + of("Limit", "{concurrency: 2}", "b")
+
+
+def _names(found: Resolved) -> list[str]:
+    return [each.name for each in found.snapshot.limits]
+
+
+def test_the_same_manifests_twice_change_nothing() -> None:
+    first = resolved(LIMITS)
+    again = resolved(LIMITS, base=first.snapshot, applied=first.applied, prune=True)
+    assert again.snapshot == first.snapshot
+    assert again.applied == first.applied
+
+
+def test_what_is_gone_from_the_manifests_goes_only_with_prune() -> None:
+    first = resolved(LIMITS)
+    less = of("Limit", "{concurrency: 1}", "a")
+    kept = resolved(less, base=first.snapshot, applied=first.applied)
+    assert _names(kept) == ["a", "b"]
+    assert kept.applied == first.applied
+    assert "Limit/b; --prune deletes them" in kept.notes[0]
+    pruned = resolved(less, base=first.snapshot, applied=first.applied, prune=True)
+    assert _names(pruned) == ["a"]
+    assert [each.owner for each in pruned.applied] == ["Limit/a"]
+    assert pruned.notes == ()
+
+
+def test_what_others_made_is_never_pruned_and_is_taken_when_named() -> None:
+    found = resolved(of("Limit", "{concurrency: 1}"), prune=True)
+    assert found.snapshot.function("hello") is not None
+    assert found.snapshot.route("health") is not None
+    rule = "{matches: [{path: {type: Exact, value: /health}}], static: {body: new}}"
+    taken = resolved(of("Route", f"{{rules: [{rule}]}}", "health"))
+    (change,) = difference(snapshot(), taken.snapshot)
+    assert (change.action, change.name) == ("update", "health")
+    assert taken.applied == (Applied("Route", "health", "Route/health", "edge.yaml"),)
+
+
+def test_a_match_that_is_gone_takes_its_route_with_it() -> None:
+    def shop(*methods: str) -> str:
+        matches = ", ".join(f"{{method: {each}}}" for each in methods)
+        return of(
+            "Route", f"{{public: true, rules: [{{matches: [{matches}], static: {{}}}}]}}", "s"
+        )
+
+    first = resolved(shop("GET", "PUT", "POST"))
+    less = resolved(shop("GET").replace("public: true, ", ""), base=first.snapshot,
+                    applied=first.applied)  # fmt: skip
+    assert [each.name for each in less.snapshot.routes] == ["health", "hello", "s"]
+    assert "public-route.s.cedar" not in [each.name for each in less.snapshot.policy.policies]
+    assert [each.name for each in less.applied] == ["s"]
+
+
+def test_a_pruned_node_goes_back_to_its_defaults() -> None:
+    first = resolved(of("Node", "{hosts: [x.example.org], limits: {requests: 7}}"))
+    back = resolved(LIMITS, base=first.snapshot, applied=first.applied, prune=True)
+    assert back.snapshot.admit.max_requests == 4_096
+    assert "x.example.org" not in back.snapshot.admit.hosts
+
+
+def test_what_is_still_used_cannot_be_pruned() -> None:
+    upstream = of("Upstream", "{url: 'http://a'}", "a")
+    first = resolved(upstream)
+    data = [each.model_copy() for each in first.snapshot.routes]
+    mirrored = data[0].model_copy(update={"mirror": Mirror(upstream="a")})
+    base: Snapshot = first.snapshot.with_(routes=(mirrored, data[1]))
+    error = refused(LIMITS, base=base, applied=first.applied, prune=True)
+    assert error.code == "snapshot_invalid"
+    assert "there is no upstream 'a'" in error.message
+
+
+def test_ten_thousand_manifests_are_no_burden() -> None:
+    spec = "{rules: [{matches: [{path: {value: /%d}}], static: {}}]}"
+    text = "".join(of("Route", spec % number, f"r{number}") for number in range(2_000))
+    text += "".join(of("Limit", "{rate: 1/s, routes: [r1]}", f"l{number}") for number in range(500))
+    found = resolved(text)
+    assert len(found.snapshot.routes) == 2_002
+    assert len(found.applied) == 2_500
