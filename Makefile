@@ -48,6 +48,7 @@ check: engine dev ## formatting, lints, types, layers, generated files
 	cd "$$(mktemp -d)" && $(CURDIR)/$(BIN)/python -m mypy.stubtest vedette.engine._native
 	$(BIN)/python -m vedette.config.generate --check
 	$(BIN)/python -m vedette.control.generate --check
+	$(BIN)/python -m vedette.cli.generate --check
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
@@ -63,8 +64,10 @@ format: dev ## format Python and Rust
 
 .PHONY: generate
 generate: engine ## write the generated files again
-	$(BIN)/python -m vedette.config.generate
+	$(BIN)/python -m vedette.config.generate --write
 	$(BIN)/python -m vedette.control.generate
+	$(BIN)/python -m vedette.cli.generate
+	$(BIN)/python -m vedette.errors --write
 
 .PHONY: clean
 clean: ## remove what was built here (keeps the cargo cache in CARGO_TARGET_DIR, and every node's HOME)

@@ -19,6 +19,7 @@ import pytest
 from tests.e2e.node import PROGRAM, Node, new_home
 
 ROOT = Path(__file__).parents[2]
+GROUPS = ("authority", "certificate", "issuer", "policy")
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```sh\n(?P<text>.*?)^```", re.M | re.S)
 RUN = [
     "README.md",
@@ -111,7 +112,7 @@ def test_flags_of_vedette_in_the_document_exist(name: str) -> None:
         words = shlex.split(
             line.split("#")[0].split("|")[0].split("$(")[0].split(">")[0], posix=False
         )
-        depth = 3 if words[1:2] in (["issuer"], ["policy"]) else 2
+        depth = 3 if words[1:2] and words[1] in GROUPS else 2
         command = [word for word in words[1:depth] if not word.startswith("-")]
         shown = subprocess.run(
             [str(PROGRAM), *command, "--help"],

@@ -64,6 +64,7 @@ class Authority:
         common_name: str = "client",
         *,
         uris: Sequence[str] = (),
+        hosts: Sequence[str] = (),
         ca: bool = False,
         days: tuple[float, float] = (-1, 30),
         purposes: Sequence[x509.ObjectIdentifier] = (CLIENT,),
@@ -77,8 +78,9 @@ class Authority:
         builder = builder.add_extension(_usage(signs=signs, certifies=certifies), True)
         if purposes:
             builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), False)
-        if uris:
-            names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        names += [x509.DNSName(host) for host in hosts]
+        if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         certificate = builder.sign(self._key, SHA256())
         self._made += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ class Asked:
     headers: dict[str, str]
     body: bytes
     connection: int
+    client: str | None = None
+    """Common name of the client's certificate."""
 
 
 @dataclass
@@ -30,6 +33,7 @@ class Service:
     """Listens on a loopback port of its own until closed."""
 
     name: str = "service"
+    tls: ssl.SSLContext | None = None
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
 
@@ -54,6 +58,9 @@ class Service:
             threading.Thread(target=self._serve, args=(peer, self.connections), daemon=True).start()
 
     def _serve(self, peer: socket.socket, number: int) -> None:
+        with contextlib.suppress(OSError):
+            if self.tls is not None:
+                peer = self.tls.wrap_socket(peer, server_side=True)
         with peer, contextlib.suppress(OSError):
             stream = peer.makefile("rb")
             while self._one(peer, stream, number):
@@ -77,7 +84,7 @@ class Service:
                 peer.sendall(data)
             return False
         body = b"".join(_body(stream, headers))
-        self.asked.append(Asked(method, target, headers, body, number))
+        self.asked.append(Asked(method, target, headers, body, number, _common_name(peer)))
         return self._answer(peer, method, target.split("?")[0].rsplit("/", 1)[-1], headers, body)
 
     def _answer(
@@ -134,3 +141,9 @@ def _body(stream, headers: dict[str, str]) -> Iterator[bytes]:  # type: ignore[n
             pass
     elif length := int(headers.get("content-length", 0)):
         yield stream.read(length)
+
+
+def _common_name(peer: socket.socket) -> str | None:
+    certificate = peer.getpeercert() if isinstance(peer, ssl.SSLSocket) else None
+    subject = (certificate or {}).get("subject", ())
+    return next((value for parts in subject for key, value in parts if key == "commonName"), None)

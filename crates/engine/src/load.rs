@@ -69,13 +69,9 @@ impl EngineDir {
         (tls.join("server.pem"), tls.join("server.key"))
     }
 
-    /// Where the chain and key of a client certificate are that services are shown.
-    pub fn client_certificate(&self, name: &str) -> (PathBuf, PathBuf) {
-        let clients = self.root.join("tls").join("clients");
-        (
-            clients.join(format!("{name}.pem")),
-            clients.join(format!("{name}.key")),
-        )
+    /// Where a certificate with its key is that services are shown.
+    pub fn client_certificate(&self, name: &str) -> PathBuf {
+        self.root.join("tls/clients").join(format!("{name}.pem"))
     }
 
     /// Reads `active.json`.

@@ -88,26 +88,18 @@ fn config(declared: &snapshot::Upstream, dir: &EngineDir) -> Result<UpstreamConf
 }
 
 fn tls(declared: &snapshot::UpstreamTls, dir: &EngineDir) -> Result<TlsConfig, LoadError> {
-    let read = |path: &std::path::Path| {
-        fs::read_to_string(path).map_err(|error| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            LoadError::new("client_certificate_missing", format!("{name}: {error}"))
-        })
-    };
-    let client = match &declared.client_certificate {
-        None => None,
-        Some(name) => {
-            let (chain, key) = dir.client_certificate(name);
-            Some(ClientCertificate {
-                chain: read(&chain)?,
-                key: read(&key)?,
+    let read = |name: &String| {
+        fs::read_to_string(dir.client_certificate(name))
+            .map(ClientCertificate)
+            .map_err(|error| {
+                let message = format!("the client certificate {name}: {error}");
+                LoadError::new("client_certificate_missing", message)
             })
-        }
     };
     Ok(TlsConfig {
         server_name: declared.server_name.clone(),
         ca: declared.ca.clone(),
-        client,
+        client: declared.client_certificate.as_ref().map(read).transpose()?,
     })
 }
 

@@ -549,7 +549,7 @@ pub struct UpstreamTls {
     /// Certificates trusted, PEM, and no others; absent: those of the machine.
     #[serde(default)]
     pub ca: Option<String>,
-    /// Name of the client certificate, whose key control keeps and hands over.
+    /// Name of the client certificate it is shown (`vedette certificate`).
     #[serde(default)]
     pub client_certificate: Option<String>,
 }

@@ -98,14 +98,9 @@ pub struct TlsConfig {
     pub client: Option<ClientCertificate>,
 }
 
-/// A certificate chain and its key, PEM.
+/// A certificate chain, leaf first, and its private key, in one PEM. Never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The chain, leaf first.
-    pub chain: String,
-    /// The private key. Never shown.
-    pub key: String,
-}
+pub struct ClientCertificate(pub String);
 
 impl std::fmt::Debug for TlsConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

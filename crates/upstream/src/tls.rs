@@ -70,9 +70,9 @@ fn client_config(
     let Some(client) = client else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain = certificates(&client.chain)?;
+    let chain = certificates(&client.0)?;
     // The message of a PEM error could quote the key: say only that it is none.
-    let key = PrivateKeyDer::from_pem_slice(client.key.as_bytes())
+    let key = PrivateKeyDer::from_pem_slice(client.0.as_bytes())
         .map_err(|_| ConfigError("the client key holds no private key".into()))?;
     builder
         .with_client_auth_cert(chain, key)

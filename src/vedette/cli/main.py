@@ -13,6 +13,7 @@ import typer
 
 from vedette.cli import (
     authorities,
+    certificates,
     functions,
     identity,
     lifecycle,
@@ -34,7 +35,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for room in (lifecycle, functions, manifests, identity, authorities, snapshots, policies, records):
+for room in (
+    lifecycle,
+    functions,
+    manifests,
+    identity,
+    authorities,
+    certificates,
+    snapshots,
+    policies,
+    records,
+):
     room.register(app)
 
 

@@ -93,7 +93,8 @@ class TlsSpec(Model):
         default=None, description="The same, in a file; neither: those of the machine."
     )
     client_certificate: Name | None = Field(
-        default=None, description="Name of a client certificate that the node keeps."
+        default=None,
+        description="Certificate the service is shown: a name of `vedette certificate list`.",
     )
 
 

@@ -521,7 +521,7 @@ class UpstreamTls(Model):
     )
     client_certificate: Name | None = Field(
         default=None,
-        description="Name of the client certificate, whose key control keeps and hands over.",
+        description="Name of the client certificate it is shown (`vedette certificate`).",
     )
 
 

@@ -23,6 +23,8 @@ from vedette.control.limits import BodyLimit
 from vedette.control.messages import (
     Activation,
     AuthorityWish,
+    CertificateStatus,
+    CertificateWish,
     Deployed,
     DiffAnswer,
     ErrorAnswer,
@@ -63,6 +65,7 @@ _NOT_FOUND = (
     "policy_unknown",
     "issuer_unknown",
     "authority_unknown",
+    "certificate_unknown",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")
@@ -88,6 +91,7 @@ def create_app(node: Node) -> FastAPI:
     _identity(app, node)
     _manifests(app, node)
     _authorities(app, node)
+    _certificates(app, node)
     _streams(app, node)
     return app
 
@@ -313,6 +317,24 @@ def _authorities(app: FastAPI, node: Node) -> None:
     def revoke_certificate(name: str, wish: SerialWish, actor: Actor) -> Activation:
         """Refuses a certificate of an authority from the next request on."""
         return node.revoke_certificate(name, wish.serial, actor)
+
+
+def _certificates(app: FastAPI, node: Node) -> None:
+    @app.get("/v1/certificates")
+    def certificates() -> list[CertificateStatus]:
+        """Client certificates that services are shown."""
+        return node.certificates.list()
+
+    @app.put("/v1/certificates/{name}")
+    def put_certificate(name: str, wish: CertificateWish, actor: Actor) -> Activation:
+        """Keeps a client certificate and its key."""
+        return node.put_certificate(name, wish, actor)
+
+    @app.delete("/v1/certificates/{name}")
+    def delete_certificate(name: str) -> list[CertificateStatus]:
+        """Forgets a client certificate; answers those that are left."""
+        node.certificates.remove(name)
+        return node.certificates.list()
 
 
 def _streams(app: FastAPI, node: Node) -> None:

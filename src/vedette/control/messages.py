@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from vedette.config.difference import ObjectChange
 from vedette.config.manifests import ManifestObject
@@ -232,6 +232,24 @@ class AuthorityWish(Model):
     pins: tuple[str, ...] = Field(
         default=(), max_length=1_000, description="SHA-256 of accepted keys (SPKI), hex."
     )
+
+
+class CertificateWish(Model):
+    """A certificate to show to services under the name in the path."""
+
+    pem: SecretStr = Field(
+        max_length=131_072, description="The chain, leaf first, and its private key, PEM."
+    )
+
+
+class CertificateStatus(Model):
+    """A certificate that services are shown. Its key is never told."""
+
+    name: str = Field(description="Name on this node.")
+    subject: str = Field(description="Whom it is for, RFC 4514.")
+    issuer: str = Field(description="Who issued it, RFC 4514.")
+    not_after: str = Field(description="When it expires, RFC 3339.")
+    upstreams: tuple[str, ...] = Field(description="Services it is shown to.")
 
 
 class SerialWish(Model):

@@ -29,11 +29,13 @@ from vedette.config.written import parse_destination, route_path
 from vedette.control import desired, planning
 from vedette.control.activate import Activator, Outcome
 from vedette.control.bootstrap import Keys
+from vedette.control.client_certificates import ClientCertificates
 from vedette.control.jwks import JwksRefresher
 from vedette.control.messages import (
     Activation,
     AskedRequest,
     AuthorityWish,
+    CertificateWish,
     Deployed,
     DiffAnswer,
     Explained,
@@ -81,6 +83,7 @@ class Node:
         self._activator = activator
         self.jwks = JwksRefresher(home, activator)
         self.revocations = Revocations(home, activator)
+        self.certificates = ClientCertificates(home, activator)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -196,7 +199,7 @@ class Node:
 
     def plan(self, wish: ManifestSetWish) -> PlanAnswer:
         """What applying manifests would do. Raises `ConfigError` with file and line."""
-        return planning.plan(self._activator, wish, self._base())
+        return planning.plan(self._activator, wish, self._base(), self.certificates.names())
 
     def apply(self, wish: PlanWish, actor: str) -> Activation:
         """Applies a plan. Raises `ConfigError` plan_stale, `TrustError` payload_invalid, plan_altered."""
@@ -348,6 +351,10 @@ class Node:
             f"revoke certificate {name}",
             actor,
         )
+
+    def put_certificate(self, name: str, wish: CertificateWish, actor: str) -> Activation:
+        """Keeps a client certificate that services are shown. Raises `ConfigError` certificate_refused."""
+        return _activation(self.certificates.put(name, wish, actor))
 
     def revoke_token(self, wish: RevokeWish, actor: str) -> Activation:
         """Refuses a token from the next request on."""

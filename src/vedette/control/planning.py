@@ -28,15 +28,21 @@ from vedette.store.history import Applied
 _UNBUILT_SHOWN = "(known after it is built)"
 
 
-def plan(activator: Activator, wish: ManifestSetWish, hosts: frozenset[str]) -> PlanAnswer:
-    """What applying `wish` would do. `hosts`: what the node answers to anyway.
+def plan(
+    activator: Activator,
+    wish: ManifestSetWish,
+    hosts: frozenset[str],
+    certificates: frozenset[str],
+) -> PlanAnswer:
+    """What applying `wish` would do. `hosts`: what the node answers to anyway; `certificates`:
+    names of the client certificates it keeps.
 
     Raises `ConfigError` manifest_invalid, route_conflict, snapshot_invalid or policy_invalid.
     """
     with activator.lock:
         entry, base = activator.active()
         applied = activator.history.applied()
-    resolved = resolve(wish.objects, base, applied, hosts, prune=wish.prune)
+    resolved = resolve(wish.objects, base, applied, hosts, certificates, prune=wish.prune)
     warnings = _check_policies(activator, base, resolved)
     after = resolved.snapshot
     ready = not resolved.unbuilt

@@ -91,16 +91,18 @@ def resolve(
     base: Snapshot,
     applied: Iterable[Applied],
     hosts: frozenset[str],
+    certificates: frozenset[str] = frozenset(),
     *,
     prune: bool = False,
 ) -> Resolved:
     """The snapshot that `objects` want, starting from `base`. `applied`: what belongs to manifests
-    now; `hosts`: what the node answers to anyway.
+    now; `hosts`: what the node answers to anyway; `certificates`: names of the client certificates
+    that it keeps.
 
     Raises `ConfigError` manifest_invalid, route_conflict (all problems at once, file and line of the
     first) or snapshot_invalid.
     """
-    return _Resolver(typed(objects), base, tuple(applied), hosts, prune).resolve()
+    return _Resolver(typed(objects), base, tuple(applied), hosts, certificates, prune).resolve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class _Resolver:
     base: Snapshot
     applied: tuple[Applied, ...]
     hosts: frozenset[str]
+    certificates: frozenset[str]
     prune: bool
     claims: dict[Key, _Claim] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
@@ -262,10 +265,15 @@ class _Resolver:
 
     def _tls(self, manifest: Manifest, spec: TlsSpec) -> dict[str, Any]:
         ca = self._certificates(manifest, spec.ca, spec.ca_file, ("spec", "tls"))
+        shown = spec.client_certificate
+        if shown is not None and shown not in self.certificates:
+            message = f"the node keeps no client certificate {shown!r}"
+            message += nearest(shown, self.certificates, "; `vedette certificate add` brings one")
+            self._problem(manifest, message, "spec", "tls", "clientCertificate")
         named = {
             "serverName": spec.server_name,
             "ca": ca,
-            "clientCertificate": spec.client_certificate,
+            "clientCertificate": shown,
         }
         return {name: value for name, value in named.items() if value is not None}
 

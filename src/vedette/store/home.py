@@ -64,6 +64,7 @@ class Home:
             self.control,
             self.engine,
             self.tls,
+            self.client_certificates,
             self.snapshots,
             self.blobs.parent,
             self.blobs,
@@ -173,6 +174,11 @@ class Home:
     def tls_key(self) -> Path:
         """Private key of the server, 0600."""
         return self.tls / "server.key"
+
+    @property
+    def client_certificates(self) -> Path:
+        """Certificates with their keys that services are shown, one PEM file each, 0600."""
+        return self.tls / "clients"
 
     @property
     def snapshots(self) -> Path:
