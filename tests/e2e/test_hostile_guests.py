@@ -371,6 +371,12 @@ def test_header_fields_of_a_guest_are_bounded(caller: Caller) -> None:
     caller.expect_neighbour_served()
 
 
+def test_what_a_call_of_the_host_copies_is_bounded(caller: Caller) -> None:
+    """GHSA-852m-cvvp-9p4w: an argument is the host's memory before the host has looked at it."""
+    answer = caller.ask("/hostile/huge-argument")
+    caller.expect_refused(answer, 500, "execute", "function_trap")
+
+
 def test_a_body_nobody_reads_is_bounded(caller: Caller) -> None:
     """GHSA-c9gc-w9vx-w86p: what a guest writes ahead of its reader is the host's memory."""
     answer = caller.ask("/hostile/push-body")

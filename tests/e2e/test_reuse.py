@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.caller import Caller
+from tests.e2e.conftest import StartNode
 from tests.e2e.node import Node
 from tests.guests import Guests
 
@@ -30,8 +31,16 @@ spec:
 """
 
 
+@pytest.fixture(scope="module")
+def node(start_node: StartNode, guests: Guests) -> Node:
+    """A node with one worker: each worker keeps instances of its own."""
+    node = start_node("--workers", "1")
+    node.deploy(guests.hello, "hello")
+    return node
+
+
 class Reused:
-    """Deploys guests with a manifest that asks for reuse; one node worker or several, as the node has."""
+    """Deploys guests with a manifest that asks for reuse."""
 
     def __init__(self, node: Node, folder: Path) -> None:
         self._node = node
@@ -64,7 +73,6 @@ def _name(caller: Caller, guest: Path, what: str) -> str:
 
 
 def _count(caller: Caller, name: str, behaviour: str = "counter") -> int:
-    """Always over one connection, which one worker serves, so over one list of kept instances."""
     answer = caller.ask(f"/{name}/{behaviour}")
     assert answer.status == 200, answer
     return int(answer.body)

@@ -116,16 +116,12 @@ def test_a_client_that_leaves_stops_its_guest(node: Node, caller: Caller) -> Non
         return len([line for line in node.log_lines("service") if line.startswith("chunk")])
 
     already = chunks()
-    with (
-        pytest.raises(ConnectionError),
-        caller.client.stream(
-            "GET", "/service/slow-stream?200", headers=caller.authorization()
-        ) as response,
-    ):
+    with caller.client.stream(
+        "GET", "/service/slow-stream?200", headers=caller.authorization()
+    ) as response:
         pieces = response.iter_raw()
         next(pieces)
         wait_until("two chunks are logged", lambda: chunks() >= already + 2)
-        raise ConnectionError("leaves")
     caller.close()
     logged = chunks()
     # Twenty chunks' time: a guest that still ran would have logged some of them.

@@ -11,11 +11,11 @@ from tests.e2e.wire import HTTP_2
 from tests.guests import Guests
 
 
-@pytest.fixture(scope="module")
-def server(start_node: Callable[..., Node], guests: Guests) -> Node:
-    """A node whose only function is the guest."""
+@pytest.fixture(scope="module", params=["--fresh", "--reuse"])
+def server(request: pytest.FixtureRequest, start_node: Callable[..., Node], guests: Guests) -> Node:
+    """A node whose only function is the guest, with a fresh instance for each request or used again."""
     node = start_node()
-    node.deploy(guests.wstd_server, "wstd", "--route", "/")
+    node.deploy(guests.wstd_server, "wstd", "--route", "/", request.param)
     return node
 
 

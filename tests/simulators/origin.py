@@ -26,7 +26,7 @@ class Received:
 
 @dataclass
 class Origin:
-    """A running server and what it was sent."""
+    """A running server, what it was sent, and how many asked for `/slow` at once."""
 
     port: int
     received: list[Received] = field(default_factory=list)
@@ -54,18 +54,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer(self) -> None:
-        with self.origin.lock:
-            self.origin.at_once += 1
-            self.origin.most_at_once = max(self.origin.most_at_once, self.origin.at_once)
         try:
             self._keep()
             self._reply(self.path.partition("?")[0])
         except OSError:
             self.origin.broken_off.set()
             self.close_connection = True
-        finally:
-            with self.origin.lock:
-                self.origin.at_once -= 1
 
     do_GET = do_POST = _answer  # noqa: N815 - the base class names them so
 
@@ -101,8 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "/redirect":
                 self._send(302, b"", {"location": "http://127.0.0.1:1/elsewhere"})
             case "/slow":
-                time.sleep(0.3)
-                self._send(200, b"slow\n", {})
+                self._slow()
             case "/never":
                 time.sleep(5)
                 self._send(200, b"late\n", {})
@@ -130,6 +123,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _slow(self) -> None:
+        with self.origin.lock:
+            self.origin.at_once += 1
+            self.origin.most_at_once = max(self.origin.most_at_once, self.origin.at_once)
+        time.sleep(0.3)
+        with self.origin.lock:
+            self.origin.at_once -= 1
+        self._send(200, b"slow\n", {})
 
     def _endless(self) -> None:
         self.send_response(200)

@@ -1,6 +1,5 @@
 //! The body of a function's response, which drives the guest while it is read.
 
-use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -252,13 +251,12 @@ impl Body for GuestBody {
 }
 
 impl GuestBody {
-    /// The answer is complete. A guest that is not (it logs, say) goes on within its limits.
     fn finish(&mut self) {
-        let State::Streaming(mut streaming) = mem::replace(&mut self.0, State::Ended) else {
-            return;
-        };
-        if !streaming.run.has_ended() {
-            tokio::spawn(async move { poll_fn(|cx| streaming.run.poll(cx)).await });
+        if let State::Streaming(streaming) = mem::replace(&mut self.0, State::Ended) {
+            // The body it wrote goes first: a guest of WASI 0.3 may wait for that.
+            let Streaming { run, inner, .. } = *streaming;
+            drop(inner);
+            run.go_on();
         }
     }
 }

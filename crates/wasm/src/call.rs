@@ -32,6 +32,9 @@ use crate::meter;
 use crate::outbound::Outbound;
 use crate::ticker::Ticker;
 
+/// What is gathered of a body that a guest writes after its head, before it is streamed.
+const AT_ONCE: usize = 64 << 10;
+
 type GuestFuture = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 /// The head, or the guest's own error in words.
 type HeadResult = Result<http::Response<WasiBody>, String>;
@@ -69,10 +72,17 @@ impl Function {
         let response = head.map_err(Failure::ResponseInvalid)?;
         let (parts, mut inner) = response.into_parts();
         let mut whole = Whole::default();
-        if run.has_ended() {
-            let taken = poll_fn(|cx| Poll::Ready(whole.take(&mut inner, response_bytes, cx)));
+        if run.has_ended() || run.may_pass_on {
+            let taken =
+                poll_fn(|cx| Poll::Ready(run.take(&mut whole, &mut inner, response_bytes, cx)));
             if taken.await? {
                 require_honest_length(&parts, is_head, whole.len())?;
+                drop(inner);
+                // What the guest does now can still fail the call: nothing has been sent.
+                if let Poll::Ready(ended) = poll_fn(|cx| Poll::Ready(run.poll(cx))).await {
+                    ended?;
+                }
+                run.go_on();
                 return Ok(http::Response::from_parts(parts, GuestBody::whole(whole)));
             }
             if !run.may_pass_on {
@@ -168,6 +178,37 @@ impl Run {
             Poll::Pending => head
                 .try_recv()
                 .map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
+        }
+    }
+
+    /// Takes the body as far as it comes without waiting; a component of WASI 0.3 writes it after the
+    /// head. Says whether that is all.
+    fn take(
+        &mut self,
+        whole: &mut Whole,
+        inner: &mut WasiBody,
+        limit: u64,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Failure> {
+        let mut before = None;
+        loop {
+            if whole.take(inner, limit, cx)? {
+                return Ok(true);
+            }
+            let is_stuck = before.replace(whole.len()) == Some(whole.len());
+            if self.has_ended() || is_stuck || whole.len() > AT_ONCE {
+                return Ok(false);
+            }
+            if let Poll::Ready(ended) = self.poll(cx) {
+                ended?;
+            }
+        }
+    }
+
+    /// The answer is complete. A guest that is not (it logs, say) goes on within its limits.
+    pub(crate) fn go_on(mut self) {
+        if !self.has_ended() {
+            tokio::spawn(async move { poll_fn(|cx| self.poll(cx)).await });
         }
     }
 

@@ -288,3 +288,47 @@ fn thread_number() -> usize {
     }
     NUMBER.with(|number| *number)
 }
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_made_together_do_not_end_together() {
+        let reuse = Reuse {
+            max_requests: 1_000,
+            max_age: Duration::from_secs(80),
+        };
+        let start = Instant::now();
+        let lives: Vec<Life> = (0..100).map(|_| Life::begin(&reuse)).collect();
+        for life in &lives {
+            assert!((875..=1_000).contains(&life.requests), "{}", life.requests);
+            let age = life.end.saturating_duration_since(start);
+            assert!(
+                age >= Duration::from_secs(70) && age <= Duration::from_secs(81),
+                "{age:?}"
+            );
+        }
+        assert!(lives.iter().any(|it| it.requests != lives[0].requests));
+        assert!(lives.iter().any(|it| it.end != lives[0].end));
+    }
+
+    #[test]
+    fn small_counts_are_exact() {
+        let reuse = Reuse {
+            max_requests: 3,
+            max_age: Duration::from_secs(1),
+        };
+        assert_eq!(Life::begin(&reuse).requests, 3);
+    }
+
+    #[test]
+    fn kept_instances_have_a_limit_over_all_functions() {
+        let total = Total::new(2);
+        assert_eq!([(); 3].map(|()| total.enter()), [true, true, false]);
+        total.leave(1);
+        assert!(total.enter());
+        assert!(!total.enter());
+    }
+}
