@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 from tests.e2e.caller import Caller
 from tests.e2e.node import Node
@@ -73,8 +75,10 @@ def test_no_response_is_a_refusal(client: Caller) -> None:
 
 
 def test_a_body_that_breaks_off_is_not_whole(client: Caller) -> None:
-    answer = client.ask("/response-body-fail")
-    assert answer.status >= 500 or not answer.complete
+    # It may break off before its head is out: then there is no answer at all.
+    with contextlib.suppress(httpx.RemoteProtocolError):
+        answer = client.ask("/response-body-fail")
+        assert answer.status >= 500 or not answer.complete
     assert client.ask("/").status == 200
 
 

@@ -1,13 +1,15 @@
 //! The body of a function's response, which drives the guest while it is read.
 
+use std::future::{Future, poll_fn};
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use tokio::task::coop::unconstrained;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::call::Run;
@@ -80,7 +82,7 @@ impl Whole {
         cx: &mut Context<'_>,
     ) -> Result<bool, Failure> {
         loop {
-            match Pin::new(&mut *inner).poll_frame(cx) {
+            match poll_what_is_there(inner, cx) {
                 Poll::Ready(None) => return Ok(true),
                 Poll::Ready(Some(Ok(frame))) => self.push(frame),
                 Poll::Ready(Some(Err(error))) => {
@@ -134,17 +136,20 @@ impl Streaming {
             return Poll::Ready(Some(self.count(frame)));
         }
         loop {
-            match Pin::new(&mut self.inner).poll_frame(cx) {
+            let is_left_behind = !self.may_go_on();
+            let polled = match is_left_behind {
+                true => poll_what_is_there(&mut self.inner, cx),
+                false => Pin::new(&mut self.inner).poll_frame(cx),
+            };
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(self.count(frame))),
                 Poll::Ready(Some(Err(error))) => return self.poll_cause(&error, cx),
                 Poll::Ready(None) => return Poll::Ready(self.require_whole()),
-                Poll::Pending if self.run.has_ended() && self.run.may_pass_on => {
-                    return Poll::Pending;
-                }
-                Poll::Pending if self.run.has_ended() => {
+                Poll::Pending if is_left_behind => {
                     let failure = Failure::ResponseInvalid("the body was not finished".into());
                     return Poll::Ready(Some(Err(failure)));
                 }
+                Poll::Pending if self.run.has_ended() => return Poll::Pending,
                 Poll::Pending => {}
             }
             match self.run.poll(cx) {
@@ -203,6 +208,16 @@ impl Streaming {
         }
         Ok(frame)
     }
+}
+
+/// What is there of a body that nobody writes any more, or of which little is taken. Without tokio's
+/// budget, which would say of a channel with something in it that there is nothing yet.
+fn poll_what_is_there(
+    body: &mut WasiBody,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
+    let next = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    pin!(unconstrained(next)).poll(cx)
 }
 
 fn too_long() -> Failure {
