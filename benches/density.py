@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import node as nodes
 from cold import Cold, KeepAlive, ask_twice, figures
 from load import LoadTools
-from measure import Sample, measure
+from measure import Load, Sample, measure
 from node import Node
 from processes import (
     BenchError,
@@ -186,9 +186,9 @@ class _Crowd:
 
     def load(self, wanted: Wanted) -> tuple[Sample, ...]:
         """Rounds of load on `hello`."""
-        endpoint = self.server.endpoints["hello"]
+        endpoint, load = self.server.endpoints["hello"], Load("wrk", wanted.seconds)
         return tuple(
-            measure(self.tools, self.server, endpoint, "wrk", Mode.PINNED, wanted.seconds, 1.0)
+            measure(self.tools, self.server, endpoint, load, Mode.PINNED, 1.0)
             for _ in range(wanted.rounds)
         )
 

@@ -1,9 +1,9 @@
 """Starts Envoy as an answering edge: direct responses behind what our own path does.
 
 Owns: its configuration. One process, one listener for each endpoint: plain, tls, full (TLS, a
-cached ES256 JWT, RBAC, local rate limit) and logged (full, RBAC asking for the caller's claim too,
-and a JSON access log to a file). `full` is the cheapest form of its words on purpose: we are judged
-against it.
+cached ES256 JWT, RBAC, local rate limit), logged (full, RBAC asking for the caller's claim too,
+and a JSON access log to a file) and proxy (TLS, the service behind). `full` is the cheapest form of
+its words on purpose: we are judged against it.
 Must not: give Envoy work that README.md does not name.
 """
 
@@ -16,7 +16,7 @@ from credentials import AUDIENCE, ISSUER
 from install import Tool
 from peers import served
 from processes import free_port, pinned, start, wait_until_listening
-from server import GREETING, Endpoint, Place, Server
+from server import GREETING, KILOBYTE, Endpoint, Place, Server
 
 Config = dict[str, Any]
 _TYPE = "type.googleapis.com/envoy.extensions"
@@ -26,7 +26,7 @@ _ANYBODY: Config = {"any": True}
 
 def envoy(tool: Tool, place: Place) -> Server:
     """`--concurrency` 1 when pinned, one for each core when cores are shared."""
-    ports = {name: free_port() for name in ("plain", "tls", "full", "logged")}
+    ports = {name: free_port() for name in ("plain", "tls", "full", "logged", "proxy")}
     config = place.folder / "envoy.json"
     config.write_text(json.dumps(_bootstrap(ports, place)))
     command = [str(tool.path), "-c", str(config), "--concurrency", str(place.workers)]
@@ -40,6 +40,7 @@ def envoy(tool: Tool, place: Place) -> Server:
         "tls": Endpoint(f"https://localhost:{ports['tls']}/"),
         "full": Endpoint(f"https://localhost:{ports['full']}/", tokens),
         "logged": Endpoint(f"https://localhost:{ports['logged']}/", tokens),
+        "proxy": Endpoint(f"https://localhost:{ports['proxy']}/", body=KILOBYTE),
     }
     return served("envoy", tool, process, place, endpoints)
 
@@ -52,14 +53,36 @@ def _bootstrap(ports: dict[str, int], place: Place) -> Config:
         _listener("tls", ports["tls"], place, tls=True, stages=[]),
         _listener("full", ports["full"], place, tls=True, stages=full),
         _listener("logged", ports["logged"], place, tls=True, stages=logged, log=True),
+        _listener("proxy", ports["proxy"], place, tls=True, stages=[], proxy=True),
     ]
-    return {"static_resources": {"listeners": listeners}}
+    return {"static_resources": {"listeners": listeners, "clusters": [_origin(place.origin)]}}
+
+
+def _origin(port: int) -> Config:
+    """The service behind, with connections never recycled."""
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    endpoint = {"endpoint": {"address": address}}
+    return {
+        "name": "origin",
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": "origin",
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
+    }
 
 
 def _listener(
-    name: str, port: int, place: Place, *, tls: bool, stages: list[Config], log: bool = False
+    name: str,
+    port: int,
+    place: Place,
+    *,
+    tls: bool,
+    stages: list[Config],
+    log: bool = False,
+    proxy: bool = False,
 ) -> Config:
-    chain: Config = {"filters": [_connection_manager(name, place, stages, log)]}
+    chain: Config = {"filters": [_connection_manager(name, place, stages, log, proxy)]}
     if tls:
         chain["transport_socket"] = _tls(place)
     address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
@@ -82,9 +105,12 @@ def _tls(place: Place) -> Config:
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
-def _connection_manager(name: str, place: Place, stages: list[Config], log: bool) -> Config:
+def _connection_manager(
+    name: str, place: Place, stages: list[Config], log: bool, proxy: bool
+) -> Config:
     answer = {"status": 200, "body": {"inline_string": GREETING}}
-    route = {"match": {"prefix": "/"}, "direct_response": answer}
+    action = {"route": {"cluster": "origin"}} if proxy else {"direct_response": answer}
+    route = {"match": {"prefix": "/"}, **action}
     host = {"name": "edge", "domains": ["*"], "routes": [route]}
     router = _filter("router", f"{_HTTP}.router.v3.Router", {})
     manager: Config = {

@@ -115,6 +115,19 @@ def wasmtime(build: bool, say: Say) -> Tool:
     return Tool(built, _version([str(built), "--version"]))
 
 
+def paced(checkout: Path, say: Say) -> Tool:
+    """Our own open loop, built where the engine is."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or cache_folder().parent / "target")
+    path = target / "release" / "examples" / "paced"
+    say("cargo: the open loop")
+    command = ["cargo", "build", "--release", "--locked", "--workspace", "--examples"]
+    run(
+        [*command, "--manifest-path", str(checkout / "Cargo.toml")],
+        {"CARGO_TARGET_DIR": str(target)},
+    )
+    return Tool(path, "of this checkout")
+
+
 def hello_components(guests: Path, say: Say) -> tuple[Path, Path]:
     """The tests' hello guests for WASI 0.2 and 0.3, built into the cache; they serve every Wasm row."""
     target = cache_folder() / "guests"

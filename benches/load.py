@@ -1,6 +1,6 @@
 """Runs a load generator once and reads what it says.
 
-Owns: wrk for HTTP/1.1, h2load for HTTP/2, the wrk script with the bearer tokens (0600).
+Owns: wrk for HTTP/1.1, h2load for HTTP/2, our open loop, the wrk script with the bearer tokens (0600).
 Must not: know about CPU time or rounds (`measure`), or judge a figure (`verdicts`).
 """
 
@@ -15,12 +15,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from install import Tool
 from processes import BenchError, pinned
 from server import Endpoint
 
 CONNECTIONS = 32
+PACED_CONNECTIONS = 64
 _GRACE_SECONDS = 30
 
 _REPORT = """
@@ -65,6 +67,7 @@ class LoadTools:
 
     wrk: Tool
     h2load: Tool
+    paced: Tool
 
 
 def wrk_command(tool: str, endpoint: Endpoint, seconds: float, script: str) -> list[str]:
@@ -89,23 +92,24 @@ def h2load_command(
 
 
 @contextlib.contextmanager
-def wrk_script(endpoint: Endpoint) -> Iterator[Path]:
+def wrk_script(endpoint: Endpoint, reconnect: bool) -> Iterator[Path]:
     """A temporary Lua file, readable by us alone, that carries the tokens and reports as JSON."""
     descriptor, name = tempfile.mkstemp(suffix=".lua", prefix="vedette-bench-")
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(_script(endpoint))
+            file.write(_script(endpoint, reconnect))
         yield Path(name)
     finally:
         os.unlink(name)
 
 
-def _script(endpoint: Endpoint) -> str:
+def _script(endpoint: Endpoint, reconnect: bool) -> str:
     tokens = [f"Bearer {token}" for token in endpoint.tokens]
     if endpoint.paths:
         lists = f"local paths = {_lua(endpoint.paths)}\nlocal tokens = {_lua(tokens)}\n"
         return lists + _IN_TURN + _REPORT
     head = f'wrk.headers["Authorization"] = {json.dumps(tokens[0])}\n' if tokens else ""
+    head += 'wrk.headers["Connection"] = "close"\n' if reconnect else ""
     return head + _REPORT
 
 
@@ -113,9 +117,18 @@ def _lua(words: Sequence[str]) -> str:
     return "{" + ",".join(json.dumps(word) for word in words) + "}"
 
 
-def run_wrk(tools: LoadTools, endpoint: Endpoint, seconds: float, cores: Sequence[int]) -> Answered:
-    """One wrk run over HTTP/1.1 keep-alive; any answer but 2xx or 3xx fails the measurement."""
-    with wrk_script(endpoint) as script:
+def run_wrk(
+    tools: LoadTools,
+    endpoint: Endpoint,
+    seconds: float,
+    cores: Sequence[int],
+    *,
+    reconnect: bool = False,
+) -> Answered:
+    """One wrk run over HTTP/1.1, keep-alive or a connection (a full handshake, wrk resumes none) for
+    each request; any answer but 2xx or 3xx fails the measurement.
+    """
+    with wrk_script(endpoint, reconnect) as script:
         command = pinned(wrk_command(str(tools.wrk.path), endpoint, seconds, str(script)), cores)
         text, cpu = _run(command, tools.wrk, seconds)
     line = re.search(r"^BENCH (\{.*\})$", text, re.MULTILINE)
@@ -150,6 +163,20 @@ def run_h2load(
     return Answered(requests, wall, _percentile(took, 0.50), _percentile(took, 0.99), cpu)
 
 
+def run_paced(
+    tools: LoadTools, endpoint: Endpoint, seconds: float, rate: float, cores: Sequence[int]
+) -> Answered:
+    """One open loop (crates/upstream/examples/paced.rs): latencies count from when requests were due."""
+    url = urlsplit(endpoint.url)
+    words = [f"127.0.0.1:{url.port}", url.scheme, url.path, f"{rate:.1f}", str(seconds)]
+    command = pinned([str(tools.paced.path), *words, str(PACED_CONNECTIONS)], cores)
+    fields = f"host: {url.netloc}\n"
+    fields += "".join(f"authorization: Bearer {token}\n" for token in endpoint.tokens[:1])
+    text, cpu = _run(command, tools.paced, seconds, fields)
+    said = json.loads(text)
+    return Answered(said["requests"], said["seconds"], said["p50"], said["p99"], cpu)
+
+
 def _percentile(ordered: Sequence[int], share: float) -> float:
     return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
 
@@ -162,10 +189,11 @@ def _require_clean(endpoint: Endpoint, failed: int, requests: int) -> None:
         )
 
 
-def _run(command: Sequence[str], tool: Tool, seconds: float) -> tuple[str, float]:
+def _run(command: Sequence[str], tool: Tool, seconds: float, told: str = "") -> tuple[str, float]:
     """Output and CPU seconds of one command; its own session, so Ctrl-C comes to us first."""
     with subprocess.Popen(
         command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -174,7 +202,7 @@ def _run(command: Sequence[str], tool: Tool, seconds: float) -> tuple[str, float
     ) as child:
         before = os.times()
         try:
-            text, _ = child.communicate(timeout=seconds + _GRACE_SECONDS)
+            text, _ = child.communicate(told, timeout=seconds + _GRACE_SECONDS)
         except subprocess.TimeoutExpired as error:
             child.kill()
             raise BenchError(f"{command[0]} did not end: the server stopped answering") from error

@@ -12,11 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from load import Answered, LoadTools, run_h2load, run_wrk
+from load import Answered, LoadTools, run_h2load, run_paced, run_wrk
 from processes import BenchError, cpu_seconds, machine_busy_seconds
 from server import Endpoint, Mode, Server
 
-Tool = Literal["wrk", "h2load"]
+Tool = Literal["wrk", "wrk-new", "h2load", "paced"]
+
+
+@dataclass(frozen=True)
+class Load:
+    """How a row is asked; `rate` in requests a second is for the open loop."""
+
+    tool: Tool
+    seconds: float
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,18 +62,27 @@ def measure(
     tools: LoadTools,
     server: Server,
     endpoint: Endpoint,
-    tool: Tool,
+    load: Load,
     mode: Mode,
-    seconds: float,
     warm_up: float,
 ) -> Sample:
-    """Warms up, then loads for `seconds`. Raises BenchError when the server was replaced."""
-    run = run_wrk if tool == "wrk" else run_h2load
-    run(tools, endpoint, warm_up, mode.load_cores)
+    """Warms up, then loads. Raises BenchError when the server was replaced."""
+
+    def run(seconds: float) -> Answered:
+        match load.tool:
+            case "h2load":
+                return run_h2load(tools, endpoint, seconds, mode.load_cores)
+            case "paced":
+                return run_paced(tools, endpoint, seconds, load.rate or 0.0, mode.load_cores)
+            case _:
+                again = load.tool == "wrk-new"
+                return run_wrk(tools, endpoint, seconds, mode.load_cores, reconnect=again)
+
+    run(warm_up)
     roots, whole = server.roots(), server.whole() if server.whole else None
     started, machine, cpu = time.monotonic(), machine_busy_seconds(), cpu_seconds(roots)
     whole_cpu = cpu_seconds(whole) if whole else 0.0
-    answered = run(tools, endpoint, seconds, mode.load_cores)
+    answered = run(load.seconds)
     spent = cpu_seconds(roots) - cpu
     whole_spent = cpu_seconds(whole) - whole_cpu if whole else None
     window, busy = time.monotonic() - started, machine_busy_seconds() - machine

@@ -22,10 +22,34 @@ from pathlib import Path
 from typing import Any
 
 from processes import CORES, BenchError, free_port, pinned
-from server import GREETING, Endpoint, Place, Server
+from server import GREETING, KILOBYTE, Endpoint, Place, Server
 
 VEDETTE = Path(sys.executable).with_name("vedette")
 POLICIES = Path(__file__).with_name("policies.cedar")
+MANIFEST = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Node
+metadata: {{name: bench}}
+spec:
+  limits: {{connections: 20000}}
+  timers: {{idle: 10m}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Upstream
+metadata: {{name: origin}}
+spec: {{url: "http://127.0.0.1:{origin}"}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: anybody}}
+spec:
+  public: true
+  rules:
+    - matches: [{{path: {{value: /proxy}}}}]
+      backendRefs: [{{kind: Upstream, group: vedette.dev, name: origin}}]
+    - matches: [{{path: {{value: /open}}}}]
+      static: {{body: "Hello from Vedette\\n"}}
+"""
 CALLERS = 50
 PATHS = 1_000
 _COMMAND_SECONDS = 120
@@ -103,6 +127,11 @@ class Node:
                 self._call(connection, "PUT", f"/v1/blobs/{digest}", component)
                 function = {"component": digest, "public": public, **more}
                 self._call(connection, "PUT", f"/v1/functions/{name}", function)
+
+    def apply(self, file: Path, text: str) -> None:
+        """`vedette apply` of manifests."""
+        file.write_text(text)
+        self.vedette("apply", "--yes", "-f", str(file))
 
     def tokens(self, count: int) -> tuple[str, ...]:
         """One token for each of `count` callers, an hour each, with the scope hello:read."""
@@ -192,6 +221,7 @@ def secured(place: Place) -> Server:
         node.deploy("hello", place.component.read_bytes())
         node.call("PUT", "/v1/policies/bench.cedar", {"text": POLICIES.read_text()})
         node.call("PUT", "/v1/routes/static", static_route())
+        node.apply(place.folder / "bench.yaml", MANIFEST.format(origin=place.origin))
         tokens = node.tokens(CALLERS)
     except BaseException:
         node.down()
@@ -200,6 +230,8 @@ def secured(place: Place) -> Server:
         "function": Endpoint(f"{node.url}/hello", tokens[:1]),
         "varied": Endpoint(f"{node.url}/hello", tokens, tuple(_paths())),
         "static": Endpoint(f"{node.url}/static", tokens[:1]),
+        "proxy": Endpoint(f"{node.url}/proxy", body=KILOBYTE),
+        "open": Endpoint(f"{node.url}/open"),
     }
     return served("vedette", node, endpoints)
 

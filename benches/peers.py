@@ -11,17 +11,21 @@ from pathlib import Path
 
 from install import Tool
 from processes import Process, free_port, pinned, start, wait_until_listening
-from server import GREETING, Endpoint, Place, Server
+from server import GREETING, KILOBYTE, Endpoint, Place, Server
 
 _NGINX = """
 daemon off;
 worker_processes {workers};
 pid {folder}/nginx.pid;
 error_log stderr error;
-events {{ worker_connections 4096; }}
+worker_rlimit_nofile 65536;
+events {{ worker_connections 16384; }}
 http {{
   access_log off;
   keepalive_requests 1000000000;
+  keepalive_timeout 600s;
+  client_header_timeout 600s;
+  upstream origin {{ server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }}
   ssl_certificate {certificate};
   ssl_certificate_key {key};
   ssl_protocols TLSv1.3;
@@ -30,6 +34,32 @@ http {{
   server {{
     listen 127.0.0.1:{plain} reuseport;
     listen 127.0.0.1:{tls} ssl reuseport;
+    location / {{ default_type text/plain; return 200 "{body}"; }}
+    location /proxy {{
+      proxy_pass http://origin;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto $scheme;
+    }}
+  }}
+}}
+"""
+
+_ORIGIN = """
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000000;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
     location / {{ default_type text/plain; return 200 "{body}"; }}
   }}
 }}
@@ -62,8 +92,21 @@ WASMTIME_TUNING = (
 )
 
 
+def origin(tool: Tool, place: Place) -> Server:
+    """The service behind the servers: nginx on the load's core, 1,024 bytes, plain HTTP/1.1."""
+    config = place.folder / "nginx.conf"
+    body = KILOBYTE.replace("\n", "\\n")
+    config.write_text(_ORIGIN.format(folder=place.folder, port=place.origin, body=body))
+    command = [str(tool.path), "-p", str(place.folder), "-c", str(config), "-e", "stderr"]
+    line = pinned(command, place.mode.load_cores)
+    process = start("origin", line, place.folder, tool.environment)
+    wait_until_listening(process, place.origin)
+    endpoints = {"plain": Endpoint(f"http://127.0.0.1:{place.origin}/", body=KILOBYTE)}
+    return served("origin", tool, process, place, endpoints)
+
+
 def nginx(tool: Tool, place: Place) -> Server:
-    """`return 200`, plain and over TLS 1.3, no access log, connections never recycled."""
+    """`return 200`, plain and over TLS 1.3, and a proxy; no access log, connections never recycled."""
     plain, tls = free_port(), free_port()
     config = place.folder / "nginx.conf"
     config.write_text(
@@ -74,6 +117,7 @@ def nginx(tool: Tool, place: Place) -> Server:
             key=place.credentials.key,
             plain=plain,
             tls=tls,
+            origin=place.origin,
             body=GREETING.replace("\n", "\\n"),
         )
     )
@@ -82,6 +126,7 @@ def nginx(tool: Tool, place: Place) -> Server:
     endpoints = {
         "plain": Endpoint(f"http://127.0.0.1:{plain}/"),
         "tls": Endpoint(f"https://localhost:{tls}/"),
+        "proxy": Endpoint(f"https://localhost:{tls}/proxy", body=KILOBYTE),
     }
     return served("nginx", tool, process, place, endpoints)
 

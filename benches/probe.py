@@ -13,17 +13,17 @@ import ssl
 from urllib.parse import urlsplit
 
 from processes import BenchError
-from server import GREETING, Endpoint, Server
+from server import Endpoint, Server
 
 _SECONDS = 10.0
 
 
 def require_right(server: Server, endpoint: Endpoint) -> None:
-    """Raises BenchError unless it answers 200 with the greeting, and 401 without its token."""
+    """Raises BenchError unless it answers 200 with its body, and 401 without its token."""
     token = endpoint.tokens[0] if endpoint.tokens else None
     for path in endpoint.paths[:1] or (urlsplit(endpoint.url).path,):
         status, body = _get(endpoint, path, token)
-        if (status, body) != (200, GREETING.encode()):
+        if (status, body) != (200, endpoint.body.encode()):
             raise BenchError(f"{server.name}: {endpoint.url} answered {status}: {body[:300]!r}")
         if token and (refused := _get(endpoint, path, None)[0]) != 401:
             raise BenchError(f"{server.name}: {endpoint.url} without a token answered {refused}")

@@ -219,15 +219,19 @@ def _spread(values: Sequence[float], divisor: float, form: str) -> str:
 
 
 def _part_lines(results: Results) -> list[Line]:
+    held = [
+        Line(f"{name}: {one.count:,} idle TLS connections", (f"{one.each():.1f} kB each",))
+        for name, one in results.connections.items()
+    ]
     idle = results.parts.idle if results.parts else None
     if idle is None:
-        return []
+        return held
     lines = [
         Line("engine, idle: RSS (PSS)", (f"{_mb(idle.engine.rss)} ({_mb(idle.engine.pss)})",)),
         Line("all three processes, idle: PSS", (_mb(idle.whole_pss),)),
         Line("engine, idle: CPU", (f"{idle.engine_cpu_percent:.1f} % of a core",)),
     ]
-    return lines + _cold_lines(results) + _density_lines(results)
+    return lines + _cold_lines(results) + _density_lines(results) + held
 
 
 def _cold_lines(results: Results) -> list[Line]:

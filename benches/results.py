@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from connections import Connections
 from density import Parts
 from machine import Machine
 from measure import Sample, Spread, spread
@@ -29,6 +30,7 @@ class Results:
     seconds: float
     samples: dict[Mode, dict[str, list[Sample]]] = field(default_factory=dict)
     parts: Parts | None = None
+    connections: dict[str, Connections] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -58,6 +60,10 @@ class Results:
             "commands": self.commands,
             "rows": {mode.value: _rows(rows) for mode, rows in self.samples.items()},
             "parts": _parts(self.parts),
+            "connections": {
+                name: {**asdict(one), "kbEach": one.each()}
+                for name, one in self.connections.items()
+            },
             "missing": self.missing,
             "verdicts": list(verdicts),
         }

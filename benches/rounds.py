@@ -15,10 +15,11 @@ import envoy
 import install
 import node
 import peers
+from connections import measure_connections
 from credentials import Credentials
 from install import Tool
 from load import LoadTools
-from measure import measure
+from measure import Load, measure
 from probe import require_right
 from processes import BenchError, uninterrupted
 from results import Results
@@ -42,6 +43,8 @@ class Setting:
     tools: dict[str, Tool]
     rounds: int
     seconds: float
+    origin: int
+    """A port for the service that the proxies have behind them."""
 
     def place(self, mode: Mode, name: str) -> Place:
         """A fresh folder for one server of one mode."""
@@ -55,6 +58,7 @@ class Setting:
             component=self.component,
             component_3=self.component_3,
             credentials=self.credentials,
+            origin=self.origin,
         )
 
 
@@ -64,6 +68,7 @@ def prepare_tools(
     """Brings the named peers; returns the tools and, for those that did not come, the reason."""
     ways: dict[str, Callable[[], Tool]] = {
         "nginx": lambda: install.debian_tool("nginx", "nginx", ["-v"], say),
+        "origin": lambda: install.debian_tool("nginx", "nginx", ["-v"], say),
         "workerd": lambda: install.workerd(say),
         "wasmtime": lambda: install.wasmtime(with_wasmtime, say),
         "envoy": lambda: install.envoy(say),
@@ -95,27 +100,60 @@ def run_mode(
                     alive.remove(row)
 
 
+CONNECTION_SERVERS = {"nginx": "tls", "envoy": "tls", "vedette": "open"}
+"""Whose idle connections are weighed, and the endpoint that opens them."""
+
+
+def run_connections(setting: Setting, results: Results, say: Callable[[str], None]) -> None:
+    """Opens ten thousand connections to each of the servers, one server after the other."""
+    rows = [Row(name, name, name, "tls") for name in ("nginx", "envoy", "vedette")]
+    for row in rows:
+        with _servers(Mode.PINNED, [row], setting, results, say, "connections-") as servers:
+            server = servers.get(row.server)
+            if server is None:
+                continue
+            endpoint = server.endpoints[CONNECTION_SERVERS[row.server]]
+            try:
+                results.connections.update(measure_connections([(server, endpoint)], say))
+            except (BenchError, OSError) as error:
+                results.missing[f"connections: {row.server}"] = str(error)
+
+
 def _round(mode: Mode, row: Row, server: Server, setting: Setting, results: Results) -> None:
     endpoint = server.endpoints[row.endpoint]
     require_right(server, endpoint)
-    sample = measure(
-        setting.load, server, endpoint, row.tool, mode, setting.seconds, WARM_UP_SECONDS
-    )
+    load = Load(row.tool, setting.seconds, _half(mode, row, results))
+    sample = measure(setting.load, server, endpoint, load, mode, WARM_UP_SECONDS)
     results.samples.setdefault(mode, {}).setdefault(row.name, []).append(sample)
+
+
+def _half(mode: Mode, row: Row, results: Results) -> float | None:
+    """The rate of an open loop, from the round that is just over."""
+    if row.half_of is None:
+        return None
+    reached = results.of(mode, row.half_of)
+    if not reached:
+        raise BenchError(f"{row.name} needs the row {row.half_of} in the same run")
+    return reached[-1].requests_per_second / 2
 
 
 @contextlib.contextmanager
 def _servers(
-    mode: Mode, rows: Sequence[Row], setting: Setting, results: Results, say: Callable[[str], None]
+    mode: Mode,
+    rows: Sequence[Row],
+    setting: Setting,
+    results: Results,
+    say: Callable[[str], None],
+    folder: str = "",
 ) -> Iterator[dict[str, Server]]:
     """All servers the rows need, stopped in any case; Ctrl-C cannot cut a start or a stop short."""
     running: dict[str, Server] = {}
     try:
-        for name in dict.fromkeys(row.server for row in rows if row.server not in results.missing):
+        for name in _needed(rows, results):
             say(f"{mode.value}: starting {name}")
             try:
                 with uninterrupted():
-                    running[name] = _starts(setting)[name](setting.place(mode, name))
+                    running[name] = _starts(setting)[name](setting.place(mode, folder + name))
             except (BenchError, OSError) as error:
                 results.missing[f"{mode.value}: {name}"] = str(error)
                 continue
@@ -129,9 +167,21 @@ def _servers(
                 server.stop()
 
 
+def _needed(rows: Sequence[Row], results: Results) -> list[str]:
+    """Each server once, the service behind them first."""
+    names = {"origin": None} if any(row.endpoint == "proxy" for row in rows) else {}
+    names.update(dict.fromkeys(row.server for row in rows))
+    return [
+        name
+        for name in sorted(names, key=lambda name: name != "origin")
+        if name not in results.missing
+    ]
+
+
 def _starts(setting: Setting) -> dict[str, Start]:
     tools = setting.tools
     return {
+        "origin": lambda place: peers.origin(tools["origin"], place),
         "nginx": lambda place: peers.nginx(tools["nginx"], place),
         "workerd": lambda place: peers.workerd(tools["workerd"], place),
         "wasmtime": lambda place: peers.wasmtime(tools["wasmtime"], place),

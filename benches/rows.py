@@ -12,7 +12,7 @@ from typing import Literal
 from measure import Tool
 from server import Mode
 
-ServerName = Literal["nginx", "workerd", "wasmtime", "envoy", "vedette", "vedette-open"]
+ServerName = Literal["origin", "nginx", "workerd", "wasmtime", "envoy", "vedette", "vedette-open"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Row:
     tool: Tool = "wrk"
     shared: bool = False
     """Also measured with server and load on both cores together."""
+    half_of: str | None = None
+    """Open loop: at half the requests/s that this row reached in the same round."""
 
     def runs_in(self, mode: Mode) -> bool:
         """Every row runs pinned; some also shared."""
@@ -90,9 +92,63 @@ ROWS = (
         "vedette-open",
         "p3-reused",
     ),
+    Row("nginx-proxy", "nginx proxies 1 kB, TLS 1.3", "nginx", "proxy"),
+    Row("envoy-proxy", "Envoy proxies 1 kB, TLS 1.3", "envoy", "proxy"),
+    Row(
+        "vedette-proxy",
+        "Vedette proxies 1 kB, TLS 1.3: all stages, anybody may call, with its record",
+        "vedette",
+        "proxy",
+    ),
+    Row(
+        "nginx-new", "nginx, a TLS 1.3 connection for each request", "nginx", "tls", tool="wrk-new"
+    ),
+    Row("envoy-new", "Envoy, the same", "envoy", "tls", tool="wrk-new"),
+    Row("vedette-new", "Vedette, the same, with its record", "vedette", "open", tool="wrk-new"),
+    Row(
+        "origin-half",
+        "open loop: the service behind, asked itself, plain",
+        "origin",
+        "plain",
+        tool="paced",
+        half_of="vedette-static",
+    ),
+    Row(
+        "vedette-static-half",
+        "open loop: `vedette-static` at half its requests/s",
+        "vedette",
+        "static",
+        tool="paced",
+        half_of="vedette-static",
+    ),
+    Row(
+        "nginx-proxy-half",
+        "open loop: `nginx-proxy` at half the requests/s of `vedette-proxy`",
+        "nginx",
+        "proxy",
+        tool="paced",
+        half_of="vedette-proxy",
+    ),
+    Row(
+        "envoy-proxy-half",
+        "open loop: `envoy-proxy`, the same",
+        "envoy",
+        "proxy",
+        tool="paced",
+        half_of="vedette-proxy",
+    ),
+    Row(
+        "vedette-proxy-half",
+        "open loop: `vedette-proxy`, the same",
+        "vedette",
+        "proxy",
+        tool="paced",
+        half_of="vedette-proxy",
+    ),
 )
 
 PARTS = {
+    "connections": "memory of 10,000 idle TLS connections, Vedette beside nginx and Envoy",
     "idle": "engine memory, idle",
     "cold": "first request of a function never loaded, against a warm one",
     "density": "1,000 functions: memory each, p99 of one of them before and after",

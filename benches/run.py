@@ -22,10 +22,10 @@ import install
 import machine
 import report
 from load import LoadTools
-from processes import CORES, BenchError
+from processes import CORES, BenchError, free_port
 from results import Results
 from rich.console import Console
-from rounds import Setting, prepare_tools, run_mode
+from rounds import CONNECTION_SERVERS, Setting, prepare_tools, run_connections, run_mode
 from rows import PARTS, ROWS, Row
 from server import Mode
 from verdicts import judge
@@ -132,11 +132,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         console.status("starting") as status,
     ):
         say: Say = status.update if console.is_terminal else console.print
-        setting = _set_up(options, Path(folder), rows, results, say)
+        setting = _set_up(options, Path(folder), rows, parts, results, say)
         for mode in modes:
             run_mode(mode, [row for row in rows if row.runs_in(mode)], setting, results, say)
-        if parts:
-            _measure_parts(options, parts, setting, results, say)
+        if "connections" in parts:
+            run_connections(setting, results, say)
+        if parts - {"connections"}:
+            _measure_parts(options, parts - {"connections"}, setting, results, say)
     return _finish(options, console, results)
 
 
@@ -185,7 +187,12 @@ def _commit() -> str:
 
 
 def _set_up(
-    options: argparse.Namespace, folder: Path, rows: Sequence[Row], results: Results, say: Say
+    options: argparse.Namespace,
+    folder: Path,
+    rows: Sequence[Row],
+    parts: set[str],
+    results: Results,
+    say: Say,
 ) -> Setting:
     # nginx's workers run as another user when root starts it.
     folder.chmod(0o755)
@@ -193,6 +200,10 @@ def _set_up(
     h2load = install.debian_tool("h2load", "nghttp2-client", ["--version"], say)
     results.versions.update(wrk=wrk.version, h2load=h2load.version)
     servers = {str(row.server) for row in rows}
+    if any(row.endpoint == "proxy" for row in rows):
+        servers.add("origin")
+    if parts & {"connections"}:
+        servers.update(CONNECTION_SERVERS)
     tools, missing = prepare_tools(servers, options.with_wasmtime, say)
     results.missing.update(missing)
     component, component_3 = install.hello_components(GUESTS, say)
@@ -202,7 +213,8 @@ def _set_up(
         component=component,
         component_3=component_3,
         credentials=credentials.make(folder),
-        load=LoadTools(wrk, h2load),
+        load=LoadTools(wrk, h2load, install.paced(CHECKOUT, say)),
+        origin=free_port(),
         tools=tools,
         rounds=options.rounds,
         seconds=float(options.seconds),

@@ -15,6 +15,8 @@ from credentials import Credentials
 from processes import CORES
 
 GREETING = "Hello from Vedette\n"
+KILOBYTE = "0123456789abcde\n" * 64
+"""What the service behind the servers answers: 1,024 bytes."""
 
 
 class Mode(enum.Enum):
@@ -38,7 +40,10 @@ class Mode(enum.Enum):
 
 @dataclass(frozen=True)
 class Place:
-    """What a server needs to start: its mode, a folder of its own, and what to serve."""
+    """What a server needs to start: its mode, a folder of its own, and what to serve.
+
+    `origin` is the loopback port of the service that it has behind it.
+    """
 
     mode: Mode
     workers: int
@@ -48,15 +53,17 @@ class Place:
     component_3: Path
     """The same for WASI 0.3."""
     credentials: Credentials
+    origin: int
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What the load asks for. Several paths or tokens are taken in turn, one a request."""
+    """What the load asks for, and the answer. Several paths or tokens are taken in turn, one a request."""
 
     url: str
     tokens: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    body: str = GREETING
 
 
 @dataclass(frozen=True)

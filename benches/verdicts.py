@@ -1,6 +1,6 @@
 """Holds the targets and says, figure by figure, whether a run met them.
 
-Owns: the targets' limits and goals (issue 3, "How fast"; design section 9).
+Owns: the targets' limits and goals (issue 3, "How fast"; issue 4, "Figures"; design section 9).
 Must not: measure, or soften a limit; a limit changes here and nowhere else.
 """
 
@@ -120,6 +120,27 @@ def _cold(pick: Callable[[Cold], float]) -> Figure:
         return spread([pick(cold) for cold in rounds]) if rounds else None
 
     return over_rounds
+
+
+def _added(row: str, base: str, figure: Callable[[Sample], float]) -> Figure:
+    """What a row takes longer than its base, round by round."""
+
+    def difference(results: Results) -> Spread | None:
+        ours, theirs = results.of(Mode.PINNED, row), results.of(Mode.PINNED, base)
+        pairs = zip(ours, theirs, strict=False)
+        rounds = [figure(over) - figure(under) for over, under in pairs]
+        return spread(rounds) if rounds else None
+
+    return difference
+
+
+def _p50(sample: Sample) -> float:
+    return sample.p50_us
+
+
+def _connection(results: Results) -> Spread | None:
+    ours = results.connections.get("vedette")
+    return None if ours is None else Spread(ours.each(), ours.each(), ours.each())
 
 
 def _mb(kib: float) -> float:
@@ -273,6 +294,62 @@ TARGETS = (
         0.3,
         None,
         _part(lambda parts: _mb(parts.density.rss_each()) if parts.density else None),
+    ),
+    _at_least(
+        "proxy",
+        "a proxied 1 kB answer over TLS / Envoy's, requests/s",
+        "x",
+        1.0,
+        None,
+        _against(Mode.PINNED, "vedette-proxy", "envoy-proxy", _rps),
+    ),
+    _at_least(
+        "proxy-nginx",
+        "the same / nginx's",
+        "x",
+        0.8,
+        None,
+        _against(Mode.PINNED, "vedette-proxy", "nginx-proxy", _rps),
+    ),
+    _at_most(
+        "added-p50",
+        "latency of the whole path without a function over a plain answer, half load, median",
+        "µs",
+        60.0,
+        None,
+        _added("vedette-static-half", "origin-half", _p50),
+    ),
+    _at_most(
+        "added-p99",
+        "the same, 99th percentile",
+        "µs",
+        300.0,
+        None,
+        _added("vedette-static-half", "origin-half", _p99),
+    ),
+    _at_least(
+        "handshakes",
+        "TLS 1.3 connections a second / nginx's",
+        "x",
+        1.0,
+        None,
+        _against(Mode.PINNED, "vedette-new", "nginx-new", _rps),
+    ),
+    _at_most(
+        "handshakes-cpu",
+        "the same, server CPU a connection",
+        "x",
+        1.0,
+        None,
+        _against(Mode.PINNED, "vedette-new", "nginx-new", _cpu),
+    ),
+    _at_most(
+        "connections",
+        "an idle TLS connection of 10,000 (RSS)",
+        "kB",
+        20.0,
+        None,
+        _connection,
     ),
     _at_most(
         "density-p99",

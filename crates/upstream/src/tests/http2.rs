@@ -264,9 +264,8 @@ async fn a_client_certificate_is_shown() {
     let (certificate, key) = certificate(&clients, "node");
     let mut config = tls_config(port, &ca);
     assert!(version(config.clone()).await.is_err());
-    config.tls.as_mut().unwrap().client = Some(ClientCertificate(
-        certificate.pem() + &key.serialize_pem(),
-    ));
+    config.tls.as_mut().unwrap().client =
+        Some(ClientCertificate(certificate.pem() + &key.serialize_pem()));
     assert!(!format!("{config:?}").contains("PRIVATE"));
     assert_eq!(version(config).await.unwrap(), "HTTP/1.1");
 }
