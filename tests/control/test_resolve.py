@@ -271,12 +271,14 @@ def test_a_function_may_call_where_its_list_says_and_be_reused() -> None:
         "{component: a.wasm, allowedHosts: ['https://b.example.com:443', 'http://10.0.0.7:8080',"
         " b.example.com], reuse: {maxRequests: 50, maxAge: 10s}}"
     )
-    function = made("functions", of("Function", spec), attachments=COMPONENT)
+    function = made("functions", of("Function", spec, "a"), attachments=COMPONENT)
     assert function["allowedHosts"] == ["http://10.0.0.7:8080", "https://b.example.com"]
     assert function["reuse"] == {"maxRequests": 50, "maxAgeMillis": 10_000}
 
 
 def test_a_function_calls_nowhere_and_is_fresh_by_default() -> None:
-    function = made("functions", of("Function", "{component: a.wasm}"), attachments=COMPONENT)
+    text = of("Function", "{component: a.wasm}", "a")
+    function = made("functions", text, attachments=COMPONENT)
+    assert function["name"] == "a"
     assert function["allowedHosts"] == []
     assert "reuse" not in function
