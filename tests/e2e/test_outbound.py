@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +51,21 @@ def test_a_listed_host_is_called_and_the_call_recorded(
     assert (record["outcome"], record["status"]) == ("served", 200)
     assert (record["bytesOut"], record["bytesIn"]) == (12, 7)
     assert record["totalUs"] > 0
+
+
+def test_the_records_tell_of_calls(caller: Caller, node: Node, origin: Origin) -> None:
+    answer = caller.ask(f"/courier/get?{origin.authority}/")
+    _calls(node, answer.request_id)
+    said = node.run("records", "--tail", "20").stdout
+    assert f"courier calls GET {origin.url}" in said
+
+
+def test_the_list_of_functions_says_where_they_may_call(node: Node, origin: Origin) -> None:
+    listed = json.loads(node.run("list", "--json").stdout)
+    hosts = {each["name"]: each["allowedHosts"] for each in listed}
+    assert hosts["homebody"] == []
+    assert hosts["courier"] == [origin.url, "http://localhost"]
+    assert "nowhere" in node.run("list").stdout
 
 
 def test_nowhere_is_the_default(caller: Caller, node: Node, origin: Origin) -> None:
