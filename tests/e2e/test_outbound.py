@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.e2e.caller import Caller
-from tests.e2e.node import Node, wait_until
+from tests.e2e.certificates import SERVER, Authority
+from tests.e2e.node import Node, new_home, wait_until
 from tests.e2e.spool import Line
 from tests.guests import Guests
 from tests.simulators.origin import Origin, running_origin
+from tests.simulators.service import Service
 
 REFUSED = b"refused"
 
@@ -241,6 +245,40 @@ def test_a_client_that_leaves_ends_the_calls(caller: Caller, node: Node, origin:
     [record] = _calls(node, request_id)
     assert (record["outcome"], record["status"]) == ("aborted", 200)
     assert origin.broken_off.wait(5)
+
+
+# --- TLS
+
+
+def _over_tls(authority: Authority) -> Service:
+    settings = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    credential = authority.issue(addresses=["127.0.0.1"], purposes=[SERVER])
+    settings.load_cert_chain(credential.file)
+    return Service("over-tls", settings)
+
+
+def test_a_certificate_must_be_of_an_authority_that_the_machine_trusts(
+    guests: Guests, protocol: str, tmp_path: Path
+) -> None:
+    trusted, other = Authority(tmp_path, "Trusted"), Authority(tmp_path, "Other")
+    ours, theirs = _over_tls(trusted), _over_tls(other)
+    node = Node(new_home(), prefix=["env", "-u", "SSL_CERT_DIR", f"SSL_CERT_FILE={trusted.file}"])
+    try:
+        node.start()
+        hosts = [f"--allow-host=https://127.0.0.1:{it.port}" for it in (ours, theirs)]
+        node.deploy(guests.outbound, "courier", *hosts)
+        caller = Caller(node, protocol)
+        answer = caller.ask(f"/courier/get?https:127.0.0.1:{ours.port}/")
+        assert answer.body.startswith(b"REACHED 200"), answer
+        answer = caller.ask(f"/courier/get?https:127.0.0.1:{theirs.port}/")
+        assert answer.body == b"refused: ErrorCode::TlsCertificateError\n"
+        caller.close()
+        [record] = _calls(node, answer.request_id)
+        assert (record["outcome"], record["cause"]) == ("failed", "tls_failed")
+    finally:
+        node.discard()
+        ours.close()
+        theirs.close()
 
 
 # --- WASI 0.3

@@ -331,7 +331,7 @@ async fn serve(
             (request, Box::pin(received) as Received)
         });
         let answered = service.handle(accessor, request).await?;
-        let sent = match answered {
+        let mut sent = match answered {
             Err(code) => {
                 let _ = head.send(Err(code.to_string()));
                 None
@@ -343,7 +343,6 @@ async fn serve(
                 Some(sent)
             }
         };
-        let mut sent = sent;
         poll_fn(|cx| {
             if accessor.poll_no_interesting_tasks(cx).is_pending() {
                 return Poll::Pending;
