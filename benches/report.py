@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import load
+import micro
 from measure import Sample, spread
 from processes import pinned
 from results import Results
@@ -222,6 +223,10 @@ def _part_lines(results: Results) -> list[Line]:
     held = [
         Line(f"{name}: {one.count:,} idle TLS connections", (f"{one.each():.1f} kB each",))
         for name, one in results.connections.items()
+    ]
+    held += [
+        Line(micro.STEPS[name], (f"{nanos / 1000:.2f} µs",))
+        for name, nanos in results.micro.items()
     ]
     idle = results.parts.idle if results.parts else None
     if idle is None:

@@ -31,6 +31,8 @@ class Results:
     samples: dict[Mode, dict[str, list[Sample]]] = field(default_factory=dict)
     parts: Parts | None = None
     connections: dict[str, Connections] = field(default_factory=dict)
+    micro: dict[str, float] = field(default_factory=dict)
+    """Nanoseconds by step."""
     versions: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Results:
             "commands": self.commands,
             "rows": {mode.value: _rows(rows) for mode, rows in self.samples.items()},
             "parts": _parts(self.parts),
+            "microNanoseconds": self.micro,
             "connections": {
                 name: {**asdict(one), "kbEach": one.each()}
                 for name, one in self.connections.items()

@@ -148,8 +148,12 @@ ROWS = (
 )
 
 PARTS = {
+    "micro": "single steps: a limit's check, a policy decision, a known token",
     "connections": "memory of 10,000 idle TLS connections, Vedette beside nginx and Envoy",
     "idle": "engine memory, idle",
     "cold": "first request of a function never loaded, against a warm one",
     "density": "1,000 functions: memory each, p99 of one of them before and after",
 }
+
+ROOMS = frozenset({"micro", "connections"})
+"""The parts that are not of the one node that the others share."""

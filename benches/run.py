@@ -20,13 +20,14 @@ import credentials
 import density
 import install
 import machine
+import micro
 import report
 from load import LoadTools
 from processes import CORES, BenchError, free_port
 from results import Results
 from rich.console import Console
 from rounds import CONNECTION_SERVERS, Setting, prepare_tools, run_connections, run_mode
-from rows import PARTS, ROWS, Row
+from rows import PARTS, ROOMS, ROWS, Row
 from server import Mode
 from verdicts import judge
 
@@ -137,8 +138,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             run_mode(mode, [row for row in rows if row.runs_in(mode)], setting, results, say)
         if "connections" in parts:
             run_connections(setting, results, say)
-        if parts - {"connections"}:
-            _measure_parts(options, parts - {"connections"}, setting, results, say)
+        if "micro" in parts:
+            _measure_micro(results, say)
+        if parts - ROOMS:
+            _measure_parts(options, parts - ROOMS, setting, results, say)
     return _finish(options, console, results)
 
 
@@ -219,6 +222,13 @@ def _set_up(
         rounds=options.rounds,
         seconds=float(options.seconds),
     )
+
+
+def _measure_micro(results: Results, say: Say) -> None:
+    try:
+        results.micro = micro.measure_micro(CHECKOUT, say)
+    except (BenchError, OSError) as error:
+        results.missing["vedette: micro"] = str(error)
 
 
 def _measure_parts(

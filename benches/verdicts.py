@@ -138,6 +138,14 @@ def _p50(sample: Sample) -> float:
     return sample.p50_us
 
 
+def _micro(step: str) -> Figure:
+    def single(results: Results) -> Spread | None:
+        nanos = results.micro.get(step)
+        return None if nanos is None else Spread(nanos / 1e3, nanos / 1e3, nanos / 1e3)
+
+    return single
+
+
 def _connection(results: Results) -> Spread | None:
     ours = results.connections.get("vedette")
     return None if ours is None else Spread(ours.each(), ours.each(), ours.each())
@@ -327,6 +335,10 @@ TARGETS = (
         None,
         _added("vedette-static-half", "origin-half", _p99),
     ),
+    _at_most("limit", "a rate limit's check", "µs", 0.5, None, _micro("limit")),
+    _at_most("cedar", "a decision of 20 Cedar policies", "µs", 5.0, None, _micro("decision")),
+    _at_most("cedar-again", "the same, remembered", "µs", 5.0, None, _micro("remembered")),
+    _at_most("token", "a known token", "µs", 2.0, None, _micro("token")),
     _at_least(
         "handshakes",
         "TLS 1.3 connections a second / nginx's",

@@ -1,9 +1,10 @@
 //! Who is calling, once proved: by a token, or by a client certificate.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use cedar_policy::{Entity, EntityUid};
 use http::{HeaderName, HeaderValue};
 
 use crate::certificate::{Vouched, Workload};
@@ -34,6 +35,8 @@ pub struct Caller {
     pub expires_at: u64,
     /// What it is.
     pub proof: Proof,
+    /// What Cedar is told of the caller, once it was asked.
+    pub entity: OnceLock<(EntityUid, Entity)>,
 }
 
 /// What proved a caller.
@@ -108,6 +111,7 @@ impl Caller {
             headers,
             expires_at,
             proof,
+            entity: OnceLock::new(),
         }
     }
 

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use cedar_policy::{
     Authorizer, Context, Decision as CedarDecision, Effect, Entities, Entity, EntityId,
@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::caller::{Caller, Proof};
 use crate::certificate::Workload;
+use crate::jwt::Verified;
 use crate::load::LoadError;
 
 /// The attributes of a request that policies see, in the order of [`Attributes::values`].
@@ -156,7 +157,8 @@ impl Policies {
     /// The policies that can matter for the resource `name`.
     pub fn slice(&self, kind: ResourceKind, name: &str) -> Result<Slice, LoadError> {
         let invalid = |error: String| LoadError::new("policy_invalid", error);
-        let resource = uid(kind.type_name(), name).map_err(invalid)?;
+        let resource =
+            EntityUid::from_type_name_and_id(type_name(kind.type_name()), EntityId::new(name));
         let (rules, is_shared) = match (
             self.by_resource.get(&resource),
             self.shared.get(kind.type_name()),
@@ -330,9 +332,9 @@ impl Slice {
             Entities::from_entities(entities, None).map_err(|error| error.to_string())?;
         let request = Request::new(
             principal,
-            uid("Action", "invoke")?,
+            INVOKE.clone(),
             self.resource.clone(),
-            context(attributes)?,
+            context(attributes, self.mentions())?,
             None,
         )
         .map_err(|error| error.to_string())?;
@@ -362,17 +364,26 @@ impl Slice {
     }
 }
 
+/// What Cedar calls the caller, and knows of them; put together once for each.
 fn principal(caller: Option<&Caller>) -> Result<(EntityUid, Entity), String> {
     let Some(caller) = caller else {
-        let nobody = uid("Anonymous", "anonymous")?;
+        let nobody =
+            EntityUid::from_type_name_and_id(ANONYMOUS.clone(), EntityId::new("anonymous"));
         let entity = Entity::new(nobody.clone(), HashMap::new(), HashSet::new());
         return Ok((nobody, entity.map_err(|error| error.to_string())?));
     };
-    let token = match &caller.proof {
-        Proof::Certificate(workload) => return workload_entity(workload),
-        Proof::Token(token) => token,
+    if let Some(known) = caller.entity.get() {
+        return Ok(known.clone());
+    }
+    let made = match &caller.proof {
+        Proof::Certificate(workload) => workload_entity(workload)?,
+        Proof::Token(token) => subject_entity(&caller.principal, token)?,
     };
-    let subject = uid("Subject", &caller.principal)?;
+    Ok(caller.entity.get_or_init(|| made).clone())
+}
+
+fn subject_entity(principal: &str, token: &Verified) -> Result<(EntityUid, Entity), String> {
+    let subject = EntityUid::from_type_name_and_id(SUBJECT.clone(), EntityId::new(principal));
     let attributes = [
         ("issuer".to_owned(), string(&token.issuer)),
         ("subject".to_owned(), string(&token.subject)),
@@ -384,7 +395,7 @@ fn principal(caller: Option<&Caller>) -> Result<(EntityUid, Entity), String> {
 }
 
 fn workload_entity(workload: &Workload) -> Result<(EntityUid, Entity), String> {
-    let uid = uid("Workload", &workload.principal())?;
+    let uid = workload_uid(workload);
     let mut attributes = HashMap::from([
         ("authority".to_owned(), string(&workload.authority)),
         ("subject".to_owned(), string(&workload.subject)),
@@ -398,12 +409,21 @@ fn workload_entity(workload: &Workload) -> Result<(EntityUid, Entity), String> {
     Ok((uid, entity.map_err(|error| error.to_string())?))
 }
 
-fn context(attributes: &Attributes<'_>) -> Result<Context, String> {
+fn workload_uid(workload: &Workload) -> EntityUid {
+    EntityUid::from_type_name_and_id(WORKLOAD.clone(), EntityId::new(workload.principal()))
+}
+
+/// The attributes that policies read; the others would be put together for nothing.
+fn context(
+    attributes: &Attributes<'_>,
+    mentions: [bool; ATTRIBUTES.len()],
+) -> Result<Context, String> {
     let pairs = ATTRIBUTES
         .iter()
         .zip(attributes.values())
-        .filter(|(name, _)| **name != "certificate")
-        .map(|(name, value)| {
+        .zip(mentions)
+        .filter(|((name, _), is_read)| *is_read && **name != "certificate")
+        .map(|((name, value), _)| {
             let value = match *name {
                 "sourceIp" => RestrictedExpression::new_ip(value),
                 _ => string(value),
@@ -411,13 +431,10 @@ fn context(attributes: &Attributes<'_>) -> Result<Context, String> {
             ((*name).to_owned(), value)
         });
     let certificate = attributes.certificate.map(|workload| {
-        let uid = uid("Workload", &workload.principal())?;
-        Ok::<_, String>((
-            "certificate".to_owned(),
-            RestrictedExpression::new_entity_uid(uid),
-        ))
+        let uid = RestrictedExpression::new_entity_uid(workload_uid(workload));
+        ("certificate".to_owned(), uid)
     });
-    Context::from_pairs(pairs.chain(certificate.transpose()?)).map_err(|error| error.to_string())
+    Context::from_pairs(pairs.chain(certificate)).map_err(|error| error.to_string())
 }
 
 fn string(text: &str) -> RestrictedExpression {
@@ -428,12 +445,18 @@ fn set(items: &[String]) -> RestrictedExpression {
     RestrictedExpression::new_set(items.iter().map(|item| string(item)))
 }
 
-fn uid(type_name: &str, id: &str) -> Result<EntityUid, String> {
-    let type_name = EntityTypeName::from_str(type_name).map_err(|error| error.to_string())?;
-    Ok(EntityUid::from_type_name_and_id(
-        type_name,
-        EntityId::new(id),
-    ))
+// A name is parsed by Cedar's whole grammar, which takes longer than most decisions.
+static ANONYMOUS: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Anonymous"));
+static SUBJECT: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Subject"));
+static WORKLOAD: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Workload"));
+static INVOKE: LazyLock<EntityUid> = LazyLock::new(|| {
+    EntityUid::from_type_name_and_id(type_name("Action"), EntityId::new("invoke"))
+});
+
+/// `name` is a type of the schema, written here: it parses.
+#[allow(clippy::expect_used)]
+fn type_name(name: &str) -> EntityTypeName {
+    EntityTypeName::from_str(name).expect("a type of the schema")
 }
 
 /// One thing wrong with a policy file, where, and how to mend it.

@@ -93,15 +93,26 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 }
 
 fn verified(plan: &Plan, token: &str) -> Result<Arc<Caller>, Refusal> {
-    let mut key: ProofDigest = [0; 32];
-    key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-    let known = worker::with(|worker| worker.memory(plan.serial).tokens.find(&key)).flatten();
+    let (proof, known) = recall(plan.serial, token);
     if let Some(caller) = known {
         return Ok(caller);
     }
     let caller = Arc::new(Caller::new(plan.issuers.verify(token)?)?);
-    worker::with(|worker| worker.memory(plan.serial).tokens.remember(key, &caller));
+    remember(plan.serial, proof, &caller);
     Ok(caller)
+}
+
+/// Who came with this token before, under the plan with this serial number.
+pub fn recall(plan: u64, token: &str) -> (ProofDigest, Option<Arc<Caller>>) {
+    let mut proof: ProofDigest = [0; 32];
+    proof.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    let known = worker::with(|worker| worker.memory(plan).tokens.find(&proof)).flatten();
+    (proof, known)
+}
+
+/// Has [`recall`] find the caller.
+pub fn remember(plan: u64, proof: ProofDigest, caller: &Arc<Caller>) {
+    worker::with(|worker| worker.memory(plan).tokens.remember(proof, caller));
 }
 
 fn vouched(plan: &Plan, presented: &Presented) -> Result<Arc<Caller>, Refusal> {

@@ -1,0 +1,106 @@
+//! What single steps of the path cost: measurements that `make bench` runs, no tests.
+//!
+//! Each prints `MEASURED name nanoseconds`, the median of rounds.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::caller::Caller;
+use crate::jwt::Verified;
+use crate::metrics::Shards;
+use crate::policy::{Attributes, Policies, ResourceKind};
+use crate::spool::Spool;
+use crate::stages::authenticate::{recall, remember};
+use crate::worker;
+
+const SCHEMA: &str = include_str!("../../../src/vedette/policy/schema.cedarschema");
+const POLICIES: &str = include_str!("../../../benches/policies.cedar");
+const OWN: &str = r#"@id("node-tokens-invoke-functions")
+permit(principal is Subject, action == Action::"invoke", resource is Function)
+when { principal.issuer == "spiffe://td" };"#;
+const ROUNDS: usize = 15;
+const STEPS: u32 = 20_000;
+
+fn measure(name: &str, mut step: impl FnMut()) {
+    let mut rounds: Vec<_> = (0..ROUNDS)
+        .map(|_| {
+            let started = Instant::now();
+            (0..STEPS).for_each(|_| step());
+            started.elapsed().as_nanos() / u128::from(STEPS)
+        })
+        .collect();
+    rounds.sort_unstable();
+    println!("MEASURED {name} {}", rounds[ROUNDS / 2]);
+}
+
+fn caller() -> Caller {
+    Caller::new(Verified {
+        issuer: "spiffe://td".into(),
+        subject: "caller-1".into(),
+        audiences: vec!["spiffe://td/gateway".into()],
+        scopes: vec!["hello:read".into()],
+        expires_at: u64::MAX,
+        bound_to: None,
+    })
+    .unwrap()
+}
+
+#[test]
+#[ignore = "a measurement: make bench"]
+fn measure_a_decision_of_20_policies() {
+    let files = [("own.cedar", OWN), ("bench.cedar", POLICIES)];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let policies = Policies::compile(SCHEMA, &files).unwrap();
+    let slice = policies.slice(ResourceKind::Function, "hello").unwrap();
+    let caller = caller();
+    let attributes = Attributes {
+        method: "GET",
+        path: "/hello/items/7",
+        host: "localhost",
+        scheme: "https",
+        source_ip: "127.0.0.1",
+        listener: "https",
+        certificate: None,
+    };
+    assert!(slice.decide(Some(&caller), &attributes).is_allowed);
+    measure("decision", || {
+        black_box(slice.decide(Some(black_box(&caller)), &attributes));
+    });
+    become_worker("decision");
+    measure("remembered", || {
+        let decision = worker::with(|worker| {
+            let memory = worker.memory(1);
+            memory.key.clear();
+            for value in attributes.values() {
+                memory.key.extend_from_slice(value.as_bytes());
+            }
+            memory.decision(|| slice.decide(Some(&caller), &attributes))
+        });
+        assert!(decision.is_some_and(|it| it.is_allowed));
+    });
+    worker::uninstall();
+}
+
+#[test]
+#[ignore = "a measurement: make bench"]
+fn measure_a_token_that_is_known() {
+    become_worker("token");
+    let token = "a".repeat(420);
+    let (proof, known) = recall(1, &token);
+    assert!(known.is_none());
+    remember(1, proof, &Arc::new(caller()));
+    measure("token", || {
+        assert!(recall(1, black_box(&token)).1.is_some());
+    });
+    worker::uninstall();
+}
+
+fn become_worker(name: &str) {
+    let folder = std::env::temp_dir().join(format!("vedette-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let spool = Spool::open(&folder, "measure").unwrap();
+    worker::install(spool, Shards::default().add());
+    // The spool has its files open; their names are not needed any more.
+    std::fs::remove_dir_all(&folder).unwrap();
+}
