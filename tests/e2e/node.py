@@ -49,8 +49,9 @@ class Node:
         self.flags = tuple(flags)
         self._prefix = tuple(prefix)
         self._seen_home = Path(f"{view}{home}")
-        self.requests = Spool(self._seen_home / "spool" / "requests")
-        self.logs = Spool(self._seen_home / "spool" / "logs")
+        self.requests = Spool(self._seen_home / "spool" / "requests", "request")
+        self.egress = Spool(self._seen_home / "spool" / "requests", "egress")
+        self.logs = Spool(self._seen_home / "spool" / "logs", "log")
         self.ca_file = Path(tempfile.mkdtemp(prefix="vd-ca-", dir="/tmp")) / "ca.pem"
         self._endpoint: Endpoint | None = None
         self._token: str | None = None

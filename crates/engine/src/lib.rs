@@ -5,7 +5,7 @@
 //! snapshot and swapped whole.
 //!
 //! Must not: hold a signing key, write anything but its spool, read anything but its own folder,
-//! connect to anything but the services of its plan, or wait for control.
+//! connect to anything but the services and listed hosts of its plan, or wait for control.
 
 mod body;
 mod caller;
@@ -16,6 +16,7 @@ mod conditions;
 mod confine;
 mod connection;
 mod control;
+mod egress;
 mod envelope;
 mod explain;
 mod files;

@@ -209,6 +209,8 @@ class _Resolver:
             "env": spec.env,
             "config": spec.config,
             "limits": spec.limits.resolve(),
+            "allowedHosts": sorted(set(spec.allowed_hosts)),
+            "reuse": spec.reuse.resolve() if spec.reuse else None,
         }
         self._make(manifest, "Function", name, Function, function)
         if not self._has_own_route(manifest, model):

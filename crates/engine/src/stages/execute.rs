@@ -121,6 +121,7 @@ async fn call(
     let call = Call {
         request: request_of(admitted, record, body)?,
         log: function.log(node),
+        outbound: function.outbound(node),
         request_id: record.ids.request.clone(),
         permit: Box::new(permit),
     };

@@ -36,7 +36,11 @@ HEALTHY_AFTER = 10.0
 STATE_RETRY = 1.0
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
-_ENGINE_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE")
+# SSL_CERT_*: whose certificates the engine trusts when it reaches out, as for every program.
+_ENGINE_ENVIRONMENT = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
 
 
 def restart_delay(failures: int) -> float:
