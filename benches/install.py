@@ -128,17 +128,18 @@ def paced(checkout: Path, say: Say) -> Tool:
     return Tool(path, "of this checkout")
 
 
-def hello_component(guests: Path, say: Say) -> Path:
-    """The tests' hello guest, built into the cache; the same file serves every Wasm row."""
+def hello_components(guests: Path, say: Say) -> tuple[Path, Path]:
+    """The tests' hello guests for WASI 0.2 and 0.3, built into the cache; they serve every Wasm row."""
     target = cache_folder() / "guests"
-    say("cargo: the hello component")
+    say("cargo: the hello components")
     command = ["cargo", "build", "--release", "--locked", "--target", "wasm32-wasip2"]
     manifest = guests / "Cargo.toml"
     run(
-        [*command, "--package", "hello", "--manifest-path", str(manifest)],
+        [*command, "--package", "hello", "--package", "hello-3", "--manifest-path", str(manifest)],
         {"CARGO_TARGET_DIR": str(target)},
     )
-    return target / "wasm32-wasip2" / "release" / "hello.wasm"
+    built = target / "wasm32-wasip2" / "release"
+    return built / "hello.wasm", built / "hello_3.wasm"
 
 
 def run(

@@ -112,18 +112,20 @@ class Node:
             raise BenchError(f"admin API: {method} {path}: the engine does not serve it: {said!r}")
         return answer
 
-    def deploy(self, name: str, component: bytes, public: bool = False) -> None:
-        """Uploads and deploys one function at /NAME."""
-        self.deploy_all({name: component}.items(), public)
+    def deploy(self, name: str, component: bytes, public: bool = False, **more: object) -> None:
+        """Uploads and deploys one function at /NAME; `more` are fields of the admin API."""
+        self.deploy_all({name: component}.items(), public, **more)
 
-    def deploy_all(self, components: Iterable[tuple[str, bytes]], public: bool = False) -> None:
+    def deploy_all(
+        self, components: Iterable[tuple[str, bytes]], public: bool = False, **more: object
+    ) -> None:
         """Deploys many over one admin connection."""
         connection = _UnixConnection(self.home / "run" / "admin.sock")
         with contextlib.closing(connection):
             for name, component in components:
                 digest = "sha256:" + hashlib.sha256(component).hexdigest()
                 self._call(connection, "PUT", f"/v1/blobs/{digest}", component)
-                function = {"component": digest, "public": public}
+                function = {"component": digest, "public": public, **more}
                 self._call(connection, "PUT", f"/v1/functions/{name}", function)
 
     def apply(self, file: Path, text: str) -> None:
@@ -235,14 +237,22 @@ def secured(place: Place) -> Server:
 
 
 def opened(place: Place) -> Server:
-    """Security off as far as it goes: plain HTTP on loopback, the function public."""
+    """Security off as far as it goes: plain HTTP on loopback, the functions public."""
     node = up(place, "http")
     try:
         node.deploy("hello", place.component.read_bytes(), public=True)
+        component = place.component_3.read_bytes()
+        node.deploy("fresh", component, public=True)
+        node.deploy("reused", component, public=True, reuse={"maxRequests": 1_000_000})
     except BaseException:
         node.down()
         raise
-    return served("vedette-open", node, {"function": Endpoint(f"{node.url}/hello")})
+    endpoints = {
+        "function": Endpoint(f"{node.url}/hello"),
+        "p3-fresh": Endpoint(f"{node.url}/fresh"),
+        "p3-reused": Endpoint(f"{node.url}/reused"),
+    }
+    return served("vedette-open", node, endpoints)
 
 
 def static_route() -> dict[str, object]:

@@ -37,6 +37,7 @@ class Setting:
     folder: Path
     cache: Path
     component: Path
+    component_3: Path
     credentials: Credentials
     load: LoadTools
     tools: dict[str, Tool]
@@ -50,13 +51,14 @@ class Setting:
         folder = self.folder / f"{mode.value}-{name}"
         folder.mkdir(mode=0o755)
         return Place(
-            mode,
-            len(mode.server_cores),
-            folder,
-            self.cache,
-            self.component,
-            self.credentials,
-            self.origin,
+            mode=mode,
+            workers=len(mode.server_cores),
+            folder=folder,
+            cache=self.cache,
+            component=self.component,
+            component_3=self.component_3,
+            credentials=self.credentials,
+            origin=self.origin,
         )
 
 

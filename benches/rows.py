@@ -80,6 +80,18 @@ ROWS = (
         "function",
         shared=True,
     ),
+    Row(
+        "vedette-p3",
+        "the same, component of WASI 0.3, fresh instance",
+        "vedette-open",
+        "p3-fresh",
+    ),
+    Row(
+        "vedette-p3-reuse",
+        "the same, component of WASI 0.3, instance reused",
+        "vedette-open",
+        "p3-reused",
+    ),
     Row("nginx-proxy", "nginx proxies 1 kB, TLS 1.3", "nginx", "proxy"),
     Row("envoy-proxy", "Envoy proxies 1 kB, TLS 1.3", "envoy", "proxy"),
     Row(

@@ -209,10 +209,12 @@ def _set_up(
         servers.update(CONNECTION_SERVERS)
     tools, missing = prepare_tools(servers, options.with_wasmtime, say)
     results.missing.update(missing)
+    component, component_3 = install.hello_components(GUESTS, say)
     return Setting(
         folder=folder,
         cache=install.cache_folder(),
-        component=install.hello_component(GUESTS, say),
+        component=component,
+        component_3=component_3,
         credentials=credentials.make(folder),
         load=LoadTools(wrk, h2load, install.paced(CHECKOUT, say)),
         origin=free_port(),

@@ -50,6 +50,8 @@ class Place:
     folder: Path
     cache: Path
     component: Path
+    component_3: Path
+    """The same for WASI 0.3."""
     credentials: Credentials
     origin: int
 

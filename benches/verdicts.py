@@ -255,6 +255,14 @@ TARGETS = (
         18.0 / WASMTIME_US,
         _against(Mode.PINNED, "vedette-open", "wasmtime", _cpu),
     ),
+    _at_least(
+        "reuse",
+        "component of WASI 0.3, instance reused / fresh, requests/s, server on one core",
+        "x",
+        1.5,
+        None,
+        _against(Mode.PINNED, "vedette-p3-reuse", "vedette-p3", _rps),
+    ),
     _at_most(
         "security-path",
         "static answer / Envoy TLS + cached JWT + RBAC + limit, server CPU",

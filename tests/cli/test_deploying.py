@@ -1,4 +1,4 @@
-"""When a project is built before it is deployed."""
+"""When a project is built before it is deployed, and what is asked of the node."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vedette.cli.deploying import needs_build
+from vedette.cli.deploying import DeployOptions, function_wish, needs_build
+from vedette.config.manifest import FunctionManifest
+from vedette.config.model import build
+from vedette.errors import ConfigError
 from vedette.functions.project import locate
 
 MANIFEST = """apiVersion: vedette.dev/v1alpha1
@@ -35,3 +38,45 @@ def test_a_component_made_elsewhere_is_taken_as_it_is(folder: Path) -> None:
 def test_a_project_with_a_recipe_is_built_when_a_source_is_newer(folder: Path) -> None:
     (folder / "Cargo.toml").write_text("", "utf-8")
     assert needs_build(locate(folder))
+
+
+def _manifest(**spec: object) -> FunctionManifest:
+    data = {"apiVersion": "vedette.dev/v1alpha1", "kind": "Function", "metadata": {"name": "it"}}
+    return build(FunctionManifest, {**data, "spec": spec}, code="manifest_invalid")
+
+
+def test_nothing_is_reused_and_nowhere_called_unless_it_is_said() -> None:
+    wish = function_wish("sha256:1", None, DeployOptions())
+    assert wish["allowedHosts"] == []
+    assert "reuse" not in wish
+
+
+@pytest.mark.parametrize(
+    ("options", "bounds"),
+    [
+        (DeployOptions(reuse=True), (1_000, 60_000)),
+        (DeployOptions(reuse_max_requests=5), (5, 60_000)),
+        (DeployOptions(reuse_max_age="10s"), (1_000, 10_000)),
+    ],
+)
+def test_the_command_line_asks_for_reuse(options: DeployOptions, bounds: tuple[int, int]) -> None:
+    reuse = function_wish("sha256:1", None, options)["reuse"]
+    assert (reuse["maxRequests"], reuse["maxAgeMillis"]) == bounds
+
+
+def test_the_command_line_goes_before_the_manifest() -> None:
+    manifest = _manifest(reuse={"maxRequests": 7, "maxAge": "2m"}, allowedHosts=["a.example.com"])
+    wish = function_wish("sha256:1", manifest, DeployOptions())
+    assert wish["reuse"] == {"maxRequests": 7, "maxAgeMillis": 120_000}
+    assert wish["allowedHosts"] == ["https://a.example.com"]
+    options = DeployOptions(reuse_max_requests=8, allow_hosts=["http://b.example.com"])
+    wish = function_wish("sha256:1", manifest, options)
+    assert wish["reuse"] == {"maxRequests": 8, "maxAgeMillis": 120_000}
+    assert wish["allowedHosts"] == ["http://b.example.com"]
+    assert "reuse" not in function_wish("sha256:1", manifest, DeployOptions(reuse=False))
+
+
+def test_bounds_of_reuse_that_cannot_be_are_refused() -> None:
+    for options in (DeployOptions(reuse_max_age="25h"), DeployOptions(reuse_max_age="soon")):
+        with pytest.raises(ConfigError):
+            function_wish("sha256:1", None, options)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from vedette.config.written import Origin, parse_origin, parse_quota, parse_rate, require_reference
+from vedette.config.written import (
+    Origin,
+    parse_destination,
+    parse_origin,
+    parse_quota,
+    parse_rate,
+    require_reference,
+)
 from vedette.errors import ConfigError
 
 
@@ -41,6 +48,48 @@ def test_an_endpoint_is_scheme_host_and_port(text: str, origin: Origin) -> None:
 def test_what_is_no_endpoint_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_origin(text)
+    assert caught.value.code == "invalid_host"
+
+
+@pytest.mark.parametrize(
+    ("text", "destination"),
+    [
+        ("https://API.example.com/", "https://api.example.com"),
+        ("https://api.example.com:443", "https://api.example.com"),
+        ("http://api.example.com:8080", "http://api.example.com:8080"),
+        ("api.example.com", "https://api.example.com"),
+        ("api.example.com:8443", "https://api.example.com:8443"),
+        ("https://*.example.com", "https://*.example.com"),
+        ("http://10.0.0.7:80", "http://10.0.0.7"),
+        ("http://[2001:DB8::7]:9000", "http://[2001:db8::7]:9000"),
+    ],
+)
+def test_where_a_function_may_call_has_one_spelling(text: str, destination: str) -> None:
+    assert parse_destination(text) == destination
+    assert parse_destination(destination) == destination
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "*",
+        "https://*",
+        "https://*.com",
+        "https://a.*.example.com",
+        "https://*.10.0.0.7",
+        "ftp://api.example.com",
+        "https://user@api.example.com",
+        "https://api.example.com/path",
+        "https://api.example.com?q=1",
+        "https://api.example.com:0",
+        "https://api.example.com:99999",
+        "10.0.0.0/8",
+    ],
+)
+def test_what_is_no_destination_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_destination(text)
     assert caught.value.code == "invalid_host"
 
 

@@ -234,7 +234,8 @@ def test_the_status_has_the_documented_shape(served: Served) -> None:
     NodeStatus.model_validate(status)
     assert {"snapshot", "listeners", "location", "processes", "functions"} <= status.keys()
     assert {"pid"} <= status["processes"]["supervisor"].keys()
-    assert {"name", "digest", "route", "domains", "public", "url"} == status["functions"][0].keys()
+    fields = {"name", "digest", "route", "domains", "public", "url", "allowedHosts", "reuse"}
+    assert fields == status["functions"][0].keys()
 
 
 @pytest.mark.parametrize("seconds", [0, 31 * 24 * 3600])

@@ -264,3 +264,21 @@ def test_ten_thousand_manifests_are_no_burden() -> None:
     found = resolved(text)
     assert len(found.snapshot.routes) == 2_002
     assert len(found.applied) == 2_500
+
+
+def test_a_function_may_call_where_its_list_says_and_be_reused() -> None:
+    spec = (
+        "{component: a.wasm, allowedHosts: ['https://b.example.com:443', 'http://10.0.0.7:8080',"
+        " b.example.com], reuse: {maxRequests: 50, maxAge: 10s}}"
+    )
+    function = made("functions", of("Function", spec, "a"), attachments=COMPONENT)
+    assert function["allowedHosts"] == ["http://10.0.0.7:8080", "https://b.example.com"]
+    assert function["reuse"] == {"maxRequests": 50, "maxAgeMillis": 10_000}
+
+
+def test_a_function_calls_nowhere_and_is_fresh_by_default() -> None:
+    text = of("Function", "{component: a.wasm}", "a")
+    function = made("functions", text, attachments=COMPONENT)
+    assert function["name"] == "a"
+    assert function["allowedHosts"] == []
+    assert "reuse" not in function

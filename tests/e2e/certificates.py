@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -65,6 +66,7 @@ class Authority:
         *,
         uris: Sequence[str] = (),
         hosts: Sequence[str] = (),
+        addresses: Sequence[str] = (),
         ca: bool = False,
         days: tuple[float, float] = (-1, 30),
         purposes: Sequence[x509.ObjectIdentifier] = (CLIENT,),
@@ -80,6 +82,7 @@ class Authority:
             builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), False)
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
         names += [x509.DNSName(host) for host in hosts]
+        names += [x509.IPAddress(ip_address(it)) for it in addresses]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         certificate = builder.sign(self._key, SHA256())

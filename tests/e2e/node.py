@@ -23,6 +23,21 @@ from tests.e2e.wire import Endpoint
 PROGRAM = Path(sys.executable).with_name("vedette")
 GREETING = b"Hello from Vedette\n"
 
+_ALL = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Upstream
+metadata: {{name: service}}
+spec: {{url: "http://127.0.0.1:{port}"}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: all}}
+spec:
+  public: true
+  rules:
+    - backendRefs: [{{kind: Upstream, group: vedette.dev, name: service}}]
+"""
+
 
 class Node:
     """One node. `prefix` enters another mount namespace for every command; `view` is its root seen from here."""
@@ -34,8 +49,9 @@ class Node:
         self.flags = tuple(flags)
         self._prefix = tuple(prefix)
         self._seen_home = Path(f"{view}{home}")
-        self.requests = Spool(self._seen_home / "spool" / "requests")
-        self.logs = Spool(self._seen_home / "spool" / "logs")
+        self.requests = Spool(self._seen_home / "spool" / "requests", "request")
+        self.egress = Spool(self._seen_home / "spool" / "requests", "egress")
+        self.logs = Spool(self._seen_home / "spool" / "logs", "log")
         self.ca_file = Path(tempfile.mkdtemp(prefix="vd-ca-", dir="/tmp")) / "ca.pem"
         self._endpoint: Endpoint | None = None
         self._token: str | None = None
@@ -108,6 +124,18 @@ class Node:
     def pid(self, process: str) -> int:
         """The process id of the `supervisor`, the `engine` or the `control`."""
         return int(self.status()["processes"][process]["pid"])
+
+    def resident(self) -> int:
+        """Resident memory of the engine, in bytes."""
+        status = Path(f"/proc/{self.pid('engine')}/status").read_text("utf-8")
+        [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
+        return int(line.split()[1]) * 1024
+
+    def send_all_to(self, port: int, folder: Path) -> None:
+        """Lets anybody ask anything of the plain service at this port; the manifest is written to `folder`."""
+        manifest = folder / "all.yaml"
+        manifest.write_text(_ALL.format(port=port), "utf-8")
+        self.run("apply", "--yes", "-f", str(manifest))
 
     def deploy(self, component: Path, name: str, *flags: str) -> None:
         """`vedette deploy`."""

@@ -17,15 +17,16 @@ _CHUNK = 65_536
 
 
 class Spool:
-    """One folder of JSON lines, read as it grows."""
+    """The lines of one kind in a folder, read as it grows."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str) -> None:
         self._folder = folder
+        self._kind = kind
         self._offsets: dict[str, int] = {}
         self._lines: list[Line] = []
 
     def lines(self) -> list[Line]:
-        """Every line written so far, oldest first within a file."""
+        """Every such line written so far, oldest first within a file."""
         for path in sorted(self._folder.glob("*.jsonl")):
             self._read(path)
         return self._lines
@@ -37,7 +38,8 @@ class Spool:
         except FileNotFoundError:  # an engine that starts removes files that hold nothing
             return
         whole = data[: data.rfind(b"\n") + 1]
-        self._lines += [json.loads(line) for line in whole.splitlines()]
+        read = [json.loads(line) for line in whole.splitlines()]
+        self._lines += [line for line in read if line["kind"] == self._kind]
         self._offsets[path.name] = offset + len(whole)
 
     def wait_for(self, wanted: Callable[[Line], bool], timeout: float = 5.0) -> list[Line]:

@@ -332,6 +332,58 @@ def test_a_guest_that_floods_its_log_hurts_nobody(caller: Caller) -> None:
     caller.expect_neighbour_served()
 
 
+def test_a_flood_is_cut_off_and_one_line_says_so(
+    caller: Caller, node: Node, guests: Guests
+) -> None:
+    """Twelve megabytes at once: four are kept."""
+    name = f"flooder-{caller.protocol[-1]}"
+    node.deploy(guests.hostile, name)
+    answer = caller.ask(f"/{name}/log-flood?50000")
+    said = node.logs.wait_for(
+        lambda line: line["requestId"] == answer.request_id and "lines dropped" in line["message"]
+    )
+    assert len(said) == 1
+    assert int(said[0]["message"].split()[1]) > 30_000
+    assert 0 < sum(map(len, node.log_lines(name))) <= 5 << 20
+    assert caller.ask(f"/{name}/log").status == 200
+    caller.expect_neighbour_served()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "cause"), [("twice", "function_trap"), ("handles", "function_trap")]
+)
+def test_a_guest_that_breaks_the_rules_of_its_handles_is_ended(
+    caller: Caller, behaviour: str, cause: str
+) -> None:
+    """An answer given twice; GHSA-q554-3cjc-rx7p, a table of handles without an end."""
+    answer = caller.send(f"/hostile/{behaviour}")
+    if answer.complete and answer.status == 200:
+        assert answer.body == b"first\n"
+    record = caller.node.record(answer.request_id)
+    assert (record["outcome"], record["cause"]) == ("failed", cause)
+    caller.expect_neighbour_served()
+
+
+def test_header_fields_of_a_guest_are_bounded(caller: Caller) -> None:
+    """GHSA-243v-98vx-264h: 128 KiB in one resource, the host's overhead included."""
+    answer = caller.ask("/hostile/fields")
+    assert answer.status == 500 or int(answer.body) <= 131_072, answer
+    caller.expect_neighbour_served()
+
+
+def test_what_a_call_of_the_host_copies_is_bounded(caller: Caller) -> None:
+    """GHSA-852m-cvvp-9p4w: an argument is the host's memory before the host has looked at it."""
+    answer = caller.ask("/hostile/huge-argument")
+    caller.expect_refused(answer, 500, "execute", "function_trap")
+
+
+def test_a_body_nobody_reads_is_bounded(caller: Caller) -> None:
+    """GHSA-c9gc-w9vx-w86p: what a guest writes ahead of its reader is the host's memory."""
+    answer = caller.ask("/hostile/push-body")
+    assert int(answer.body) <= 1 << 20, answer
+    caller.expect_neighbour_served()
+
+
 @pytest.fixture(scope="module")
 def outward(node: Node, guests: Guests) -> None:
     """The two guests that try to reach out."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import GREETING, Node
-from tests.e2e.wire import HTTP_1, connect, read_http_1
+from tests.e2e.wire import HTTP_1, Http2, connect, read_http_1
 from tests.guests import Guests
 
 MANIFEST = """\
@@ -82,13 +82,23 @@ def test_an_idle_connection_is_closed_and_one_in_use_is_not(impatient: Node) -> 
         assert _ends(secured) >= 0.3
 
 
-def test_a_body_slower_than_the_pace_is_cut(impatient: Node) -> None:
+def test_a_body_slower_than_the_pace_is_cut(impatient: Node, protocol: str) -> None:
     """After ten seconds of grace, a thousand kilobytes a second are asked for and none come."""
-    with connect(impatient.endpoint, HTTP_1, timeout=60) as secured:
-        secured.sendall(
-            b"POST /mirror/count HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nslow"
-        )
-        answer = read_http_1(secured, "POST")
+    with connect(impatient.endpoint, protocol, timeout=60) as secured:
+        if protocol == HTTP_1:
+            head = "POST /mirror/count HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n"
+            secured.sendall(head.encode() + b"slow")
+            answer = read_http_1(secured, "POST")
+        else:
+            client = Http2(secured)
+            fields = [
+                (":method", "POST"),
+                (":scheme", "https"),
+                (":authority", impatient.endpoint.authority),
+                (":path", "/mirror/count"),
+                ("content-length", "100"),
+            ]
+            answer = client.answer(client.request(fields, b"slow", end=False))
     assert answer.status == 408
     record = impatient.record(answer.request_id)
     assert (record["stage"], record["cause"]) == ("execute", "body_too_slow")

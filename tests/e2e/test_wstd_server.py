@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 from tests.e2e.caller import Caller
 from tests.e2e.node import Node
@@ -11,11 +13,11 @@ from tests.e2e.wire import HTTP_2
 from tests.guests import Guests
 
 
-@pytest.fixture(scope="module")
-def server(start_node: Callable[..., Node], guests: Guests) -> Node:
-    """A node whose only function is the guest."""
+@pytest.fixture(scope="module", params=["--fresh", "--reuse"])
+def server(request: pytest.FixtureRequest, start_node: Callable[..., Node], guests: Guests) -> Node:
+    """A node whose only function is the guest, with a fresh instance for each request or used again."""
     node = start_node()
-    node.deploy(guests.wstd_server, "wstd", "--route", "/")
+    node.deploy(guests.wstd_server, "wstd", "--route", "/", request.param)
     return node
 
 
@@ -73,8 +75,10 @@ def test_no_response_is_a_refusal(client: Caller) -> None:
 
 
 def test_a_body_that_breaks_off_is_not_whole(client: Caller) -> None:
-    answer = client.ask("/response-body-fail")
-    assert answer.status >= 500 or not answer.complete
+    # It may break off before its head is out: then there is no answer at all.
+    with contextlib.suppress(httpx.RemoteProtocolError):
+        answer = client.ask("/response-body-fail")
+        assert answer.status >= 500 or not answer.complete
     assert client.ask("/").status == 200
 
 

@@ -205,6 +205,14 @@ class Http2:
             complete=self._ended.get(number, False),
         )
 
+    def status(self, number: int) -> int:
+        """The status of a stream; 0 until it is there."""
+        return self._status.get(number, 0)
+
+    def head(self, number: int) -> dict[str, str]:
+        """The fields of a stream's answer so far."""
+        return self._headers.get(number, {})
+
     def body_so_far(self, number: int) -> bytes:
         """What arrived of the body of a stream."""
         return self._bodies.get(number, b"")

@@ -83,6 +83,9 @@ class Service:
             while data := peer.recv(65536):
                 peer.sendall(data)
             return False
+        if target.endswith("/pipe"):
+            self.asked.append(Asked(method, target, headers, b"", number))
+            return _pipe(peer, stream, headers)
         body = b"".join(_body(stream, headers))
         self.asked.append(Asked(method, target, headers, body, number, _common_name(peer)))
         return self._answer(peer, method, target.split("?")[0].rsplit("/", 1)[-1], headers, body)
@@ -130,6 +133,26 @@ class Service:
         )
         peer.sendall(head.encode() + (b"" if method == "HEAD" else content))
         return True
+
+
+def _pipe(peer: socket.socket, stream, headers: dict[str, str]) -> bool:  # type: ignore[no-untyped-def]
+    """The body back as it comes, none of it kept."""
+    peer.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    for piece in _pieces(stream, headers):
+        peer.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+    peer.sendall(b"0\r\n\r\n")
+    return True
+
+
+def _pieces(stream, headers: dict[str, str]) -> Iterator[bytes]:  # type: ignore[no-untyped-def]
+    """A body in pieces of a bounded size."""
+    if headers.get("transfer-encoding") == "chunked":
+        yield from (piece for piece in _body(stream, headers) if piece)
+        return
+    left = int(headers.get("content-length", 0))
+    while left and (piece := stream.read1(min(left, 1 << 18))):
+        left -= len(piece)
+        yield piece
 
 
 def _body(stream, headers: dict[str, str]) -> Iterator[bytes]:  # type: ignore[no-untyped-def]

@@ -1,27 +1,24 @@
 //! Bodies: what a function reads, counted and limited; what a caller gets, tied to its record.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
-use tokio::time::Sleep;
-use vedette_upstream::{Tunnel, UpstreamBody};
+use vedette_upstream::UpstreamBody;
 use vedette_wasm::{BodyError, Failure, GuestBody};
 
 use crate::node::Held;
+use crate::pace::{Pace, Patience};
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
+use crate::tunnel::{Ends, splice};
 
 /// How much of a request's body was read, and whether it was too much.
 #[derive(Default)]
@@ -46,7 +43,8 @@ impl BodyMeter {
         too_slow.then_some(Cause::BodyTooSlow)
     }
 
-    fn count(&self, bytes: u64) -> u64 {
+    /// Counts bytes that were read, and says how many that makes.
+    pub fn count(&self, bytes: u64) -> u64 {
         self.read.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 }
@@ -129,51 +127,8 @@ pub struct LimitedBody {
     meter: Arc<BodyMeter>,
 }
 
-/// How slowly a body may come. Only the time that its reader waits counts.
-struct Pace {
-    /// 0: any pace.
-    bytes_per_second: u64,
-    waited: Duration,
-    waits_since: Option<Instant>,
-    alarm: Option<Pin<Box<Sleep>>>,
-}
-
-/// Waiting that is forgiven before pace is asked for.
+/// Waiting for a body that is forgiven before pace is asked for.
 const GRACE: Duration = Duration::from_secs(10);
-
-impl Pace {
-    fn new(bytes_per_second: u64) -> Self {
-        Self {
-            bytes_per_second,
-            waited: Duration::ZERO,
-            waits_since: None,
-            alarm: None,
-        }
-    }
-
-    fn came(&mut self) {
-        if let Some(since) = self.waits_since.take() {
-            self.waited += since.elapsed();
-            self.alarm = None;
-        }
-    }
-
-    /// Ready when the reader has waited longer than `read` bytes are worth.
-    fn poll_lost(&mut self, read: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(worth) = read
-            .saturating_mul(1_000)
-            .checked_div(self.bytes_per_second)
-        else {
-            return Poll::Pending;
-        };
-        let since = *self.waits_since.get_or_insert_with(Instant::now);
-        let left = (GRACE + Duration::from_millis(worth)).saturating_sub(self.waited);
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until((since + left).into())));
-        alarm.as_mut().poll(cx)
-    }
-}
 
 impl LimitedBody {
     /// Limits `inner` to `limit` bytes, counted in `meter`, that come at `bytes_per_second` at least.
@@ -181,7 +136,10 @@ impl LimitedBody {
         Self {
             inner,
             limit,
-            pace: Pace::new(bytes_per_second),
+            pace: Pace::new(Patience {
+                grace: GRACE,
+                bytes_per_second,
+            }),
             meter,
         }
     }
@@ -206,7 +164,7 @@ impl Body for LimitedBody {
                 return Poll::Ready(Some(Err(BodyError::ConnectionReadTimeout)));
             }
         };
-        self.pace.came();
+        self.pace.moved();
         let size = frame.data_ref().map_or(0, |data| data.len() as u64);
         let read = self.meter.count(size);
         if read > self.limit {
@@ -235,7 +193,7 @@ pub enum Content {
     /// What a service sends.
     Upstream(UpstreamBody),
     /// Nothing; the connection becomes a tunnel between the two.
-    Tunnel(Box<(OnUpgrade, Tunnel)>),
+    Tunnel(Box<Ends>),
 }
 
 impl Content {
@@ -276,7 +234,7 @@ enum Inner {
 struct Answer {
     content: Content,
     record: Box<Record>,
-    _held: Held,
+    held: Held,
 }
 
 impl ResponseBody {
@@ -284,8 +242,7 @@ impl ResponseBody {
     pub fn new(content: Content, record: Box<Record>, held: Held) -> Self {
         let content = match content {
             Content::Tunnel(ends) => {
-                let (client, service) = *ends;
-                tokio::spawn(splice(client, service, record, held));
+                tokio::spawn(splice(*ends, record, held));
                 return Self(Inner::Over);
             }
             content => content,
@@ -297,7 +254,7 @@ impl ResponseBody {
         let answer = Answer {
             content,
             record,
-            _held: held,
+            held,
         };
         let Some(wall_end) = wall_end else {
             return Self(Inner::Own(answer));
@@ -321,6 +278,9 @@ fn lock(answer: &Mutex<Option<Answer>>) -> MutexGuard<'_, Option<Answer>> {
 
 impl Answer {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        if let Some(handing) = &self.held.handing {
+            handing.asked();
+        }
         let polled = match &mut self.content {
             Content::Fixed(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
             Content::Guest(body) => Pin::new(body).poll_frame(cx),
@@ -332,7 +292,11 @@ impl Answer {
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                self.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+                let size = frame.data_ref().map_or(0, Bytes::len);
+                self.record.bytes_out += size as u64;
+                if let Some(handing) = &self.held.handing {
+                    handing.handed(size);
+                }
             }
             Poll::Ready(Some(Err(failure))) => self.fail(failure),
             Poll::Ready(None) | Poll::Pending => {}
@@ -361,73 +325,17 @@ impl Answer {
     }
 }
 
-/// Passes bytes both ways until both ends are done, or one breaks. The record closes then.
-async fn splice(client: OnUpgrade, mut service: Tunnel, mut record: Box<Record>, held: Held) {
-    record.connection.answering.becomes_tunnel();
-    let Ok(client) = client.await else {
-        return;
-    };
-    let mut client = Counted {
-        io: TokioIo::new(client),
-        read: 0,
-        written: 0,
-    };
-    let passed = tokio::io::copy_bidirectional(&mut client, &mut service).await;
-    if let Some(meter) = &record.bytes_in {
-        meter.count(client.read);
-    }
-    record.bytes_out = client.written;
-    // A client that goes without a goodbye has left, as far as anybody can tell.
-    record.outcome = passed.map_or(Outcome::Aborted, |_| Outcome::Served);
-    drop(held);
-}
-
-/// A stream that counts what passes, also when it breaks.
-struct Counted<T> {
-    io: T,
-    read: u64,
-    written: u64,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
-        self.read += (buffer.filled().len() - before) as u64;
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(count)) = &polled {
-            self.written += *count as u64;
-        }
-        polled
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
 impl Drop for Answer {
     fn drop(&mut self) {
         self.record.connection.answering.end();
-        if self.record.outcome == Outcome::Aborted && self.content.is_end() {
+        if self.record.outcome != Outcome::Aborted {
+            return;
+        }
+        let handing = self.held.handing.as_ref();
+        let gave_up = self.record.connection.answering.gave_up();
+        if handing.is_some_and(|it| it.is_lost()) || gave_up == Some(Cause::AnswerNotTaken) {
+            self.record.refusal = Some(Cause::AnswerNotTaken.into());
+        } else if self.content.is_end() {
             self.record.outcome = Outcome::Served;
         }
     }

@@ -1,5 +1,5 @@
 //! What the engine may touch: its folder to read, its spool to write, and the network only outwards,
-//! over TCP and UDP, for services behind the node and the look-ups they need.
+//! over TCP and UDP, for services behind the node, calls of functions and the look-ups they need.
 //!
 //! seccomp for what Landlock does not cover: sockets of any other family. Above all Unix sockets,
 //! since the admin API trusts this user, and connecting to one by its path is no file access. No

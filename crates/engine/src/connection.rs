@@ -6,10 +6,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Version};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -17,12 +17,15 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::{Authorities, Presented, refusal_of};
+use crate::frames::Frames;
 use crate::handover::{Phase, leaving, stopping};
 use crate::node::{Connection, Node, Place};
+use crate::pace;
 use crate::pipeline;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
 use crate::snapshot::Timers;
+use crate::streams::Streams;
 use crate::tls::{self, Tls};
 use crate::wire::{Answering, Patience, Wire};
 
@@ -30,12 +33,15 @@ use crate::wire::{Answering, Patience, Wire};
 const HEAD_BUFFER: usize = 256 << 10;
 /// Streams that a client may have open at once on one HTTP/2 connection.
 const STREAMS: u32 = 128;
+/// How long a client that was told GOAWAY may still finish what it had begun to send.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// Patience with clients when there is no plan to say how much.
 const NO_PLAN: Timers = Timers {
     handshake_millis: 10_000,
     header_millis: 15_000,
     idle_millis: 60_000,
     body_bytes_per_second: 240,
+    tunnel_millis: 300_000,
 };
 /// How long an idle HTTP/1.1 connection may wait for a last request when another engine takes over.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
@@ -115,7 +121,7 @@ impl Task {
         let sni = session.server_name().map(str::to_ascii_lowercase);
         let connection = self.connection("https", peer, sni, certificate);
         if is_http2 {
-            self.serve_http2(TokioIo::new(stream), connection).await;
+            self.serve_http2(stream, connection, &timers).await;
         } else {
             self.serve_http1(stream, connection, &timers).await;
         }
@@ -173,11 +179,12 @@ impl Task {
         let patience = Patience {
             header: Duration::from_millis(timers.header_millis),
             idle: Duration::from_millis(timers.idle_millis),
+            pace: pace_of(timers),
         };
         let io = TokioIo::new(Wire::new(io, Arc::clone(&connection), patience));
         let service = service_fn(|request| {
             let (node, connection) = (Arc::clone(&self.node), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(pipeline::serve(&node, &connection, request).await) }
+            async move { Ok::<_, Infallible>(pipeline::serve(&node, &connection, None, request).await) }
         });
         let mut serving = pin!(
             http1::Builder::new()
@@ -200,32 +207,48 @@ impl Task {
         }
     }
 
-    async fn serve_http2<I>(mut self, io: TokioIo<I>, connection: Arc<Connection>)
+    async fn serve_http2<I>(mut self, io: I, connection: Arc<Connection>, timers: &Timers)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let node = Arc::clone(&self.node);
-        let service = service_fn(move |request| {
-            let (node, connection) = (Arc::clone(&node), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(pipeline::serve(&node, &connection, request).await) }
+        let streams = Streams::new(pace_of(timers));
+        let header = Duration::from_millis(timers.header_millis);
+        let io = Frames::new(io, Arc::clone(&connection), header, pace_of(timers));
+        let service = service_fn(|request| {
+            let (node, connection) = (Arc::clone(&self.node), Arc::clone(&connection));
+            let handing = Some(streams.expect());
+            async move {
+                Ok::<_, Infallible>(pipeline::serve(&node, &connection, handing, request).await)
+            }
         });
         let mut serving = pin!(
-            http2::Builder::new(TokioExecutor::new())
+            http2::Builder::new(streams.clone())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(STREAMS)
                 .max_header_list_size(128 << 10)
                 .max_pending_accept_reset_streams(20)
                 .keep_alive_interval(Duration::from_secs(30))
                 .keep_alive_timeout(Duration::from_secs(20))
-                .serve_connection(io, service)
+                .enable_connect_protocol()
+                .serve_connection(TokioIo::new(io), service)
         );
-        let _ = tokio::select! {
+        let ended = tokio::select! {
             ended = serving.as_mut() => ended,
             () = leaving(&mut self.phase) => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
+            () = streams.idle(Duration::from_millis(timers.idle_millis)) => {
+                serving.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = serving.as_mut() => ended,
+                    () = streams.idle(GOODBYE) => Ok(()),
+                }
+            }
         };
+        if let Err(error) = ended {
+            record_broken(&connection, &error);
+        }
     }
 }
 
@@ -251,8 +274,7 @@ where
     let (timers, _) = task.terms();
     let connection = task.connection("https", peer, None, None);
     if is_http2 {
-        task.serve_http2(TokioIo::new(io), Arc::clone(&connection))
-            .await;
+        task.serve_http2(io, Arc::clone(&connection), &timers).await;
     } else {
         task.serve_http1(io, Arc::clone(&connection), &timers).await;
     }
@@ -267,15 +289,57 @@ async fn last_request(phase: &mut watch::Receiver<Phase>) {
     let _ = timeout(LAST_REQUEST, stopping(phase)).await;
 }
 
+/// The patience with bodies: a client that takes nothing for as long as a connection may idle is
+/// as good as gone.
+fn pace_of(timers: &Timers) -> pace::Patience {
+    pace::Patience {
+        grace: Duration::from_millis(timers.idle_millis),
+        bytes_per_second: timers.body_bytes_per_second,
+    }
+}
+
+/// A connection that was given up, or ended by what is no HTTP/2, leaves a record.
+fn record_broken(connection: &Arc<Connection>, error: &hyper::Error) {
+    let refusal = match connection.answering.gave_up() {
+        // The answer that was not taken has a record of its own.
+        Some(Cause::AnswerNotTaken) => None,
+        Some(cause) => Some(cause.into()),
+        None => refused_by_h2(error),
+    };
+    let Some(refusal) = refusal else {
+        return;
+    };
+    let mut parts = no_request();
+    parts.version = Version::HTTP_2;
+    record_refused(Record::open(connection, &parts), refusal);
+}
+
+/// Why h2 has ended a connection, when the client brought it about.
+fn refused_by_h2(error: &hyper::Error) -> Option<Refusal> {
+    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    let reason = error.reason().filter(|_| error.is_library())?;
+    let cause = match reason {
+        h2::Reason::NO_ERROR => return None,
+        h2::Reason::ENHANCE_YOUR_CALM => Cause::Flooded,
+        _ => Cause::MalformedRequest,
+    };
+    Some(Refusal::with(cause, error.to_string()))
+}
+
+fn record_refused(mut record: Record, refusal: Refusal) {
+    record.status = refusal.cause.outcome().2;
+    record.outcome = Outcome::Refused;
+    record.refusal = Some(refusal);
+}
+
 /// A request that was no HTTP: hyper has answered it, and it gets its record like any other.
 fn record_unreadable(connection: &Arc<Connection>, error: &hyper::Error) {
-    if connection.answering.is_too_slow() {
-        let mut record = Record::open(connection, &no_request());
-        let cause = Cause::HeadTooSlow;
-        record.status = cause.outcome().2;
-        record.outcome = Outcome::Refused;
-        record.refusal = Some(cause.into());
-        return;
+    match connection.answering.gave_up() {
+        Some(Cause::AnswerNotTaken) => return,
+        Some(cause) => {
+            return record_refused(Record::open(connection, &no_request()), cause.into());
+        }
+        None => {}
     }
     if !error.is_parse() {
         return;
@@ -289,9 +353,7 @@ fn record_unreadable(connection: &Arc<Connection>, error: &hyper::Error) {
     if let Some(ids) = ids {
         record.ids = ids;
     }
-    record.status = cause.outcome().2;
-    record.outcome = Outcome::Refused;
-    record.refusal = Some(Refusal::with(cause, error.to_string()));
+    record_refused(record, Refusal::with(cause, error.to_string()));
 }
 
 /// The head of a request that was never read: no method, no path.

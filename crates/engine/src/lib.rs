@@ -5,7 +5,7 @@
 //! snapshot and swapped whole.
 //!
 //! Must not: hold a signing key, write anything but its spool, read anything but its own folder,
-//! connect to anything but the services of its plan, or wait for control.
+//! connect to anything but the services and listed hosts of its plan, or wait for control.
 
 mod body;
 mod caller;
@@ -16,9 +16,11 @@ mod conditions;
 mod confine;
 mod connection;
 mod control;
+mod egress;
 mod envelope;
 mod explain;
 mod files;
+mod frames;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handover;
@@ -29,6 +31,7 @@ mod load;
 mod measure_tests;
 mod metrics;
 mod node;
+mod pace;
 mod path;
 mod pipeline;
 mod plan;
@@ -42,10 +45,12 @@ mod snapshot;
 #[allow(unsafe_code)]
 mod spool;
 mod stages;
+mod streams;
 #[allow(unsafe_code)]
 mod sys;
 mod tls;
 mod trace;
+mod tunnel;
 mod wire;
 mod worker;
 

@@ -16,6 +16,7 @@ use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
 use crate::plan::{Before, Plan};
 use crate::record::log::FunctionLog;
+use crate::streams::Handing;
 use crate::wire::Answering;
 
 /// One engine.
@@ -196,7 +197,7 @@ pub struct Connection {
     pub client_ip_value: HeaderValue,
     /// Where this node stands.
     pub location: HeaderValue,
-    /// Whether an HTTP/1.1 answer is under way.
+    /// Whether an HTTP/1.1 answer is under way, and why the connection was given up.
     pub answering: Answering,
 }
 
@@ -207,6 +208,8 @@ pub struct Held {
     pub in_flight: Option<Place>,
     /// Its places of concurrency limits.
     pub places: Option<Places>,
+    /// What of the answer the client has, over HTTP/2.
+    pub handing: Option<Arc<Handing>>,
     /// `RateLimit` and `RateLimit-Policy` of the tightest limit.
     pub standing: Option<(HeaderValue, HeaderValue)>,
 }

@@ -15,19 +15,24 @@ use crate::node::{Connection, Held, Node};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal, Stage};
 use crate::stages::{admit, authenticate, authorize, execute, limit, respond, route};
+use crate::streams::Handing;
 
-/// Answers one request.
+/// Answers one request; `handing` is told what of the answer the client has.
 pub async fn serve(
     node: &Node,
     connection: &Arc<Connection>,
+    handing: Option<Arc<Handing>>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     connection.answering.begin();
     let (parts, body) = request.into_parts();
     let mut record = Box::new(Record::open(connection, &parts));
     let body = Unread::new(body, parts.version);
-    let mut held = Held::default();
     let version = parts.version;
+    let mut held = Held {
+        handing,
+        ..Held::default()
+    };
     let mut response = match follow(node, &mut record, &mut held, parts, body).await {
         Ok(response) => respond::answer(record, held, response),
         Err(refusal) => respond::refuse(record, held, refusal),

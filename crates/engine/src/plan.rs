@@ -12,11 +12,12 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use vedette_limit::{CompileError, Image, Limit, LimitSet, Memory, Per, Period, Quota, Rate};
 use vedette_upstream::{Retry, SendOptions, Upstream};
-use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Runtime};
+use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Outbound, Reuse, Runtime};
 
 use crate::certificate::Authorities;
 use crate::changes::{Changes, Redirect};
 use crate::conditions::{Conditions, cookie};
+use crate::egress::Egress;
 use crate::files::Files;
 use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError, sha256};
@@ -148,6 +149,8 @@ pub struct Deployed {
     /// Its requests under way.
     pub in_flight: Counter,
     log: OnceLock<Arc<dyn LogSink>>,
+    egress: Arc<Egress>,
+    outbound: OnceLock<Arc<dyn Outbound>>,
     compiled: PathBuf,
     loaded: OnceLock<vedette_wasm::Function>,
     loading: Mutex<()>,
@@ -319,6 +322,12 @@ impl Deployed {
         Arc::clone(self.log.get_or_init(|| node.log.of_function(&self.name)))
     }
 
+    /// Makes its outbound calls.
+    pub fn outbound(&self, node: &Node) -> Arc<dyn Outbound> {
+        let made = || self.egress.with_log(self.log(node));
+        Arc::clone(self.outbound.get_or_init(made))
+    }
+
     /// The function, loaded, and whether it had to be loaded now.
     ///
     /// Mapping compiled code takes about 0.1 ms and happens once, on the worker that needs it:
@@ -425,10 +434,17 @@ fn deploy(
         wall: Duration::from_millis(function.limits.wall_millis),
         memory_bytes: function.limits.memory_bytes,
         response_bytes: function.limits.response_bytes,
+        request_bytes: function.limits.request_bytes,
     };
-    let spec = FunctionSpec::new(function.env.clone(), function.config.clone(), limits);
+    let mut spec = FunctionSpec::new(function.env.clone(), function.config.clone(), limits);
+    spec.reuse = function.reuse.as_ref().map(|reuse| Reuse {
+        max_requests: reuse.max_requests,
+        max_age: Duration::from_millis(reuse.max_age_millis),
+    });
     let deployed = Deployed {
         name: function.name.as_str().into(),
+        egress: Egress::compile(&function)?,
+        outbound: OnceLock::new(),
         spec: Arc::new(spec),
         in_flight: Counter::default(),
         log: OnceLock::new(),

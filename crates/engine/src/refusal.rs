@@ -74,6 +74,8 @@ causes! {
     HeadersTooLarge Admit "headers_too_large" 431 "The request header fields are too large";
     /// The head did not come to its end in time; the connection is closed without an answer.
     HeadTooSlow Admit "head_too_slow" 408 "The request took too long";
+    /// More frames than are paid for by time and work; the connection is closed.
+    Flooded Admit "flooded" 429 "There are too many frames";
     /// The host is not one of ours.
     HostNotAllowed Admit "host_not_allowed" 421 "This host is not served here";
     /// The host is not the one the TLS connection was opened for.
@@ -172,12 +174,18 @@ causes! {
     UpstreamInvalid Execute "upstream_invalid" 502 "The service's answer is invalid";
     /// The request cannot be sent on as it is.
     UpstreamUnsupported Execute "upstream_unsupported" 502 "The service cannot be asked this";
+    /// What answers cannot speak WebSocket.
+    NoTunnel Execute "no_tunnel" 501 "There is no tunnel here";
     /// The request's body ended early.
     RequestBroken Execute "request_broken" 400 "The request body ended early";
     /// The body comes more slowly than the node waits for.
     BodyTooSlow Execute "body_too_slow" 408 "The request body took too long";
     /// The body is, or turned out, larger than the function takes.
     RequestTooLarge Execute "request_too_large" 413 "The request body is too large";
+    /// The client does not take its answer; what was sent of it is all it gets.
+    AnswerNotTaken Respond "answer_not_taken" 408 "The answer was not taken";
+    /// Both ends of a tunnel were silent for too long; it closes.
+    TunnelSilent Respond "tunnel_silent" 408 "The tunnel was silent";
 }
 
 /// A refusal: the cause, and what only the record is told.

@@ -39,8 +39,11 @@ pub struct Timers {
     pub header_millis: u64,
     /// Between two requests of a connection, in milliseconds.
     pub idle_millis: u64,
-    /// Slowest pace of a request's body, after a grace of ten seconds; 0: any pace.
+    /// Slowest pace of a body: of a request's after a grace of ten seconds, of an answer's, as the
+    /// client takes it, after one of idleMillis; 0: any pace.
     pub body_bytes_per_second: u64,
+    /// How long both ends of a tunnel may be silent, in milliseconds.
+    pub tunnel_millis: u64,
 }
 
 /// What the first stage lets in: hosts and sizes.

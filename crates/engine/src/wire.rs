@@ -7,7 +7,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::node::Connection;
+use crate::pace::{self, Taking};
 use crate::refusal::Cause;
 use crate::stages::respond;
 use crate::trace::Ids;
@@ -31,7 +32,7 @@ const TUNNEL: u8 = 3;
 pub struct Answering {
     state: AtomicU8,
     unreadable: OnceLock<(Cause, Ids)>,
-    is_too_slow: AtomicBool,
+    gave_up: OnceLock<Cause>,
     requests: AtomicU64,
 }
 
@@ -65,13 +66,23 @@ impl Answering {
         self.unreadable.get()
     }
 
-    /// Whether the connection was given up because a head did not come to its end.
-    pub fn is_too_slow(&self) -> bool {
-        self.is_too_slow.load(Ordering::Relaxed)
+    /// Why the connection was given up, if it was.
+    pub fn gave_up(&self) -> Option<Cause> {
+        self.gave_up.get().copied()
     }
 
-    fn head_took_too_long(&self) {
-        self.is_too_slow.store(true, Ordering::Relaxed);
+    /// The connection is given up, because of this if there was nothing before.
+    pub fn give_up(&self, cause: Cause) {
+        self.gave_up.get_or_init(|| cause);
+    }
+
+    /// What became of a write, noting when it was given up.
+    pub fn not_taken<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let is_late = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        if matches!(&polled, Poll::Ready(Err(error)) if is_late(error)) {
+            self.give_up(Cause::AnswerNotTaken);
+        }
+        polled
     }
 
     fn flushed(&self) {
@@ -98,6 +109,7 @@ pub struct Wire<I> {
     requests: u64,
     alarm: Option<Pin<Box<Sleep>>>,
     lingering: Option<Lingering>,
+    taking: Taking,
 }
 
 /// How long a client may take.
@@ -107,11 +119,13 @@ pub struct Patience {
     pub header: Duration,
     /// Between two requests.
     pub idle: Duration,
+    /// For bodies.
+    pub pace: pace::Patience,
 }
 
 /// What a client goes on sending after it was refused. Closing at once would answer it with a reset,
 /// which throws the refusal away.
-struct Lingering {
+pub struct Lingering {
     until: Pin<Box<Sleep>>,
     left: usize,
 }
@@ -132,6 +146,7 @@ impl<I> Wire<I> {
             requests: 0,
             alarm: None,
             lingering: None,
+            taking: Taking::new(patience.pace),
         }
     }
 
@@ -184,24 +199,29 @@ impl<I: AsyncWrite + Unpin> Wire<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> Wire<I> {
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let lingering = self.lingering.get_or_insert_with(|| Lingering {
+impl Lingering {
+    /// From now on.
+    pub fn new() -> Self {
+        Self {
             until: Box::pin(tokio::time::sleep(LINGER)),
             left: LINGER_BYTES,
-        });
+        }
+    }
+
+    /// Ready when the client has gone, or was listened to for long enough.
+    pub fn poll<I: AsyncRead + Unpin>(&mut self, io: &mut I, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 4096];
         loop {
             let mut buffer = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+            match Pin::new(&mut *io).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    match lingering.left.checked_sub(buffer.filled().len()) {
-                        Some(left) => lingering.left = left,
+                    match self.left.checked_sub(buffer.filled().len()) {
+                        Some(left) => self.left = left,
                         None => return Poll::Ready(()),
                     }
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return lingering.until.as_mut().poll(cx),
+                Poll::Pending => return self.until.as_mut().poll(cx),
             }
         }
     }
@@ -237,7 +257,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
         ready!(alarm.as_mut().poll(cx));
         if self.in_head {
-            self.connection.answering.head_took_too_long();
+            self.connection.answering.give_up(Cause::HeadTooSlow);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -253,7 +273,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<I> {
             // It is sent with the flush that follows; hyper writes nothing after it.
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        let polled = self.taking.written(polled, cx);
+        self.connection.answering.not_taken(polled)
     }
 
     fn poll_write_vectored(
@@ -265,7 +287,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<I> {
         if first.is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        let polled = self.taking.written(polled, cx);
+        self.connection.answering.not_taken(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -274,7 +298,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        let polled = self.taking.flushed(polled, cx);
+        ready!(self.connection.answering.not_taken(polled))?;
         self.connection.answering.flushed();
         Poll::Ready(Ok(()))
     }
@@ -282,10 +308,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
         if self.lingering.is_none() {
-            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            let polled = Pin::new(&mut self.io).poll_shutdown(cx);
+            let polled = self.taking.flushed(polled, cx);
+            ready!(self.connection.answering.not_taken(polled))?;
         }
         if self.refusal.is_some() {
-            ready!(self.poll_linger(cx));
+            let this = &mut *self;
+            let lingering = this.lingering.get_or_insert_with(Lingering::new);
+            ready!(lingering.poll(&mut this.io, cx));
         }
         Poll::Ready(Ok(()))
     }

@@ -1,15 +1,16 @@
 //! The body of a function's response, which drives the guest while it is read.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use tokio::task::coop::unconstrained;
+use wasmtime_wasi_http::WasiBody;
 
 use crate::call::Run;
 use crate::failure::Failure;
@@ -32,7 +33,9 @@ pub(crate) struct Whole {
 
 struct Streaming {
     run: Run,
-    inner: HyperOutgoingBody,
+    /// What had been taken when it turned out that the body outlives the guest.
+    taken: Whole,
+    inner: WasiBody,
     left: u64,
     /// What is left of the length that the head promised.
     promised: Option<u64>,
@@ -45,12 +48,14 @@ impl GuestBody {
 
     pub(crate) fn streaming(
         run: Run,
-        inner: HyperOutgoingBody,
+        taken: Whole,
+        inner: WasiBody,
         response_bytes: u64,
         promised: Option<u64>,
     ) -> Self {
         Self(State::Streaming(Box::new(Streaming {
             run,
+            taken,
             inner,
             left: response_bytes,
             promised,
@@ -61,35 +66,31 @@ impl GuestBody {
     /// clock, so whoever holds it drops it then.
     pub fn wall_end(&self) -> Option<Instant> {
         match &self.0 {
-            State::Streaming(streaming) if !streaming.run.has_ended() => {
-                Some(streaming.run.wall_end())
-            }
+            State::Streaming(streaming) if streaming.may_go_on() => Some(streaming.run.wall_end()),
             _ => None,
         }
     }
 }
 
 impl Whole {
-    /// Takes what an ended guest has left in `inner`, at most `limit` bytes.
+    /// Takes what an ended guest has left in `inner`, at most `limit` bytes. Says whether that is
+    /// all; what is left open comes from elsewhere, or never.
     pub(crate) fn take(
-        inner: &mut HyperOutgoingBody,
+        &mut self,
+        inner: &mut WasiBody,
         limit: u64,
         cx: &mut Context<'_>,
-    ) -> Result<Self, Failure> {
-        let mut whole = Self::default();
+    ) -> Result<bool, Failure> {
         loop {
-            match Pin::new(&mut *inner).poll_frame(cx) {
-                Poll::Ready(None) => return Ok(whole),
-                Poll::Ready(Some(Ok(frame))) => whole.push(frame),
+            match poll_what_is_there(inner, cx) {
+                Poll::Ready(None) => return Ok(true),
+                Poll::Ready(Some(Ok(frame))) => self.push(frame),
                 Poll::Ready(Some(Err(error))) => {
                     return Err(Failure::ResponseInvalid(format!("{error:?}")));
                 }
-                // The guest is gone and left its body open: nothing more can come.
-                Poll::Pending => {
-                    return Err(Failure::ResponseInvalid("the body was not finished".into()));
-                }
+                Poll::Pending => return Ok(false),
             }
-            if whole.len() as u64 > limit {
+            if self.len() as u64 > limit {
                 return Err(Failure::ResponseTooLarge);
             }
         }
@@ -125,16 +126,30 @@ impl Whole {
 }
 
 impl Streaming {
+    /// Whether the guest, or whoever it passes on, is still at work.
+    fn may_go_on(&self) -> bool {
+        !self.run.has_ended() || self.run.may_pass_on
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        if let Some(frame) = self.taken.next() {
+            return Poll::Ready(Some(self.count(frame)));
+        }
         loop {
-            match Pin::new(&mut self.inner).poll_frame(cx) {
+            let is_left_behind = !self.may_go_on();
+            let polled = match is_left_behind {
+                true => poll_what_is_there(&mut self.inner, cx),
+                false => Pin::new(&mut self.inner).poll_frame(cx),
+            };
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(self.count(frame))),
                 Poll::Ready(Some(Err(error))) => return self.poll_cause(&error, cx),
                 Poll::Ready(None) => return Poll::Ready(self.require_whole()),
-                Poll::Pending if self.run.has_ended() => {
+                Poll::Pending if is_left_behind => {
                     let failure = Failure::ResponseInvalid("the body was not finished".into());
                     return Poll::Ready(Some(Err(failure)));
                 }
+                Poll::Pending if self.run.has_ended() => return Poll::Pending,
                 Poll::Pending => {}
             }
             match self.run.poll(cx) {
@@ -184,12 +199,25 @@ impl Streaming {
             .left
             .checked_sub(size)
             .ok_or(Failure::ResponseTooLarge)?;
-        if let Some(promised) = &mut self.promised {
+        if frame.is_trailers() {
+            // Nothing follows them, and hyper does not ask.
+            self.promised = Some(0);
+        } else if let Some(promised) = &mut self.promised {
             // RFC 9110 §8.6; over HTTP/2 nothing below this would hold the rest back.
             *promised = promised.checked_sub(size).ok_or_else(too_long)?;
         }
         Ok(frame)
     }
+}
+
+/// What is there of a body that nobody writes any more, or of which little is taken. Without tokio's
+/// budget, which would say of a channel with something in it that there is nothing yet.
+fn poll_what_is_there(
+    body: &mut WasiBody,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
+    let next = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    pin!(unconstrained(next)).poll(cx)
 }
 
 fn too_long() -> Failure {
@@ -238,13 +266,12 @@ impl Body for GuestBody {
 }
 
 impl GuestBody {
-    /// The answer is complete. A guest that is not (it logs, say) goes on within its limits.
     fn finish(&mut self) {
-        let State::Streaming(mut streaming) = mem::replace(&mut self.0, State::Ended) else {
-            return;
-        };
-        if !streaming.run.has_ended() {
-            tokio::spawn(async move { poll_fn(|cx| streaming.run.poll(cx)).await });
+        if let State::Streaming(streaming) = mem::replace(&mut self.0, State::Ended) {
+            // The body it wrote goes first: a guest of WASI 0.3 may wait for that.
+            let Streaming { run, inner, .. } = *streaming;
+            drop(inner);
+            run.go_on();
         }
     }
 }

@@ -13,24 +13,34 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use http::header::CONTENT_LENGTH;
+use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
-use wasmtime::{Store, UpdateDeadline};
-use wasmtime_wasi_http::WasiHttpView;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime::component::Accessor;
+use wasmtime::{AsContextMut, Store};
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::{WasiBody, WasiHttpView, p2, p3};
 
 use crate::RequestBody;
 use crate::body::{GuestBody, Whole};
-use crate::failure::{CpuTimeExceeded, Failure, classify};
-use crate::guest::Guest;
-use crate::load::{Function, Loaded};
-use crate::log::{GuestLog, LogSink};
+use crate::failure::{Failure, classify};
+use crate::guest::{Context as CallContext, Guest};
+use crate::instance::{Instance, Proxy};
+use crate::load::{Function, Loaded, Pre};
+use crate::log::LogSink;
 use crate::meter;
+use crate::outbound::Outbound;
 use crate::ticker::Ticker;
 
+/// What is gathered of a body that a guest writes after its head, before it is streamed.
+const AT_ONCE: usize = 64 << 10;
+
 type GuestFuture = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
-type HeadResult = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
+/// The head, or the guest's own error in words.
+type HeadResult = Result<http::Response<WasiBody>, String>;
+type Head = oneshot::Sender<HeadResult>;
+/// Whether the body of a request came whole, as the guest is told.
+type Received = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
 
 /// What the caller brings to one call.
 pub struct Call {
@@ -38,6 +48,8 @@ pub struct Call {
     pub request: http::Request<RequestBody>,
     /// Where the guest's output goes.
     pub log: Arc<dyn LogSink>,
+    /// Makes the guest's outbound calls, or refuses them.
+    pub outbound: Arc<dyn Outbound>,
     /// What the lines of this call's output are marked with.
     pub request_id: HeaderValue,
     /// Held until the guest has ended, for example a place among the concurrent calls.
@@ -57,16 +69,29 @@ impl Function {
         let (send_head, mut head) = oneshot::channel();
         let mut run = Run::start(self, call, send_head);
         let head = poll_fn(|cx| run.poll_head(&mut head, cx)).await?;
-        let response = head.map_err(|code| Failure::ResponseInvalid(code.to_string()))?;
+        let response = head.map_err(Failure::ResponseInvalid)?;
         let (parts, mut inner) = response.into_parts();
-        if !run.has_ended() {
-            let promised = stated_length(&parts).filter(|_| !is_head);
-            let body = GuestBody::streaming(run, inner, response_bytes, promised);
-            return Ok(http::Response::from_parts(parts, body));
+        let mut whole = Whole::default();
+        if run.has_ended() || run.may_pass_on {
+            let taken =
+                poll_fn(|cx| Poll::Ready(run.take(&mut whole, &mut inner, response_bytes, cx)));
+            if taken.await? {
+                require_honest_length(&parts, is_head, whole.len())?;
+                drop(inner);
+                // What the guest does now can still fail the call: nothing has been sent.
+                if let Poll::Ready(ended) = poll_fn(|cx| Poll::Ready(run.poll(cx))).await {
+                    ended?;
+                }
+                run.go_on();
+                return Ok(http::Response::from_parts(parts, GuestBody::whole(whole)));
+            }
+            if !run.may_pass_on {
+                return Err(Failure::ResponseInvalid("the body was not finished".into()));
+            }
         }
-        let whole = poll_fn(|cx| Poll::Ready(Whole::take(&mut inner, response_bytes, cx))).await?;
-        require_honest_length(&parts, is_head, whole.len())?;
-        Ok(http::Response::from_parts(parts, GuestBody::whole(whole)))
+        let promised = stated_length(&parts).filter(|_| !is_head);
+        let body = GuestBody::streaming(run, whole, inner, response_bytes, promised);
+        Ok(http::Response::from_parts(parts, body))
     }
 }
 
@@ -100,23 +125,35 @@ pub(crate) struct Run {
     /// Made on the first pending poll: most guests never wait.
     alarm: Option<Pin<Box<Sleep>>>,
     permit: Option<Box<dyn Send>>,
+    /// Whether the answer may be a body that comes from elsewhere and outlives the guest: WASI 0.3
+    /// can pass on what it was sent without touching it.
+    pub(crate) may_pass_on: bool,
 }
 
 impl Run {
-    fn start(function: &Function, call: Call, head: oneshot::Sender<HeadResult>) -> Self {
+    fn start(function: &Function, call: Call, head: Head) -> Self {
         let limits = &function.0.spec.limits;
-        let log = GuestLog {
-            sink: call.log,
+        let context = CallContext {
+            log: call.log,
+            outbound: call.outbound,
             request_id: call.request_id,
         };
-        let guest = run_guest(Arc::clone(&function.0), call.request, log, head);
+        let loaded = Arc::clone(&function.0);
+        let may_pass_on = matches!(loaded.pre, Pre::P3(_));
+        // Boxed apart, so that the one does not pay for the size of the other.
+        let guest: GuestFuture = if may_pass_on {
+            Box::pin(run_concurrent(loaded, call.request, context, head))
+        } else {
+            Box::pin(run_serial(loaded, call.request, context, head))
+        };
         Self {
-            guest: Some(Box::pin(guest)),
+            guest: Some(guest),
             ticker: Arc::clone(&function.0.ticker),
             cpu_left: limits.cpu,
             wall_end: Instant::now() + limits.wall,
             alarm: None,
             permit: Some(call.permit),
+            may_pass_on,
         }
     }
 
@@ -141,6 +178,37 @@ impl Run {
             Poll::Pending => head
                 .try_recv()
                 .map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
+        }
+    }
+
+    /// Takes the body as far as it comes without waiting; a component of WASI 0.3 writes it after the
+    /// head. Says whether that is all.
+    fn take(
+        &mut self,
+        whole: &mut Whole,
+        inner: &mut WasiBody,
+        limit: u64,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Failure> {
+        let mut before = None;
+        loop {
+            if whole.take(inner, limit, cx)? {
+                return Ok(true);
+            }
+            let is_stuck = before.replace(whole.len()) == Some(whole.len());
+            if self.has_ended() || is_stuck || whole.len() > AT_ONCE {
+                return Ok(false);
+            }
+            if let Poll::Ready(ended) = self.poll(cx) {
+                ended?;
+            }
+        }
+    }
+
+    /// The answer is complete. A guest that is not (it logs, say) goes on within its limits.
+    pub(crate) fn go_on(mut self) {
+        if !self.has_ended() {
+            tokio::spawn(async move { poll_fn(|cx| self.poll(cx)).await });
         }
     }
 
@@ -178,53 +246,165 @@ impl Run {
     }
 }
 
-async fn run_guest(
+/// Runs a component of WASI 0.2.
+async fn run_serial(
     function: Arc<Loaded>,
     request: http::Request<RequestBody>,
-    log: GuestLog,
-    head: oneshot::Sender<HeadResult>,
+    context: CallContext,
+    head: Head,
 ) -> Result<(), Failure> {
-    let guest = Guest::new(Arc::clone(&function.spec), log);
-    let mut store = Store::new(function.pre.engine(), guest);
-    store.limiter(|guest| &mut guest.memory);
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|_| yield_or_stop());
-    let result = handle(&function, &mut store, request, head).await;
-    result.map_err(|error| classify(&error, store.data().memory.denied))
+    let mut instance = instance_for(&function, context).await?;
+    let result = match &instance.proxy {
+        Proxy::P2(proxy) => handle(proxy, &mut instance.store, request, head).await,
+        Proxy::P3(_) => Ok(()),
+    };
+    end(instance, &function, result)
+}
+
+/// Runs a component of WASI 0.3.
+async fn run_concurrent(
+    function: Arc<Loaded>,
+    request: http::Request<RequestBody>,
+    context: CallContext,
+    head: Head,
+) -> Result<(), Failure> {
+    let mut instance = instance_for(&function, context).await?;
+    let result = match &instance.proxy {
+        Proxy::P3(service) => serve(service, &mut instance.store, request, head).await,
+        Proxy::P2(_) => Ok(()),
+    };
+    end(instance, &function, result)
+}
+
+async fn instance_for(function: &Loaded, context: CallContext) -> Result<Instance, Failure> {
+    Instance::for_request(function, context)
+        .await
+        .map_err(|(error, memory_denied)| classify(&error, memory_denied))
+}
+
+fn end(
+    instance: Instance,
+    function: &Arc<Loaded>,
+    result: wasmtime::Result<()>,
+) -> Result<(), Failure> {
+    match result {
+        Ok(()) => {
+            instance.end(function);
+            Ok(())
+        }
+        Err(error) => Err(classify(&error, instance.store.data().memory.denied)),
+    }
 }
 
 async fn handle(
-    function: &Loaded,
+    proxy: &p2::bindings::Proxy,
     store: &mut Store<Guest>,
     request: http::Request<RequestBody>,
-    head: oneshot::Sender<HeadResult>,
+    head: Head,
 ) -> wasmtime::Result<()> {
     let scheme = match request.uri().scheme_str() {
         Some("http") => Scheme::Http,
         _ => Scheme::Https,
     };
-    let incoming = store
-        .data_mut()
-        .http()
-        .new_incoming_request(scheme, request)?;
-    let outparam = store.data_mut().http().new_response_outparam(head)?;
-    let proxy = function.pre.instantiate_async(&mut *store).await?;
+    let mut http = store.data_mut().http();
+    let incoming = http.new_incoming_request(scheme, request)?;
+    let outparam = http.new_response_outparam_from_callback(|answer| {
+        // Nobody waits any more when the call was dropped.
+        let _ = head.send(answer.map_err(|code| code.to_string()));
+    })?;
     proxy
         .wasi_http_incoming_handler()
         .call_handle(store, incoming, outparam)
         .await
 }
 
-/// What happens when a guest has run for a tick: let others run, or stop it for good.
-///
-/// The yield is tokio's own, which queues the task behind the others; a bare yield is polled again
-/// first (wasmtime #10667).
-fn yield_or_stop() -> wasmtime::Result<UpdateDeadline> {
-    if meter::is_spent() {
-        return Err(CpuTimeExceeded.into());
+/// Answers with what the guest returns, and goes on until the guest is done.
+async fn serve(
+    service: &p3::bindings::Service,
+    store: &mut Store<Guest>,
+    request: http::Request<RequestBody>,
+    head: Head,
+) -> wasmtime::Result<()> {
+    let served = store.run_concurrent(async |accessor| {
+        let (request, received) = accessor.with(|mut access| {
+            let (request, received) = p3::Request::from_http(access.get().http().hooks, request);
+            (request, Box::pin(received) as Received)
+        });
+        let answered = service.handle(accessor, request).await?;
+        let mut sent = match answered {
+            Err(code) => {
+                let _ = head.send(Err(code.to_string()));
+                None
+            }
+            Ok(response) => {
+                let response = accessor.with(|access| response.into_http(access, received))?;
+                let (response, sent) = watched(response);
+                let _ = head.send(Ok(response));
+                Some(sent)
+            }
+        };
+        poll_fn(|cx| {
+            if accessor.poll_no_interesting_tasks(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match &mut sent {
+                // Something of the host's still feeds the body through this store.
+                Some(sent) if !is_quiet(accessor) => Pin::new(sent).poll(cx).map(|_| ()),
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
+        Ok(())
+    });
+    served.await?
+}
+
+/// Whether no stream or future is left in the store.
+fn is_quiet(accessor: &Accessor<Guest>) -> bool {
+    accessor.with(|mut access| {
+        access
+            .as_context_mut()
+            .concurrent_resource_table()
+            .is_none_or(|table| table.is_empty())
+    })
+}
+
+/// The response, and what ends once its body has ended or was dropped.
+fn watched(
+    response: http::Response<WasiBody>,
+) -> (http::Response<WasiBody>, oneshot::Receiver<()>) {
+    let (ended, sent) = oneshot::channel::<()>();
+    let response = response.map(|body| {
+        Watched {
+            body,
+            _ended: ended,
+        }
+        .boxed_unsync()
+    });
+    (response, sent)
+}
+
+struct Watched {
+    body: WasiBody,
+    _ended: oneshot::Sender<()>,
+}
+
+impl http_body::Body for Watched {
+    type Data = bytes::Bytes;
+    type Error = wasmtime_wasi_http::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
-    Ok(UpdateDeadline::YieldCustom(
-        1,
-        Box::pin(tokio::task::yield_now()),
-    ))
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -7,9 +7,9 @@ use std::fmt;
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use crate::runtime::{compiler_config, link};
+use crate::load::Pre;
+use crate::runtime::{Wasi, compiler_config, link};
 
 /// The first four bytes of every wasm binary.
 const WASM_MAGIC: &[u8] = b"\0asm";
@@ -27,7 +27,7 @@ pub enum AdmitErrorCode {
     CompileFailed,
     /// It imports something this host does not have.
     ImportMissing,
-    /// It does not export `wasi:http/incoming-handler`.
+    /// It exports neither `wasi:http/incoming-handler` 0.2 nor `wasi:http/handler` 0.3.
     ExportMissing,
 }
 
@@ -75,20 +75,22 @@ fn refuse(code: AdmitErrorCode, message: impl Into<String>) -> AdmitError {
 /// not handle HTTP requests.
 pub fn precompile(component: &[u8]) -> Result<Vec<u8>, AdmitError> {
     require_component(component)?;
-    let engine = Engine::new(&compiler_config())
-        .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))?;
-    let compiled = Component::from_binary(&engine, component)
-        .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))?;
-    let imports = link(&engine)
-        .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))?;
+    // What needs WASI 0.3 does not pass for 0.2, and says so at once.
+    precompile_for(component, Wasi::P2).or_else(|_| precompile_for(component, Wasi::P3))
+}
+
+fn precompile_for(component: &[u8], wasi: Wasi) -> Result<Vec<u8>, AdmitError> {
+    let failed =
+        |error: &dyn fmt::Display| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}"));
+    let engine = Engine::new(&compiler_config(wasi)).map_err(|error| failed(&error))?;
+    let compiled = Component::from_binary(&engine, component).map_err(|error| failed(&error))?;
+    let imports = link(&engine, wasi).map_err(|error| failed(&error))?;
     let linked = imports
         .instantiate_pre(&compiled)
         .map_err(|error| refuse(AdmitErrorCode::ImportMissing, format!("{error:#}")))?;
-    ProxyPre::new(linked)
+    Pre::new(linked)
         .map_err(|error| refuse(AdmitErrorCode::ExportMissing, format!("{error:#}")))?;
-    compiled
-        .serialize()
-        .map_err(|error| refuse(AdmitErrorCode::CompileFailed, format!("{error:#}")))
+    compiled.serialize().map_err(|error| failed(&error))
 }
 
 fn require_component(bytes: &[u8]) -> Result<(), AdmitError> {

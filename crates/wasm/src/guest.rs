@@ -2,26 +2,26 @@
 //!
 //! Most requests of most functions never ask for a clock, a random number or an environment
 //! variable, so the context (two seeded generators, three boxed streams) is built only when asked
-//! for. There is no filesystem, no socket and no outbound HTTP in it: nothing is granted.
+//! for. There is no filesystem and no socket in it: nothing is granted. Outbound HTTP goes through
+//! [`crate::outbound`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::HeaderValue;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
-use wasmtime_wasi_http::{
-    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
-    WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView, p2, p3};
 use wasmtime_wasi_io::IoView;
 
-use crate::log::{GuestLog, GuestStream, Stream};
+use crate::log::{GuestLog, GuestStream, LogSink, Stream};
+use crate::outbound::{Hooks, Outbound, Sizes};
 
 /// The most handles an instance may hold at once; `GHSA-q554-3cjc-rx7p` is about tables without one.
-const MAX_HANDLES: usize = 4096;
+pub(crate) const MAX_HANDLES: usize = 4096;
 /// The most random bytes one call may ask for.
 const MAX_RANDOM: u64 = 1 << 20;
 /// The most bytes one headers resource may hold, Rust-side overhead included.
@@ -38,8 +38,19 @@ pub struct Limits {
     pub wall: Duration,
     /// Linear memory over all memories of the instance, in bytes.
     pub memory_bytes: u64,
-    /// Response body, in bytes.
+    /// Response body, in bytes; also of the answer to an outbound call.
     pub response_bytes: u64,
+    /// Request body of an outbound call, in bytes. Whoever calls the function limits its own.
+    pub request_bytes: u64,
+}
+
+/// How often and how long an instance is used.
+#[derive(Debug, Clone, Copy)]
+pub struct Reuse {
+    /// Requests it answers at most.
+    pub max_requests: u64,
+    /// Age at which it takes no more.
+    pub max_age: Duration,
 }
 
 /// A function as deployed: what each instance of it is given.
@@ -50,6 +61,8 @@ pub struct FunctionSpec {
     pub config: WasiConfigVariables,
     /// What a request may use.
     pub limits: Limits,
+    /// Whether instances are used again; none: a fresh one for each request.
+    pub reuse: Option<Reuse>,
     /// The most linear memory an instance was seen to use, in bytes.
     pub peak_memory: AtomicU64,
 }
@@ -65,16 +78,26 @@ impl FunctionSpec {
             env: env.into_iter().collect(),
             config: config.into_iter().collect(),
             limits,
+            reuse: None,
             peak_memory: AtomicU64::new(0),
         }
     }
+}
+
+/// What one call brings along for its guest.
+pub(crate) struct Context {
+    pub(crate) log: Arc<dyn LogSink>,
+    pub(crate) outbound: Arc<dyn Outbound>,
+    pub(crate) request_id: HeaderValue,
 }
 
 /// The data of one instance's store.
 pub(crate) struct Guest {
     pub(crate) spec: Arc<FunctionSpec>,
     pub(crate) memory: MemoryLimit,
-    log: Option<GuestLog>,
+    log: GuestLog,
+    /// Stdout and stderr, once the guest has asked for them.
+    streams: Option<[GuestStream; 2]>,
     table: ResourceTable,
     wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
@@ -82,7 +105,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(spec: Arc<FunctionSpec>, log: GuestLog) -> Self {
+    pub(crate) fn new(spec: Arc<FunctionSpec>, context: Context, is_concurrent: bool) -> Self {
         let mut table = ResourceTable::with_capacity(16);
         table.set_max_capacity(MAX_HANDLES);
         let mut http = WasiHttpCtx::new();
@@ -92,20 +115,65 @@ impl Guest {
             used: 0,
             denied: false,
         };
+        let sizes = Sizes {
+            request: spec.limits.request_bytes,
+            response: spec.limits.response_bytes,
+        };
+        let id = context.request_id.clone();
         Self {
             spec,
             memory,
-            log: Some(log),
+            log: GuestLog {
+                sink: context.log,
+                request_id: context.request_id,
+            },
+            streams: None,
             table,
             wasi: None,
             http,
-            hooks: Hooks,
+            hooks: Hooks::new(context.outbound, id, sizes, is_concurrent),
         }
     }
-}
 
-impl Drop for Guest {
-    fn drop(&mut self) {
+    /// Begins another request of the same instance: nothing of the host's still names the last.
+    pub(crate) fn begin(&mut self, context: Context) {
+        self.hooks.begin(context.request_id.clone());
+        self.log = GuestLog {
+            sink: context.log,
+            request_id: context.request_id,
+        };
+        for stream in self.streams.iter().flatten() {
+            stream.hand_to(self.log.clone());
+        }
+    }
+
+    /// Hands over what the request has printed without a line end.
+    pub(crate) fn end(&mut self) {
+        for stream in self.streams.iter().flatten() {
+            stream.finish_line();
+        }
+    }
+
+    /// Whether the guest has kept a handle of the request it has answered: its head, its body, its
+    /// fields, an outbound call. An instance that did is not used again.
+    pub(crate) fn keeps_request(&mut self) -> bool {
+        self.table.iter_mut().any(|entry| {
+            entry.is::<FieldMap>()
+                || entry.is::<p2::types::HostIncomingRequest>()
+                || entry.is::<p2::types::HostIncomingResponse>()
+                || entry.is::<p2::types::HostOutgoingRequest>()
+                || entry.is::<p2::types::HostOutgoingResponse>()
+                || entry.is::<p2::types::HostResponseOutparam>()
+                || entry.is::<p2::types::HostFutureIncomingResponse>()
+                || entry.is::<p2::body::HostIncomingBody>()
+                || entry.is::<p2::body::HostOutgoingBody>()
+                || entry.is::<p2::body::HostFutureTrailers>()
+                || entry.is::<p3::Request>()
+                || entry.is::<p3::Response>()
+        })
+    }
+
+    fn note_peak(&self) {
         let peak = &self.spec.peak_memory;
         if self.memory.used > peak.load(Ordering::Relaxed) {
             peak.fetch_max(self.memory.used, Ordering::Relaxed);
@@ -113,23 +181,28 @@ impl Drop for Guest {
     }
 }
 
-fn build_wasi(spec: &FunctionSpec, log: Option<GuestLog>) -> Box<WasiCtx> {
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.note_peak();
+    }
+}
+
+fn build_wasi(spec: &FunctionSpec, [out, err]: [GuestStream; 2]) -> Box<WasiCtx> {
     let mut builder = WasiCtxBuilder::new();
     builder.envs(&spec.env).max_random_size(MAX_RANDOM);
     builder.allow_tcp(false).allow_udp(false);
-    if let Some(log) = log {
-        builder.stdout(GuestStream::new(Stream::Stdout, log.clone()));
-        builder.stderr(GuestStream::new(Stream::Stderr, log));
-    }
+    builder.stdout(out).stderr(err);
     Box::new(builder.build())
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (spec, log) = (&self.spec, &mut self.log);
-        let ctx = self
-            .wasi
-            .get_or_insert_with(|| build_wasi(spec, log.take()));
+        let (spec, log, streams) = (&self.spec, &self.log, &mut self.streams);
+        let ctx = self.wasi.get_or_insert_with(|| {
+            let made = [Stream::Stdout, Stream::Stderr]
+                .map(|stream| GuestStream::new(stream, log.clone()));
+            build_wasi(spec, streams.insert(made).clone())
+        });
         WasiCtxView {
             ctx,
             table: &mut self.table,
@@ -150,40 +223,6 @@ impl WasiHttpView for Guest {
             table: &mut self.table,
             ctx: &mut self.http,
         }
-    }
-}
-
-/// The embedder's part of `wasi:http`: nothing goes out.
-struct Hooks;
-
-static FORBIDDEN: std::sync::LazyLock<ForbiddenHeaderFilter> =
-    std::sync::LazyLock::new(|| Arc::new(is_forbidden));
-
-fn is_forbidden(name: &http::HeaderName) -> bool {
-    wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name)
-}
-
-type Sent = (
-    http::Response<WasiBody>,
-    Box<dyn Future<Output = Result<(), Error>> + Send>,
-);
-
-impl WasiHttpHooks for Hooks {
-    fn is_forbidden_header(&mut self, name: &http::HeaderName) -> bool {
-        is_forbidden(name)
-    }
-
-    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
-        Arc::clone(&FORBIDDEN)
-    }
-
-    fn send_request(
-        &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _done: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
     }
 }
 

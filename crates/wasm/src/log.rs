@@ -1,8 +1,7 @@
 //! A guest's stdout and stderr, cut into lines and handed to the engine's log.
 
-use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -43,53 +42,76 @@ pub(crate) struct GuestStream(Arc<Lines>);
 
 struct Lines {
     stream: Stream,
+    written: Mutex<Written>,
+}
+
+/// What was written of the current line, and to whose log it goes.
+struct Written {
     log: GuestLog,
-    partial: Mutex<Vec<u8>>,
+    partial: Vec<u8>,
 }
 
 impl GuestStream {
     pub(crate) fn new(stream: Stream, log: GuestLog) -> Self {
+        let partial = Vec::new();
         Self(Arc::new(Lines {
             stream,
-            log,
-            partial: Mutex::new(Vec::new()),
+            written: Mutex::new(Written { log, partial }),
         }))
+    }
+
+    /// What is written from now on belongs to `log`.
+    pub(crate) fn hand_to(&self, log: GuestLog) {
+        let mut written = self.0.lock();
+        written.finish(self.0.stream);
+        written.log = log;
+    }
+
+    /// Hands over a line that has no end yet.
+    pub(crate) fn finish_line(&self) {
+        self.0.lock().finish(self.0.stream);
     }
 }
 
 impl Lines {
-    fn hand_over(&self, line: &[u8]) {
-        self.log.sink.line(&self.log.request_id, self.stream, line);
+    fn lock(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn push(&self, bytes: &[u8]) {
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+impl Written {
+    fn push(&mut self, stream: Stream, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             for chunk in piece.chunks(MAX_LINE) {
-                if partial.len() + chunk.len() > MAX_LINE {
-                    self.hand_over(&mem::take(&mut *partial));
+                if self.partial.len() + chunk.len() > MAX_LINE {
+                    self.hand_over(stream);
                 }
-                partial.extend_from_slice(chunk);
+                self.partial.extend_from_slice(chunk);
             }
-            if partial.last() == Some(&b'\n') {
-                partial.pop();
-                self.hand_over(&partial);
-                partial.clear();
+            if self.partial.last() == Some(&b'\n') {
+                self.partial.pop();
+                self.hand_over(stream);
             }
         }
+    }
+
+    fn finish(&mut self, stream: Stream) {
+        if !self.partial.is_empty() {
+            self.hand_over(stream);
+        }
+    }
+
+    fn hand_over(&mut self, stream: Stream) {
+        let log = &self.log;
+        log.sink.line(&log.request_id, stream, &self.partial);
+        self.partial.clear();
     }
 }
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        let partial = mem::take(
-            self.partial
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        if !partial.is_empty() {
-            self.hand_over(&partial);
-        }
+        let stream = self.stream;
+        self.lock().finish(stream);
     }
 }
 
@@ -116,7 +138,7 @@ impl Pollable for GuestStream {
 
 impl OutputStream for GuestStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.push(&bytes);
+        self.0.lock().push(self.0.stream, &bytes);
         Ok(())
     }
 
@@ -135,7 +157,7 @@ impl AsyncWrite for GuestStream {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        self.0.push(bytes);
+        self.0.lock().push(self.0.stream, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -1,6 +1,6 @@
 //! Advances the epoch while guests run; parks while none does, so that an idle node sleeps.
 //!
-//! One OS thread per engine, never a task: a guest that loops would starve a task on its own
+//! One OS thread for all engines, never a task: a guest that loops would starve a task on its own
 //! thread (wado #1146), and a ticker per request costs orders of magnitude (wasmtime #11817).
 
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub(crate) struct Ticker {
     started: AtomicU64,
     parked: AtomicBool,
     thread: std::sync::OnceLock<Thread>,
+    /// The engine that was made later, when there is one.
+    second: std::sync::OnceLock<wasmtime::Engine>,
 }
 
 impl Ticker {
@@ -27,6 +29,7 @@ impl Ticker {
             started: AtomicU64::new(0),
             parked: AtomicBool::new(false),
             thread: std::sync::OnceLock::new(),
+            second: std::sync::OnceLock::new(),
         });
         let own = Arc::clone(&ticker);
         let handle = thread::Builder::new()
@@ -34,6 +37,11 @@ impl Ticker {
             .spawn(move || own.run(&engine))?;
         let _ = ticker.thread.set(handle.thread().clone());
         Ok(ticker)
+    }
+
+    /// Advances the epoch of `engine` as well.
+    pub(crate) fn add(&self, engine: wasmtime::Engine) {
+        let _ = self.second.set(engine);
     }
 
     /// Says that a guest is about to run, or goes on running after a yield.
@@ -53,6 +61,9 @@ impl Ticker {
         loop {
             thread::sleep(TICK);
             engine.increment_epoch();
+            if let Some(second) = self.second.get() {
+                second.increment_epoch();
+            }
             let started = self.started.load(Ordering::SeqCst);
             quiet = if started == seen { quiet + 1 } else { 0 };
             seen = started;

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from vedette.cli.render import say, say_if_away
 from vedette.clock import parse_duration, to_milliseconds
-from vedette.config.manifest import FunctionManifest
-from vedette.config.model import wire_value
+from vedette.config.manifest import FunctionManifest, ManifestReuse
+from vedette.config.model import build, wire_value
 from vedette.config.quantities import parse_size
 from vedette.config.snapshot import FunctionLimits
 from vedette.control.client import ControlClient, segment
@@ -50,6 +50,10 @@ class DeployOptions:
     cpu: str | None = None
     concurrency: int | None = None
     public: bool | None = None
+    allow_hosts: list[str] = field(default_factory=list)
+    reuse: bool | None = None
+    reuse_max_requests: int | None = None
+    reuse_max_age: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +132,25 @@ def function_wish(
         "env": {**(spec.env if spec else {}), **options.env},
         "config": {**(spec.config if spec else {}), **options.config},
         "limits": {**wire_value(limits), **_limit_options(options)},
+        "allowedHosts": options.allow_hosts or list(spec.allowed_hosts if spec else ()),
         "public": public,
     }
+    reuse = _reuse(spec.reuse if spec else None, options)
+    if reuse is not None:
+        wish["reuse"] = wire_value(reuse.resolve())
     route = options.route or (spec.route if spec else None)
     return wish if route is None else {**wish, "route": route}
+
+
+def _reuse(written: ManifestReuse | None, options: DeployOptions) -> ManifestReuse | None:
+    """The manifest's reuse with what the command line says on top; a bound asks for reuse as well."""
+    bounds = {"maxRequests": options.reuse_max_requests, "maxAge": options.reuse_max_age}
+    given = {name: value for name, value in bounds.items() if value is not None}
+    asked = options.reuse if options.reuse is not None else bool(given or written)
+    if not asked:
+        return None
+    before = wire_value(written) if written else {}
+    return build(ManifestReuse, {**before, **given}, code="manifest_invalid")
 
 
 def _limit_options(options: DeployOptions) -> dict[str, int]:

@@ -80,6 +80,19 @@ def deploy(
     public: Annotated[
         bool | None, typer.Option("--public/--private", help="Callers need no token.")
     ] = None,
+    allow_hosts: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="SCHEME://HOST[:PORT] it may call, repeatable."),
+    ] = None,
+    reuse: Annotated[
+        bool | None, typer.Option("--reuse/--fresh", help="Use instances for many requests.")
+    ] = None,
+    reuse_max_requests: Annotated[
+        int | None, typer.Option(min=1, help="Requests an instance answers, e.g. 1000.")
+    ] = None,
+    reuse_max_age: Annotated[
+        str | None, typer.Option(help="Age at which it takes no more, e.g. 1m.")
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Build and deploy again on each save, until Ctrl-C.")
     ] = False,
@@ -100,6 +113,10 @@ def deploy(
         cpu=cpu,
         concurrency=concurrency,
         public=public,
+        allow_hosts=split_list(allow_hosts or []),
+        reuse=reuse,
+        reuse_max_requests=reuse_max_requests,
+        reuse_max_age=reuse_max_age,
     )
     if watch:
         watch_path(client_of(home), path, options)
@@ -139,11 +156,14 @@ def print_functions(functions: list[dict[str, Any]]) -> None:
             one["url"],
             ", ".join(one["domains"]) or "all",
             "public" if one["public"] else "token",
+            ", ".join(one["allowedHosts"]) or "nowhere",
+            "reused" if one.get("reuse") else "fresh",
             short(one["digest"]),
         )
         for one in functions
     ]
-    print_table(("name", "url", "domains", "access", "component"), rows, "No function is deployed")
+    columns = ("name", "url", "domains", "access", "calls", "instances", "component")
+    print_table(columns, rows, "No function is deployed")
 
 
 def logs(

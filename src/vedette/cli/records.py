@@ -36,6 +36,9 @@ def records(
 
 def _row(line: dict[str, Any]) -> str:
     request = f"{line.get('method', '-')} {line.get('host', '-')}{line.get('path', '')}"
+    if line.get("kind") == "egress":
+        place = f"{line.get('scheme', '?')}://{line['host']}:{line.get('port', '?')}"
+        request = f"{line['function']} calls {line['method']} {place}"
     why = " ".join(str(line[key]) for key in ("stage", "cause") if key in line)
     parts = [line["time"], str(line.get("status", "-")), f"{line.get('totalUs', 0)} µs", request]
     return "  ".join([*parts, line.get("principal", "-"), why]).rstrip()

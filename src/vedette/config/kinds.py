@@ -46,10 +46,13 @@ class NodeTimers(Model):
     handshake: Duration = Field(default="10s", description="TLS handshake.")
     header: Duration = Field(default="15s", description="First to last byte of a request's head.")
     idle: Duration = Field(default="60s", description="Between two requests of a connection.")
+    tunnel: Duration = Field(
+        default="5m", description="How long both ends of a tunnel (WebSocket) may be silent."
+    )
     body_rate: Size = Field(
         default="240B",
-        description="Slowest pace of a request's body, per second, after a grace of ten seconds; "
-        "`0B`: any pace.",
+        description="Slowest pace of a body, per second: of a request's after a grace of ten "
+        "seconds, of an answer's, as the client takes it, after one of `idle`; `0B`: any pace.",
     )
 
 

@@ -16,8 +16,8 @@ from vedette.clock import parse_duration, to_milliseconds
 from vedette.config.invariants import settings_problems
 from vedette.config.model import Count, Flag, Model, build
 from vedette.config.quantities import parse_size
-from vedette.config.snapshot import FunctionLimits, Name
-from vedette.config.written import Duration, FileReference, Host, RoutePath, Size
+from vedette.config.snapshot import FunctionLimits, Name, Reuse
+from vedette.config.written import Destination, Duration, FileReference, Host, RoutePath, Size
 from vedette.config.yaml_source import Document, read_yaml
 from vedette.errors import ConfigError
 
@@ -94,6 +94,27 @@ class ManifestLimits(Model):
         )
 
 
+class ManifestReuse(Model):
+    """How often and how long one instance may be used; state then outlives a request."""
+
+    max_requests: Count = Field(default=1_000, description="Requests an instance answers at most.")
+    max_age: Duration = Field(default="1m", description="Age at which it takes no more requests.")
+
+    @model_validator(mode="after")
+    def _require_bounds(self) -> Self:
+        try:
+            self.resolve()
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def resolve(self) -> Reuse:
+        """The same in milliseconds. Raises `ConfigError` when a value is out of bounds."""
+        age = to_milliseconds(parse_duration(self.max_age))
+        values = {"maxRequests": self.max_requests, "maxAgeMillis": age}
+        return build(Reuse, values, code="manifest_invalid")
+
+
 class FunctionSpec(Model):
     """How a function is built, reached and limited."""
 
@@ -120,6 +141,14 @@ class FunctionSpec(Model):
     )
     limits: ManifestLimits = Field(
         default_factory=ManifestLimits, description="What one request may use."
+    )
+    allowed_hosts: tuple[Destination, ...] = Field(
+        default=(),
+        description="Where it may send HTTP requests: `https://api.example.com`, "
+        "`https://*.example.com`, `http://10.0.0.7:8080`; none: nowhere.",
+    )
+    reuse: ManifestReuse | None = Field(
+        default=None, description="Whether instances are used again; absent: a fresh one each time."
     )
 
     @model_validator(mode="after")

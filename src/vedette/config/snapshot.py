@@ -61,7 +61,14 @@ class Timers(Model):
         default=240,
         ge=0,
         le=1_000_000_000,
-        description="Slowest pace of a request's body, after a grace of ten seconds; 0: any pace.",
+        description="Slowest pace of a body: of a request's after a grace of ten seconds, of an "
+        "answer's, as the client takes it, after one of idleMillis; 0: any pace.",
+    )
+    tunnel_millis: Count = Field(
+        default=300_000,
+        ge=100,
+        le=86_400_000,
+        description="How long both ends of a tunnel may be silent, in milliseconds.",
     )
 
 

@@ -74,18 +74,46 @@ def parse_origin(text: str) -> Origin:
         f"{text!r} is not a URL of an endpoint",
         "Write scheme, host and port, such as https://10.0.0.7:8443.",
     )
+    origin = _origin(text)
+    if origin is None or origin.host.startswith("*."):
+        raise wrong
+    return origin
+
+
+def parse_destination(text: str) -> str:
+    """The normal form of where a function may call: `https://api.example.com`, the scheme's own port
+    left out.
+
+    Without a scheme it is https. A name may start with `*.`, which stands for one or more labels; a
+    whole top-level domain is refused. Raises `ConfigError` invalid_host.
+    """
+    wrong = ConfigError(
+        "invalid_host",
+        f"{text!r} is not where a function may call",
+        "Write scheme, host and port, such as https://api.example.com, https://*.example.com or "
+        "http://10.0.0.7:8080.",
+    )
+    origin = _origin(text if "://" in text else f"https://{text}")
+    if origin is None:
+        raise wrong
+    host, address = origin.host, ":" in origin.host
+    if host.startswith("*.") and "." not in host[2:]:
+        raise wrong
+    shown = f"{origin.scheme}://{f'[{host}]' if address else host}"
+    return shown if origin.port == _PORTS[origin.scheme] else f"{shown}:{origin.port}"
+
+
+def _origin(text: str) -> Origin | None:
+    """Scheme, host and port; None when there is more, or less. Raises `ConfigError` invalid_host."""
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise wrong from None
+        return None
     beyond = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
     if parts.scheme not in _PORTS or not parts.hostname or beyond or port == 0:
-        raise wrong
-    host = normalise_host(parts.hostname)
-    if host.startswith("*."):
-        raise wrong
-    return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
+        return None
+    return Origin(parts.scheme, normalise_host(parts.hostname), port or _PORTS[parts.scheme])
 
 
 def parse_rate(text: str) -> tuple[int, int]:
@@ -136,6 +164,7 @@ Size = Annotated[str, checked(parse_size, keep=True)]
 Duration = Annotated[str, checked(parse_duration, keep=True)]
 Host = Annotated[str, checked(normalise_host)]
 RoutePath = Annotated[str, checked(route_path)]
+Destination = Annotated[str, checked(parse_destination)]
 OriginUrl = Annotated[str, checked(parse_origin, keep=True)]
 RateText = Annotated[str, checked(parse_rate, keep=True)]
 QuotaText = Annotated[str, checked(parse_quota, keep=True)]

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr
 from vedette.config.difference import ObjectChange
 from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
-from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, StaticBackend
+from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
 
 
 class SnapshotStatus(Model):
@@ -89,6 +89,12 @@ class FunctionStatus(Model):
     domains: tuple[str, ...] = Field(description="Hosts it answers; empty: every host of the node.")
     public: bool = Field(description="Whether callers need no token.")
     url: str = Field(description="Where it answers.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Where it may send HTTP requests; empty: nowhere."
+    )
+    reuse: Reuse | None = Field(
+        default=None, description="How its instances are used again; absent: a fresh one each time."
+    )
 
 
 class NodeStatus(Model):
@@ -119,6 +125,10 @@ class FunctionWish(Model):
     limits: FunctionLimits = Field(
         default_factory=FunctionLimits, description="Limits of a request."
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Where it may send HTTP requests; none: nowhere."
+    )
+    reuse: Reuse | None = Field(default=None, description="Whether instances are used again.")
     public: bool = Field(default=False, description="Whether callers need no token.")
 
 

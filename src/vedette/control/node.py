@@ -25,7 +25,7 @@ from vedette.config.snapshot import (
     Route,
     Snapshot,
 )
-from vedette.config.written import route_path
+from vedette.config.written import parse_destination, route_path
 from vedette.control import desired, planning
 from vedette.control.activate import Activator, Outcome
 from vedette.control.bootstrap import Keys
@@ -401,6 +401,8 @@ class Node:
             env=wish.env,
             config=wish.config,
             limits=wish.limits,
+            allowed_hosts=tuple(sorted({parse_destination(it) for it in wish.allowed_hosts})),
+            reuse=wish.reuse,
         )
 
     def _policy_ref(self, name: str, text: str) -> PolicyRef:

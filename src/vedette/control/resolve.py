@@ -192,6 +192,7 @@ class _Resolver:
                 "headerMillis": millis(timers.header),
                 "idleMillis": millis(timers.idle),
                 "bodyBytesPerSecond": parse_size(timers.body_rate),
+                "tunnelMillis": millis(timers.tunnel),
             },
         }
         self._make(manifest, "Node", _NODE, Admit, admit)
@@ -208,6 +209,8 @@ class _Resolver:
             "env": spec.env,
             "config": spec.config,
             "limits": spec.limits.resolve(),
+            "allowedHosts": sorted(set(spec.allowed_hosts)),
+            "reuse": spec.reuse.resolve() if spec.reuse else None,
         }
         self._make(manifest, "Function", name, Function, function)
         if not self._has_own_route(manifest, model):

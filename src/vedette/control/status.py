@@ -171,6 +171,8 @@ def function_statuses(snapshot: Snapshot, base: str) -> list[FunctionStatus]:
             domains=route.hosts if route else (),
             public=public_policy_name(function.name) in policies,
             url=route_url(base, route) if route else "",
+            allowed_hosts=function.allowed_hosts,
+            reuse=function.reuse,
         )
         for function in snapshot.functions
         for route in [routes.get(function.name)]

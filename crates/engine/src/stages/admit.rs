@@ -6,7 +6,9 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request};
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
+use vedette_upstream::WebSocketKey;
 
 use crate::changes::Changes;
 use crate::node::{Held, Node};
@@ -22,6 +24,7 @@ pub struct Admitted {
     authority: Authority,
     host: Box<str>,
     path: AdmittedPath,
+    websocket: Option<WebSocketKey>,
 }
 
 /// The path in its two forms; most are their own normal form.
@@ -91,6 +94,17 @@ impl Admitted {
         Ok(())
     }
 
+    /// Whether an extended CONNECT asked for a WebSocket (RFC 8441). It is admitted as the GET that it
+    /// stands for over HTTP/1.1.
+    pub fn is_websocket(&self) -> bool {
+        self.websocket.is_some()
+    }
+
+    /// The key of that WebSocket.
+    pub fn take_websocket(&mut self) -> Option<WebSocketKey> {
+        self.websocket.take()
+    }
+
     /// What the connection becomes if whoever answers agrees to change the protocol.
     pub fn take_upgrade(&mut self) -> Option<OnUpgrade> {
         self.parts.extensions.remove()
@@ -108,6 +122,7 @@ impl Admitted {
             authority: self.authority.clone(),
             host: self.host.clone(),
             path: self.path.clone(),
+            websocket: None,
         }
     }
 
@@ -138,6 +153,8 @@ pub fn admit(
         return Err(Cause::RecordUnavailable.into());
     }
     require_sizes(&parts, limits)?;
+    let websocket = websocket(&mut parts);
+    record.method.clone_from(&parts.method);
     require_method(&parts.method)?;
     require_host(plan, record, &host)?;
     require_one_length(&parts.headers)?;
@@ -149,6 +166,7 @@ pub fn admit(
         authority,
         host,
         path,
+        websocket,
     };
     if !admitted.is_as_it_came() {
         record.path = admitted.wire_path().into();
@@ -222,6 +240,13 @@ fn require_sizes(parts: &Parts, limits: &crate::snapshot::Admit) -> Result<(), R
         return Ok(());
     }
     Err(Cause::HeadersTooLarge.into())
+}
+
+/// Makes an extended CONNECT for a WebSocket the GET that it stands for; any other CONNECT stays one.
+fn websocket(parts: &mut Parts) -> Option<WebSocketKey> {
+    let asked = parts.extensions.get::<Protocol>()?;
+    let is_websocket = parts.method == Method::CONNECT && asked.as_str() == "websocket";
+    is_websocket.then(|| WebSocketKey::ask(parts))
 }
 
 /// RFC 9110 §9.3 less CONNECT and TRACE, and PATCH (RFC 5789). Methods are case-sensitive: `get` is

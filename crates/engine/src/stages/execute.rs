@@ -36,6 +36,10 @@ pub async fn execute(
     let (routed, caller) = permitted.into_inner();
     let (mut admitted, target, stay) = routed.into_inner();
     let changes = target.changes.as_ref();
+    if admitted.is_websocket() && !matches!(target.backend, Backend::Upstream(_)) {
+        // Over HTTP/2 any success would be taken for an open tunnel.
+        return Err(Cause::NoTunnel.into());
+    }
     let pace = plan.admit.limits.timers.body_bytes_per_second;
     let mut response = match &target.backend {
         Backend::Static(fixed) => answer_fixed(fixed),
@@ -51,7 +55,7 @@ pub async fn execute(
             let asked = admitted.authority().clone();
             introduce(&mut admitted, &target, caller.as_deref(), record)?;
             let body = metered(record, body, u64::MAX, pace);
-            forward(record, service, &asked, admitted, body).await?
+            forward(plan, record, service, &asked, admitted, body).await?
         }
         Backend::Function(function) => {
             introduce(&mut admitted, &target, caller.as_deref(), record)?;
@@ -117,6 +121,7 @@ async fn call(
     let call = Call {
         request: request_of(admitted, record, body)?,
         log: function.log(node),
+        outbound: function.outbound(node),
         request_id: record.ids.request.clone(),
         permit: Box::new(permit),
     };

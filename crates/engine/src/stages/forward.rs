@@ -4,21 +4,24 @@
 //! says who is calling, as to a function, and where the request came from (`x-forwarded-*`, whose
 //! values of the caller count for nothing).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
-use vedette_upstream::{Host, SendError, SendOptions};
+use vedette_upstream::{Host, SendError, SendOptions, WebSocketKey};
 use vedette_wasm::BodyError;
 
 use crate::body::{Content, LimitedBody};
-use crate::plan::Forward;
+use crate::plan::{Forward, Plan};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
 use crate::stages::execute::request_of;
+use crate::tunnel::Ends;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -30,6 +33,7 @@ type SentBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>;
 
 /// Sends a request on and hands over the head of its answer.
 pub async fn forward(
+    plan: &Plan,
     record: &mut Record,
     forward: &Forward,
     asked: &Authority,
@@ -42,23 +46,62 @@ pub async fn forward(
         ..forward.options.clone()
     };
     let on_upgrade = admitted.take_upgrade();
+    let websocket = admitted.take_websocket();
     let (admitted, body) = mirrored(record, forward, &options, admitted, body).await?;
     let request = request_of(admitted, record, body)?;
-    match on_upgrade {
-        Some(client) if request.headers().contains_key(UPGRADE) => {
-            let sent = forward.upstream.send_upgrade(request, &options).await;
-            let (response, tunnel) = sent.map_err(|error| refusal_of(&error))?;
-            Ok(match tunnel {
-                Some(tunnel) => response.map(|_| Content::Tunnel(Box::new((client, tunnel)))),
-                None => response.map(Content::Upstream),
-            })
-        }
-        _ => {
-            let sent = forward.upstream.send(request, &options).await;
-            let response = sent.map_err(|error| refusal_of(&error))?;
-            Ok(response.map(Content::Upstream))
-        }
+    let Some(client) = on_upgrade.filter(|_| asks_for_tunnel(request.headers())) else {
+        let sent = forward.upstream.send(request, &options).await;
+        let response = sent.map_err(|error| refusal_of(&error))?;
+        return Ok(response.map(Content::Upstream));
+    };
+    let sent = forward.upstream.send_upgrade(request, &options).await;
+    let (mut response, tunnel) = sent.map_err(|error| refusal_of(&error))?;
+    if let Some(key) = websocket {
+        agree(&key, &mut response, tunnel.is_some())?;
     }
+    let silence = Duration::from_millis(plan.admit.limits.timers.tunnel_millis);
+    Ok(match tunnel {
+        Some(service) => response.map(|_| {
+            Content::Tunnel(Box::new(Ends {
+                client,
+                service,
+                silence,
+            }))
+        }),
+        None => response.map(Content::Upstream),
+    })
+}
+
+/// Whether the protocol asked for may be changed to. HTTP and TLS may not: what followed would be
+/// requests that no stage sees.
+fn asks_for_tunnel(headers: &HeaderMap) -> bool {
+    let is_ours = |protocol: &[u8]| {
+        let name = protocol.split(|byte| *byte == b'/').next();
+        let name = name.unwrap_or_default().trim_ascii();
+        [&b"http"[..], b"h2", b"h2c", b"tls"]
+            .iter()
+            .any(|ours| name.eq_ignore_ascii_case(ours))
+    };
+    let wanted = headers.get(UPGRADE).map(HeaderValue::as_bytes);
+    wanted.is_some_and(|wanted| !wanted.split(|byte| *byte == b',').any(is_ours))
+}
+
+/// Makes the service's answer one to an extended CONNECT (RFC 8441 §5), where a success of any kind
+/// opens the tunnel.
+fn agree<B>(
+    key: &WebSocketKey,
+    response: &mut Response<B>,
+    is_tunnel: bool,
+) -> Result<(), Refusal> {
+    if is_tunnel && key.accepts(response.headers_mut()) {
+        *response.status_mut() = StatusCode::OK;
+        return Ok(());
+    }
+    if is_tunnel || response.status().is_success() {
+        let what = "it did not agree to the WebSocket";
+        return Err(Refusal::with(Cause::UpstreamInvalid, what));
+    }
+    Ok(())
 }
 
 /// Where the request came from, in the fields that services know. None of it is the caller's to say.

@@ -80,6 +80,10 @@ pub fn refuse(mut record: Box<Record>, mut held: Held, refusal: Refusal) -> Resp
     *response.status_mut() = cause.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if stage == Stage::Admit && status == 400 && record.protocol != "HTTP/2.0" {
+        // What is malformed may have been meant otherwise, and so may the bytes behind it.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     set_for_cause(headers, cause, retry_after);
     set_common(headers, &record, &mut held);
     let content = Content::Fixed(Some(Bytes::from(body)));

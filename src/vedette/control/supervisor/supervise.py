@@ -37,7 +37,11 @@ CONTROL_PATIENCE = 5.0
 STATE_RETRY = 1.0
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_ENGINE_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE")
+# SSL_CERT_*: whose certificates the engine trusts when it reaches out, as for every program.
+_ENGINE_ENVIRONMENT = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
 
 
 class Supervisor:

@@ -1,0 +1,127 @@
+//! A connection that changed its protocol: bytes pass both ways until both ends are done, one breaks,
+//! or both are silent for too long.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use vedette_upstream::Tunnel;
+
+use crate::clock::monotonic_nanos;
+use crate::node::Held;
+use crate::record::{Outcome, Record};
+use crate::refusal::Cause;
+
+/// The two ends of a tunnel that is about to be.
+pub struct Ends {
+    /// What the caller's connection becomes.
+    pub client: OnUpgrade,
+    /// The service's side.
+    pub service: Tunnel,
+    /// How long both may be silent.
+    pub silence: Duration,
+}
+
+/// Passes bytes both ways. The record closes with the tunnel.
+pub async fn splice(ends: Ends, mut record: Box<Record>, held: Held) {
+    let mut service = ends.service;
+    record.connection.answering.becomes_tunnel();
+    let Ok(client) = ends.client.await else {
+        return;
+    };
+    let moved = Arc::new(AtomicU64::new(monotonic_nanos()));
+    let mut client = Counted {
+        io: TokioIo::new(client),
+        read: 0,
+        written: 0,
+        moved: Arc::clone(&moved),
+    };
+    let passed = tokio::select! {
+        passed = tokio::io::copy_bidirectional(&mut client, &mut service) => Some(passed),
+        () = silent_for(&moved, ends.silence) => None,
+    };
+    if let Some(meter) = &record.bytes_in {
+        meter.count(client.read);
+    }
+    record.bytes_out = client.written;
+    record.outcome = match passed {
+        Some(Ok(_)) => Outcome::Served,
+        // A client that goes without a goodbye has left, as far as anybody can tell.
+        Some(Err(_)) => Outcome::Aborted,
+        None => {
+            record.refusal = Some(Cause::TunnelSilent.into());
+            Outcome::Aborted
+        }
+    };
+    drop(held);
+}
+
+/// Returns once nothing has moved for that long.
+async fn silent_for(moved: &AtomicU64, silence: Duration) {
+    let mut left = silence;
+    while !left.is_zero() {
+        tokio::time::sleep(left).await;
+        let since = monotonic_nanos().saturating_sub(moved.load(Ordering::Relaxed));
+        left = silence.saturating_sub(Duration::from_nanos(since));
+    }
+}
+
+/// A stream that counts what passes, also when it breaks, and says when something did.
+struct Counted<T> {
+    io: T,
+    read: u64,
+    written: u64,
+    moved: Arc<AtomicU64>,
+}
+
+impl<T> Counted<T> {
+    fn pass(&self) {
+        self.moved.store(monotonic_nanos(), Ordering::Relaxed);
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let count = buffer.filled().len() - before;
+        if count > 0 {
+            self.read += count as u64;
+            self.pass();
+        }
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.written += *count as u64;
+            self.pass();
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
