@@ -27,7 +27,7 @@ mod handover;
 mod jwt;
 mod load;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod measure_tests;
 mod metrics;
 mod node;
