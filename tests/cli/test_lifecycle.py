@@ -148,7 +148,16 @@ def test_logs_and_records_are_read_from_the_spool(node: Shell, component: Path) 
     record = {"time": line["time"], "status": 401, "method": "GET", "host": "h", "path": "/"}
     (node.home.spool_requests / "1.jsonl").write_text(json.dumps(record) + "\n")
     assert json.loads(node("records", "--json").stdout) == record
+    assert node("records", "--failed").stdout == ""
+    refused = {**record, "requestId": "r1", "stage": "route", "cause": "no_route", "detail": "why"}
+    with (node.home.spool_requests / "1.jsonl").open("a") as spool:
+        spool.write(json.dumps(refused) + "\n")
+    assert json.loads(node("records", "--failed", "--json").stdout) == refused
+    assert json.loads(node("records", "--id", "r1", "--json").stdout) == refused
+    assert node("records", "--failed").stdout.strip().endswith("route no_route: why  r1")
     assert node("logs", "none").returncode == 2
+    assert node("down").returncode == 0
+    assert json.loads(node("records", "--id", "r1", "--json").stdout) == refused
 
 
 def test_status_works_while_control_is_down(node: Shell) -> None:

@@ -81,6 +81,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_version_is_the_packages() -> None:
     assert vedette("version").stdout.strip() == __version__
+    assert vedette("--version").stdout.strip() == __version__
+    unknown = vedette("errors", "no_such_code")
+    assert unknown.returncode == 2
+    assert "no_such_code" in unknown.stderr
 
 
 def test_a_node_that_is_not_running_is_exit_code_4_and_says_how_to_start_it(tmp_path: Path) -> None:

@@ -145,3 +145,20 @@ def test_a_mapped_segment_with_an_old_time_still_has_the_newest_lines(tmp_path: 
     write(tmp_path / "w0.jsonl", line(1) + line(2), 2_000_000_000)
     write(tmp_path / "w1.jsonl", line(3) + b"\0" * 9, 1_000_000_000)
     assert numbers(spool.last_lines(tmp_path, 1, everything)) == [3]
+
+
+def test_records_are_found_by_id_and_by_having_failed(tmp_path: Path) -> None:
+    write(
+        tmp_path / "a.jsonl",
+        line(1, requestId="a") + line(2, requestId="b", cause="no_route") + line(3, requestId="c"),
+        1,
+    )
+
+    def found(request_id: str | None, failed: bool) -> list[int]:
+        keep = spool.records_like(request_id, failed)
+        return numbers(spool.last_lines(tmp_path, 10, keep))
+
+    assert found(None, False) == [1, 2, 3]
+    assert found("b", False) == [2]
+    assert found(None, True) == [2]
+    assert found("a", True) == []

@@ -97,6 +97,9 @@ def deploy_project(
         client.upload(admitted.digest, component, lambda count: progress.advance(task, count))
         progress.update(task, description=_activation(name, admitted.size), total=None)
         wish = function_wish(admitted.digest, project.manifest, options)
+        for host in wish["allowedHosts"]:
+            if "//localhost" in host:
+                say(f"{host}: no name leads a function to this machine; name its address")
         answer: dict[str, Any] = client.put(f"/v1/functions/{segment(name)}", wish)
     return Deployed(name, answer, built - started, time.monotonic() - built)
 

@@ -55,8 +55,14 @@ def set_(name: NameArgument, file: FileArgument, home: HomeOption = None) -> Non
 
 def remove(name: NameArgument, home: HomeOption = None) -> None:
     """Remove a policy file."""
+    from vedette.policy.defaults import DEFAULT_POLICY_NAME
+
     say_if_away(client_of(home).delete(_path(name)))
-    say(f"Removed {name}")
+    say(f"Removed {name}; `vedette rollback` brings it back")
+    if name == DEFAULT_POLICY_NAME:
+        say(
+            "It let in who holds a token of this node: they are refused now, unless another permits"
+        )
 
 
 def check(file: FileArgument, home: HomeOption = None) -> None:

@@ -8,7 +8,7 @@ not: know any particular model.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -77,10 +77,19 @@ def attempt(model: type[M], data: Any) -> tuple[M | None, list[Failure]]:
     try:
         return model.model_validate(data, by_name=False, by_alias=True), []
     except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
         return None, [
             Failure(each["loc"], _sentence(each["type"], each["loc"], each["msg"], model, data))
-            for each in error.errors(include_url=False, include_input=False)
+            for each in found
+            if each["type"] != "too_short" or not _has_inner(found, each["loc"])
         ]
+
+
+def _has_inner(found: Sequence[Mapping[str, Any]], place: Place) -> bool:
+    """Whether an item of the list at `place` is wrong: then it is too short for that reason only."""
+    return any(
+        len(each["loc"]) > len(place) and each["loc"][: len(place)] == place for each in found
+    )
 
 
 def _sentence(kind: str, place: Place, message: str, model: type[Model], data: Any) -> str:
@@ -91,6 +100,13 @@ def _sentence(kind: str, place: Place, message: str, model: type[Model], data: A
         return f"{where} is missing"
     if kind == "string_type":
         return f"{where} must be text; write it in quotes"
+    if kind in ("model_type", "model_attributes_type") and where:
+        known = ", ".join(field_names(model, place, data))
+        return f"{where} is a mapping" + (f" with any of {known}" if known else "")
+    if kind == "too_short":
+        return f"{where} has too few items"
+    if kind in ("tuple_type", "list_type"):
+        return f"{where} is a list; write [ … ]"
     text = message.removeprefix("Value error, ")
     return f"{where}: {text}" if where else text
 

@@ -72,7 +72,7 @@ def parse_origin(text: str) -> Origin:
     wrong = ConfigError(
         "invalid_host",
         f"{text!r} is not a URL of an endpoint",
-        "Write scheme, host and port, such as https://10.0.0.7:8443.",
+        "Write scheme, host and port without a path, such as https://10.0.0.7:8443.",
     )
     origin = _origin(text)
     if origin is None or origin.host.startswith("*."):

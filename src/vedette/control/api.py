@@ -350,10 +350,14 @@ def _streams(app: FastAPI, node: Node) -> None:
 
     @app.get("/v1/records", response_class=StreamingResponse)
     def records(
-        follow: bool = False, tail: Annotated[int, Query(ge=0, le=100_000)] = 100
+        follow: bool = False,
+        tail: Annotated[int, Query(ge=0, le=100_000)] = 100,
+        request_id: Annotated[str | None, Query(alias="id", max_length=128)] = None,
+        failed: bool = False,
     ) -> StreamingResponse:
-        """Request records, JSON lines."""
-        return _stream(node.home.spool_requests, lambda _line: True, tail, follow)
+        """Request records, JSON lines; of one request, or only what was refused or failed."""
+        keep = spool.records_like(request_id, failed)
+        return _stream(node.home.spool_requests, keep, tail, follow)
 
 
 def _stream(folder: Path, keep: spool.Keep, tail: int, follow: bool) -> StreamingResponse:

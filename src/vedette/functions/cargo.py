@@ -78,10 +78,11 @@ def require_target(folder: Path, report: Report) -> None:
     report(f"adding the Rust target: rustup target add {TARGET}", 0, None)
     added = _run(["rustup", "target", "add", TARGET], folder)
     if added.returncode != 0 or not _has_target(folder):
-        reason = added.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ConfigError(
-            "tool_missing", f"rustup could not add {TARGET}: {reason[0]}", _TARGET_HINT
-        )
+        lines = [line.strip() for line in added.stderr.splitlines() if line.strip()]
+        # A backtrace may follow what rustup says.
+        said = [line for line in lines if line.startswith(("error:", "help:"))] or lines[:1]
+        reason = "; ".join(said) or "no message"
+        raise ConfigError("tool_missing", f"rustup could not add {TARGET}: {reason}", _TARGET_HINT)
 
 
 def _has_target(folder: Path) -> bool:

@@ -88,6 +88,17 @@ def last_lines(folder: Path, count: int, keep: Keep) -> list[Line]:
     return found
 
 
+def records_like(request_id: str | None, failed: bool) -> Keep:
+    """What keeps records of one request, and of requests that were refused or failed."""
+
+    def keep(line: Line) -> bool:
+        if request_id is not None and line.get("requestId") != request_id:
+            return False
+        return not failed or "cause" in line
+
+    return keep
+
+
 def _last_of_segment(path: Path, count: int, keep: Keep) -> list[Line]:
     found: list[Line] = []
     for raw in lines_backwards(path):
