@@ -8,9 +8,7 @@ from vedette.config.manifests import KINDS, Manifest, ManifestObject, typed
 from vedette.config.yaml_source import parse_documents
 from vedette.errors import ConfigError
 
-NO_URL = (
-    "'x' is not a URL of an endpoint. Write scheme, host and port, such as https://10.0.0.7:8443."
-)
+NO_URL = "'x' is not a URL of an endpoint. Write scheme, host and port without a path, such as https://10.0.0.7:8443."
 HEAD = "apiVersion: vedette.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\n"
 
 
