@@ -85,6 +85,13 @@ def test_nowhere_is_the_default(caller: Caller, node: Node, origin: Origin) -> N
     )
 
 
+def test_a_guest_that_sends_a_body_hears_the_refusal_and_not_that_its_body_broke(
+    caller: Caller, origin: Origin
+) -> None:
+    answer = caller.ask(f"/homebody/post?{origin.authority}/")
+    assert answer.body == b"refused: ErrorCode::HttpRequestDenied\n"
+
+
 @pytest.mark.parametrize(
     ("kind", "destination"),
     [

@@ -17,7 +17,7 @@ from vedette.store.home import Home
 def test_every_folder_is_for_the_owner_only(tmp_path: Path) -> None:
     home = home_in(tmp_path)
     folders = [home.root, *[path for path in home.root.rglob("*") if path.is_dir()]]
-    assert len(folders) == 13
+    assert len(folders) == 14
     assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
 
 

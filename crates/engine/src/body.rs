@@ -81,19 +81,24 @@ impl Drop for Unread {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(tokio::time::timeout(LINGER_TIME, discard(body)));
+            runtime.spawn(discard(body));
         }
     }
 }
 
-async fn discard(mut body: Incoming) {
-    let mut read = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        read += frame.data_ref().map_or(0, |data| data.len() as u64);
-        if read > LINGER_BYTES {
-            return;
+/// Reads on, for a moment, a body that nobody wants: whoever sends it hears the answer then, and not
+/// that the body could not be sent.
+pub async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+    let reading = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if read > LINGER_BYTES {
+                return;
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(LINGER_TIME, reading).await;
 }
 
 impl Body for Unread {

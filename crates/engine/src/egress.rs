@@ -16,6 +16,7 @@ use vedette_wasm::{
     Stream,
 };
 
+use crate::body::discard;
 use crate::load::LoadError;
 use crate::services::machine;
 use crate::snapshot;
@@ -117,6 +118,7 @@ impl Outbound for Calls {
             self.tell(&record, &call.request_id);
             return Box::pin(async move {
                 drop(record);
+                discard(call.request.into_body()).await;
                 Err(refused.error)
             });
         }
