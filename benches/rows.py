@@ -106,9 +106,9 @@ ROWS = (
     Row("envoy-new", "Envoy, the same", "envoy", "tls", tool="wrk-new"),
     Row("vedette-new", "Vedette, the same, with its record", "vedette", "open", tool="wrk-new"),
     Row(
-        "origin-half",
-        "open loop: the service behind, asked itself, plain",
-        "origin",
+        "nginx-half",
+        "open loop: nginx `return 200`, plain, at the rate of `vedette-static-half`",
+        "nginx",
         "plain",
         tool="paced",
         half_of="vedette-static",

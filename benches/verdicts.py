@@ -325,7 +325,7 @@ TARGETS = (
         "µs",
         60.0,
         None,
-        _added("vedette-static-half", "origin-half", _p50),
+        _added("vedette-static-half", "nginx-half", _p50),
     ),
     _at_most(
         "added-p99",
@@ -333,7 +333,7 @@ TARGETS = (
         "µs",
         300.0,
         None,
-        _added("vedette-static-half", "origin-half", _p99),
+        _added("vedette-static-half", "nginx-half", _p99),
     ),
     _at_most("limit", "a rate limit's check", "µs", 0.5, None, _micro("limit")),
     _at_most("cedar", "a decision of 20 Cedar policies", "µs", 5.0, None, _micro("decision")),
