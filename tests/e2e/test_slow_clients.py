@@ -28,7 +28,7 @@ from tests.e2e.frames import (
     frame,
 )
 from tests.e2e.node import GREETING, Node
-from tests.e2e.wire import HTTP_1, HTTP_2, Http2, connect, read_http_1, tls_context
+from tests.e2e.wire import HTTP_1, HTTP_2, Http2, connect, read_head, read_http_1, tls_context
 from tests.guests import Guests
 from tests.simulators.service import Service
 
@@ -290,15 +290,11 @@ def test_a_tunnel_ends_when_the_token_it_was_opened_with_has_expired(impatient: 
                 time.sleep(0.1)
     assert 0 < echoed < 200
     record = impatient.record(answer.split("x-request-id: ")[1].split("\r\n")[0])
-    assert (record["cause"], record["stage"], record["status"]) == ("tunnel_expired", "respond", 101)
-
-
-def read_head(secured: ssl.SSLSocket) -> str:
-    """The head of an answer, in lower case, up to the empty line."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += secured.recv(1)
-    return head.decode().lower()
+    assert (record["cause"], record["stage"], record["status"]) == (
+        "tunnel_expired",
+        "respond",
+        101,
+    )
 
 
 def test_the_node_still_answers_others(impatient: Node) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import shutil
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +21,9 @@ from tests.e2e.caller import Caller
 from tests.e2e.conftest import StartNode
 from tests.e2e.load import Load
 from tests.e2e.node import Node, wait_until
-from tests.e2e.wire import HTTP_1, HTTP_2, Answer, Http2, connect, tls_context
+from tests.e2e.wire import HTTP_1, HTTP_2, Answer, Http2, connect, read_head, tls_context
 from tests.guests import Guests
+from tests.simulators.service import Service
 
 UPGRADES = 3
 BODY = bytes(range(256)) * 40
@@ -39,6 +42,22 @@ apiVersion: vedette.dev/v1alpha1
 kind: Limit
 metadata: {name: month}
 spec: {routes: [counted], quota: 40/month}
+"""
+
+TALKING = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Upstream
+metadata: {{name: talk}}
+spec: {{url: "http://127.0.0.1:{port}"}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: talk}}
+spec:
+  public: true
+  rules:
+    - matches: [{{path: {{value: /talk}}}}]
+      backendRefs: [{{kind: Upstream, group: vedette.dev, name: talk}}]
 """
 
 
@@ -208,6 +227,29 @@ def _engine_in_charge(node: Node) -> int | None:
     with node.engine() as engine:
         status = engine.get("/status").json()
     return None if status["draining"] else int(status["pid"])
+
+
+def test_a_tunnel_goes_on_until_the_old_engine_has_waited_for_it(own: Node, tmp_path: Path) -> None:
+    service, manifest = Service("talk"), tmp_path / "talk.yaml"
+    manifest.write_text(TALKING.format(port=service.port), "utf-8")
+    own.run("apply", "--yes", "-f", str(manifest))
+    old = own.pid("engine")
+    with connect(own.endpoint, HTTP_1) as tunnel, ThreadPoolExecutor(1) as pool:
+        tunnel.sendall(
+            b"GET /talk HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n"
+        )
+        head = read_head(tunnel)
+        assert head.startswith("http/1.1 101 ")
+        replaced = pool.submit(upgrade, own)
+        wait_until("another engine is in charge", lambda: _engine_in_charge(own) not in (None, old))
+        tunnel.sendall(b"still here")
+        assert tunnel.recv(100) == b"still here"
+        replaced.result()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert tunnel.recv(100) == b""
+    record = own.record(head.split("x-request-id: ")[1].split("\r\n")[0])
+    assert (record["status"], record["outcome"], record["bytesIn"]) == (101, "aborted", 10)
+    service.close()
 
 
 def test_a_quota_is_counted_across_engines(own: Node, tmp_path: Path) -> None:

@@ -145,6 +145,14 @@ def read_http_1(secured: ssl.SSLSocket, method: str) -> Answer:
         return Answer(response.status, headers, complete=False)
 
 
+def read_head(secured: ssl.SSLSocket) -> str:
+    """The head of an answer, in lower case, up to the empty line."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += secured.recv(1)
+    return head.decode().lower()
+
+
 class Http2:
     """The client's end of one HTTP/2 connection; nothing that is sent is checked or lower-cased."""
 

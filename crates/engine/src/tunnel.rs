@@ -73,35 +73,62 @@ async fn splice(
     client: impl AsyncRead + AsyncWrite + Unpin,
     mut service: Tunnel,
     silence: Duration,
-    mut record: Box<Record>,
+    record: Box<Record>,
     held: Held,
 ) {
-    let moved = Arc::new(AtomicU64::new(monotonic_nanos()));
+    let passed = Arc::new(Passed::default());
+    passed.pass();
     let mut client = Counted {
         io: client,
-        read: 0,
-        written: 0,
-        moved: Arc::clone(&moved),
+        passed: Arc::clone(&passed),
     };
-    let passed = tokio::select! {
-        passed = tokio::io::copy_bidirectional(&mut client, &mut service) => Ok(passed),
-        () = silent_for(&moved, silence) => Err(Cause::TunnelSilent),
-        () = expiry(record.expires_at) => Err(Cause::TunnelExpired),
+    let expires_at = record.expires_at;
+    let mut closing = Closing { record, passed };
+    let ended = tokio::select! {
+        ended = tokio::io::copy_bidirectional(&mut client, &mut service) => Ok(ended),
+        () = silent_for(&closing.passed.last, silence) => Err(Cause::TunnelSilent),
+        () = expiry(expires_at) => Err(Cause::TunnelExpired),
     };
-    if let Some(meter) = &record.bytes_in {
-        meter.count(client.read);
-    }
-    record.bytes_out = client.written;
-    record.outcome = match passed {
+    closing.record.outcome = match ended {
         Ok(Ok(_)) => Outcome::Served,
         // A client that goes without a goodbye has left, as far as anybody can tell.
         Ok(Err(_)) => Outcome::Aborted,
         Err(cause) => {
-            record.refusal = Some(cause.into());
+            closing.record.refusal = Some(cause.into());
             Outcome::Aborted
         }
     };
     drop(held);
+}
+
+/// What a tunnel carried so far.
+#[derive(Default)]
+struct Passed {
+    read: AtomicU64,
+    written: AtomicU64,
+    /// When something last did.
+    last: AtomicU64,
+}
+
+impl Passed {
+    fn pass(&self) {
+        self.last.store(monotonic_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// The record of a tunnel, told what passed however the tunnel ends; also when its engine does.
+struct Closing {
+    record: Box<Record>,
+    passed: Arc<Passed>,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(meter) = &self.record.bytes_in {
+            meter.count(self.passed.read.load(Ordering::Relaxed));
+        }
+        self.record.bytes_out = self.passed.written.load(Ordering::Relaxed);
+    }
 }
 
 /// Returns at that second since the epoch, by the wall clock, which may be set meanwhile.
@@ -131,15 +158,7 @@ async fn silent_for(moved: &AtomicU64, silence: Duration) {
 /// A stream that counts what passes, also when it breaks, and says when something did.
 struct Counted<T> {
     io: T,
-    read: u64,
-    written: u64,
-    moved: Arc<AtomicU64>,
-}
-
-impl<T> Counted<T> {
-    fn pass(&self) {
-        self.moved.store(monotonic_nanos(), Ordering::Relaxed);
-    }
+    passed: Arc<Passed>,
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
@@ -152,8 +171,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
         let count = buffer.filled().len() - before;
         if count > 0 {
-            self.read += count as u64;
-            self.pass();
+            let passed = &self.passed;
+            passed.read.fetch_add(count as u64, Ordering::Relaxed);
+            passed.pass();
         }
         polled
     }
@@ -167,8 +187,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
         if let Poll::Ready(Ok(count)) = &polled {
-            self.written += *count as u64;
-            self.pass();
+            let passed = &self.passed;
+            passed.written.fetch_add(*count as u64, Ordering::Relaxed);
+            passed.pass();
         }
         polled
     }
