@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::{Authorities, Presented, refusal_of};
@@ -22,6 +22,7 @@ use crate::handover::{Phase, leaving, stopping};
 use crate::node::{Connection, Node, Place};
 use crate::pace;
 use crate::pipeline;
+use crate::plain::{self, Begins};
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
 use crate::snapshot::Timers;
@@ -98,7 +99,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self, stream: TcpStream, peer: SocketAddr) {
+    async fn run(self, mut stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let (timers, authorities) = self.terms();
         let Some(tls) = &self.shared.tls else {
@@ -108,9 +109,14 @@ impl Task {
         let Ok(config) = tls.current(authorities.as_ref()) else {
             return;
         };
-        let patience = Duration::from_millis(timers.handshake_millis);
+        let patience = Instant::now() + Duration::from_millis(timers.handshake_millis);
+        match timeout_at(patience, plain::begins(&mut stream)).await {
+            Ok(Ok(Begins::Tls)) => {}
+            Ok(Ok(Begins::PlainHttp)) => return self.refuse_plain(peer, stream).await,
+            Ok(Ok(Begins::Unknown) | Err(_)) | Err(_) => return,
+        }
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
-        let stream = match timeout(patience, handshake).await {
+        let stream = match timeout_at(patience, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => return self.refuse(peer, &error, stream).await,
             Err(_) => return,
@@ -170,6 +176,15 @@ impl Task {
             drop(record);
             tls::let_alert_arrive(stream).await;
         }
+    }
+
+    /// The record is kept before the answer is sent, like that of any other bytes that are no request.
+    async fn refuse_plain(self, peer: SocketAddr, stream: TcpStream) {
+        let connection = self.connection("http", peer, None, None);
+        let record = Record::open(&connection, &no_request());
+        let ids = record.ids.clone();
+        record_refused(record, Cause::PlainHttp.into());
+        plain::refuse(stream, &ids, &connection.location).await;
     }
 
     async fn serve_http1<I>(mut self, io: I, connection: Arc<Connection>, timers: &Timers)

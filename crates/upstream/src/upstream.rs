@@ -354,15 +354,13 @@ impl Upstream {
     /// Passive health: an endpoint fails with no answer, and with 502, 503 and 504, which callers
     /// cannot bring about at will.
     fn judge(endpoint: &Endpoint, answered: Result<StatusCode, &SendError>) {
-        let failed = match answered {
-            Ok(status) => matches!(status.as_u16(), 502..=504),
-            Err(error) if error.is_the_endpoints() => true,
-            Err(_) => return,
-        };
-        if failed {
-            endpoint.note_failure();
-        } else {
-            endpoint.note_success();
+        match answered {
+            Ok(status) if matches!(status.as_u16(), 502..=504) => {
+                endpoint.note_failure(&format!("it answered {}", status.as_u16()));
+            }
+            Ok(_) => endpoint.note_success(),
+            Err(error) if error.is_the_endpoints() => endpoint.note_failure(&error.to_string()),
+            Err(_) => {}
         }
     }
 
