@@ -228,6 +228,32 @@ def test_safe_requests_are_tried_again_and_others_are_not(
     caller.close()
 
 
+def test_a_service_that_is_gone_is_shown_in_upstreams_status_and_metrics(gateway: Node) -> None:
+    caller = Caller(gateway, HTTP_1)
+    for _ in range(6):  # five in a row leave an endpoint out
+        assert caller.ask("/gone", anonymous=True).status == 502
+    caller.close()
+    [gone] = json.loads(gateway.run("upstreams", "gone", "--json").stdout)
+    assert (gone["ready"], gone["check"], gone["routes"]) == (False, "passive", ["services-3"])
+    [endpoint] = gone["endpoints"]
+    assert (endpoint["host"], endpoint["port"], endpoint["state"]) == ("127.0.0.1", 1, "ejected")
+    assert endpoint["failures"] >= 6
+    assert endpoint["failingSince"] <= endpoint["lastError"]["time"] < endpoint["ejectedUntil"]
+    assert endpoint["lastError"]["message"].startswith("connect_failed: ")
+    [one] = json.loads(gateway.run("upstreams", "one", "--json").stdout)
+    assert (one["ready"], one["endpoints"][0]["state"]) == (True, "healthy")
+    shown = gateway.run("upstreams", "--failing").stdout
+    assert "gone\t127.0.0.1:1\tejected until " in shown
+    assert "services\tno healthy endpoint: gone (vedette upstreams)" in gateway.run("status").stdout
+    [route] = json.loads(gateway.run("routes", "--to", "gone", "--json").stdout)
+    assert (route["name"], route["backends"][0]["ready"]) == ("services-3", False)
+    with gateway.admin() as admin:
+        metrics = admin.get("/metrics").text
+    at = 'endpoint="127.0.0.1:1",upstream="gone"'
+    assert f"edge_upstream_endpoint_ready{{{at}}} 0.0" in metrics
+    assert 'edge_upstream_failures_total{upstream="gone"}' in metrics
+
+
 def test_a_mirror_gets_a_copy(caller: Caller, services: tuple[Service, Service]) -> None:
     before = len(services[1].asked)
     answer = caller.ask("/mirrored/x", method="POST", anonymous=True, body=b"copied")
