@@ -106,7 +106,7 @@ CONNECTION_SERVERS = {"nginx": "tls", "envoy": "tls", "vedette": "open"}
 
 def run_connections(setting: Setting, results: Results, say: Callable[[str], None]) -> None:
     """Opens ten thousand connections to each of the servers, one server after the other."""
-    rows = [Row(name, name, name, "tls") for name in ("nginx", "envoy", "vedette")]
+    rows = [Row(name, name, name, "tls") for name in CONNECTION_SERVERS]
     for row in rows:
         with _servers(Mode.PINNED, [row], setting, results, say, "connections-") as servers:
             server = servers.get(row.server)

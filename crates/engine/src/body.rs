@@ -14,11 +14,11 @@ use tokio::task::AbortHandle;
 use vedette_upstream::UpstreamBody;
 use vedette_wasm::{BodyError, Failure, GuestBody};
 
-use crate::node::Held;
+use crate::node::{Connection, Held};
 use crate::pace::{Pace, Patience};
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
-use crate::tunnel::{Ends, splice};
+use crate::tunnel::{self, Ends};
 
 /// How much of a request's body was read, and whether it was too much.
 #[derive(Default)]
@@ -55,19 +55,21 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// A request's body as it came.
 ///
-/// Dropped unread over HTTP/2, it is read on for a moment: resetting the stream at once is legal
-/// (RFC 9113 §8.1), but clients such as curl 7.88 then throw the answer away.
+/// Dropped before its end over HTTP/2, it is read on for a moment: resetting the stream at once is
+/// legal (RFC 9113 §8.1), but clients such as curl 7.88 then throw the answer away. Over HTTP/1.1 the
+/// connection closes after the answer, and is told to listen for as long.
 pub struct Unread {
     body: Option<Incoming>,
-    lingers: bool,
+    connection: Option<Arc<Connection>>,
 }
 
 impl Unread {
-    /// The body of a request of this version.
-    pub fn new(body: Incoming, version: http::Version) -> Self {
+    /// The body of a request on this connection.
+    pub fn new(body: Incoming, version: http::Version, connection: &Arc<Connection>) -> Self {
+        let is_whole_connection = version < http::Version::HTTP_2 && !body.is_end_stream();
         Self {
             body: Some(body),
-            lingers: version == http::Version::HTTP_2,
+            connection: is_whole_connection.then(|| Arc::clone(connection)),
         }
     }
 }
@@ -77,8 +79,11 @@ impl Drop for Unread {
         let Some(body) = self.body.take() else {
             return;
         };
-        if !self.lingers || body.is_end_stream() {
+        if body.is_end_stream() {
             return;
+        }
+        if let Some(connection) = &self.connection {
+            return connection.answering.leave_unread();
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(discard(body));
@@ -247,7 +252,7 @@ impl ResponseBody {
     pub fn new(content: Content, record: Box<Record>, held: Held) -> Self {
         let content = match content {
             Content::Tunnel(ends) => {
-                tokio::spawn(splice(*ends, record, held));
+                tunnel::open(*ends, record, held);
                 return Self(Inner::Over);
             }
             content => content,

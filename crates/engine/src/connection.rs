@@ -1,24 +1,31 @@
 //! One connection: accepted, made secure, told apart (HTTP/1.1 or 2), served, drained.
+//!
+//! What is awaited is on the heap: the task of a connection is as large as its largest part, and most
+//! connections rest.
+
+mod http1;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Version};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::certificate::{Authorities, Presented, refusal_of};
 use crate::frames::Frames;
-use crate::handover::{Phase, leaving, stopping};
+use crate::handover::{Phase, leaving};
 use crate::node::{Connection, Node, Place};
 use crate::pace;
 use crate::pipeline;
@@ -30,8 +37,6 @@ use crate::streams::Streams;
 use crate::tls::{self, Tls};
 use crate::wire::{Answering, Patience, Wire};
 
-/// What hyper may buffer of a head. More than `admit` allows, so that the refusal is ours.
-const HEAD_BUFFER: usize = 256 << 10;
 /// Streams that a client may have open at once on one HTTP/2 connection.
 const STREAMS: u32 = 128;
 /// How long a client that was told GOAWAY may still finish what it had begun to send.
@@ -44,8 +49,6 @@ const NO_PLAN: Timers = Timers {
     body_bytes_per_second: 240,
     tunnel_millis: 300_000,
 };
-/// How long an idle HTTP/1.1 connection may wait for a last request when another engine takes over.
-const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// Connections held when there is no plan to say how many.
 const CONNECTIONS: u64 = 1000;
 
@@ -85,21 +88,28 @@ pub async fn accept(
             node: Arc::clone(&node),
             shared: Arc::clone(&shared),
             phase: phase.clone(),
-            _place: place,
+            place,
         };
         tokio::spawn(task.run(stream, peer));
     }
+}
+
+/// A connection after its handshake.
+struct Secured {
+    stream: Box<TlsStream<TcpStream>>,
+    connection: Arc<Connection>,
+    is_http2: bool,
 }
 
 struct Task {
     node: Arc<Node>,
     shared: Arc<ListenerShared>,
     phase: watch::Receiver<Phase>,
-    _place: Place,
+    place: Place,
 }
 
 impl Task {
-    async fn run(self, mut stream: TcpStream, peer: SocketAddr) {
+    async fn run(self, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let (timers, authorities) = self.terms();
         let Some(tls) = &self.shared.tls else {
@@ -109,28 +119,52 @@ impl Task {
         let Ok(config) = tls.current(authorities.as_ref()) else {
             return;
         };
+        let Some(secured) = Box::pin(self.secure(stream, peer, config, &timers)).await else {
+            return;
+        };
+        if secured.is_http2 {
+            Box::pin(self.serve_http2(secured.stream, secured.connection, &timers)).await;
+        } else {
+            self.serve_http1(*secured.stream, secured.connection, &timers)
+                .await;
+        }
+    }
+
+    /// The handshake; none when there is no connection after it.
+    async fn secure(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        config: Arc<ServerConfig>,
+        timers: &Timers,
+    ) -> Option<Secured> {
         let patience = Instant::now() + Duration::from_millis(timers.handshake_millis);
         match timeout_at(patience, plain::begins(&mut stream)).await {
             Ok(Ok(Begins::Tls)) => {}
-            Ok(Ok(Begins::PlainHttp)) => return self.refuse_plain(peer, stream).await,
-            Ok(Ok(Begins::Unknown) | Err(_)) | Err(_) => return,
+            Ok(Ok(Begins::PlainHttp)) => {
+                self.refuse_plain(peer, stream).await;
+                return None;
+            }
+            Ok(Ok(Begins::Unknown) | Err(_)) | Err(_) => return None,
         }
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
-        let stream = match timeout_at(patience, handshake).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err((error, stream))) => return self.refuse(peer, &error, stream).await,
-            Err(_) => return,
+        let stream = match timeout_at(patience, handshake).await.ok()? {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                self.refuse(peer, &error, stream).await;
+                return None;
+            }
         };
         let session = stream.get_ref().1;
         let certificate = session.peer_certificates().map(Presented::new);
         let is_http2 = session.alpn_protocol() == Some(b"h2");
         let sni = session.server_name().map(str::to_ascii_lowercase);
         let connection = self.connection("https", peer, sni, certificate);
-        if is_http2 {
-            self.serve_http2(stream, connection, &timers).await;
-        } else {
-            self.serve_http1(stream, connection, &timers).await;
-        }
+        Some(Secured {
+            stream: Box::new(stream),
+            connection,
+            is_http2,
+        })
     }
 
     /// Patience, and who vouches for callers, of the plan in force when the connection begins.
@@ -166,7 +200,7 @@ impl Task {
     }
 
     /// A handshake that failed over the client's certificate leaves a record; others are noise.
-    async fn refuse(self, peer: SocketAddr, error: &std::io::Error, stream: TcpStream) {
+    async fn refuse(&self, peer: SocketAddr, error: &std::io::Error, stream: TcpStream) {
         if let Some(error) = tls::certificate_error(error) {
             let connection = self.connection("https", peer, None, None);
             let mut record = Record::open(&connection, &no_request());
@@ -179,7 +213,7 @@ impl Task {
     }
 
     /// The record is kept before the answer is sent, like that of any other bytes that are no request.
-    async fn refuse_plain(self, peer: SocketAddr, stream: TcpStream) {
+    async fn refuse_plain(&self, peer: SocketAddr, stream: TcpStream) {
         let connection = self.connection("http", peer, None, None);
         let record = Record::open(&connection, &no_request());
         let ids = record.ids.clone();
@@ -187,7 +221,12 @@ impl Task {
         plain::refuse(stream, &ids, &connection.location).await;
     }
 
-    async fn serve_http1<I>(mut self, io: I, connection: Arc<Connection>, timers: &Timers)
+    fn serve_http1<I>(
+        self,
+        io: I,
+        connection: Arc<Connection>,
+        timers: &Timers,
+    ) -> Pin<Box<impl Future<Output = ()> + Send + use<I>>>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -196,30 +235,10 @@ impl Task {
             idle: Duration::from_millis(timers.idle_millis),
             pace: pace_of(timers),
         };
-        let io = TokioIo::new(Wire::new(io, Arc::clone(&connection), patience));
-        let service = service_fn(|request| {
-            let (node, connection) = (Arc::clone(&self.node), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(pipeline::serve(&node, &connection, None, request).await) }
-        });
-        let mut serving = pin!(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(None)
-                .max_buf_size(HEAD_BUFFER)
-                .max_headers(256)
-                .serve_connection(io, service)
-                .with_upgrades()
-        );
-        let ended = tokio::select! {
-            ended = serving.as_mut() => ended,
-            () = last_request(&mut self.phase) => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
-        };
-        if let Err(error) = ended {
-            record_unreadable(&connection, &error);
-        }
+        let wire = Box::new(Wire::new(io, Arc::clone(&connection), patience));
+        Box::pin(http1::serve(
+            self.node, connection, wire, self.phase, self.place,
+        ))
     }
 
     async fn serve_http2<I>(mut self, io: I, connection: Arc<Connection>, timers: &Timers)
@@ -284,7 +303,7 @@ where
         node,
         shared,
         phase,
-        _place: place,
+        place,
     };
     let (timers, _) = task.terms();
     let connection = task.connection("https", peer, None, None);
@@ -294,14 +313,6 @@ where
         task.serve_http1(io, Arc::clone(&connection), &timers).await;
     }
     connection.answering.requests()
-}
-
-/// Returns when an HTTP/1.1 connection without a request is to be closed. Until then, one that hands
-/// over answers with `connection: close`: closing one on which a client has just begun to send
-/// would lose that request.
-async fn last_request(phase: &mut watch::Receiver<Phase>) {
-    leaving(phase).await;
-    let _ = timeout(LAST_REQUEST, stopping(phase)).await;
 }
 
 /// The patience with bodies: a client that takes nothing for as long as a connection may idle is

@@ -27,7 +27,7 @@ pub async fn serve(
     connection.answering.begin();
     let (parts, body) = request.into_parts();
     let mut record = Box::new(Record::open(connection, &parts));
-    let body = Unread::new(body, parts.version);
+    let body = Unread::new(body, parts.version, connection);
     let version = parts.version;
     let mut held = Held {
         handing,

@@ -6,6 +6,8 @@
 //! [`Slice::is_for_all`] whether even the resource does not, so that the first request to a function
 //! finds what was decided for another one.
 
+mod compiled;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -23,6 +25,7 @@ use crate::certificate::Workload;
 use crate::jwt::Verified;
 use crate::load::LoadError;
 use crate::outline::{Outline, outlines};
+use compiled::{Compiled, Facts};
 
 /// The attributes of a request that policies see, in the order of [`Attributes::values`].
 pub const ATTRIBUTES: [&str; 7] = [
@@ -107,6 +110,9 @@ pub struct Policies {
 
 struct Rules {
     policies: PolicySet,
+    compiled: Vec<Compiled>,
+    /// Those that only Cedar understands.
+    rest: PolicySet,
     names: HashMap<PolicyId, String>,
     mentions: [bool; ATTRIBUTES.len()],
     reads_resource: bool,
@@ -198,10 +204,15 @@ impl Rules {
         let invalid = |error: String| LoadError::new("policy_invalid", error);
         let mut names = HashMap::new();
         let mut mentioned = Mentioned::default();
+        let (mut compiled, mut rest) = (Vec::new(), Vec::new());
         for policy in general.iter().chain(own) {
             let name = policy
                 .annotation("id")
                 .map_or_else(|| policy.id().to_string(), str::to_owned);
+            match Compiled::new(policy, &name) {
+                Some(policy) => compiled.push(policy),
+                None => rest.push(policy.clone()),
+            }
             names.insert(policy.id().clone(), name);
             let json = policy
                 .to_json()
@@ -211,6 +222,8 @@ impl Rules {
         let all = general.iter().chain(own).cloned();
         Ok(Self {
             policies: PolicySet::from_policies(all).map_err(|error| invalid(error.to_string()))?,
+            compiled,
+            rest: PolicySet::from_policies(rest).map_err(|error| invalid(error.to_string()))?,
             names,
             mentions: ATTRIBUTES.map(|name| mentioned.all || mentioned.names.contains(name)),
             reads_resource: mentioned.resource || general.iter().chain(own).any(names_resource),
@@ -300,7 +313,10 @@ impl Slice {
     }
 
     fn evaluate(&self, caller: Option<&Caller>, attributes: &Attributes<'_>) -> Decision {
-        match self.ask(caller, attributes) {
+        if let Some(decision) = self.walk(caller, attributes) {
+            return decision;
+        }
+        match self.ask(&self.rules.policies, caller, attributes) {
             Ok(decision) => decision,
             Err(error) => Decision {
                 is_allowed: false,
@@ -342,13 +358,53 @@ impl Slice {
         Ok(Question { request, entities })
     }
 
+    /// The decision of the compiled policies, and of Cedar on those that are not; none when Cedar is
+    /// to decide alone.
+    fn walk(&self, caller: Option<&Caller>, attributes: &Attributes<'_>) -> Option<Decision> {
+        let facts = Facts {
+            caller,
+            resource: self.resource(),
+            attributes,
+        };
+        let (mut permits, mut forbids) = (Vec::new(), Vec::new());
+        for policy in &self.rules.compiled {
+            if policy.holds(&facts).ok()? {
+                match policy.effect {
+                    Effect::Permit => permits.push(policy.name.clone()),
+                    Effect::Forbid => forbids.push(policy.name.clone()),
+                }
+            }
+        }
+        if !self.rules.rest.is_empty() {
+            let rest = self.ask(&self.rules.rest, caller, attributes).ok()?;
+            if rest.has_errors {
+                return None;
+            }
+            let names = match rest.is_allowed {
+                true => &mut permits,
+                // Without a reason nobody said anything.
+                false => &mut forbids,
+            };
+            names.extend(rest.policies.iter().cloned());
+        }
+        let is_allowed = forbids.is_empty() && !permits.is_empty();
+        let mut names = if forbids.is_empty() { permits } else { forbids };
+        names.sort();
+        Some(Decision {
+            is_allowed,
+            has_errors: false,
+            policies: names.into(),
+        })
+    }
+
     fn ask(
         &self,
+        policies: &PolicySet,
         caller: Option<&Caller>,
         attributes: &Attributes<'_>,
     ) -> Result<Decision, String> {
         let Question { request, entities } = self.question(caller, attributes)?;
-        let response = Authorizer::new().is_authorized(&request, &self.rules.policies, &entities);
+        let response = Authorizer::new().is_authorized(&request, policies, &entities);
         let diagnostics = response.diagnostics();
         let has_errors = diagnostics.errors().next().is_some();
         let is_allowed = response.decision() == CedarDecision::Allow && !has_errors;

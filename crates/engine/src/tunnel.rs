@@ -18,33 +18,70 @@ use crate::node::Held;
 use crate::record::{Outcome, Record};
 use crate::refusal::Cause;
 
+/// What the caller's side of a tunnel is made of.
+pub enum Client {
+    /// A stream of an HTTP/2 connection.
+    Stream(OnUpgrade),
+    /// The whole connection.
+    Connection,
+}
+
 /// The two ends of a tunnel that is about to be.
 pub struct Ends {
-    /// What the caller's connection becomes.
-    pub client: OnUpgrade,
+    /// The caller's side.
+    pub client: Client,
     /// The service's side.
     pub service: Tunnel,
     /// How long both may be silent.
     pub silence: Duration,
 }
 
-/// Passes bytes both ways. The record closes with the tunnel.
-pub async fn splice(ends: Ends, mut record: Box<Record>, held: Held) {
-    let mut service = ends.service;
-    record.connection.answering.becomes_tunnel();
-    let Ok(client) = ends.client.await else {
-        return;
-    };
+/// Passes bytes both ways from when the answer has been sent. The record closes with the tunnel.
+pub fn open(ends: Ends, record: Box<Record>, held: Held) {
+    match ends.client {
+        Client::Stream(stream) => {
+            tokio::spawn(async move {
+                if let Ok(client) = stream.await {
+                    splice(
+                        TokioIo::new(client),
+                        ends.service,
+                        ends.silence,
+                        record,
+                        held,
+                    )
+                    .await;
+                }
+            });
+        }
+        Client::Connection => {
+            // Now: the connection asks as soon as its answer is out.
+            let connection = record.connection.answering.becomes_tunnel();
+            tokio::spawn(async move {
+                if let Ok((client, _place)) = connection.await {
+                    splice(client, ends.service, ends.silence, record, held).await;
+                }
+            });
+        }
+    }
+}
+
+async fn splice(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    mut service: Tunnel,
+    silence: Duration,
+    mut record: Box<Record>,
+    held: Held,
+) {
     let moved = Arc::new(AtomicU64::new(monotonic_nanos()));
     let mut client = Counted {
-        io: TokioIo::new(client),
+        io: client,
         read: 0,
         written: 0,
         moved: Arc::clone(&moved),
     };
     let passed = tokio::select! {
         passed = tokio::io::copy_bidirectional(&mut client, &mut service) => Some(passed),
-        () = silent_for(&moved, ends.silence) => None,
+        () = silent_for(&moved, silence) => None,
     };
     if let Some(meter) = &record.bytes_in {
         meter.count(client.read);

@@ -5,17 +5,20 @@
 //! so it can be told apart and replaced whole: with a request id, the node's place and the sentence
 //! of the refusal table. Everything else passes untouched.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-use crate::node::Connection;
+use crate::node::{Connection, Place};
 use crate::pace::{self, Taking};
 use crate::refusal::Cause;
 use crate::stages::respond;
@@ -34,12 +37,24 @@ pub struct Answering {
     unreadable: OnceLock<(Cause, Ids)>,
     gave_up: OnceLock<Cause>,
     requests: AtomicU64,
+    rests: AtomicBool,
+    leaves_unread: AtomicBool,
+    tunnel: Mutex<Option<oneshot::Sender<TunnelEnd>>>,
 }
+
+/// A connection that has become a tunnel, and its place among the connections.
+pub type TunnelEnd = (Box<dyn Stream>, Place);
+
+/// Bytes both ways.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<I: AsyncRead + AsyncWrite + Send + Unpin> Stream for I {}
 
 impl Answering {
     /// A request has reached the path.
     pub fn begin(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.leaves_unread.store(false, Ordering::Relaxed);
         self.state.store(UNDER_WAY, Ordering::Relaxed);
     }
 
@@ -50,9 +65,31 @@ impl Answering {
         }
     }
 
-    /// The answer is a 101: from here on the bytes are a tunnel's.
-    pub fn becomes_tunnel(&self) {
+    /// The answer is a 101: from here on the bytes are a tunnel's, whoever waits for it here.
+    pub fn becomes_tunnel(&self) -> oneshot::Receiver<TunnelEnd> {
+        let (sender, receiver) = oneshot::channel();
         self.state.store(TUNNEL, Ordering::Relaxed);
+        *self.tunnel() = Some(sender);
+        receiver
+    }
+
+    /// Who waits for the tunnel that the connection has become, if it has.
+    pub fn take_tunnel(&self) -> Option<oneshot::Sender<TunnelEnd>> {
+        self.tunnel().take()
+    }
+
+    fn tunnel(&self) -> MutexGuard<'_, Option<oneshot::Sender<TunnelEnd>>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rest of a body is not read: the connection closes behind the answer.
+    pub fn leave_unread(&self) {
+        self.leaves_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing has come for a moment, said once.
+    pub fn may_rest(&self) -> bool {
+        self.rests.load(Ordering::Relaxed) && self.rests.swap(false, Ordering::Relaxed)
     }
 
     /// How many requests have reached the path.
@@ -107,6 +144,10 @@ pub struct Wire<I> {
     in_head: bool,
     /// How many requests had come when that was last looked at.
     requests: u64,
+    /// Bytes that were read and are still to be.
+    unread: Bytes,
+    /// Whether it was said that the connection may rest, since the last request.
+    is_resting: bool,
     alarm: Option<Pin<Box<Sleep>>>,
     lingering: Option<Lingering>,
     taking: Taking,
@@ -123,12 +164,15 @@ pub struct Patience {
     pub pace: pace::Patience,
 }
 
-/// What a client goes on sending after it was refused. Closing at once would answer it with a reset,
+/// What a client goes on sending after it was refused, or answered early. Closing at once would answer it with a reset,
 /// which throws the refusal away.
 pub struct Lingering {
     until: Pin<Box<Sleep>>,
     left: usize,
 }
+
+/// How long nothing comes before a connection rests.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// How long, and for how many bytes, a refused client is listened to.
 const LINGER: Duration = Duration::from_secs(1);
@@ -144,10 +188,17 @@ impl<I> Wire<I> {
             patience,
             in_head: false,
             requests: 0,
+            unread: Bytes::new(),
+            is_resting: false,
             alarm: None,
             lingering: None,
             taking: Taking::new(patience.pace),
         }
+    }
+
+    /// Bytes that hyper had read and not used: they are read again.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        self.unread = bytes;
     }
 
     /// Whether hyper is about to write a refusal of its own; then ours takes its place.
@@ -227,6 +278,65 @@ impl Lingering {
     }
 }
 
+impl<I: AsyncRead + Unpin> Wire<I> {
+    /// Returns when a client that rests has sent something; false when it has gone or was idle for
+    /// too long.
+    pub async fn rest(&mut self) -> bool {
+        if !self.unread.is_empty() {
+            return true;
+        }
+        poll_fn(|cx| {
+            let mut byte = [0];
+            let mut buffer = ReadBuf::new(&mut byte);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.unread = Bytes::copy_from_slice(buffer.filled());
+                    Poll::Ready(true)
+                }
+                Poll::Ready(_) => Poll::Ready(false),
+                Poll::Pending => self.poll_idle(cx).map(|()| false),
+            }
+        })
+        .await
+    }
+
+    /// Ready when nothing has come for as long as a connection may idle. Says on the way when it may
+    /// rest.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let idle = self.patience.idle;
+        let first = idle.min(REST_AFTER);
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(first)));
+        ready!(alarm.as_mut().poll(cx));
+        if self.is_resting || first == idle {
+            return Poll::Ready(());
+        }
+        self.is_resting = true;
+        self.connection
+            .answering
+            .rests
+            .store(true, Ordering::Relaxed);
+        alarm
+            .as_mut()
+            .reset(tokio::time::Instant::now() + (idle - first));
+        alarm.as_mut().poll(cx)
+    }
+
+    fn poll_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        let count = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -237,13 +347,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
         if requests != self.requests || !self.connection.answering.is_none() {
             self.requests = requests;
             self.in_head = false;
+            self.is_resting = false;
             self.alarm = None;
         }
         if !self.connection.answering.is_none() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
+            return self.poll_bytes(cx, buffer);
         }
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let polled = self.poll_bytes(cx, buffer);
         if polled.is_ready() {
             if buffer.filled().len() > before && !self.in_head {
                 self.in_head = true;
@@ -251,13 +362,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
             }
             return polled;
         }
-        let idle = self.patience.idle;
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
-        ready!(alarm.as_mut().poll(cx));
         if self.in_head {
+            let header = self.patience.header;
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(header)));
+            ready!(alarm.as_mut().poll(cx));
             self.connection.answering.give_up(Cause::HeadTooSlow);
+        } else {
+            ready!(self.poll_idle(cx));
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -312,7 +425,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<I> {
             let polled = self.taking.flushed(polled, cx);
             ready!(self.connection.answering.not_taken(polled))?;
         }
-        if self.refusal.is_some() {
+        let leaves_unread = &self.connection.answering.leaves_unread;
+        if self.refusal.is_some() || leaves_unread.load(Ordering::Relaxed) {
             let this = &mut *self;
             let lingering = this.lingering.get_or_insert_with(Lingering::new);
             ready!(lingering.poll(&mut this.io, cx));

@@ -186,6 +186,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether it gets requests that may be expected to go well.
+    pub(crate) fn is_ready(&self, now: u64) -> bool {
+        self.weight > 0 && self.state(now).is_ready()
+    }
+
     fn state(&self, now: u64) -> EndpointState {
         if !self.is_well.load(Ordering::Relaxed) {
             EndpointState::Unhealthy

@@ -254,6 +254,12 @@ impl Upstream {
         self.endpoints.iter().map(|it| it.health()).collect()
     }
 
+    /// Whether an endpoint can be expected to answer.
+    pub fn has_ready_endpoint(&self) -> bool {
+        let now = balance::now();
+        self.endpoints.iter().any(|it| it.is_ready(now))
+    }
+
     /// Totals since it was made.
     pub fn counters(&self) -> Counters {
         let endpoints = self.endpoints.iter();

@@ -52,12 +52,7 @@ pub fn report(services: &Services) -> Vec<ServiceRow> {
 
 /// Names of services of which no endpoint can be expected to answer, sorted.
 pub fn without_ready_endpoint(services: &Services) -> Vec<String> {
-    let is_out = |upstream: &Upstream| {
-        let health = upstream.health();
-        let mut used = health.iter().filter(|it| it.weight > 0);
-        !used.any(|it| it.state.is_ready())
-    };
-    let out = services.iter().filter(|(_, it)| is_out(it));
+    let out = services.iter().filter(|(_, it)| !it.has_ready_endpoint());
     let mut names: Vec<_> = out.map(|(name, _)| name.clone()).collect();
     names.sort();
     names

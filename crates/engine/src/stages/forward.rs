@@ -21,7 +21,7 @@ use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
 use crate::stages::execute::request_of;
-use crate::tunnel::Ends;
+use crate::tunnel::{Client, Ends};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -47,6 +47,7 @@ pub async fn forward(
     };
     let on_upgrade = admitted.take_upgrade();
     let websocket = admitted.take_websocket();
+    let is_stream = websocket.is_some();
     let (admitted, body) = mirrored(record, forward, &options, admitted, body).await?;
     let request = request_of(admitted, record, body)?;
     let Some(client) = on_upgrade.filter(|_| asks_for_tunnel(request.headers())) else {
@@ -63,7 +64,11 @@ pub async fn forward(
     Ok(match tunnel {
         Some(service) => response.map(|_| {
             Content::Tunnel(Box::new(Ends {
-                client,
+                client: if is_stream {
+                    Client::Stream(client)
+                } else {
+                    Client::Connection
+                },
                 service,
                 silence,
             }))
