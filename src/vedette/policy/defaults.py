@@ -63,11 +63,11 @@ def public_route_policy(name: str, routes: Sequence[Route]) -> str:
     lines = [f"// The Route {require_name(name)} is public: anybody may call it, without a token."]
     for route in routes:
         identity = f"public-route-{route.name}"
-        for number, (kind, name) in enumerate(resources_of(route), 1):
+        for number, (kind, asked) in enumerate(resources_of(route), 1):
+            resource = f'{kind}::"{asked}"'
             if kind == "Route":
-                lines.append(_permit(identity, f'Route::"{name}"', ""))
+                lines.append(_permit(identity, resource, ""))
             else:
-                resource = f'Function::"{name}"'
                 lines.append(_permit(f"{identity}-function-{number}", resource, _conditions(route)))
     return "\n".join(lines) + "\n"
 
