@@ -37,7 +37,7 @@ up: engine wasm-target ## start a node with the example on https://localhost:844
 	@exec env -u CARGO_TARGET_DIR -u PYO3_PYTHON -u MAKEFLAGS -u MAKELEVEL $(BIN)/vedette up $(UP_FLAGS)
 
 .PHONY: test
-test: engine dev wasm-target h2spec ## run all tests, Rust first, then Python
+test: engine dev wasm-target h2spec chromium ## run all tests, Rust first, then Python
 	cargo test --release --locked --workspace
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
@@ -142,6 +142,17 @@ h2spec: venv
 	  github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible || { \
 	  echo "error: h2spec was not built" >&2; \
 	  echo "mend: install Go 1.25 or newer (https://go.dev/dl), or copy h2spec to $(CACHE)/h2spec/h2spec" >&2; exit 1; }
+
+# One test asks the node as a browser does. Nothing else needs it, so its absence is no error.
+.PHONY: chromium
+chromium: venv
+	@if command -v chromium || command -v google-chrome || command -v chromium-browser; then exit 0; fi >/dev/null; \
+	sudo=; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
+	if ! { command -v apt-get && { [ -z "$$sudo" ] || sudo -n true; }; } >/dev/null 2>&1; then \
+	  echo "note: Chromium is not installed; the test with a browser is skipped"; exit 0; fi; \
+	echo "Installing Chromium, which a test uses"; \
+	{ $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
+	  --no-install-recommends chromium; } || echo "note: Chromium was not installed; the test with a browser is skipped"
 
 .PHONY: engine
 engine: venv rust

@@ -271,6 +271,28 @@ def test_a_tunnel_that_both_leave_silent_is_closed(impatient: Node) -> None:
     assert record["bytesIn"] == record["bytesOut"] == 40
 
 
+def test_a_tunnel_ends_when_the_token_it_was_opened_with_has_expired(impatient: Node) -> None:
+    token = impatient.run("token", "--subject", "guest", "--ttl", "3s").stdout.strip()
+    with connect(impatient.endpoint, HTTP_1) as secured:
+        secured.sendall(
+            b"GET /api/tunnel HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n"
+            b"authorization: Bearer " + token.encode() + b"\r\n\r\n"
+        )
+        answer = read_head(secured)
+        assert answer.startswith("http/1.1 101 ")
+        echoed = 0
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            for _ in range(200):
+                secured.sendall(b"still here")
+                if not secured.recv(100):
+                    break
+                echoed += 1
+                time.sleep(0.1)
+    assert 0 < echoed < 200
+    record = impatient.record(answer.split("x-request-id: ")[1].split("\r\n")[0])
+    assert (record["cause"], record["stage"], record["status"]) == ("tunnel_expired", "respond", 101)
+
+
 def read_head(secured: ssl.SSLSocket) -> str:
     """The head of an answer, in lower case, up to the empty line."""
     head = b""

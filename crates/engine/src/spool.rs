@@ -11,7 +11,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub struct Spool {
     current: Option<Segment>,
     ready: Receiver<Segment>,
     next: Option<Segment>,
+    full: Sender<Segment>,
     dropped: u64,
 }
 
@@ -83,19 +84,24 @@ impl Spool {
     /// A spool whose files are `folder/prefix-N.jsonl`. Makes the first at once.
     ///
     /// # Errors
-    /// When the thread that prepares files cannot start.
+    /// When the threads that prepare and close files cannot start.
     pub fn open(folder: &Path, prefix: &str) -> io::Result<Self> {
         let (send, ready) = sync_channel(0);
+        let (full, to_close) = channel();
         let (folder, prefix) = (folder.to_owned(), prefix.to_owned());
-        thread::Builder::new()
+        let thread = || thread::Builder::new().stack_size(64 << 10);
+        thread()
             .name("spool".into())
-            .stack_size(64 << 10)
             .spawn(move || prepare(&folder, &prefix, &send))?;
+        thread()
+            .name("spool-close".into())
+            .spawn(move || to_close.into_iter().for_each(drop::<Segment>))?;
         let current = ready.recv_timeout(RETRY).ok();
         Ok(Self {
             current,
             ready,
             next: None,
+            full,
             dropped: 0,
         })
     }
@@ -116,8 +122,11 @@ impl Spool {
             return;
         }
         self.take_next();
-        if self.next.is_some() {
-            self.current = self.next.take();
+        if let Some(next) = self.next.take()
+            && let Some(full) = self.current.replace(next)
+        {
+            // Cutting and unmapping a file takes milliseconds at times.
+            let _ = self.full.send(full);
         }
         if !self.current.as_mut().is_some_and(|it| it.append(line)) {
             self.dropped += 1;

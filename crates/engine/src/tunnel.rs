@@ -1,6 +1,7 @@
 //! A connection that changed its protocol: bytes pass both ways until both ends are done, one breaks,
-//! or both are silent for too long.
+//! both are silent for too long, or what proved the caller has expired.
 
+use std::future::pending;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,10 +14,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vedette_upstream::Tunnel;
 
-use crate::clock::monotonic_nanos;
+use crate::clock::{monotonic_nanos, since_epoch};
 use crate::node::Held;
 use crate::record::{Outcome, Record};
 use crate::refusal::Cause;
+
+/// How long a clock that is set forward goes unnoticed.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 
 /// What the caller's side of a tunnel is made of.
 pub enum Client {
@@ -80,23 +84,38 @@ async fn splice(
         moved: Arc::clone(&moved),
     };
     let passed = tokio::select! {
-        passed = tokio::io::copy_bidirectional(&mut client, &mut service) => Some(passed),
-        () = silent_for(&moved, silence) => None,
+        passed = tokio::io::copy_bidirectional(&mut client, &mut service) => Ok(passed),
+        () = silent_for(&moved, silence) => Err(Cause::TunnelSilent),
+        () = expiry(record.expires_at) => Err(Cause::TunnelExpired),
     };
     if let Some(meter) = &record.bytes_in {
         meter.count(client.read);
     }
     record.bytes_out = client.written;
     record.outcome = match passed {
-        Some(Ok(_)) => Outcome::Served,
+        Ok(Ok(_)) => Outcome::Served,
         // A client that goes without a goodbye has left, as far as anybody can tell.
-        Some(Err(_)) => Outcome::Aborted,
-        None => {
-            record.refusal = Some(Cause::TunnelSilent.into());
+        Ok(Err(_)) => Outcome::Aborted,
+        Err(cause) => {
+            record.refusal = Some(cause.into());
             Outcome::Aborted
         }
     };
     drop(held);
+}
+
+/// Returns at that second since the epoch, by the wall clock, which may be set meanwhile.
+async fn expiry(at: Option<u64>) {
+    let Some(at) = at else {
+        return pending().await;
+    };
+    loop {
+        let left = Duration::from_secs(at).saturating_sub(since_epoch());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LOOK_AT_CLOCK)).await;
+    }
 }
 
 /// Returns once nothing has moved for that long.

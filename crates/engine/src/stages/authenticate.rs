@@ -60,6 +60,7 @@ pub fn authenticate(
     };
     if let Some(caller) = &caller {
         caller.require_binding(record.workload())?;
+        record.expires_at = Some(caller.expires_at);
     }
     record.principal = Some(match &caller {
         Some(caller) => Arc::clone(&caller.principal),
