@@ -290,7 +290,11 @@ def test_a_tunnel_ends_when_the_token_it_was_opened_with_has_expired(impatient: 
                 time.sleep(0.1)
     assert 0 < echoed < 200
     record = impatient.record(answer.split("x-request-id: ")[1].split("\r\n")[0])
-    assert (record["cause"], record["stage"], record["status"]) == ("tunnel_expired", "respond", 101)
+    assert (record["cause"], record["stage"], record["status"]) == (
+        "tunnel_expired",
+        "respond",
+        101,
+    )
 
 
 def read_head(secured: ssl.SSLSocket) -> str:
