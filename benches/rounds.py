@@ -23,7 +23,7 @@ from measure import Load, measure
 from probe import require_right
 from processes import BenchError, uninterrupted
 from results import Results
-from rows import Row
+from rows import Row, ServerName
 from server import Mode, Place, Server
 
 WARM_UP_SECONDS = 1.0
@@ -100,7 +100,7 @@ def run_mode(
                     alive.remove(row)
 
 
-CONNECTION_SERVERS = {"nginx": "tls", "envoy": "tls", "vedette": "open"}
+CONNECTION_SERVERS: dict[ServerName, str] = {"nginx": "tls", "envoy": "tls", "vedette": "open"}
 """Whose idle connections are weighed, and the endpoint that opens them."""
 
 

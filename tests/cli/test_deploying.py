@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
+from tests.simulators.native import COMPONENT
 
-from vedette.cli.deploying import DeployOptions, function_wish, needs_build
+from vedette.cli.deploying import DeployOptions, deploy_path, function_wish, needs_build
+from vedette.cli.interrupting import Interrupted
 from vedette.config.manifest import FunctionManifest
 from vedette.config.model import build
+from vedette.control.client import ControlClient
 from vedette.errors import ConfigError
 from vedette.functions.project import locate
 
@@ -80,3 +84,21 @@ def test_bounds_of_reuse_that_cannot_be_are_refused() -> None:
     for options in (DeployOptions(reuse_max_age="25h"), DeployOptions(reuse_max_age="soon")):
         with pytest.raises(ConfigError):
             function_wish("sha256:1", None, options)
+
+
+class _Stopped:
+    """A client whose node was told to deploy when Ctrl-C came."""
+
+    def upload(self, *_: object) -> None:
+        pass
+
+    def put(self, *_: object) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_once_the_node_was_told_says_that_the_deployment_goes_on(tmp_path: Path) -> None:
+    component = tmp_path / "hello.wasm"
+    component.write_bytes(COMPONENT)
+    client = cast("ControlClient", _Stopped())
+    with pytest.raises(Interrupted, match="the deployment of hello goes on on the node"):
+        deploy_path(client, component)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def test_up_detached_returns_when_it_serves_and_down_leaves_nothing(shell: Shell
     NodeStatus.model_validate(shell.json("status"))
     assert shell("down").returncode == 0
     assert [processes.find(shell.home.root, role) for role in processes.ROLES] == [[], [], [], []]
-    assert shell("down").returncode == 4
+    again = shell("down")
+    assert (again.returncode, "mend: There is nothing to stop." in again.stderr) == (4, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -110,6 +112,46 @@ def test_deploy_list_history_rollback_remove(node: Shell, component: Path) -> No
     assert node("remove", "hello").returncode == 2
 
 
+def test_a_deploy_without_the_flags_of_before_says_what_it_changes(
+    node: Shell, component: Path
+) -> None:
+    flags = ("--env", "A=s3cret", "--memory", "64MB", "--public")
+    first = node("deploy", str(component), *flags)
+    assert first.stderr.count("\n  ") == 0, first.stderr
+    again = node("deploy", str(component))
+    assert again.stderr.splitlines()[-3:] == [
+        "  public: yes → no",
+        "  env.A: (set) → -",
+        "  memory: 64MB → 128MB",
+    ]
+    assert "s3cret" not in again.stderr
+    told = node.json("deploy", str(component), "--timeout", "5s")
+    assert isinstance(told, dict)
+    assert told["changes"] == [{"path": "limits.wallMillis", "old": 30_000, "new": 5_000}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "mend"),
+    [
+        (("--env", "FOO"), "--env FOO has no value", "Write --env FOO=VALUE."),
+        (("--env", "=x"), "--env =x has no value", "Write --env KEY=VALUE."),
+        (("--memory", "8GB"), "--memory 8GB is not taken", "between 64KB and 4GB."),
+        (("--memory", "lots"), "--memory lots: 'lots' is not a size", "such as 512KB"),
+        (("--timeout", "2h"), "--timeout 2h is not taken", "between 1ms and 1h."),
+        (("--cpu", "11m"), "--cpu 11m is not taken", "between 1ms and 10m."),
+        (("--concurrency", "100001"), "--concurrency 100001 is not taken", "between 1 and 100000."),
+    ],
+)
+def test_a_wrong_flag_is_told_in_the_words_of_the_flag(
+    node: Shell, component: Path, arguments: tuple[str, ...], said: str, mend: str
+) -> None:
+    done = node("deploy", str(component), *arguments)
+    error, hint = done.stderr.splitlines()
+    assert (done.returncode, error) == (2, f"error: {said}")
+    assert hint.startswith("mend: ")
+    assert hint.endswith(mend) or mend in hint
+
+
 def test_token_prints_the_token_and_nothing_else(node: Shell) -> None:
     done = node("token", "--subject", "me", "--ttl", "15m", "--scope", "a,b")
     assert done.stderr == ""
@@ -125,6 +167,11 @@ def test_ca_writes_the_certificate(node: Shell, tmp_path: Path) -> None:
     assert node("ca", "--out", str(out)).returncode == 0
     assert out.read_text() == node("ca").stdout
     assert out.read_text().startswith("-----BEGIN CERTIFICATE-----")
+    nowhere = tmp_path / "nowhere" / "ca.pem"
+    refused = node("ca", "--out", str(nowhere))
+    assert refused.returncode == 2
+    assert f"error: cannot write {nowhere}: No such file or directory" in refused.stderr
+    assert "mend: Give a file in a folder that is there" in refused.stderr
 
 
 def test_policies_are_checked_set_shown_and_removed(node: Shell, tmp_path: Path) -> None:
@@ -134,6 +181,18 @@ def test_policies_are_checked_set_shown_and_removed(node: Shell, tmp_path: Path)
     refused = node("policy", "check", str(bad))
     assert refused.returncode == 2
     assert f"where: {bad}:2" in refused.stderr
+    missing = node("policy", "set", "foo")
+    assert missing.returncode == 2
+    assert missing.stderr.splitlines() == [
+        "error: there is no file foo",
+        "mend: Write: vedette policy set NAME FILE, or only the FILE.",
+    ]
+    unreadable = node("policy", "set", "team.cedar", str(tmp_path))
+    assert unreadable.returncode == 2
+    assert f"error: cannot read {tmp_path}: Is a directory" in unreadable.stderr
+    misnamed = node("policy", "set", "team", str(good))
+    assert (misnamed.returncode, "mend: Call it team.cedar." in misnamed.stderr) == (2, True)
+    assert node("policy", "set", str(good)).returncode == 0
     assert node("policy", "set", "team.cedar", str(good)).returncode == 0
     assert node("policy", "show", "team.cedar").stdout == good.read_text()
     assert node("policy", "remove", "team.cedar").returncode == 0
@@ -180,3 +239,64 @@ def test_location_and_name_are_kept(shell: Shell) -> None:
     status = shell.json("status")
     assert isinstance(status, dict)
     assert (status["location"], status["trustDomain"]) == ("fra-1", "edge-7.vedette.local")
+
+
+def test_a_policy_that_names_what_is_not_there_is_warned_of(node: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "team.cedar"
+    file.write_text('permit (principal, action, resource == Function::"helo");\n')
+    warning = (
+        'warning: team.cedar:1: team.cedar/policy0 names Function::"helo", which does not exist'
+    )
+    assert warning in node("policy", "check", str(file)).stderr
+    assert warning in node("policy", "set", str(file)).stderr
+    assert [one["name"] for one in node.json("policy", "list")][1] == "team.cedar"  # type: ignore[attr-defined]
+
+
+def test_up_uses_what_it_was_told_last_time_and_says_so(shell: Shell) -> None:
+    first = shell(*UP, "--detach", "--bare", "--tls-min-version", "1.2")
+    assert "Starting the node\n" in first.stderr
+    shell("down")
+    second = shell("up", "--detach", "--bare", "--workers", "2")
+    assert second.returncode == 0, second.stderr
+    told = "--listen http://127.0.0.1:0 --metrics 127.0.0.1:0 --tls-min-version 1.2"
+    assert f"Starting the node, as last time with {told}\n" in second.stderr
+    status = shell.json("status")
+    assert isinstance(status, dict)
+    assert [one["url"][:17] for one in status["listeners"]] == ["http://127.0.0.1:"]
+
+
+def test_ctrl_c_before_the_node_was_told_says_that_nothing_was_deployed(
+    node: Shell, component: Path
+) -> None:
+    [control] = processes.find(node.home.root, "control")
+    command = [*COMMAND, "deploy", str(component)]
+    os.kill(control.pid, signal.SIGSTOP)  # the upload is never answered: nothing was deployed
+    try:
+        assert _interrupted(command, node) == (130, "Stopped; nothing was deployed")
+    finally:
+        os.kill(control.pid, signal.SIGCONT)
+
+
+def _interrupted(command: list[str], node: Shell) -> tuple[int, str]:
+    """Exit code and last words of a command that gets Ctrl-C while it waits for control."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=node.environment
+    ) as running:
+        _wait_for_socket(running.pid)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+        return running.returncode, said.splitlines()[-1]
+
+
+def _wait_for_socket(pid: int) -> None:
+    """Returns when the process has a socket open: it has asked control something."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            names = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            names = []
+        if any(name.startswith("socket:") for name in names):
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never asked control")

@@ -107,6 +107,22 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["build", "deploy"])
+def test_a_path_that_is_not_there_is_not_mended_by_the_same_command(command: str) -> None:
+    error, mend = vedette(command, "nothere").stderr.splitlines()
+    assert error == "error: there is no nothere"
+    assert mend.startswith("mend: Give the path of a project folder")
+    assert f"vedette {command}" not in mend
+
+
+def test_a_component_is_not_built_but_deployed(tmp_path: Path) -> None:
+    component = tmp_path / "hello.wasm"
+    component.write_bytes(b"")
+    done = vedette("build", str(component))
+    assert done.returncode == 2
+    assert f"mend: Deploy it: vedette deploy {component}" in done.stderr
+
+
 def test_an_error_says_what_where_and_how(capsys: pytest.CaptureFixture[str]) -> None:
     cli.print_error(ConfigError("policy_invalid", "no such action", "Use invoke.", "team.cedar", 3))
     assert capsys.readouterr().err.splitlines() == [

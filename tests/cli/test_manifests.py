@@ -151,7 +151,14 @@ def test_prune_deletes_what_left_the_manifests_and_nothing_else(node: Shell, edg
     assert node("deploy", str(component), "--name", "mine").returncode == 0
     (edge / "edge.yaml").write_text(EDGE.split("---\n")[0])
     kept = node("plan", str(edge))
-    assert (kept.returncode, "--prune deletes them" in kept.stderr) == (0, True)
+    note = "3 manifests applied before and not here: left alone (--prune deletes)"
+    assert (kept.returncode, kept.stderr) == (0, f"note: {note}; --verbose lists them\n")
+    listed = node("plan", str(edge), "--verbose").stderr.splitlines()[1:]
+    file = edge / "edge.yaml"
+    assert listed == [f"  {one} ({file})" for one in ("Function/f", "Policy/team", "Route/site")]
+    answer = json.loads(node("plan", str(edge), "--json").stdout)
+    assert answer["absent"][0] == {"owner": "Function/f", "file": str(file)}
+    assert answer["notes"] == []
     pruned = node("apply", str(edge), "--prune", "--yes")
     assert "- Route site will be destroyed" in pruned.stdout
     assert "mine" not in pruned.stdout

@@ -62,6 +62,11 @@ def test_what_is_no_endpoint_is_refused(text: str) -> None:
         ("https://*.example.com", "https://*.example.com"),
         ("http://10.0.0.7:80", "http://10.0.0.7"),
         ("http://[2001:DB8::7]:9000", "http://[2001:db8::7]:9000"),
+        ("10.0.0.0/8", "https://10.0.0.0/8"),
+        ("10.0.0.0/8:443", "https://10.0.0.0/8"),
+        ("http://10.1.0.0/16:8080", "http://10.1.0.0/16:8080"),
+        ("http://192.168.7.9/32", "http://192.168.7.9/32"),
+        ("https://[FD00::/8]:8443", "https://[fd00::/8]:8443"),
     ],
 )
 def test_where_a_function_may_call_has_one_spelling(text: str, destination: str) -> None:
@@ -84,13 +89,30 @@ def test_where_a_function_may_call_has_one_spelling(text: str, destination: str)
         "https://api.example.com?q=1",
         "https://api.example.com:0",
         "https://api.example.com:99999",
-        "10.0.0.0/8",
+        "0.0.0.0/0",
+        "8.0.0.0/7",
+        "10.0.0.0/33",
+        "10.0.0.7/8",
+        "10.0.0/8",
+        "http://10.0.0.0/8:0",
+        "http://10.0.0.0/8:65536",
+        "http://10.0.0.0/8/",
+        "ftp://10.0.0.0/8",
+        "fd00::/8",
+        "https://[fd00::/6]",
+        "https://[::ffff:10.0.0.0/104]",
     ],
 )
 def test_what_is_no_destination_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_destination(text)
     assert caught.value.code == "invalid_host"
+
+
+def test_an_address_within_a_range_is_told_where_the_range_begins() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_destination("http://10.1.2.3/16:8080")
+    assert caught.value.hint == "Write the first address of the range: http://10.1.0.0/16:8080."
 
 
 @pytest.mark.parametrize(

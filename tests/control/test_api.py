@@ -22,7 +22,7 @@ from vedette.control.client import ControlClient
 from vedette.control.messages import NodeStatus
 from vedette.control.supervisor import processes, sockets
 from vedette.control.supervisor.state import ProcessState, SupervisorState
-from vedette.errors import ConfigError
+from vedette.errors import ConfigError, UnavailableError
 from vedette.ids import digest_of
 from vedette.store.home import Home
 
@@ -236,6 +236,28 @@ def test_the_status_has_the_documented_shape(served: Served) -> None:
     assert {"pid"} <= status["processes"]["supervisor"].keys()
     fields = {"name", "digest", "route", "domains", "public", "url", "allowedHosts", "reuse"}
     assert fields == status["functions"][0].keys()
+
+
+def test_the_status_names_services_without_a_healthy_endpoint(served: Served) -> None:
+    assert served.http.get("/v1/status").json()["engine"]["unreadyUpstreams"] == []
+    served.running.engine.unready.append("shop")
+    assert served.http.get("/v1/status").json()["engine"]["unreadyUpstreams"] == ["shop"]
+
+
+def test_routes_are_told_with_their_policies_and_services_without_an_engine_too(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(served)
+    [route] = served.http.get("/v1/routes").json()
+    assert route["backends"][0]["name"] == "hello"
+    assert [one["policy"] for one in route["callers"]] == ["node-token"]
+
+    def away() -> None:
+        raise UnavailableError("engine_away", "gone")
+
+    monkeypatch.setattr(served.running.activator.engine, "upstreams", away)
+    assert served.http.get("/v1/upstreams").json() == []
+    assert served.http.get("/v1/routes").status_code == 200
 
 
 @pytest.mark.parametrize("seconds", [0, 31 * 24 * 3600])

@@ -213,3 +213,42 @@ def test_two_snapshots_of_the_history_are_compared_by_name(running: Running) -> 
         with pytest.raises(ConfigError) as caught:
             running.node.diff("active", unknown)
         assert caught.value.code == "snapshot_unknown"
+
+
+def _names(function: str) -> str:
+    return (
+        f"{OUR}kind: Policy\nmetadata: {{name: team}}\nspec:\n  cedar: |\n    // about one\n"
+        f'    permit (principal, action, resource == Function::"{function}");\n'
+    )
+
+
+def test_a_policy_that_names_nothing_is_warned_of_at_its_line(running: Running) -> None:
+    answer = plan(running, _names("f"))
+    assert answer.notes == (
+        'edge.yaml:7: team.cedar/policy0 names Function::"f", which does not exist',
+    )
+    assert plan(running, _names("f"), FUNCTION, attachments=BUILT).notes == ()
+
+
+def test_a_plan_that_takes_away_what_a_policy_names_is_warned_of(running: Running) -> None:
+    policy = 'permit (principal, action, resource == Route::"health");\n'
+    apply(running, plan(running, HEALTH, TEAM))
+    running.node.put_policy("mine.cedar", policy, "test")
+    assert plan(running, HEALTH, TEAM).notes == ()
+    [note] = plan(running, TEAM, prune=True).notes
+    assert note == ('mine.cedar:1: mine.cedar/policy0 names Route::"health", which does not exist')
+
+
+def test_a_policy_of_somebody_else_is_not_told_again_and_again(running: Running) -> None:
+    running.node.put_policy(
+        "mine.cedar", 'permit (principal, action, resource == Function::"gone");\n', "test"
+    )
+    assert plan(running, HEALTH, TEAM).notes == ()
+
+
+def test_what_was_applied_before_and_is_not_here_is_counted_not_noted(running: Running) -> None:
+    apply(running, plan(running, HEALTH, TEAM))
+    answer = plan(running, TEAM)
+    assert answer.notes == ()
+    assert [(one.owner, one.file) for one in answer.absent] == [("Route/health", "edge.yaml")]
+    assert plan(running, TEAM, prune=True).absent == ()

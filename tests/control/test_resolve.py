@@ -206,11 +206,11 @@ def test_what_is_gone_from_the_manifests_goes_only_with_prune() -> None:
     kept = resolved(less, base=first.snapshot, applied=first.applied)
     assert _names(kept) == ["a", "b"]
     assert kept.applied == first.applied
-    assert "Limit/b; --prune deletes them" in kept.notes[0]
+    assert (kept.absent, kept.notes) == ((("Limit/b", "edge.yaml"),), ())
     pruned = resolved(less, base=first.snapshot, applied=first.applied, prune=True)
     assert _names(pruned) == ["a"]
     assert [each.owner for each in pruned.applied] == ["Limit/a"]
-    assert pruned.notes == ()
+    assert pruned.absent == ()
 
 
 def test_what_others_made_is_never_pruned_and_is_taken_when_named() -> None:

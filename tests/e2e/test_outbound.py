@@ -123,6 +123,26 @@ def test_a_listed_name_that_stands_for_a_private_address_is_refused(
     assert (record["outcome"], record["cause"]) == ("refused", "address_not_allowed")
 
 
+def test_a_range_of_addresses_is_called_and_nothing_beside_it(
+    caller: Caller, node: Node, guests: Guests, origin: Origin
+) -> None:
+    """Its port too: `127.0.0.0/8:PORT` is no way to the other ports of this machine."""
+    ranges = (f"http://127.0.0.0/8:{origin.port}", "http://[fd00::/8]:8080")
+    node.deploy(guests.outbound, "ranger", *(f"--allow-host={it}" for it in ranges))
+    answer = caller.ask(f"/ranger/get?{origin.authority}/in-range")
+    assert answer.body == b"REACHED 200\norigin\n"
+    # A name leads there too: the range is what says where names may lead.
+    hosts = (*ranges, f"http://localhost:{origin.port}")
+    node.deploy(guests.outbound, "ranger", *(f"--allow-host={it}" for it in hosts))
+    answer = caller.ask(f"/ranger/get?localhost:{origin.port}/by-name")
+    assert answer.body == b"REACHED 200\norigin\n"
+    for beside in ("127.0.0.1:1/", "10.0.0.1/", f"https:127.0.0.1:{origin.port}/"):
+        assert caller.ask(f"/ranger/get?{beside}").body.startswith(REFUSED), beside
+    listed = json.loads(node.run("list", "--json").stdout)
+    [shown] = [each["allowedHosts"] for each in listed if each["name"] == "ranger"]
+    assert shown == sorted(hosts)
+
+
 def test_a_redirect_is_not_followed(caller: Caller, node: Node, origin: Origin) -> None:
     answer = caller.ask(f"/courier/get?{origin.authority}/redirect")
     assert answer.body.startswith(b"REACHED 302")

@@ -30,7 +30,7 @@ spec: {{url: "http://localhost:{two}"}} # a name: looked up by an engine that ca
 apiVersion: vedette.dev/v1alpha1
 kind: Upstream
 metadata: {{name: gone}}
-spec: {{url: "http://127.0.0.1:1"}}
+spec: {{url: "http://127.0.0.1:1", outlier: {{ejection: 1h}}}}
 ---
 apiVersion: vedette.dev/v1alpha1
 kind: Route
@@ -226,6 +226,34 @@ def test_safe_requests_are_tried_again_and_others_are_not(
     assert caller.ask("/retried/flaky", method="POST", anonymous=True, body=b"x").status == 503
     assert len(services[1].asked) == before + 3
     caller.close()
+
+
+def test_a_service_that_is_gone_is_shown_in_upstreams_status_and_metrics(gateway: Node) -> None:
+    caller = Caller(gateway, HTTP_1)
+    for _ in range(6):  # five in a row leave an endpoint out
+        assert caller.ask("/gone", anonymous=True).status == 502
+    # Whatever it was asked before: one good answer ends what is held against it.
+    assert caller.ask("/retried/x", anonymous=True).status == 200
+    caller.close()
+    [gone] = json.loads(gateway.run("upstreams", "gone", "--json").stdout)
+    assert (gone["ready"], gone["check"], gone["routes"]) == (False, "passive", ["services-3"])
+    [endpoint] = gone["endpoints"]
+    assert (endpoint["host"], endpoint["port"], endpoint["state"]) == ("127.0.0.1", 1, "ejected")
+    assert endpoint["failures"] >= 6
+    assert endpoint["failingSince"] <= endpoint["lastError"]["time"] < endpoint["ejectedUntil"]
+    assert endpoint["lastError"]["message"].startswith("connect_failed: ")
+    [two] = json.loads(gateway.run("upstreams", "two", "--json").stdout)
+    assert (two["ready"], two["endpoints"][0]["state"]) == (True, "healthy")
+    shown = gateway.run("upstreams", "--failing").stdout
+    assert "gone\t127.0.0.1:1\tejected until " in shown
+    assert "services\tno healthy endpoint: gone" in gateway.run("status").stdout
+    [route] = json.loads(gateway.run("routes", "--to", "gone", "--json").stdout)
+    assert (route["name"], route["backends"][0]["ready"]) == ("services-3", False)
+    with gateway.admin() as admin:
+        metrics = admin.get("/metrics").text
+    at = 'endpoint="127.0.0.1:1",upstream="gone"'
+    assert f"edge_upstream_endpoint_ready{{{at}}} 0.0" in metrics
+    assert 'edge_upstream_failures_total{upstream="gone"}' in metrics
 
 
 def test_a_mirror_gets_a_copy(caller: Caller, services: tuple[Service, Service]) -> None:

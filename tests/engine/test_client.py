@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.simulators.engine import METRICS, EngineSimulator, serve_control
+from tests.simulators.engine import METRICS, UPSTREAMS, EngineSimulator, serve_control
 
 from vedette.engine.client import EngineClient
 from vedette.errors import ConfigError, UnavailableError
@@ -46,6 +46,7 @@ def test_status_and_metrics_are_read(path: Path, listener: socket.socket, tmp_pa
     client = EngineClient(path)
     assert client.status()["error"] is not None
     assert client.metrics() == METRICS
+    assert client.upstreams() == UPSTREAMS
     client.reload_tls()
     assert simulator.tls_loads == 1
 

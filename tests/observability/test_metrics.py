@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 from tests.simulators.engine import METRICS
 
@@ -48,6 +51,32 @@ def test_the_other_metrics_have_the_documented_names_and_labels() -> None:
     assert value("edge_memory_usage_bytes", function_name="hello") == 65536
     assert value("vedette_build_info", version="1.2.3") == 1
     assert value("vedette_records_dropped_total") == 0
+
+
+def test_services_are_counted_by_upstream_and_their_endpoints_by_address() -> None:
+    for name, number in (("requests", 12), ("failures", 3), ("retries", 2), ("mirrors_dropped", 1)):
+        assert value(f"edge_upstream_{name}_total", upstream="shop") == number
+    at = {"upstream": "shop", "endpoint": "10.0.0.7:8080"}
+    for name, number in (("requests", 14), ("failures", 5), ("ejections", 1)):
+        assert value(f"edge_upstream_endpoint_{name}_total", **at) == number
+    for name, number in (("ready", 0), ("requests_in_flight", 1), ("connections", 2)):
+        assert value(f"edge_upstream_endpoint_{name}", **at) == number
+
+
+def test_an_engine_of_before_that_knows_no_services_is_read() -> None:
+    before = {name: each for name, each in METRICS.items() if name != "upstreams"}
+    assert value("edge_errors_total", before, edge_location="fra-1") == 1
+
+
+def test_every_metric_is_in_the_reference() -> None:
+    reference = Path(__file__).resolve().parents[2] / "docs/reference/metrics.md"
+    rows = re.compile(r"^\| `((?:edge|vedette)_[a-z_]+)`", re.MULTILINE)
+    documented = set(rows.findall(reference.read_text("utf-8")))
+    histogram = re.compile(r"_(bucket|sum|count)$")
+    rendered = {name for name, _ in samples(METRICS) if not name.endswith("_created")}
+    assert {histogram.sub("_bucket", name) if "time" in name else name for name in rendered} == (
+        documented
+    )
 
 
 def test_without_an_engine_control_says_what_it_knows() -> None:

@@ -19,12 +19,25 @@ ERROR = {
     "help": "a semicolon?",
 }
 
+OUTLINES = [
+    {
+        "id": "open",
+        "file": "a.cedar",
+        "line": 2,
+        "effect": "permit",
+        "principal": {"type": "Subject", "id": None},
+        "resource": {"type": "Function", "id": "hello"},
+        "conditional": True,
+        "names": [{"type": "Function", "id": "hello"}],
+    }
+]
+
 
 class Validator:
     """Answers as told, and remembers what it was asked."""
 
     def __init__(self, errors: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> None:
-        self.answer = {"errors": errors, "warnings": warnings}
+        self.answer = {"errors": errors, "warnings": warnings, "outlines": OUTLINES}
         self.request: dict[str, Any] = {}
 
     def __call__(self, request: bytes) -> bytes:
@@ -34,7 +47,7 @@ class Validator:
 
 def test_the_schema_and_every_policy_are_sent_in_order() -> None:
     validator = Validator([], [])
-    assert check(validator, {"b.cedar": "B", "a.cedar": "A"}) == ()
+    assert check(validator, {"b.cedar": "B", "a.cedar": "A"}).warnings == ()
     assert validator.request == {
         "schema": {"name": "schema.cedarschema", "text": schema_text()},
         "policies": [{"name": "a.cedar", "text": "A"}, {"name": "b.cedar", "text": "B"}],
@@ -59,7 +72,7 @@ def test_all_errors_are_listed() -> None:
 
 
 def test_warnings_do_not_refuse() -> None:
-    (warning,) = check(Validator([], [{"message": "never applies"}]), {"a.cedar": "x"})
+    (warning,) = check(Validator([], [{"message": "never applies"}]), {"a.cedar": "x"}).warnings
     assert str(warning) == "policy: never applies"
 
 
@@ -67,3 +80,14 @@ def test_an_error_without_a_place_still_has_a_hint() -> None:
     with pytest.raises(ConfigError) as caught:
         check(Validator([{"message": "bad"}], []), {})
     assert caught.value.hint
+
+
+def test_each_policy_is_outlined() -> None:
+    (outline,) = check(Validator([], []), {"a.cedar": "x"}).outlines
+    assert (outline.id, outline.line, outline.effect) == ("open", 2, "permit")
+    assert outline.names == (("Function", "hello"),)
+    assert outline.conditional
+    assert outline.principal.takes("Subject", "anybody")
+    assert not outline.principal.takes("Workload", "anybody")
+    assert outline.resource.takes("Function", "hello")
+    assert not outline.resource.takes("Function", "other")

@@ -22,6 +22,7 @@ from vedette.policy.defaults import (
     public_route_policy,
     public_route_policy_name,
 )
+from vedette.policy.resources import resources_of
 
 DOMAIN = "edge-1.vedette.local"
 
@@ -50,7 +51,7 @@ def test_what_the_node_writes_is_valid_cedar() -> None:
     from vedette.engine import _native
 
     policies = {DEFAULT_POLICY_NAME: default_policy(DOMAIN), "public-a.cedar": public_policy("a")}
-    assert check(_native.check_policies, policies) == ()
+    assert check(_native.check_policies, policies).warnings == ()
 
 
 def test_a_mistake_is_found_with_its_line() -> None:
@@ -84,6 +85,10 @@ def test_a_public_route_is_valid_for_the_real_validator() -> None:
         Route(name="three", path=PathMatch(type="Exact", value="/x"), backend=StaticBackend()),
     ]
     text = public_route_policy("one", routes)
-    assert check(_native.check_policies, {public_route_policy_name("one"): text}) == ()
-    assert text.count("permit (") == 5
+    checked = check(_native.check_policies, {public_route_policy_name("one"): text})
+    assert checked.warnings == ()
+    # Each names what is asked about, and nothing else: no Route that only leads to a function.
+    asked = {resource for route in routes for resource in resources_of(route)}
+    assert {name for outline in checked.outlines for name in outline.names} == asked
+    assert text.count("permit (") == len(checked.outlines) == 4
     assert r'context.path like "/a\*' in text

@@ -1,4 +1,4 @@
-"""A stand-in for the engine's process: the same sockets and the same four paths, no request path.
+"""A stand-in for the engine's process: the same sockets and the same five paths, no request path.
 
 It listens where it is told (VEDETTE_ENGINE_CONFIG), loads active.json as the engine does, and answers `pid N` to every
 connection on a public listener. It refuses a snapshot named in the file `refuse` of the engine's folder. Beside that
@@ -23,6 +23,33 @@ from pathlib import Path
 from typing import Any
 
 TOLD = {signal.SIGTERM, signal.SIGUSR1}
+# Milliseconds since 1970: 2026-01-01T00:00:00Z and ten seconds later.
+UPSTREAMS: list[dict[str, Any]] = [
+    {
+        "name": "shop",
+        "requests": 12,
+        "failures": 3,
+        "retries": 2,
+        "mirrorsDropped": 1,
+        "endpoints": [
+            {
+                "host": "10.0.0.7",
+                "port": 8080,
+                "weight": 1,
+                "state": "ejected",
+                "ready": False,
+                "failingSince": 1_767_225_600_000,
+                "ejectedUntil": 1_767_225_610_000,
+                "lastError": {"time": 1_767_225_600_000, "message": "it answered 503"},
+                "inFlight": 1,
+                "connections": 2,
+                "requests": 14,
+                "failures": 5,
+                "ejections": 1,
+            }
+        ],
+    }
+]
 METRICS: dict[str, Any] = {
     "requests": [
         {"route": "hello", "function": "hello", "status": 200, "country": "", "count": 7},
@@ -37,6 +64,7 @@ METRICS: dict[str, Any] = {
     "logsDropped": 0,
     "inFlight": 2,
     "connections": 4,
+    "upstreams": UPSTREAMS,
 }
 
 
@@ -50,6 +78,7 @@ class EngineSimulator:
         self.generation: int | None = None
         self.error: str | None = None
         self.tls_loads = 0
+        self.unready: list[str] = []
         self._load_active()
 
     def _load_active(self) -> None:
@@ -80,6 +109,8 @@ class EngineSimulator:
             return 200, self.status()
         if (method, path) == ("GET", "/metrics"):
             return 200, METRICS
+        if (method, path) == ("GET", "/upstreams"):
+            return 200, {"upstreams": UPSTREAMS}
         if (method, path) == ("POST", "/tls"):
             self.tls_loads += 1
             return 200, {}
@@ -112,6 +143,7 @@ class EngineSimulator:
             "inFlight": 0,
             "draining": False,
             "uptimeSeconds": time.monotonic() - self._started,
+            "unreadyUpstreams": self.unready,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from vedette.config.snapshot import Snapshot
@@ -42,7 +43,11 @@ class NativeSimulator:
             for number, line in enumerate(one["text"].splitlines(), 1)
             if "mistake" in line
         ]
-        return json.dumps({"errors": findings, "warnings": []}).encode()
+        outlines = [
+            outline for one in json.loads(request)["policies"] for outline in _outlines(one)
+        ]
+        answer = {"errors": findings, "warnings": [], "outlines": outlines}
+        return json.dumps(answer).encode()
 
     def explain(self, query: bytes, engine_dir: str) -> bytes:
         """Nobody is allowed anything."""
@@ -58,6 +63,32 @@ class NativeSimulator:
         empty = dict.fromkeys(("detail", "route", "principal", "resource", "context"))
         asked = json.loads(query)["requests"]
         return json.dumps([{**empty, **denied} for _ in asked]).encode()
+
+
+def _outlines(file: dict[str, str]) -> list[dict[str, object]]:
+    """Of each `permit` or `forbid` what its text plainly says."""
+    found: list[dict[str, object]] = []
+    lines = file["text"].splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.startswith(("permit", "forbid")):
+            continue
+        text = "\n".join(lines[number - 1 :]).partition(";")[0]
+        names = re.findall(r'(Function|Route)::"([^"]*)"', text)
+        said = re.search(r'@id\("([^"]*)"\)', "\n".join(lines[: number - 1]))
+        scope = re.search(r'resource == (\w+)::"([^"]*)"', text.partition(")")[0])
+        typed = re.search(r"principal is (\w+)", text)
+        outline = {
+            "file": file["name"],
+            "line": number,
+            "id": said[1] if said else f"{file['name']}/policy0",
+            "effect": line[:6],
+            "principal": {"type": typed[1] if typed else None, "id": None},
+            "resource": {"type": scope[1], "id": scope[2]} if scope else {"type": None, "id": None},
+            "conditional": "when" in text,
+            "names": [{"type": kind, "id": name} for kind, name in names],
+        }
+        found.append(outline)
+    return found
 
 
 def compile_to(component: Path, output: Path) -> CompileResult:

@@ -19,7 +19,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -29,6 +29,7 @@ use crate::handover::{Phase, leaving};
 use crate::node::{Connection, Node, Place};
 use crate::pace;
 use crate::pipeline;
+use crate::plain::{self, Begins};
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
 use crate::snapshot::Timers;
@@ -132,14 +133,22 @@ impl Task {
     /// The handshake; none when there is no connection after it.
     async fn secure(
         &self,
-        stream: TcpStream,
+        mut stream: TcpStream,
         peer: SocketAddr,
         config: Arc<ServerConfig>,
         timers: &Timers,
     ) -> Option<Secured> {
-        let patience = Duration::from_millis(timers.handshake_millis);
+        let patience = Instant::now() + Duration::from_millis(timers.handshake_millis);
+        match timeout_at(patience, plain::begins(&mut stream)).await {
+            Ok(Ok(Begins::Tls)) => {}
+            Ok(Ok(Begins::PlainHttp)) => {
+                self.refuse_plain(peer, stream).await;
+                return None;
+            }
+            Ok(Ok(Begins::Unknown) | Err(_)) | Err(_) => return None,
+        }
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
-        let stream = match timeout(patience, handshake).await.ok()? {
+        let stream = match timeout_at(patience, handshake).await.ok()? {
             Ok(stream) => stream,
             Err((error, stream)) => {
                 self.refuse(peer, &error, stream).await;
@@ -201,6 +210,15 @@ impl Task {
             drop(record);
             tls::let_alert_arrive(stream).await;
         }
+    }
+
+    /// The record is kept before the answer is sent, like that of any other bytes that are no request.
+    async fn refuse_plain(&self, peer: SocketAddr, stream: TcpStream) {
+        let connection = self.connection("http", peer, None, None);
+        let record = Record::open(&connection, &no_request());
+        let ids = record.ids.clone();
+        record_refused(record, Cause::PlainHttp.into());
+        plain::refuse(stream, &ids, &connection.location).await;
     }
 
     fn serve_http1<I>(

@@ -1,4 +1,4 @@
-//! The engine's own socket: apply, status, metrics, renewed TLS. Control is its only client.
+//! The engine's own socket: apply, status, services, metrics, renewed TLS. Control is its only client.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::load::{Active, LoadError};
 use crate::metrics;
 use crate::node::Node;
 use crate::server::ListenerInfo;
-use crate::services::Watches;
+use crate::services::{self, ServiceRow, Watches};
 use crate::sys::own_uid;
 use crate::tls::Tls;
 
@@ -92,6 +92,7 @@ impl Control {
         let answered = match (&parts.method, parts.uri.path()) {
             (&Method::GET, "/status") => Ok(self.status()),
             (&Method::GET, "/metrics") => Ok(json!(metrics::report(&self.node))),
+            (&Method::GET, "/upstreams") => Ok(json!({"upstreams": self.upstreams()})),
             (&Method::POST, "/apply") => self.apply(body).await,
             (&Method::POST, "/tls") => self.reload_tls(),
             _ => return reply(StatusCode::NOT_FOUND, &json!({"error": "not_found"})),
@@ -136,16 +137,25 @@ impl Control {
         Ok(json!({}))
     }
 
+    fn upstreams(&self) -> Vec<ServiceRow> {
+        let plan = self.node.plan();
+        plan.map_or_else(Vec::new, |plan| services::report(&plan.services))
+    }
+
     fn status(&self) -> Value {
         let (allocator, reason, pagemap_scan) = match self.node.runtime.allocator() {
             Allocator::Pooling { pagemap_scan } => ("pooling", None, *pagemap_scan),
             Allocator::OnDemand { reason } => ("on-demand", Some(reason.as_str()), false),
         };
         let refused = self.node.refused().map(|error| error.to_string());
+        let plan = self.node.plan();
+        let unready = plan
+            .as_ref()
+            .map(|plan| services::without_ready_endpoint(&plan.services));
         json!({
             "pid": std::process::id(),
             "version": crate::VERSION,
-            "digest": self.node.plan().map(|plan| plan.digest.to_string()),
+            "digest": plan.map(|plan| plan.digest.to_string()),
             "generation": self.node.generation(),
             "error": refused,
             "engineKey": self.engine_key,
@@ -155,6 +165,7 @@ impl Control {
             "landlock": self.confinement.as_str(),
             "seccomp": self.system_calls.as_str(),
             "listeners": self.listeners,
+            "unreadyUpstreams": unready.unwrap_or_default(),
             "inFlight": self.node.in_flight.count(),
             "draining": *self.phase.borrow() != Phase::Serving,
             "uptimeSeconds": self.node.started.elapsed().as_secs(),

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::node::Node;
 use crate::record::Record;
+use crate::services::{self, ServiceRow};
 
 /// Upper bounds of the histogram of answer times, in seconds: OpenTelemetry's advice for
 /// `http.server.request.duration`, with finer steps below, where this engine answers.
@@ -119,6 +120,7 @@ pub struct Report {
     logs_dropped: u64,
     in_flight: usize,
     connections: usize,
+    upstreams: Vec<ServiceRow>,
 }
 
 #[derive(Serialize)]
@@ -180,6 +182,9 @@ pub fn report(node: &Node) -> Report {
         logs_dropped: node.log.dropped(),
         in_flight: node.in_flight.count(),
         connections: node.connections.count(),
+        upstreams: node
+            .plan()
+            .map_or_else(Vec::new, |plan| services::report(&plan.services)),
     }
 }
 

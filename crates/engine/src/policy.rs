@@ -24,6 +24,7 @@ use crate::caller::{Caller, Proof};
 use crate::certificate::Workload;
 use crate::jwt::Verified;
 use crate::load::LoadError;
+use crate::outline::{Outline, outlines};
 use compiled::{Compiled, Facts};
 
 /// The attributes of a request that policies see, in the order of [`Attributes::values`].
@@ -578,7 +579,8 @@ pub struct File {
     pub text: String,
 }
 
-/// Checks a schema and policies given as JSON; returns the [`Report`] as JSON.
+/// Checks a schema and policies given as JSON; returns the [`Report`] as JSON, with the [`Outline`] of
+/// every policy that could be read.
 ///
 /// # Errors
 /// When `request` is not of that shape.
@@ -591,7 +593,7 @@ pub fn check_policies(request: &[u8]) -> Result<Vec<u8>, LoadError> {
         .into_iter()
         .map(|file| (file.name, file.text))
         .collect();
-    let mut report = check(&request.schema.text, &files);
+    let (mut report, checked) = check_files(&request.schema.text, &files);
     for problem in report
         .errors
         .iter_mut()
@@ -599,7 +601,19 @@ pub fn check_policies(request: &[u8]) -> Result<Vec<u8>, LoadError> {
     {
         problem.file.clone_from(&request.schema.name);
     }
-    serde_json::to_vec(&report).map_err(malformed)
+    let said = files.iter().zip(&checked);
+    let outlines = said
+        .flat_map(|((name, text), file)| outlines(name, text, file.policies.iter()))
+        .collect();
+    serde_json::to_vec(&CheckAnswer { report, outlines }).map_err(malformed)
+}
+
+/// What is wrong with policies, and what they say.
+#[derive(Serialize)]
+struct CheckAnswer {
+    #[serde(flatten)]
+    report: Report,
+    outlines: Vec<Outline>,
 }
 
 /// What checking one file found, and its policies.
@@ -616,10 +630,6 @@ struct Checked {
     schema: String,
     validator: Arc<Validator>,
     files: HashMap<String, Arc<CheckedFile>>,
-}
-
-fn check(schema: &str, policies: &[(String, String)]) -> Report {
-    check_files(schema, policies).0
 }
 
 fn check_files(schema: &str, policies: &[(String, String)]) -> (Report, Vec<Arc<CheckedFile>>) {

@@ -40,6 +40,10 @@ fn request(path: &str) -> Attributes<'_> {
     }
 }
 
+fn check(schema: &str, policies: &[(String, String)]) -> Report {
+    check_files(schema, policies).0
+}
+
 #[test]
 fn without_a_policy_nothing_is_allowed() {
     let decision = slice(&[], "hello").decide(Some(&caller("alice")), &request("/hello"));
@@ -244,4 +248,47 @@ fn a_statement_is_where_its_first_word_is() {
     assert_eq!(statements(text), [(3, 1), (4, 38)]);
     assert_eq!(statements(""), []);
     assert_eq!(statements("\"never closed; "), [(1, 1)]);
+}
+
+#[test]
+fn policies_are_outlined_with_their_scope_and_the_names_in_them() {
+    let text = r#"@id("one")
+permit (principal is Subject, action == Action::"invoke", resource == Function::"hello");
+forbid (principal == Anonymous::"anonymous", action, resource is Route)
+when { resource == Route::"shop" || resource == Route::"shop" };
+permit (principal, action, resource);
+"#;
+    let request = serde_json::json!({
+        "schema": {"name": "schema", "text": SCHEMA},
+        "policies": [{"name": "team.cedar", "text": text}],
+    });
+    let answer = check_policies(request.to_string().as_bytes()).unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answer["errors"], serde_json::json!([]));
+    assert_eq!(
+        answer["outlines"],
+        serde_json::json!([
+            {
+                "file": "team.cedar", "line": 1, "id": "one", "effect": "permit",
+                "principal": {"type": "Subject", "id": null},
+                "resource": {"type": "Function", "id": "hello"},
+                "conditional": false,
+                "names": [{"type": "Function", "id": "hello"}],
+            },
+            {
+                "file": "team.cedar", "line": 3, "id": "team.cedar/policy1", "effect": "forbid",
+                "principal": {"type": "Anonymous", "id": "anonymous"},
+                "resource": {"type": "Route", "id": null},
+                "conditional": true,
+                "names": [{"type": "Route", "id": "shop"}],
+            },
+            {
+                "file": "team.cedar", "line": 5, "id": "team.cedar/policy2", "effect": "permit",
+                "principal": {"type": null, "id": null},
+                "resource": {"type": null, "id": null},
+                "conditional": false,
+                "names": [],
+            },
+        ])
+    );
 }

@@ -68,6 +68,8 @@ causes! {
     MalformedHost Admit "malformed_host" 400 "The host is malformed";
     /// The request is no HTTP that we read.
     MalformedRequest Admit "malformed_request" 400 "The request is malformed";
+    /// Plain HTTP came where TLS is spoken.
+    PlainHttp Admit "plain_http" 400 "This is an https port: ask with https://";
     /// The request target is too long.
     UriTooLong Admit "uri_too_long" 414 "The request target is too long";
     /// The head is too large or has too many fields.

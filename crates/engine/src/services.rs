@@ -1,5 +1,7 @@
 //! Services behind the node: from their shape in the snapshot to the client that speaks to them.
 
+mod report;
+
 use std::collections::HashMap;
 use std::fs;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,6 +15,8 @@ use vedette_upstream::{
 
 use crate::load::{EngineDir, LoadError};
 use crate::snapshot::{self, UpstreamProtocol};
+
+pub use report::{ServiceRow, report, without_ready_endpoint};
 
 /// The services of a plan, by name.
 pub type Services = HashMap<String, Arc<Upstream>>;

@@ -215,8 +215,8 @@ pub struct Function {
     /// What one request may use.
     pub limits: FunctionLimits,
     /// Where it may send HTTP requests, sorted: `https://api.example.com`, `http://10.0.0.7:8080`,
-    /// `https://*.example.com`; a private address only when it is named as an address. Empty:
-    /// nowhere.
+    /// `https://*.example.com`, `http://10.0.0.0/8:8080`; a private address only when it is named,
+    /// itself or in a range. Empty: nowhere.
     pub allowed_hosts: Vec<String>,
     /// Whether instances are used again; absent: a fresh one each time.
     #[serde(default)]

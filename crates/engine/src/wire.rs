@@ -319,7 +319,7 @@ impl<I: AsyncRead + Unpin> Wire<I> {
             .store(true, Ordering::Relaxed);
         alarm
             .as_mut()
-            .reset(tokio::time::Instant::now() + (idle - first));
+            .reset(tokio::time::Instant::now() + idle.saturating_sub(first));
         alarm.as_mut().poll(cx)
     }
 

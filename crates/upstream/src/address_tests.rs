@@ -1,4 +1,4 @@
-use super::is_public;
+use super::{Network, is_public};
 use crate::config::AddressRule;
 
 #[test]
@@ -79,4 +79,94 @@ fn a_named_address_is_allowed_in_each_of_its_forms() {
     assert!(rule.allows("::ffff:10.0.0.7".parse().unwrap()));
     assert!(!rule.allows("10.0.0.8".parse().unwrap()));
     assert!(!rule.allows("8.8.8.8".parse().unwrap()));
+}
+
+#[test]
+fn a_range_holds_its_addresses_and_no_others() {
+    for (range, inside, outside) in [
+        (
+            "10.0.0.0/8",
+            ["10.0.0.0", "10.255.255.255"],
+            ["9.255.255.255", "11.0.0.0"],
+        ),
+        (
+            "10.1.0.0/16",
+            ["10.1.0.1", "::ffff:10.1.2.3"],
+            ["10.0.255.255", "10.2.0.0"],
+        ),
+        (
+            "192.168.7.9/32",
+            ["192.168.7.9", "::ffff:192.168.7.9"],
+            ["192.168.7.8", "192.168.7.10"],
+        ),
+        (
+            "fd00::/8",
+            ["fd00::1", "fdff:ffff::1"],
+            ["fc00::1", "fe80::1"],
+        ),
+        (
+            "2001:db8::7/128",
+            ["2001:db8::7", "2001:db8:0::7"],
+            ["2001:db8::8", "10.0.0.7"],
+        ),
+        (
+            "169.254.0.0/16",
+            ["169.254.169.254", "169.254.0.1"],
+            ["::", "fe80::1"],
+        ),
+    ] {
+        let network = Network::parse(range).unwrap();
+        for address in inside {
+            assert!(network.holds(address.parse().unwrap()), "{range} {address}");
+        }
+        for address in outside {
+            assert!(
+                !network.holds(address.parse().unwrap()),
+                "{range} {address}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_no_range_is_said() {
+    for bad in [
+        "",
+        "10.0.0.0",
+        "10.0.0.0/",
+        "10.0.0.0/x",
+        "10.0.0.0/+8",
+        "10.0.0.0/33",
+        "10.0.0.0/99999999999",
+        "0.0.0.0/0",
+        "8.0.0.0/7",
+        "10.0.0.7/8",
+        "10.0.0/8",
+        "/8",
+        "fc00::/6",
+        "fd00::1/8",
+        "::ffff:10.0.0.0/104",
+    ] {
+        assert!(Network::parse(bad).is_err(), "{bad}");
+    }
+    assert!(Network::parse("fc00::/7").is_ok());
+}
+
+#[test]
+fn a_name_leads_to_public_addresses_and_to_listed_ranges() {
+    let rule = AddressRule::PublicOr(vec![Network::parse("10.1.0.0/16").unwrap()]);
+    for (address, is_allowed) in [
+        ("8.8.8.8", true),
+        ("10.1.2.3", true),
+        ("::ffff:10.1.2.3", true),
+        ("10.2.0.1", false),
+        ("127.0.0.1", false),
+        ("169.254.169.254", false),
+    ] {
+        assert_eq!(
+            rule.allows(address.parse().unwrap()),
+            is_allowed,
+            "{address}"
+        );
+    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::{HealthConfig, OutlierConfig};
 use crate::egress::Permit;
 use crate::target::Target;
+use crate::trouble::{self, LastError, Trouble};
 
 /// An endpoint with what is known of it, shared by all workers.
 pub(crate) struct Endpoint {
@@ -25,6 +26,40 @@ pub(crate) struct Endpoint {
     pub(crate) requests: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) ejections: AtomicU64,
+    trouble: Trouble,
+}
+
+/// How an endpoint does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointState {
+    /// Nothing speaks against it.
+    Healthy,
+    /// It fails requests, too few in a row to be left out.
+    Failing,
+    /// It is left out for failing requests (outlier detection).
+    Ejected,
+    /// It was left out, is used again, and nothing has gone well since.
+    Recovering,
+    /// Active health has found it unwell: it is left out.
+    Unhealthy,
+}
+
+impl EndpointState {
+    /// The word for status and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Failing => "failing",
+            Self::Ejected => "ejected",
+            Self::Recovering => "recovering",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+
+    /// Whether requests may be expected to go well.
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Healthy | Self::Failing)
+    }
 }
 
 /// What is known of an endpoint, for status.
@@ -50,6 +85,16 @@ pub struct EndpointHealth {
     pub failures: u64,
     /// Times it was left out.
     pub ejections: u64,
+    /// Its share of the requests.
+    pub weight: u32,
+    /// How it does.
+    pub state: EndpointState,
+    /// Since when nothing has gone well, in milliseconds since 1970.
+    pub failing_since: Option<u64>,
+    /// Until when it is left out for failing requests, in milliseconds since 1970.
+    pub ejected_until: Option<u64>,
+    /// What was last wrong with it.
+    pub last_error: Option<LastError>,
 }
 
 /// Milliseconds of a clock that never goes back.
@@ -82,6 +127,7 @@ impl Endpoint {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
+            trouble: Trouble::default(),
         }
     }
 
@@ -95,14 +141,16 @@ impl Endpoint {
 
     /// The request went well.
     pub(crate) fn note_success(&self) {
-        if self.failures_in_a_row.load(Ordering::Relaxed) != 0 {
+        if self.trouble.fails_requests() {
             self.failures_in_a_row.store(0, Ordering::Relaxed);
+            self.trouble.requests_go_well();
         }
     }
 
     /// It failed a request; after some in a row it is left out for a while.
-    pub(crate) fn note_failure(&self) {
+    pub(crate) fn note_failure(&self, why: &str) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+        self.trouble.request_failed(why);
         let in_a_row = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
         let now = now();
         if self.outlier.failures == 0 || in_a_row < self.outlier.failures || self.is_ejected(now) {
@@ -112,10 +160,16 @@ impl Endpoint {
         self.ejected_until.store(until, Ordering::Relaxed);
         self.failures_in_a_row.store(0, Ordering::Relaxed);
         self.ejections.fetch_add(1, Ordering::Relaxed);
+        self.trouble.ejected();
     }
 
-    /// Counts one answer to a question of active health.
-    pub(crate) fn note_probe(&self, is_good: bool, health: &HealthConfig) {
+    /// Counts one answer to a question of active health; an error says what was wrong with it.
+    pub(crate) fn note_probe(&self, answer: &Result<(), String>, health: &HealthConfig) {
+        match answer {
+            Ok(()) => self.trouble.probe_went_well(self.is_ejected(now())),
+            Err(why) => self.trouble.probe_failed(why),
+        }
+        let is_good = answer.is_ok();
         if is_good == self.is_well.load(Ordering::Relaxed) {
             self.probes_in_a_row.store(0, Ordering::Relaxed);
             return;
@@ -132,8 +186,28 @@ impl Endpoint {
         }
     }
 
+    /// Whether it gets requests that may be expected to go well.
+    pub(crate) fn is_ready(&self, now: u64) -> bool {
+        self.weight > 0 && self.state(now).is_ready()
+    }
+
+    fn state(&self, now: u64) -> EndpointState {
+        if !self.is_well.load(Ordering::Relaxed) {
+            EndpointState::Unhealthy
+        } else if self.is_ejected(now) {
+            EndpointState::Ejected
+        } else if self.trouble.was_ejected() {
+            EndpointState::Recovering
+        } else if self.trouble.since().is_some() {
+            EndpointState::Failing
+        } else {
+            EndpointState::Healthy
+        }
+    }
+
     pub(crate) fn health(&self) -> EndpointHealth {
         let now = now();
+        let ejected_for = self.ejected_until.load(Ordering::Relaxed).checked_sub(now);
         EndpointHealth {
             host: self.host.to_string(),
             port: self.target.port,
@@ -145,6 +219,13 @@ impl Endpoint {
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             ejections: self.ejections.load(Ordering::Relaxed),
+            weight: self.weight,
+            state: self.state(now),
+            failing_since: self.trouble.since(),
+            ejected_until: ejected_for
+                .filter(|left| *left > 0)
+                .map(|left| trouble::unix_millis().saturating_add(left)),
+            last_error: self.trouble.last(),
         }
     }
 }
@@ -166,8 +247,8 @@ impl Active {
         active
     }
 
-    pub(crate) fn note_failure(&self) {
-        self.0.note_failure();
+    pub(crate) fn note_failure(&self, why: &str) {
+        self.0.note_failure(why);
     }
 }
 

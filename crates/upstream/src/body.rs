@@ -219,7 +219,7 @@ impl UpstreamBody {
 
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(active) = &self.active {
-            active.note_failure();
+            active.note_failure(&error.to_string());
         }
         self.lease = None;
         self.active = None;

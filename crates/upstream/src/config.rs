@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
+use crate::address::Network;
+
 /// A service and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
@@ -156,8 +158,8 @@ impl Default for OutlierConfig {
 pub enum AddressRule {
     /// Any: the operator named the destination.
     Any,
-    /// Addresses of the public internet only.
-    PublicOnly,
+    /// Addresses of the public internet, and of these networks.
+    PublicOr(Vec<Network>),
     /// These and no others, public or not.
     Exactly(Vec<std::net::IpAddr>),
 }

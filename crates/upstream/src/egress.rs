@@ -1,7 +1,8 @@
 //! Calls that a function makes to the outside: only where its rules say, as its rules say.
 //!
 //! Owns: the comparison of a destination with the rules, and the connections to destinations. The
-//! address of a name is looked up once, checked, and is the one connected to. Redirects are answers
+//! address of a name is looked up once, checked, and is the one connected to: a public one, or one of
+//! a range that the rules name for the same scheme and port. Redirects are answers
 //! like any other: following one is a new call.
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use http_body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::address::Network;
 use crate::balance::{Active, Endpoint};
 use crate::body::{OutBody, UpstreamBody};
 use crate::config::{AddressRule, Host, OutlierConfig, Protocol, SendOptions, TlsConfig};
@@ -47,6 +49,7 @@ enum RuleHost {
     /// Names that end so, the dot included.
     Below(String),
     Address(IpAddr),
+    Network(Network),
 }
 
 /// A scheme, host and port that a rule allows.
@@ -60,8 +63,8 @@ struct Destination {
 
 impl EgressRules {
     /// Compiles rules such as `https://api.example.com`, `http://10.0.0.7:8080`,
-    /// `https://*.example.com`. A name never leads to a private address; an address is allowed by
-    /// being named.
+    /// `https://*.example.com`, `http://10.0.0.0/8:8080`, `https://[fd00::/8]`. An address is allowed by
+    /// being named, itself or in a range; a name leads to a private address only within a range.
     ///
     /// # Errors
     /// The first rule that is none.
@@ -73,6 +76,21 @@ impl EgressRules {
     /// Whether a call to this target is allowed, the address of its name aside.
     pub fn allows(&self, uri: &Uri) -> bool {
         self.destination(uri).is_ok()
+    }
+
+    /// Where names may lead besides public addresses.
+    fn networks(&self, destination: &Destination) -> Vec<Network> {
+        let same =
+            |rule: &&Rule| rule.is_tls == destination.is_tls && rule.port == destination.port;
+        let networks = self
+            .0
+            .iter()
+            .filter(same)
+            .filter_map(|rule| match rule.host {
+                RuleHost::Network(network) => Some(network),
+                _ => None,
+            });
+        networks.collect()
     }
 
     fn destination(&self, uri: &Uri) -> Result<Destination, SendError> {
@@ -96,6 +114,9 @@ fn shown(uri: &Uri) -> String {
 impl Rule {
     fn parse(rule: &str) -> Result<Self, ConfigError> {
         let refused = |why: &str| ConfigError(format!("egress rule {rule}: {why}"));
+        if let Some((scheme, network, port)) = range_in(rule) {
+            return Self::of_range(scheme, network, port).map_err(refused);
+        }
         let bare = rule.replacen("://*.", "://", 1);
         let is_wild = bare.len() != rule.len();
         let uri: Uri = bare.parse().map_err(|_| refused("no URI"))?;
@@ -119,11 +140,32 @@ impl Rule {
         })
     }
 
+    fn of_range(scheme: &str, network: &str, port: Option<&str>) -> Result<Self, &'static str> {
+        let (is_tls, usual) = match scheme {
+            "https" => (true, 443),
+            "http" => (false, 80),
+            _ => return Err("not http(s)://"),
+        };
+        let is_number = |it: &&str| it.bytes().all(|byte| byte.is_ascii_digit());
+        let port: Option<u16> = match port {
+            None => Some(usual),
+            Some(port) => Some(port).filter(is_number).and_then(|it| it.parse().ok()),
+        };
+        Ok(Self {
+            is_tls,
+            host: RuleHost::Network(Network::parse(network)?),
+            port: port.filter(|it| *it != 0).ok_or("no port")?,
+        })
+    }
+
     fn allows(&self, destination: &Destination) -> bool {
         self.is_tls == destination.is_tls
             && self.port == destination.port
             && match &self.host {
                 RuleHost::Address(address) => destination.address == Some(*address),
+                RuleHost::Network(network) => {
+                    destination.address.is_some_and(|it| network.holds(it))
+                }
                 RuleHost::Name(name) => *name == destination.host,
                 RuleHost::Below(suffix) => {
                     destination.address.is_none()
@@ -132,6 +174,23 @@ impl Rule {
                 }
             }
     }
+}
+
+/// Scheme, range and port of a rule that names a range: `10.0.0.0/8:8080` or `[fd00::/8]:8080`.
+fn range_in(rule: &str) -> Option<(&str, &str, Option<&str>)> {
+    let (scheme, rest) = rule.split_once("://")?;
+    let (network, port) = match rest.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once(']')?,
+        None => rest.split_at(rest.find(':').unwrap_or(rest.len())),
+    };
+    let (address, prefix) = network.split_once('/')?;
+    let address = address.parse::<IpAddr>().ok()?;
+    let is_range = address.is_ipv6() == rest.starts_with('[') && !prefix.is_empty();
+    let port = match port {
+        "" => None,
+        port => Some(port.strip_prefix(':')?),
+    };
+    is_range.then_some((scheme, network, port))
 }
 
 /// Scheme, host and port of an absolute target without user information. Names are letters, digits,
@@ -339,7 +398,7 @@ impl Egress {
             tls,
             addresses: match destination.address {
                 Some(address) => AddressRule::Exactly(vec![address]),
-                None => AddressRule::PublicOnly,
+                None => AddressRule::PublicOr(self.config.rules.networks(destination)),
             },
             idle_timeout: self.config.idle_timeout,
             connect_timeout: self.config.connect_timeout,

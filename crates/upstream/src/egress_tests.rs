@@ -77,3 +77,59 @@ fn what_is_no_rule_is_said() {
         assert!(EgressRules::compile(&[bad]).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_range_allows_its_addresses_with_its_scheme_and_port() {
+    let rules = EgressRules::compile(&[
+        "http://10.0.0.0/8:8080",
+        "https://192.168.0.0/16",
+        "https://[fd00::/8]:8443",
+        "https://inside.example.com",
+    ])
+    .unwrap();
+    for allowed in [
+        "http://10.0.0.7:8080/",
+        "http://[::ffff:10.9.8.7]:8080/path",
+        "https://192.168.7.9/",
+        "https://192.168.7.9:443/",
+        "https://[fd12::7]:8443/",
+    ] {
+        assert!(rules.allows(&allowed.parse().unwrap()), "{allowed}");
+    }
+    for refused in [
+        "http://10.0.0.7/",
+        "https://10.0.0.7:8080/",
+        "http://11.0.0.7:8080/",
+        "http://192.168.7.9/",
+        "https://[fd12::7]/",
+        "https://[fe80::1]:8443/",
+        "http://name.example.com:8080/",
+    ] {
+        assert!(!rules.allows(&refused.parse().unwrap()), "{refused}");
+    }
+}
+
+#[test]
+fn what_is_no_rule_of_a_range_is_said() {
+    for bad in [
+        "10.0.0.0/8",
+        "ftp://10.0.0.0/8",
+        "http://10.0.0.7/8",
+        "http://10.0.0.0/8:0",
+        "http://10.0.0.0/8:99999",
+        "http://10.0.0.0/8:",
+        "http://10.0.0.0/8/",
+        "http://10.0.0.0/8?q",
+        "http://user@10.0.0.0/8",
+        "http://*.10.0.0.0/8",
+        "http://0.0.0.0/0",
+        "https://[fd00::/8",
+        "https://[fd00::/8]8443",
+        "https://fd00::/8",
+        "https://[10.0.0.0/8]",
+        "http://10.0.0.0/8:+80",
+        "https://name.example.com/8",
+    ] {
+        assert!(EgressRules::compile(&[bad]).is_err(), "{bad}");
+    }
+}

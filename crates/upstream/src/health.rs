@@ -13,6 +13,7 @@ use crate::balance::Endpoint;
 use crate::body::OutBody;
 use crate::config::{HealthConfig, Host};
 use crate::connect::Need;
+use crate::error::SendError;
 use crate::exchange::{Limits, exchange, plain_answer};
 use crate::fields::Outgoing;
 use crate::upstream::Upstream;
@@ -47,36 +48,33 @@ async fn watch_one(upstream: Weak<Upstream>, endpoint: Arc<Endpoint>, health: He
     )
     .await;
     while upstream.strong_count() > 0 {
-        let is_good = timeout(health.timeout, is_well(&endpoint, &health)).await;
-        endpoint.note_probe(is_good.unwrap_or(false), &health);
+        let answer = match timeout(health.timeout, ask(&endpoint, &health)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {:?}", health.timeout)),
+        };
+        let told = answer.map_err(|why| format!("health check {}: {why}", health.path));
+        endpoint.note_probe(&told, &health);
         sleep(health.interval.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
     }
 }
 
-/// Whether it answers with 2xx or 3xx.
-async fn is_well(endpoint: &Endpoint, health: &HealthConfig) -> bool {
+/// An error when it does not answer with 2xx or 3xx.
+async fn ask(endpoint: &Endpoint, health: &HealthConfig) -> Result<(), String> {
     let mut request = Request::new(OutBody::Empty);
-    let Ok(path) = health.path.parse() else {
-        return false;
-    };
-    *request.uri_mut() = path;
+    let path = health.path.parse();
+    *request.uri_mut() = path.map_err(|_| "it is no path".to_owned())?;
     let agent = HeaderValue::from_static("vedette-health");
     request.headers_mut().insert(USER_AGENT, agent);
-    let Ok(outgoing) = Outgoing::new(request, &Host::Endpoint, None) else {
-        return false;
-    };
+    let told = |error: SendError| error.to_string();
+    let outgoing = Outgoing::new(request, &Host::Endpoint, None).map_err(told)?;
     let limits = Limits {
         connect: health.timeout.min(endpoint.target.connect_timeout),
         response: health.timeout,
         need: Need::Any,
     };
-    let Ok(answer) = exchange(&endpoint.target, outgoing, limits).await else {
-        return false;
-    };
-    let Ok(response) = plain_answer(answer) else {
-        return false;
-    };
-    let is_good = response.status().is_success() || response.status().is_redirection();
+    let answer = exchange(&endpoint.target, outgoing, limits).await;
+    let response = plain_answer(answer.map_err(|none| told(none.error))?).map_err(told)?;
+    let status = response.status();
     let mut body = response.into_body();
     let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await {
@@ -85,5 +83,8 @@ async fn is_well(endpoint: &Endpoint, health: &HealthConfig) -> bool {
             break;
         }
     }
-    is_good
+    if status.is_success() || status.is_redirection() {
+        return Ok(());
+    }
+    Err(format!("it answered {}", status.as_u16()))
 }

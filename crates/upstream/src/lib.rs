@@ -42,12 +42,13 @@ mod health;
 mod pool;
 mod target;
 mod tls;
+mod trouble;
 mod tunnel;
 mod upstream;
 mod wire;
 
-pub use address::is_public;
-pub use balance::EndpointHealth;
+pub use address::{Network, is_public};
+pub use balance::{EndpointHealth, EndpointState};
 pub use body::UpstreamBody;
 pub use config::{
     AddressRule, ClientCertificate, EndpointConfig, HealthConfig, Host, OutlierConfig, Protocol,
@@ -57,6 +58,7 @@ pub use dns::{Resolve, Resolving, SystemResolver};
 pub use egress::{Egress, EgressConfig, EgressRules};
 pub use error::{BodyError, BoxError, ConfigError, SendError};
 pub use fields::strip_hop_by_hop;
+pub use trouble::LastError;
 pub use tunnel::{Tunnel, WebSocketKey};
 pub use upstream::{Counters, Machine, Upstream};
 

@@ -254,6 +254,12 @@ impl Upstream {
         self.endpoints.iter().map(|it| it.health()).collect()
     }
 
+    /// Whether an endpoint can be expected to answer.
+    pub fn has_ready_endpoint(&self) -> bool {
+        let now = balance::now();
+        self.endpoints.iter().any(|it| it.is_ready(now))
+    }
+
     /// Totals since it was made.
     pub fn counters(&self) -> Counters {
         let endpoints = self.endpoints.iter();
@@ -354,15 +360,13 @@ impl Upstream {
     /// Passive health: an endpoint fails with no answer, and with 502, 503 and 504, which callers
     /// cannot bring about at will.
     fn judge(endpoint: &Endpoint, answered: Result<StatusCode, &SendError>) {
-        let failed = match answered {
-            Ok(status) => matches!(status.as_u16(), 502..=504),
-            Err(error) if error.is_the_endpoints() => true,
-            Err(_) => return,
-        };
-        if failed {
-            endpoint.note_failure();
-        } else {
-            endpoint.note_success();
+        match answered {
+            Ok(status) if matches!(status.as_u16(), 502..=504) => {
+                endpoint.note_failure(&format!("it answered {}", status.as_u16()));
+            }
+            Ok(_) => endpoint.note_success(),
+            Err(error) if error.is_the_endpoints() => endpoint.note_failure(&error.to_string()),
+            Err(_) => {}
         }
     }
 

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from vedette.cli.changes_text import changed_settings
+from vedette.cli.interrupting import Interrupted
 from vedette.cli.render import say, say_if_away
-from vedette.clock import parse_duration, to_milliseconds
+from vedette.clock import format_duration
 from vedette.config.manifest import FunctionManifest, ManifestReuse
-from vedette.config.model import build, wire_value
-from vedette.config.quantities import parse_size
+from vedette.config.model import bounds, build, wire_name, wire_value
+from vedette.config.quantities import format_size, parse_size
 from vedette.config.snapshot import FunctionLimits
+from vedette.config.written import millis
 from vedette.control.client import ControlClient, segment
 from vedette.errors import ConfigError
 from vedette.functions import build as functions_build
@@ -74,7 +79,14 @@ def deploy_path(
     done = deploy_project(client, project, options or DeployOptions(), needs_build(project))
     say_if_away(done.answer)
     say(f"Deployed {done.name} in {done.deployed:.2f} s (generation {done.answer['generation']})")
+    say_changes(done.answer)
     return done.answer
+
+
+def say_changes(answer: dict[str, Any]) -> None:
+    """The settings that are not what they were: a flag of last time that was left out is gone."""
+    for line in changed_settings(answer["changes"]):
+        say(f"  {line}")
 
 
 def deploy_project(
@@ -85,6 +97,7 @@ def deploy_project(
     quick: bool = False,
 ) -> Deployed:
     """Builds when told to, uploads and activates. `quick`: see `build`. Raises `VedetteError`."""
+    wish = function_wish("", project.manifest, options)  # a wrong flag is told before a long build
     started = time.monotonic()
     component = build_project(project, quick) if builds else project.component
     if component is None:
@@ -96,12 +109,23 @@ def deploy_project(
         task = progress.add_task(f"Uploading {name}", total=admitted.size)
         client.upload(admitted.digest, component, lambda count: progress.advance(task, count))
         progress.update(task, description=_activation(name, admitted.size), total=None)
-        wish = function_wish(admitted.digest, project.manifest, options)
         for host in wish["allowedHosts"]:
             if "//localhost" in host:
-                say(f"{host}: no name leads a function to this machine; name its address")
-        answer: dict[str, Any] = client.put(f"/v1/functions/{segment(name)}", wish)
+                say(f"{host}: a name leads to this machine only within a range that is listed too")
+        answer = _activate(client, name, {**wish, "component": admitted.digest})
     return Deployed(name, answer, built - started, time.monotonic() - built)
+
+
+def _activate(client: ControlClient, name: str, wish: dict[str, Any]) -> dict[str, Any]:
+    """The node's answer. Once it was told, it goes on whatever becomes of this command."""
+    try:
+        answer: dict[str, Any] = client.put(f"/v1/functions/{segment(name)}", wish)
+    except KeyboardInterrupt:
+        told = (
+            f"Stopped waiting; the deployment of {name} goes on on the node: see `vedette history`"
+        )
+        raise Interrupted(told) from None
+    return answer
 
 
 def _activation(name: str, size: int) -> str:
@@ -157,16 +181,40 @@ def _reuse(written: ManifestReuse | None, options: DeployOptions) -> ManifestReu
 
 
 def _limit_options(options: DeployOptions) -> dict[str, int]:
+    """What flags say of limits. Raises `ConfigError` in the words of the flag."""
     given: dict[str, int] = {}
-    if options.memory is not None:
-        given["memoryBytes"] = parse_size(options.memory)
-    if options.timeout is not None:
-        given["wallMillis"] = to_milliseconds(parse_duration(options.timeout))
-    if options.cpu is not None:
-        given["cpuMillis"] = to_milliseconds(parse_duration(options.cpu))
+    for flag, field_, written, read, shown in (
+        ("--memory", "memory_bytes", options.memory, parse_size, format_size),
+        ("--timeout", "wall_millis", options.timeout, millis, _shown_millis),
+        ("--cpu", "cpu_millis", options.cpu, millis, _shown_millis),
+    ):
+        if written is not None:
+            given[wire_name(FunctionLimits, field_)] = _within(flag, field_, written, read, shown)
     if options.concurrency is not None:
-        given["concurrency"] = options.concurrency
+        concurrency = _within("--concurrency", "concurrency", str(options.concurrency), int, str)
+        given["concurrency"] = concurrency
     return given
+
+
+def _within(
+    flag: str, field_: str, written: str, read: Callable[[str], int], shown: Callable[[int], str]
+) -> int:
+    """The value of a flag that stands for a field of the limits."""
+    try:
+        value = read(written)
+    except ConfigError as error:
+        raise ConfigError(error.code, f"{flag} {written}: {error.message}") from None
+    least, most = bounds(FunctionLimits, field_)
+    if not least <= value <= most:
+        range_ = f"between {shown(least)} and {shown(most)}"
+        raise ConfigError(
+            "request_invalid", f"{flag} {written} is not taken", f"Write a value {range_}."
+        )
+    return value
+
+
+def _shown_millis(value: int) -> str:
+    return format_duration(timedelta(milliseconds=value))
 
 
 def needs_build(project: Project) -> bool:

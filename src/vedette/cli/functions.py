@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.options import HomeOption, JsonOption, client_of, pairs, split_list
 from vedette.cli.render import print_json, print_table, say, say_if_away, short
 
@@ -55,10 +56,15 @@ def build(
     from vedette.errors import ConfigError
     from vedette.functions.project import locate
 
-    project = locate(path)
+    project = locate(path, "a project folder")
     if project.folder is None:
-        raise ConfigError("manifest_missing", f"{path} is a component already; deploy it")
-    print(build_project(project))
+        raise ConfigError(
+            "manifest_missing",
+            f"{path} is a file, not a project",
+            f"Deploy it: vedette deploy {path}",
+        )
+    with said_on_interrupt("Stopped; nothing was built"):
+        print(build_project(project))
 
 
 def deploy(
@@ -82,7 +88,9 @@ def deploy(
     ] = None,
     allow_hosts: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="SCHEME://HOST[:PORT] it may call, repeatable."),
+        typer.Option(
+            "--allow-host", help="SCHEME://HOST[:PORT] or a range it may call, repeatable."
+        ),
     ] = None,
     reuse: Annotated[
         bool | None, typer.Option("--reuse/--fresh", help="Use instances for many requests.")
@@ -119,9 +127,10 @@ def deploy(
         reuse_max_age=reuse_max_age,
     )
     if watch:
-        watch_path(client_of(home), path, options)
-        return
-    answer = deploy_path(client_of(home), path, options)
+        with said_on_interrupt("Stopped watching; what is deployed stays"):
+            watch_path(client_of(home), path, options)
+    with said_on_interrupt("Stopped; nothing was deployed"):
+        answer = deploy_path(client_of(home), path, options)
     if as_json:
         print_json(answer)
     else:

@@ -104,7 +104,11 @@ def ca(
     if out is None:
         print(pem.decode(), end="")
     else:
-        out.write_bytes(pem)
+        try:
+            out.write_bytes(pem)
+        except OSError as error:
+            message = f"cannot write {out}: {error.strerror}"
+            raise ConfigError("file_unwritable", message) from None
         say(f"Wrote {out}")
 
 

@@ -18,7 +18,7 @@ import typer
 from vedette import __version__
 from vedette.cli.options import HomeOption, JsonOption, client_of, home_of
 from vedette.cli.render import print_json, print_table, say, short
-from vedette.errors import VedetteError
+from vedette.errors import UnavailableError, VedetteError
 
 if TYPE_CHECKING:
     from vedette.control.supervisor.launch import Launched
@@ -46,38 +46,56 @@ def up(
     home: HomeOption = None,
     listen: Annotated[
         list[str] | None,
-        typer.Option(help="HOST:PORT, repeatable; port 0: any; http:// only on loopback."),
+        typer.Option(
+            help="HOST:PORT, repeatable; port 0: any; http:// only on loopback. Default: as last "
+            "time, at first localhost:8443."
+        ),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it serves.")] = False,
     bare: Annotated[bool, typer.Option("--bare", help="Without the example function.")] = False,
     name: Annotated[str | None, typer.Option(help="Node name, at the first start.")] = None,
     location: Annotated[str | None, typer.Option(help="Name of the place, e.g. fra-1.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Engine workers; default: one per core.")
+        int | None,
+        typer.Option(
+            min=0,
+            max=256,
+            help="Engine workers, 0: one per core; default: as last time, at first 0.",
+        ),
     ] = None,
     tls_min_version: Annotated[
-        TlsVersion,
-        typer.Option(help="1.2 lets old clients in, with AEAD and forward secrecy only."),
-    ] = TlsVersion.TLS_1_3,
+        TlsVersion | None,
+        typer.Option(
+            help="1.2 lets old clients in, with AEAD and forward secrecy only. Default: as last "
+            "time, at first 1.3."
+        ),
+    ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Loopback HOST:PORT of the metrics; default 127.0.0.1:9464.")
+        str | None,
+        typer.Option(
+            help="Loopback HOST:PORT of the metrics; default: as last time, at first 127.0.0.1:9464."
+        ),
     ] = None,
 ) -> None:
-    """Start a node: in the foreground until Ctrl-C, or with --detach in the background."""
-    from vedette.control.supervisor import launch, sockets
+    """Start a node: in the foreground until Ctrl-C, or with --detach in the background.
+
+    Addresses, metrics, workers and the oldest TLS are kept for the next start that does not say them.
+    """
+    from vedette.control.supervisor import launch, remembered
 
     place = home_of(home)
     options = launch.LaunchOptions(
-        listen=listen or [sockets.DEFAULT_LISTEN],
+        listen=listen,
         metrics=metrics,
         location=location,
         name=name,
         workers=workers,
-        tls_min_version=tls_min_version.value,
+        tls_min_version=tls_min_version.value if tls_min_version else None,
         foreground=not detach,
     )
     signal.signal(signal.SIGTERM, _interrupt)
-    say("Starting the node")
+    kept = remembered.as_flags(options.recalled(place)[1])
+    say(f"Starting the node, as last time with {kept}" if kept else "Starting the node")
     launched = launch.launch(place, options)
     try:
         launch.wait_until_ready(place)
@@ -200,7 +218,8 @@ def down(home: HomeOption = None) -> None:
 
     place = home_of(home)
     if not launch.stop(place):
-        raise launch.not_running(place)
+        running = launch.not_running(place)
+        raise UnavailableError(running.code, running.message, "There is nothing to stop.")
     say("The node has stopped")
 
 
@@ -242,6 +261,9 @@ def _print_status(answer: dict[str, Any]) -> None:
     rows.append(("engine version", engine["version"] or "-"))
     serves = short(engine["digest"]) if engine["digest"] else "nothing"
     rows.append(("engine serves", engine["error"] or serves))
+    if engine["unreadyUpstreams"]:
+        names = ", ".join(engine["unreadyUpstreams"])
+        rows.append(("services", f"no healthy endpoint: {names} (vedette upstreams)"))
     rows.append(
         ("allocator", " ".join(filter(None, (engine["allocator"], engine["allocatorReason"]))))
     )

@@ -1,7 +1,8 @@
 """The command `vedette`: the list of commands, exit codes, and how an error looks.
 
 Owns: what goes to stdout and what to stderr. Exit codes: 0 done, 1 a defect, 2 usage or configuration, 3 not trusted,
-4 not available now. Must not: import what only one command needs; `vedette --help` is to be instant.
+4 not available now, 130 ended with Ctrl-C. Must not: import what only one command needs; `vedette --help` is
+to be instant.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from vedette.cli import (
     policies,
     records,
     snapshots,
+    traffic,
     upgrading,
 )
 from vedette.cli.render import print_error
@@ -61,6 +63,7 @@ for room in (
     lifecycle,
     upgrading,
     functions,
+    traffic,
     manifests,
     identity,
     authorities,

@@ -33,6 +33,9 @@ FilesOption = Annotated[
 PathsArgument = Annotated[
     list[str] | None, typer.Argument(help="Files and folders; default: vedette.yaml.")
 ]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="List what was applied before and is not here.")
+]
 PruneOption = Annotated[
     bool, typer.Option("--prune", help="Delete what was applied before and is not here.")
 ]
@@ -52,11 +55,13 @@ def plan(
     home: HomeOption = None,
     out: Annotated[Path | None, typer.Option(help="Save the plan, for `vedette apply`.")] = None,
     prune: PruneOption = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what applying manifests would change. Exit code 0: nothing, 2: changes, 1: an error."""
     try:
-        answer, loaded = _planned(client_of(home), [*(paths or []), *(files or [])], prune)
+        names = [*(paths or []), *(files or [])]
+        answer, loaded = _planned(client_of(home), names, prune, verbose)
         if out is not None:
             _save(out, answer, loaded)
         _show(answer, as_json)
@@ -76,6 +81,7 @@ def apply(
     home: HomeOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     prune: PruneOption = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Apply manifests, or a plan that `vedette plan --out` saved; asks before it does."""
@@ -95,7 +101,7 @@ def apply(
     loaded = load(names)
     build_all(loaded)
     _say_all(loaded.notes)
-    answer = _ask(client, loaded, prune)
+    answer = _ask(client, loaded, prune, verbose)
     _confirm(answer, yes, as_json)
     _send(client, answer, loaded.content, set(loaded.components), as_json)
 
@@ -109,14 +115,17 @@ def diff(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what differs between two snapshots of the history, or the active one and manifests."""
+    """Show what differs between two snapshots of the history, or the active one and manifests.
+
+    Exit code 0, whether something differs or not: `plan` tells that by its exit code.
+    """
     from vedette.cli.plan_text import diff_text, use_colour
 
     client = client_of(home)
     if files:
         if before is not None:
             raise ConfigError("request_invalid", "name snapshots or manifests, not both")
-        answer, _ = _planned(client, files, prune=False)
+        answer, _ = _planned(client, files)
         answer = {
             "before": answer["base"],
             "after": answer["digest"],
@@ -144,18 +153,33 @@ def schema(
     print_json(manifests_schema() if kind is None else manifest_schema(kind))
 
 
-def _planned(client: ControlClient, names: list[str], prune: bool) -> tuple[dict[str, Any], Loaded]:
+def _planned(
+    client: ControlClient, names: list[str], prune: bool = False, verbose: bool = False
+) -> tuple[dict[str, Any], Loaded]:
     from vedette.cli.manifest_files import load
 
     loaded = load(names)
     _say_all(loaded.notes)
-    return _ask(client, loaded, prune), loaded
+    return _ask(client, loaded, prune, verbose), loaded
 
 
-def _ask(client: ControlClient, loaded: Loaded, prune: bool) -> dict[str, Any]:
+def _ask(client: ControlClient, loaded: Loaded, prune: bool, verbose: bool) -> dict[str, Any]:
     answer: dict[str, Any] = client.post("/v1/plan", loaded.wish(prune=prune))
     _say_all(answer["notes"])
+    _say_absent(answer["absent"], verbose)
     return answer
+
+
+def _say_absent(absent: list[dict[str, str]], verbose: bool) -> None:
+    """One line, however many there are: with a file for each service most are absent each time."""
+    if not absent:
+        return
+    manifests = "1 manifest" if len(absent) == 1 else f"{len(absent)} manifests"
+    more = "" if verbose else "; --verbose lists them"
+    say(f"note: {manifests} applied before and not here: left alone (--prune deletes){more}")
+    if verbose:
+        for one in absent:
+            say(f"  {one['owner']} ({one['file']})")
 
 
 def _say_all(notes: list[str]) -> None:
@@ -167,7 +191,7 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
     from vedette.cli.plan_text import plan_text, use_colour
 
     if as_json:
-        shown = ("base", "digest", "changes", "notes", "unbuilt")
+        shown = ("base", "digest", "changes", "notes", "unbuilt", "absent")
         print_json({name: answer.get(name) for name in shown})
         return
     print(plan_text(answer["changes"], colour=use_colour()), end="", flush=True)

@@ -55,6 +55,10 @@ def pairs(values: Iterable[str], option: str) -> dict[str, str]:
     for value in values:
         key, equals, text = value.partition("=")
         if not equals or not key:
-            raise ConfigError("request_invalid", f"{option} {value!r}: write KEY=VALUE")
+            raise ConfigError(
+                "request_invalid",
+                f"{option} {value} has no value",
+                f"Write {option} {key or 'KEY'}=VALUE.",
+            )
         found[key] = text
     return found

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from vedette.cli.render import printable
+
 _SYMBOLS: Final = {"create": "+", "update": "~", "replace": "-/+", "delete": "-"}
 _WORDS: Final = {
     "create": "will be created",
@@ -72,12 +74,12 @@ def _where(change: dict[str, Any]) -> str:
     place = ""
     if change.get("file"):
         line = f":{change['line']}" if change.get("line") else ""
-        place = f"  ({_safe(change['file'])}{line})"
+        place = f"  ({printable(change['file'])}{line})"
     return f" {_WORDS[change['action']]}{place}"
 
 
 def _field(action: str, field: dict[str, Any]) -> Iterator[str]:
-    path, old, new = _safe(field["path"]), field.get("old"), field.get("new")
+    path, old, new = printable(field["path"]), field.get("old"), field.get("new")
     if path == "cedar":
         yield from _text_lines(old or "", new or "")
     elif action == "create":
@@ -96,21 +98,16 @@ def _text_lines(old: str, new: str) -> Iterator[str]:
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=2)
     for line in list(lines)[2:]:
         if not line.startswith("@@"):
-            yield f"      {line[:1]} {_safe(line[1:])}".rstrip()
+            yield f"      {line[:1]} {printable(line[1:])}".rstrip()
 
 
 def _value(value: Any) -> str:
     if isinstance(value, str) and value.startswith("(") and value.endswith(")"):
-        return _safe(value)
-    text = _safe(json.dumps(value, ensure_ascii=False))
+        return printable(value)
+    text = printable(json.dumps(value, ensure_ascii=False))
     if len(text) <= _LONGEST:
         return text
     return f"{text[:_LONGEST]}… ({len(text)} characters)"
-
-
-def _safe(text: str) -> str:
-    """Without characters that a terminal would obey."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _painted(text: str, symbol: str, colour: bool) -> str:

@@ -47,8 +47,21 @@ def show(name: NameArgument, home: HomeOption = None) -> None:
     print(client_of(home).get(_path(name))["text"], end="")
 
 
-def set_(name: NameArgument, file: FileArgument, home: HomeOption = None) -> None:
-    """Check a policy file and put it in force."""
+def set_(
+    name: NameArgument,
+    file: Annotated[
+        Path | None, typer.Argument(help="File with Cedar text; default: the file NAME.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Check a policy file and put it in force, under the name of the file unless another is given."""
+    if file is None:
+        file, name = Path(name), Path(name).name
+        if not file.exists():
+            hint = "Write: vedette policy set NAME FILE, or only the FILE."
+            raise ConfigError("file_unreadable", f"there is no file {file}", hint)
+    for warning in _checked(file, name, home):
+        say(f"warning: {warning}")
     say_if_away(_sent(file, name, lambda wish: client_of(home).put(_path(name), wish)))
     say(f"{name} is in force")
 
@@ -67,11 +80,16 @@ def remove(name: NameArgument, home: HomeOption = None) -> None:
 
 def check(file: FileArgument, home: HomeOption = None) -> None:
     """Check a policy file beside those in force, and change nothing."""
-    path = f"{_path(file.name)}/check"
-    answer = _sent(file, file.name, lambda wish: client_of(home).post(path, wish))
-    for warning in answer["warnings"]:
+    for warning in _checked(file, file.name, home):
         say(f"warning: {warning}")
     say(f"{file} is valid")
+
+
+def _checked(file: Path, name: str, home: Path | None) -> list[str]:
+    """Warnings about the file, were it in force under that name."""
+    path = f"{_path(name)}/check"
+    answer = _sent(file, name, lambda wish: client_of(home).post(path, wish))
+    return list(answer["warnings"])
 
 
 def _path(name: str) -> str:
@@ -86,6 +104,9 @@ def _sent(file: Path, name: str, send: Any) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError("policy_invalid", f"not UTF-8: {error.reason}", file=str(file)) from None
+    except OSError as error:
+        message = f"cannot read {file}: {error.strerror}"
+        raise ConfigError("file_unreadable", message) from None
     try:
         answer: dict[str, Any] = send({"text": text})
     except VedetteError as error:

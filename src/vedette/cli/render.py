@@ -38,6 +38,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
     Console().print(table)
 
 
+def printable(text: str) -> str:
+    """Without characters that a terminal would obey."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 def short(digest: str | None) -> str:
     """The first digits of a digest, enough for `vedette rollback`."""
     return "-" if digest is None else digest.removeprefix("sha256:")[:12]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NoReturn
 
-from vedette.cli.deploying import DeployOptions, deploy_project, has_recipe
+from vedette.cli.deploying import DeployOptions, deploy_project, has_recipe, say_changes
 from vedette.cli.render import print_error, say
 from vedette.control.client import ControlClient
 from vedette.errors import VedetteError
@@ -17,7 +18,7 @@ from vedette.functions.project import locate
 from vedette.functions.sources import State, state_of, wait_for_change
 
 
-def watch_path(client: ControlClient, path: Path, options: DeployOptions) -> None:
+def watch_path(client: ControlClient, path: Path, options: DeployOptions) -> NoReturn:
     """Deploys `path`, then again after each change of its sources, until Ctrl-C.
 
     An error is told and waited out: the next save may mend it. Raises `VedetteError` when `path` is
@@ -25,14 +26,11 @@ def watch_path(client: ControlClient, path: Path, options: DeployOptions) -> Non
     """
     locate(path)
     root = path.parent if path.is_file() and path.suffix in {".yaml", ".yml"} else path
-    try:
-        while True:
-            state = state_of(root)  # taken before the build: what is saved meanwhile counts
-            _cycle(client, path, options)
-            known = _with_what_builds_write(root, state, path)
-            say(f"changed: {_changes(root, known, wait_for_change(root, known))}")
-    except KeyboardInterrupt:
-        say("Stopped watching; what is deployed stays")
+    while True:
+        state = state_of(root)  # taken before the build: what is saved meanwhile counts
+        _cycle(client, path, options)
+        known = _with_what_builds_write(root, state, path)
+        say(f"changed: {_changes(root, known, wait_for_change(root, known))}")
 
 
 def _cycle(client: ControlClient, path: Path, options: DeployOptions) -> None:
@@ -47,6 +45,7 @@ def _cycle(client: ControlClient, path: Path, options: DeployOptions) -> None:
         f"{time.strftime('%H:%M:%S')} deployed {done.name} (generation {done.answer['generation']}): "
         f"build {done.built:.2f} s, deploy {done.deployed:.2f} s, {done.answer['url']}"
     )
+    say_changes(done.answer)
 
 
 def _with_what_builds_write(root: Path, state: State, path: Path) -> State:

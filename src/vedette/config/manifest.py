@@ -145,7 +145,7 @@ class FunctionSpec(Model):
     allowed_hosts: tuple[Destination, ...] = Field(
         default=(),
         description="Where it may send HTTP requests: `https://api.example.com`, "
-        "`https://*.example.com`, `http://10.0.0.7:8080`; none: nowhere.",
+        "`https://*.example.com`, `http://10.0.0.7:8080`, `http://10.0.0.0/8:8080`; none: nowhere.",
     )
     reuse: ManifestReuse | None = Field(
         default=None, description="Whether instances are used again; absent: a fresh one each time."

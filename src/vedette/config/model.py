@@ -127,10 +127,11 @@ def field_names(model: type[Model], place: Place, data: Any = None) -> list[str]
             continue
         steps = [child for each in current for child in _children(each, part)]
         current = steps or [each for each in current if each.__name__ == part]
-    return sorted({_wire(each, name) for each in current for name in each.model_fields})
+    return sorted({wire_name(each, name) for each in current for name in each.model_fields})
 
 
-def _wire(model: type[Model], name: str) -> str:
+def wire_name(model: type[Model], name: str) -> str:
+    """What a field is called in JSON and YAML."""
     return model.model_fields[name].alias or name
 
 
@@ -145,6 +146,18 @@ def _models_in(annotation: Any) -> list[type[Model]]:
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return [annotation]
     return [found for inner in getattr(annotation, "__args__", ()) for found in _models_in(inner)]
+
+
+def bounds(model: type[Model], name: str) -> tuple[int, int]:
+    """The least and the most that a `Count` with `ge` and `le` takes."""
+    metadata = model.model_fields[name].metadata
+    found = {
+        side: getattr(each, side)
+        for side in ("ge", "le")
+        for each in metadata
+        if hasattr(each, side)
+    }
+    return int(found["ge"]), int(found["le"])
 
 
 def wire_value(model: Model) -> Mapping[str, Any]:

@@ -277,8 +277,8 @@ class Function(Model):
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
         description="Where it may send HTTP requests, sorted: `https://api.example.com`, "
-        "`http://10.0.0.7:8080`, `https://*.example.com`; a private address only when it is named "
-        "as an address. Empty: nowhere.",
+        "`http://10.0.0.7:8080`, `https://*.example.com`, `http://10.0.0.0/8:8080`; a private "
+        "address only when it is named, itself or in a range. Empty: nowhere.",
     )
     reuse: Reuse | None = Field(
         default=None, description="Whether instances are used again; absent: a fresh one each time."

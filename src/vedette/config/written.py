@@ -6,6 +6,7 @@ not: know which manifest a field belongs to.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from vedette.config.quantities import parse_size
 from vedette.errors import ConfigError
 
 _PORTS: Final = {"http": 80, "https": 443}
+# As crates/upstream/src/address.rs: the largest private ranges there are.
+_SHORTEST_PREFIX: Final = {4: 8, 6: 7}
+_RANGE: Final = re.compile(
+    r"(https?)://(?:\[([0-9a-fA-F:.]+/\d{1,3})\]|([0-9.]+/\d{1,3}))(?::(\d{1,5}))?\Z", re.ASCII
+)
 _PERIODS: Final = {"s": "1s", "m": "1m", "h": "1h", "d": "1d"}
 _QUOTA_PERIODS: Final = {"hour": "Hour", "day": "Day", "month": "Month"}
 _AMOUNT = re.compile(r"(\d{1,13})\s*/\s*([0-9a-z]{1,16})\Z", re.ASCII)
@@ -85,15 +91,20 @@ def parse_destination(text: str) -> str:
     left out.
 
     Without a scheme it is https. A name may start with `*.`, which stands for one or more labels; a
-    whole top-level domain is refused. Raises `ConfigError` invalid_host.
+    whole top-level domain is refused. A range of addresses is `http://10.0.0.0/8:8080` or
+    `https://[fd00::/8]`, at least /8 (IPv4) or /7 (IPv6). Raises `ConfigError` invalid_host.
     """
+    written = text if "://" in text else f"https://{text}"
+    ranged = _RANGE.match(written)
+    if ranged is not None:
+        return _range(text, ranged)
     wrong = ConfigError(
         "invalid_host",
         f"{text!r} is not where a function may call",
-        "Write scheme, host and port, such as https://api.example.com, https://*.example.com or "
-        "http://10.0.0.7:8080.",
+        "Write scheme, host and port, such as https://api.example.com, https://*.example.com, "
+        "http://10.0.0.7:8080 or http://10.0.0.0/8:8080.",
     )
-    origin = _origin(text if "://" in text else f"https://{text}")
+    origin = _origin(written)
     if origin is None:
         raise wrong
     host, address = origin.host, ":" in origin.host
@@ -101,6 +112,28 @@ def parse_destination(text: str) -> str:
         raise wrong
     shown = f"{origin.scheme}://{f'[{host}]' if address else host}"
     return shown if origin.port == _PORTS[origin.scheme] else f"{shown}:{origin.port}"
+
+
+def _range(text: str, written: re.Match[str]) -> str:
+    """The normal form of a range of addresses. Raises `ConfigError` invalid_host."""
+    scheme, six, four, port = written.groups()
+    try:
+        network = ipaddress.ip_network(six or four, strict=False)
+    except ValueError:
+        raise ConfigError("invalid_host", f"{text!r} holds no range of addresses") from None
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
+        raise ConfigError("invalid_host", f"{text!r}: write an IPv4 range as one")
+    shown = f"[{network}]" if network.version == 6 else str(network)
+    number = int(port or _PORTS[scheme])
+    known = f"{scheme}://{shown}" + ("" if number == _PORTS[scheme] else f":{number}")
+    if str(network) != str(ipaddress.ip_interface(six or four)):
+        hint = f"Write the first address of the range: {known}."
+        raise ConfigError("invalid_host", f"{text!r} is an address within a range", hint)
+    shortest = _SHORTEST_PREFIX[network.version]
+    if network.prefixlen < shortest or not 0 < number < 65_536:
+        hint = f"Write a range of at least /{shortest}, or several, and a port up to 65535."
+        raise ConfigError("invalid_host", f"{text!r} is not taken", hint)
+    return known
 
 
 def _origin(text: str) -> Origin | None:

@@ -23,8 +23,9 @@ from vedette.engine.native import Native, refusal_of
 from vedette.errors import ConfigError, UnavailableError
 from vedette.functions.compile import CompileResult, compile_component
 from vedette.identity.signer import verify_envelope
-from vedette.policy.check import check
+from vedette.policy.check import Checked, check
 from vedette.policy.explain import explain
+from vedette.policy.resources import unknown_names
 from vedette.store.activation import activate, heal
 from vedette.store.blobs import BlobStore
 from vedette.store.collect import Collected, collect_garbage
@@ -114,7 +115,9 @@ class Activator:
 
     def check_policies(self, snapshot: Snapshot) -> list[str]:
         """Checks policies against the schema and returns warnings. Raises `ConfigError` policy_invalid."""
-        return self.check_texts(self.policy_texts(snapshot, {}))
+        checked = self.check_texts(self.policy_texts(snapshot, {}))
+        found = [*checked.warnings, *unknown_names(checked.outlines, snapshot)]
+        return [str(warning) for warning in found]
 
     def policy_texts(self, snapshot: Snapshot, new: Mapping[str, str]) -> dict[str, str]:
         """Policy texts by file name; `new` has those that are not stored yet, by digest."""
@@ -123,9 +126,9 @@ class Activator:
             for ref in snapshot.policy.policies
         }
 
-    def check_texts(self, texts: Mapping[str, str]) -> list[str]:
-        """Checks policies, file name to text, and returns warnings. Raises `PolicyError`."""
-        return [str(warning) for warning in check(self._native.check_policies, texts)]
+    def check_texts(self, texts: Mapping[str, str]) -> Checked:
+        """Checks policies, file name to text. Raises `PolicyError`."""
+        return check(self._native.check_policies, texts)
 
     def explain(
         self, requests: Sequence[Mapping[str, Any]], policies: Mapping[str, str] | None = None

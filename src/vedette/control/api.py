@@ -53,6 +53,7 @@ from vedette.control.messages import (
     TokenWish,
 )
 from vedette.control.node import Node
+from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.observability import metrics, spool
 from vedette.store.atomic import disk_error
@@ -146,6 +147,16 @@ def _reading(app: FastAPI, node: Node) -> None:
     def history(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[HistoryEntry]:
         """Activations, newest first."""
         return node.history(limit)
+
+    @app.get("/v1/routes")
+    def routes() -> list[RouteStatus]:
+        """Routes: which requests they take, who answers, and who may call."""
+        return node.routes()
+
+    @app.get("/v1/upstreams")
+    def upstreams() -> list[UpstreamStatus]:
+        """Services behind the node, and how their endpoints do."""
+        return node.upstreams()
 
     @app.post("/v1/rollback")
     def rollback(actor: Actor, wish: Annotated[RollbackWish | None, Body()] = None) -> Activation:

@@ -1,7 +1,7 @@
-"""Writes the reference of the admin API and of `status --json`: `python -m vedette.control.generate [--check]`.
+"""Writes the reference of the admin API and of `--json`: `python -m vedette.control.generate [--check]`.
 
-Owns: docs/reference/openapi.json and docs/reference/status.schema.json. Must not: describe anything by hand; both come
-from the code that serves them.
+Owns: docs/reference/openapi.json, status.schema.json (of `vedette status`), status-routes.schema.json and
+status-upstreams.schema.json. Must not: describe anything by hand; all come from the code that serves them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import TypeAdapter
+
 from vedette.control.api import create_app
 from vedette.control.messages import NodeStatus
 from vedette.control.node import Node
+from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
 
 
 def openapi() -> str:
@@ -27,7 +30,21 @@ def openapi() -> str:
 
 def status_schema() -> str:
     """The JSON Schema of `vedette status --json`."""
-    schema = NodeStatus.model_json_schema(by_alias=True, mode="serialization")
+    return _schema(NodeStatus)
+
+
+def routes_schema() -> str:
+    """The JSON Schema of `vedette routes --json`."""
+    return _schema(list[RouteStatus])
+
+
+def upstreams_schema() -> str:
+    """The JSON Schema of `vedette upstreams --json`."""
+    return _schema(list[UpstreamStatus])
+
+
+def _schema(shape: Any) -> str:
+    schema = TypeAdapter(shape).json_schema(by_alias=True, mode="serialization")
     return _text({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
 
 
@@ -38,6 +55,8 @@ def _text(document: Any) -> str:
 DOCUMENTS = {
     Path("docs/reference/openapi.json"): openapi,
     Path("docs/reference/status.schema.json"): status_schema,
+    Path("docs/reference/status-routes.schema.json"): routes_schema,
+    Path("docs/reference/status-upstreams.schema.json"): upstreams_schema,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, SecretStr
 
-from vedette.config.difference import ObjectChange
+from vedette.config.difference import FieldChange, ObjectChange
 from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
@@ -78,6 +78,9 @@ class EngineState(Model):
     generation: int | None = Field(default=None, description="Generation it serves.")
     error: str | None = Field(default=None, description="Why it serves none, if so.")
     in_flight: int | None = Field(default=None, description="Requests being answered.")
+    unready_upstreams: tuple[str, ...] = Field(
+        default=(), description="Services of which no endpoint can be expected to answer."
+    )
 
 
 class FunctionStatus(Model):
@@ -147,6 +150,11 @@ class Deployed(Activation):
     component: str = Field(description="Digest of its component.")
     route: str = Field(description="Path prefix it answers.")
     url: str = Field(description="Where it answers.")
+    changes: tuple[FieldChange, ...] = Field(
+        default=(),
+        description="Settings that are not what they were, of a function that was there: those of "
+        "Function, `route.*` of its Route, and `public`.",
+    )
 
 
 class Stored(Model):
@@ -439,6 +447,13 @@ class PlanWish(Model):
     )
 
 
+class AbsentManifest(Model):
+    """A manifest that was applied before, is not among these, and stays in force."""
+
+    owner: str = Field(description="Its kind and name, such as Upstream/shop.")
+    file: str = Field(description="Where it stood.")
+
+
 class PlanAnswer(Model):
     """What applying the manifests would do; nothing was done."""
 
@@ -453,6 +468,9 @@ class PlanAnswer(Model):
     payload: str | None = Field(description="The next snapshot, canonical JSON.")
     texts: dict[str, str] = Field(description="Policy texts by digest.")
     applied: tuple[AppliedObject, ...] = Field(description="What then belongs to manifests.")
+    absent: tuple[AbsentManifest, ...] = Field(
+        default=(), description="Manifests applied before that are not here; `prune` deletes them."
+    )
 
 
 class DiffAnswer(Model):

@@ -58,9 +58,12 @@ from vedette.control.messages import (
     Token,
     TokenWish,
 )
+from vedette.control.redeploy import changed_settings
 from vedette.control.revocations import Revocations
 from vedette.control.status import base_url, function_statuses, node_status, route_url
 from vedette.control.supervisor.state import SupervisorState, read_state
+from vedette.control.traffic import route_statuses, upstream_statuses
+from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
 from vedette.engine.client import EngineStatus
 from vedette.errors import ConfigError, VedetteError
 from vedette.functions.admit import read_component
@@ -95,6 +98,20 @@ class Node:
     def functions(self) -> list[FunctionStatus]:
         """Deployed functions, by name."""
         return function_statuses(self._activator.active()[1], base_url(self._supervised()))
+
+    def upstreams(self) -> list[UpstreamStatus]:
+        """Services by name; how they do is unknown while the engine is away."""
+        rows = None
+        with contextlib.suppress(VedetteError):
+            rows = self._activator.engine.upstreams()
+        return upstream_statuses(self._activator.active()[1], rows)
+
+    def routes(self) -> list[RouteStatus]:
+        """Routes by name, with who answers and which policies are about them."""
+        snapshot = self._activator.active()[1]
+        checked = self._activator.check_texts(self._activator.policy_texts(snapshot, {}))
+        base = base_url(self._supervised())
+        return route_statuses(snapshot, base, checked.outlines, self.upstreams())
 
     def require_function(self, name: str) -> None:
         """Raises `ConfigError` function_unknown."""
@@ -223,19 +240,22 @@ class Node:
         public = (
             self._policy_ref(public_policy_name(name), public_policy(name)) if wish.public else None
         )
-        outcome = self._activator.change(
-            lambda active: desired.put_function(
+        before: list[Snapshot] = []
+
+        def change(active: Snapshot) -> Snapshot:
+            before.append(active)
+            return desired.put_function(
                 active, function, route, public, public_policy_name(name), self._base()
-            ),
-            f"deploy {name}",
-            actor,
-        )
+            )
+
+        outcome = self._activator.change(change, f"deploy {name}", actor)
         return Deployed(
             **_activation(outcome).model_dump(),
             name=name,
             component=wish.component,
             route=route.path.value,
             url=route_url(base_url(self._supervised()), route),
+            changes=changed_settings(before[0], outcome.snapshot, name),
         )
 
     def remove(self, name: str, actor: str) -> Activation:
@@ -407,7 +427,8 @@ class Node:
 
     def _policy_ref(self, name: str, text: str) -> PolicyRef:
         if not name.endswith(".cedar"):
-            raise ConfigError("invalid_name", f"{name!r}: the name of a policy ends in .cedar")
+            message = f"{name!r}: the name of a policy ends in .cedar"
+            raise ConfigError("invalid_name", message, f"Call it {name}.cedar.")
         return PolicyRef(name=name, blob=self._activator.blobs.put(text.encode()))
 
     def _own_issuer(self) -> str:

@@ -13,6 +13,7 @@ from vedette.config.manifests import Problem, Problems
 from vedette.config.snapshot import FilesBackend, Snapshot
 from vedette.control.activate import Activator, Outcome
 from vedette.control.messages import (
+    AbsentManifest,
     AppliedObject,
     DiffAnswer,
     ManifestSetWish,
@@ -22,7 +23,8 @@ from vedette.control.messages import (
 from vedette.control.resolve import UNBUILT, Resolved, resolve
 from vedette.errors import ConfigError, TrustError
 from vedette.ids import digest_of
-from vedette.policy.check import PolicyError
+from vedette.policy.check import Finding, PolicyError
+from vedette.policy.resources import all_resources, unknown_names
 from vedette.store.history import Applied
 
 _UNBUILT_SHOWN = "(known after it is built)"
@@ -59,6 +61,7 @@ def plan(
             AppliedObject(kind=one.kind, name=one.name, owner=one.owner, file=one.file)
             for one in resolved.applied
         ),
+        absent=tuple(AbsentManifest(owner=owner, file=file) for owner, file in resolved.absent),
     )
 
 
@@ -133,23 +136,36 @@ def _action(base: Snapshot, snapshot: Snapshot) -> str:
 
 def _check_policies(activator: Activator, base: Snapshot, resolved: Resolved) -> list[str]:
     """Warnings. Raises `ConfigError` policy_invalid with the line of the manifest."""
-    if resolved.snapshot.policy == base.policy:
+    after, before = resolved.snapshot, all_resources(base)
+    if (after.policy, all_resources(after)) == (base.policy, before):
         return []
     try:
-        return activator.check_texts(activator.policy_texts(resolved.snapshot, resolved.texts))
+        checked = activator.check_texts(activator.policy_texts(after, resolved.texts))
     except PolicyError as error:
         problems = Problems()
         for finding in error.findings:
-            origin = resolved.policies.get(finding.file)
-            if origin is None:
-                problems.add(Problem(finding.file, finding.line, finding.message))
-                continue
-            line = None
-            if finding.line is not None and origin.line is not None:
-                line = origin.line + finding.line - 1
-            problems.add(Problem(origin.file, line or origin.line, finding.message))
+            problems.add(_placed(finding, resolved))
         problems.require_none("policy_invalid")
         raise
+    # Of policies that these manifests do not say, only what this plan breaks.
+    told = (
+        outline
+        for outline in checked.outlines
+        if outline.file in resolved.policies or not before.isdisjoint(outline.names)
+    )
+    found = [*checked.warnings, *unknown_names(told, after)]
+    return [str(_placed(finding, resolved)) for finding in found]
+
+
+def _placed(finding: Finding, resolved: Resolved) -> Problem:
+    """A finding at its line of the manifest, where the policy stands in one."""
+    origin = resolved.policies.get(finding.file)
+    if origin is None:
+        return Problem(finding.file, finding.line, finding.message)
+    line = None
+    if finding.line is not None and origin.line is not None:
+        line = origin.line + finding.line - 1
+    return Problem(origin.file, line or origin.line, finding.message)
 
 
 def _changes(

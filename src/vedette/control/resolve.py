@@ -84,6 +84,8 @@ class Resolved:
     """Functions whose component is still to be built."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
+    absent: tuple[tuple[str, str], ...] = ()
+    """Manifests applied before that are not here and stay as they are: owner and file."""
 
 
 def resolve(
@@ -149,14 +151,17 @@ class _Resolver:
         gone = self._gone()
         self._require_no_conflict(gone)
         snapshot = self._snapshot(gone)
+        applied = self._applied(gone)
+        owners = self._owners()
         return Resolved(
             snapshot,
             self.texts,
-            self._applied(gone),
+            applied,
             {key: Origin(each.manifest.file, each.line) for key, each in self.claims.items()},
             self.policies,
             tuple(self.unbuilt),
             tuple(dict.fromkeys(self.notes)),
+            tuple(sorted({(one.owner, one.file) for one in applied if one.owner not in owners})),
         )
 
     # --- what each kind means
@@ -491,10 +496,6 @@ class _Resolver:
             key: Applied(*key, _owner(each.manifest), each.manifest.file)
             for key, each in self.claims.items()
         }
-        absent = sorted({each.owner for each in kept.values()} - self._owners())
-        if absent and not self.prune:
-            shown = ", ".join(absent[:5]) + (" and more" if len(absent) > 5 else "")
-            self.notes.append(f"applied before and not here: {shown}; --prune deletes them")
         merged = {**kept, **mine}
         return tuple(merged[key] for key in sorted(merged))
 

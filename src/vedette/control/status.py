@@ -135,6 +135,8 @@ def engine_state(engine: EngineStatus | None) -> EngineState:
         generation=engine["generation"],
         error=engine["error"],
         in_flight=engine["inFlight"],
+        # An engine of before is asked while it is being replaced.
+        unready_upstreams=tuple(engine.get("unreadyUpstreams", ())),
     )
 
 

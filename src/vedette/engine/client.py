@@ -1,4 +1,4 @@
-"""The client of the engine's socket: apply a snapshot, reload TLS, read status and metrics.
+"""The client of the engine's socket: apply a snapshot, reload TLS, read status, services and metrics.
 
 Owns: HTTP over a Unix socket with the standard library only (`UnixHTTPConnection`, also used by the CLI to reach
 control), and what a refusal of the engine becomes. Must not: retry; the reconcile loop does that.
@@ -44,6 +44,7 @@ class EngineStatus(TypedDict):
     inFlight: int
     draining: bool
     uptimeSeconds: float
+    unreadyUpstreams: list[str]
 
 
 class UnixHTTPConnection(http.client.HTTPConnection):
@@ -81,6 +82,10 @@ class EngineClient:
     def metrics(self) -> dict[str, Any]:
         """The engine's counters since it started. Raises `UnavailableError` engine_away."""
         return self._call("GET", "/metrics")
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        """What is known of each service. Raises `UnavailableError` engine_away."""
+        return cast("list[dict[str, Any]]", self._call("GET", "/upstreams")["upstreams"])
 
     def apply(self, digest: str, generation: int) -> None:
         """Activates a snapshot that lies in the engine's folder; returns when new requests see it.

@@ -33,8 +33,8 @@ class Project:
         return self.component is not None and self.component.is_file()
 
 
-def locate(path: Path) -> Project:
-    """Finds what `path` names.
+def locate(path: Path, wanted: str = "a project folder or of a component (.wasm)") -> Project:
+    """Finds what `path` names; `wanted` says what it should have been.
 
     Raises `ConfigError` component_missing, manifest_missing, or manifest_invalid with file and
     line.
@@ -45,7 +45,8 @@ def locate(path: Path) -> Project:
         return _project(path.parent)
     if path.is_file():
         return Project(None, None, path)
-    raise ConfigError("component_missing", f"there is no {path}")
+    hint = f"Give the path of {wanted}; `vedette new NAME` makes a project."
+    raise ConfigError("component_missing", f"there is no {path}", hint)
 
 
 def _project(folder: Path) -> Project:

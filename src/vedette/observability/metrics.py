@@ -48,6 +48,7 @@ class NodeCollector(Collector):
         if counters is not None:
             yield from _request_metrics(counters, node.location)
             yield from _engine_metrics(counters, node.location)
+            yield from _upstream_metrics(counters.get("upstreams", ()))
 
 
 def render(collector: Collector) -> bytes:
@@ -150,3 +151,57 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield _counter(
         "vedette_logs_dropped", "Log lines of functions not kept.", counters["logsDropped"], {}
     )
+
+
+# Name, help and the engine's word; `counter` gets Prometheus' `_total`.
+_UPSTREAM_COUNTERS = (
+    ("edge_upstream_requests", "Requests for a service.", "requests"),
+    (
+        "edge_upstream_failures",
+        "Requests for a service without an answer, after all tries.",
+        "failures",
+    ),
+    ("edge_upstream_retries", "Second and further tries.", "retries"),
+    ("edge_upstream_mirrors_dropped", "Copies of requests that were not sent.", "mirrorsDropped"),
+)
+_ENDPOINT_COUNTERS = (
+    ("edge_upstream_endpoint_requests", "Requests sent to an endpoint.", "requests"),
+    ("edge_upstream_endpoint_failures", "Requests that an endpoint failed.", "failures"),
+    ("edge_upstream_endpoint_ejections", "Times an endpoint was left out.", "ejections"),
+)
+_ENDPOINT_GAUGES = (
+    ("edge_upstream_endpoint_ready", "Whether an endpoint can be expected to answer (1).", "ready"),
+    ("edge_upstream_endpoint_requests_in_flight", "Requests being answered.", "inFlight"),
+    ("edge_upstream_endpoint_connections", "Open connections to an endpoint.", "connections"),
+)
+
+
+_Found = list[tuple[list[str], Mapping[str, Any]]]
+
+
+def _upstream_metrics(rows: Iterable[Mapping[str, Any]]) -> Iterable[Metric]:
+    services: _Found = [([row["name"]], row) for row in rows]
+    endpoints: _Found = [
+        ([row["name"], _authority(each["host"], each["port"])], each)
+        for _, row in services
+        for each in row["endpoints"]
+    ]
+    both = ["upstream", "endpoint"]
+    for name, text, key in _UPSTREAM_COUNTERS:
+        yield _filled(CounterMetricFamily(name, text, labels=["upstream"]), services, key)
+    for name, text, key in _ENDPOINT_COUNTERS:
+        yield _filled(CounterMetricFamily(name, text, labels=both), endpoints, key)
+    for name, text, key in _ENDPOINT_GAUGES:
+        yield _filled(GaugeMetricFamily(name, text, labels=both), endpoints, key)
+
+
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, found: _Found, key: str
+) -> CounterMetricFamily | GaugeMetricFamily:
+    for values, row in found:
+        family.add_metric(values, float(row[key]))
+    return family
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

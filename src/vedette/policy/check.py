@@ -1,4 +1,4 @@
-"""Checking policies before they go into a snapshot.
+"""Checking policies before they go into a snapshot, and what they say at a glance.
 
 Owns: the request to Cedar's validator and turning its findings into errors with file and line. Must
 not: decide anything, or load the native module: the caller passes the check in, because the module
@@ -33,6 +33,42 @@ class Finding:
         return f"{':'.join([self.file, *numbers])}: {self.message}"
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whom or what a policy is about: a type, one entity of it, or (both None) anything."""
+
+    type: str | None
+    id: str | None
+
+    def takes(self, kind: str, name: str) -> bool:
+        """Whether the entity `kind::"name"` is in it."""
+        return self.type in (None, kind) and self.id in (None, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What one policy says: its scope, whether it asks more than that, and the functions and routes it
+    names, each as type and id.
+    """
+
+    id: str
+    file: str
+    line: int
+    effect: str
+    principal: Scope
+    resource: Scope
+    conditional: bool
+    names: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Policies without an error: what looks like a mistake in them, and what each says."""
+
+    warnings: tuple[Finding, ...]
+    outlines: tuple[Outline, ...]
+
+
 class PolicyError(ConfigError):
     """A policy does not parse or does not fit the schema. `findings` has every error, `message`
     too.
@@ -50,8 +86,8 @@ class PolicyError(ConfigError):
 
 def check(
     native_check: NativeCheck, policies: Mapping[str, str], schema: str | None = None
-) -> tuple[Finding, ...]:
-    """Validates policies, file name to text, and returns the warnings.
+) -> Checked:
+    """Validates policies, file name to text.
 
     `native_check` is `_native.check_policies`; `schema` is the node's own unless given. Raises
     `PolicyError` (a `ConfigError` policy_invalid) that names file and line.
@@ -64,7 +100,20 @@ def check(
     errors = _findings(answer["errors"])
     if errors:
         raise PolicyError(errors)
-    return _findings(answer["warnings"])
+    return Checked(_findings(answer["warnings"]), tuple(map(_outline, answer["outlines"])))
+
+
+def _outline(row: Mapping[str, Any]) -> Outline:
+    return Outline(
+        id=row["id"],
+        file=row["file"],
+        line=row["line"],
+        effect=row["effect"],
+        principal=Scope(**row["principal"]),
+        resource=Scope(**row["resource"]),
+        conditional=row["conditional"],
+        names=tuple((each["type"], each["id"]) for each in row["names"]),
+    )
 
 
 def _findings(rows: list[dict[str, Any]]) -> tuple[Finding, ...]:

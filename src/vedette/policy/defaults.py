@@ -10,8 +10,9 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from vedette.config.snapshot import FunctionBackend, Route, ServicesBackend
+from vedette.config.snapshot import Route
 from vedette.ids import require_name
+from vedette.policy.resources import resources_of
 
 DEFAULT_POLICY_NAME: Final = "default.cedar"
 
@@ -61,19 +62,14 @@ def public_route_policy(name: str, routes: Sequence[Route]) -> str:
     """
     lines = [f"// The Route {require_name(name)} is public: anybody may call it, without a token."]
     for route in routes:
-        lines.append(_permit(f"public-route-{route.name}", f'Route::"{route.name}"', ""))
-        for number, function in enumerate(_functions_behind(route), 1):
-            identity = f"public-route-{route.name}-function-{number}"
-            lines.append(_permit(identity, f'Function::"{function}"', _conditions(route)))
+        identity = f"public-route-{route.name}"
+        for number, (kind, asked) in enumerate(resources_of(route), 1):
+            resource = f'{kind}::"{asked}"'
+            if kind == "Route":
+                lines.append(_permit(identity, resource, ""))
+            else:
+                lines.append(_permit(f"{identity}-function-{number}", resource, _conditions(route)))
     return "\n".join(lines) + "\n"
-
-
-def _functions_behind(route: Route) -> list[str]:
-    if isinstance(route.backend, FunctionBackend):
-        return [route.backend.function]
-    if isinstance(route.backend, ServicesBackend):
-        return [each.name for each in route.backend.services if each.kind == "Function"]
-    return []
 
 
 def _permit(identity: str, resource: str, conditions: str) -> str:

@@ -81,6 +81,11 @@ class Home:
         return self.root / "node.json"
 
     @property
+    def start_file(self) -> Path:
+        """What `vedette up` was last told: addresses, metrics, workers, oldest TLS; JSON."""
+        return self.root / "start.json"
+
+    @property
     def run(self) -> Path:
         """What only means something while the node runs."""
         return self.root / "run"

@@ -1,5 +1,6 @@
 //! Whatever policies and requests are: the walk says what Cedar says, or nothing.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -196,23 +197,19 @@ impl Dice {
     }
 
     fn caller(&mut self) -> Option<Caller> {
-        match self.roll(3) {
-            0 => None,
-            _ => {
-                let scopes = (0..self.roll(3)).map(|_| self.of(&SCOPES).to_owned());
-                Some(
-                    Caller::new(Verified {
-                        issuer: "spiffe://td".into(),
-                        scopes: scopes.collect(),
-                        subject: self.of(&SUBJECTS).into(),
-                        audiences: vec!["read".into()],
-                        expires_at: u64::MAX,
-                        bound_to: None,
-                    })
-                    .unwrap(),
-                )
-            }
+        if self.roll(3) == 0 {
+            return None;
         }
+        let scopes = (0..self.roll(3)).map(|_| self.of(&SCOPES).to_owned());
+        let token = Verified {
+            issuer: "spiffe://td".into(),
+            scopes: scopes.collect(),
+            subject: self.of(&SUBJECTS).into(),
+            audiences: vec!["read".into()],
+            expires_at: u64::MAX,
+            bound_to: None,
+        };
+        Some(Caller::new(token).unwrap())
     }
 }
 
@@ -236,7 +233,7 @@ fn slice(text: &str, kind: ResourceKind, name: &str) -> Slice {
         .collect();
     let uid = EntityUid::from_type_name_and_id(type_name(kind.type_name()), EntityId::new(name));
     let attributes = [("name".to_owned(), string(name))].into();
-    let entity = cedar_policy::Entity::new(uid.clone(), attributes, Default::default()).unwrap();
+    let entity = cedar_policy::Entity::new(uid.clone(), attributes, HashSet::default()).unwrap();
     Slice {
         rules: Arc::new(Rules::new(&policies, &[]).unwrap()),
         kind,

@@ -169,7 +169,11 @@ async fn an_endpoint_that_fails_is_left_out_and_comes_back() {
     while upstream.counters().ejections == 0 {
         ask(&upstream, &options).await.unwrap();
     }
-    assert!(upstream.health()[0].is_ejected && !upstream.health()[0].is_healthy);
+    let out = upstream.health().swap_remove(0);
+    assert!(out.is_ejected && !out.is_healthy);
+    assert_eq!(out.state, EndpointState::Ejected);
+    assert!(out.failing_since.is_some() && out.ejected_until > out.failing_since);
+    assert_eq!(out.last_error.unwrap().message, "it answered 503");
     let started = std::time::Instant::now();
     for _ in 0..20 {
         let answer = ask(&upstream, &options).await.unwrap();
@@ -183,6 +187,68 @@ async fn an_endpoint_that_fails_is_left_out_and_comes_back() {
         answered.push(ask(&upstream, &options).await.unwrap());
     }
     assert!(answered.iter().any(|it| it == "well"), "{answered:?}");
+    let back = upstream.health().swap_remove(0);
+    assert_eq!(back.state, EndpointState::Healthy);
+    assert_eq!((back.failing_since, back.ejected_until), (None, None));
+    // What it was stays told, with its time.
+    assert!(back.last_error.is_some());
+}
+
+#[tokio::test]
+async fn what_is_known_of_an_endpoint_follows_its_answers() {
+    let is_well = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&is_well);
+    let port = serve(move |_, mut stream| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while head(&mut stream).await.is_some() {
+                let answer: &[u8] = match seen.load(Ordering::SeqCst) {
+                    0 => b"HTTP/1.1 502 X\r\ncontent-length: 0\r\n\r\n",
+                    _ => OK,
+                };
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let mut config = config(&[port]);
+    config.outlier = OutlierConfig {
+        failures: 2,
+        eject: Duration::from_millis(50),
+    };
+    let upstream = upstream(config);
+    let state = || upstream.health()[0].state;
+    let options = SendOptions::default();
+    assert_eq!(state(), EndpointState::Healthy);
+    ask(&upstream, &options).await.unwrap();
+    assert_eq!(state(), EndpointState::Failing);
+    let since = upstream.health()[0].failing_since;
+    assert!(since.is_some() && state().is_ready());
+    ask(&upstream, &options).await.unwrap();
+    assert_eq!(state(), EndpointState::Ejected);
+    // It is used again by itself; whether it is well, nobody knows until it answers.
+    while upstream.health()[0].is_ejected {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(state(), EndpointState::Recovering);
+    assert!(!state().is_ready());
+    assert_eq!(upstream.health()[0].failing_since, since);
+    is_well.store(1, Ordering::SeqCst);
+    ask(&upstream, &options).await.unwrap();
+    assert_eq!(state(), EndpointState::Healthy);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_reached_says_why() {
+    let mut config = config(&[1]);
+    config.outlier.failures = 1;
+    let upstream = upstream(config);
+    let error = upstream.send(get("/"), &SendOptions::default()).await;
+    let known = upstream.health().swap_remove(0);
+    assert_eq!(known.state, EndpointState::Ejected);
+    let last = known.last_error.unwrap();
+    assert_eq!(last.message, error.err().unwrap().to_string());
+    assert_eq!(Some(last.unix_millis), known.failing_since);
 }
 
 #[tokio::test]
@@ -234,6 +300,11 @@ async fn active_health_takes_out_and_brings_back() {
     tokio::time::timeout(Duration::from_secs(10), until(false))
         .await
         .unwrap();
+    let sick = upstream.health().swap_remove(0);
+    assert_eq!(sick.state, EndpointState::Unhealthy);
+    assert!(sick.failing_since.is_some());
+    let last = sick.last_error.unwrap().message;
+    assert_eq!(last, "health check /healthz: it answered 500");
     for _ in 0..20 {
         assert_eq!(
             ask(&upstream, &SendOptions::default()).await.unwrap(),
@@ -244,6 +315,7 @@ async fn active_health_takes_out_and_brings_back() {
     tokio::time::timeout(Duration::from_secs(10), until(true))
         .await
         .unwrap();
+    assert_eq!(upstream.health()[0].state, EndpointState::Healthy);
     drop(upstream);
     tokio::time::timeout(Duration::from_secs(10), watching)
         .await

@@ -94,6 +94,40 @@ async fn a_name_that_leads_inside_is_refused_whatever_its_rule_says() {
 }
 
 #[tokio::test]
+async fn a_name_leads_inside_only_within_a_range_of_the_same_scheme_and_port() {
+    let port = answers(OK).await;
+    let name = format!("http://inside.example.com:{port}");
+    let asked = async |rules: &[&str]| {
+        let names = fake(&[("inside.example.com", &[&["127.0.0.1"]])]);
+        let mut all = vec![name.as_str()];
+        all.extend(rules);
+        let egress = egress(&all, names);
+        let sent = egress.send(call(&name), &SendOptions::default()).await;
+        sent.map_err(|error| error.word())
+    };
+    let range = format!("http://127.0.0.0/8:{port}");
+    assert_eq!(asked(&[&range]).await.unwrap().status(), 200);
+    for other in [
+        "http://127.0.0.0/8".to_owned(),
+        format!("https://127.0.0.0/8:{port}"),
+        format!("http://127.0.1.0/24:{port}"),
+        // An address that is named is one that calls may name, not one that names may lead to.
+        format!("http://127.0.0.1:{port}"),
+    ] {
+        assert_eq!(asked(&[&other]).await.err(), Some("not_allowed"), "{other}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_to_an_address_of_a_range_passes() {
+    let port = answers(OK).await;
+    let egress = egress(&[&format!("http://127.0.0.0/8:{port}")], fake(&[]));
+    let asked = call(&format!("http://127.0.0.1:{port}/"));
+    let sent = egress.send(asked, &SendOptions::default()).await;
+    assert_eq!(text(sent.unwrap()).await.unwrap(), "ok");
+}
+
+#[tokio::test]
 async fn a_name_that_changes_between_look_ups_gains_nothing() {
     let port = answers(OK).await;
     // First a public address where nobody answers, then one inside.

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vedette import __version__
-from vedette.control.supervisor import processes, sockets
+from vedette.control.supervisor import processes, remembered, sockets
 from vedette.control.supervisor.state import (
     PLAN_VARIABLE,
     Plan,
@@ -44,17 +45,29 @@ def _control_command() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LaunchOptions:
-    """What `vedette up` was asked for. `foreground`: the node ends when the calling process does."""
+    """What `vedette up` was asked for; None: as last time, else the default. `foreground`: the node ends
+    when the calling process does.
+    """
 
-    listen: Sequence[str] = (sockets.DEFAULT_LISTEN,)
+    listen: Sequence[str] | None = None
     metrics: str | None = None
     location: str | None = None
     name: str | None = None
     workers: int | None = None
-    tls_min_version: str = "1.3"
+    tls_min_version: str | None = None
     foreground: bool = True
     engine_command: Sequence[str] = field(default_factory=_engine_command)
     control_command: Sequence[str] = field(default_factory=_control_command)
+
+    def recalled(self, home: Home) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The settings to start with, and those of them that nobody said this time."""
+        said = {
+            "listen": list(self.listen) if self.listen else None,
+            "metrics": self.metrics,
+            "workers": self.workers,
+            "tlsMinVersion": self.tls_min_version,
+        }
+        return remembered.recall(home, said)
 
 
 @dataclass(slots=True)
@@ -71,10 +84,13 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
 
     Raises `UnavailableError` node_running, address_in_use; `ConfigError` address_invalid, socket_path_too_long.
     """
-    addresses = [sockets.parse_address(text) for text in options.listen]
-    if options.metrics:
-        sockets.parse_metrics_address(options.metrics)  # before anything is made
-    workers = options.workers or os.cpu_count() or 1
+    settings, _ = options.recalled(home)
+    addresses = [
+        sockets.parse_address(text) for text in settings.get("listen", [sockets.DEFAULT_LISTEN])
+    ]
+    if settings.get("metrics"):
+        sockets.parse_metrics_address(settings["metrics"])  # before anything is made
+    workers = settings.get("workers") or os.cpu_count() or 1
     home.require_socket_paths()
     home.create()
     with contextlib.ExitStack() as opened:
@@ -85,7 +101,7 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
             for bound in listener.sockets:
                 opened.enter_context(bound)
         _bootstrap(home, options, [address.host for address in addresses])
-        metrics = opened.enter_context(sockets.bind_metrics(options.metrics))
+        metrics = opened.enter_context(sockets.bind_metrics(settings.get("metrics")))
         engine = opened.enter_context(sockets.bind_unix(home.engine_socket))
         admin = opened.enter_context(sockets.bind_unix(home.admin_socket))
         life = _life_pipe(opened) if options.foreground else None
@@ -94,7 +110,7 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
             version=__version__,
             location=_location(home),
             workers=workers,
-            tls_min_version=options.tls_min_version,
+            tls_min_version=settings.get("tlsMinVersion", "1.3"),
             listeners=[_planned(listener) for listener in listeners],
             engine_fd=engine.fileno(),
             admin_fd=admin.fileno(),
@@ -105,6 +121,7 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
             control_command=list(options.control_command),
             life_fd=life[0] if life else None,
         )
+        remembered.remember(home, settings)
         return Launched(
             _start_guardian(home, plan), plan.metrics_address, life[1] if life else None
         )

@@ -1,0 +1,128 @@
+"""What the admin API says about routes and services: `GET /v1/routes` and `GET /v1/upstreams`.
+
+Owns: the shapes in docs/reference/openapi.json and status-routes.schema.json, status-upstreams.schema.json.
+Must not: hold behaviour.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from vedette.config.model import Model
+from vedette.config.snapshot import ActiveHealth, PassiveHealth, PathMatch, ValueMatch
+
+
+class RouteBackend(Model):
+    """Who answers a route, or its share of it."""
+
+    kind: Literal["Function", "Upstream", "Static", "Redirect", "Files"] = Field(
+        description="What it is."
+    )
+    name: str | None = Field(default=None, description="Name of the function or upstream.")
+    weight: int = Field(default=1, description="Its share, out of the sum of all weights.")
+    detail: str | None = Field(
+        default=None, description="What the node itself answers: status, location or files."
+    )
+    ready: bool | None = Field(
+        default=None,
+        description="Of an upstream: whether an endpoint can be expected to answer; null: not known.",
+    )
+
+
+class RouteCaller(Model):
+    """A policy that is asked about a route. Without a permit that holds, nobody may call."""
+
+    policy: str = Field(description="Its `@id`, else file and place, as in records.")
+    file: str = Field(description="Its file.")
+    line: int = Field(description="Its line there.")
+    effect: Literal["permit", "forbid"] = Field(description="What it does where it holds.")
+    principal_type: str | None = Field(
+        description="Whom it is about: Subject (a token), Workload (a client certificate), "
+        "Anonymous; null: anybody."
+    )
+    principal_id: str | None = Field(description="The one caller it is about; null: all of them.")
+    conditional: bool = Field(description="Whether it asks more: a `when` or `unless`.")
+
+
+class RouteStatus(Model):
+    """A route: which requests it takes, who answers them, and who may send them."""
+
+    name: str = Field(description="Name of the route.")
+    hosts: tuple[str, ...] = Field(description="Hosts it takes; empty: every host of the node.")
+    path: PathMatch = Field(description="Paths it takes.")
+    method: str | None = Field(default=None, description="Method it takes; null: any.")
+    headers: tuple[ValueMatch, ...] = Field(default=(), description="Header fields it asks for.")
+    query: tuple[ValueMatch, ...] = Field(default=(), description="Query parameters it asks for.")
+    cookies: tuple[ValueMatch, ...] = Field(default=(), description="Cookies it asks for.")
+    url: str = Field(description="Where a person on this machine reaches it.")
+    backends: tuple[RouteBackend, ...] = Field(description="Who answers, each with its weight.")
+    mirror: str | None = Field(default=None, description="Upstream that gets copies of requests.")
+    limits: tuple[str, ...] = Field(default=(), description="Limits a request must pass, by name.")
+    callers: tuple[RouteCaller, ...] = Field(
+        description="Policies about it, permits first; `vedette policy explain` judges a request."
+    )
+
+
+class EndpointError(Model):
+    """What was last wrong with an endpoint."""
+
+    time: str = Field(description="When, RFC 3339.")
+    message: str = Field(description="What, as in the `detail` of records.")
+
+
+class EndpointStatus(Model):
+    """One place where a service answers. Counted since its settings last changed or the engine started."""
+
+    host: str = Field(description="Address or host name.")
+    port: int = Field(description="Port.")
+    weight: int = Field(description="Its share of the requests; 0: none.")
+    state: Literal["healthy", "failing", "ejected", "recovering", "unhealthy", "unknown"] = Field(
+        description="healthy; failing: it fails requests, too few in a row to be left out; ejected: "
+        "it is left out for that (outlier detection); recovering: it is used again and nothing has "
+        "gone well since; unhealthy: active health leaves it out; unknown: the engine is away."
+    )
+    ready: bool | None = Field(
+        default=None, description="Whether it is healthy or failing; null: not known."
+    )
+    failing_since: str | None = Field(
+        default=None, description="First failure that nothing good has followed, RFC 3339."
+    )
+    ejected_until: str | None = Field(
+        default=None, description="When an ejected endpoint is used again, RFC 3339."
+    )
+    last_error: EndpointError | None = Field(
+        default=None, description="What was last wrong, also when it is healthy by now."
+    )
+    in_flight: int = Field(default=0, description="Requests being answered.")
+    connections: int = Field(default=0, description="Open connections.")
+    requests: int = Field(default=0, description="Requests sent to it.")
+    failures: int = Field(
+        default=0, description="Of them: no answer, 502, 503, 504, or a body that broke off."
+    )
+    ejections: int = Field(default=0, description="Times it was left out.")
+
+
+class UpstreamStatus(Model):
+    """A service behind the node, and how it does."""
+
+    name: str = Field(description="Name of the upstream.")
+    protocol: Literal["auto", "http1", "http2"] = Field(description="What is spoken.")
+    tls: bool = Field(description="Whether over TLS.")
+    check: Literal["active", "passive"] = Field(
+        description="active: it is asked too; passive: only what requests show counts."
+    )
+    health: ActiveHealth | None = Field(default=None, description="The questions of active health.")
+    outlier: PassiveHealth = Field(description="When an endpoint is left out for failed requests.")
+    ready: bool | None = Field(
+        default=None, description="Whether an endpoint can be expected to answer; null: not known."
+    )
+    requests: int = Field(default=0, description="Requests for it.")
+    failures: int = Field(default=0, description="Of them without an answer, after all tries.")
+    retries: int = Field(default=0, description="Second and further tries.")
+    mirrors_dropped: int = Field(
+        default=0, description="Copies not sent, since too many were under way."
+    )
+    endpoints: tuple[EndpointStatus, ...] = Field(description="Where it answers.")
+    routes: tuple[str, ...] = Field(description="Routes that lead to it.")

@@ -1,0 +1,55 @@
+"""What policies are asked about: the functions and routes of a snapshot.
+
+Owns: which resource each of them is (docs/request.md), and finding names in policies that nothing has.
+Must not: judge a request; the engine does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from vedette.config.manifests import nearest
+from vedette.config.snapshot import FunctionBackend, Route, ServicesBackend, Snapshot
+from vedette.policy.check import Finding, Outline
+
+Resource = tuple[str, str]
+
+
+def resources_of(route: Route) -> tuple[Resource, ...]:
+    """What is asked about when a request takes this route: the functions behind it, and the route
+    itself where anything else answers.
+    """
+    backend = route.backend
+    if isinstance(backend, FunctionBackend):
+        return (("Function", backend.function),)
+    if isinstance(backend, ServicesBackend):
+        functions = [("Function", one.name) for one in backend.services if one.kind == "Function"]
+        others = [one for one in backend.services if one.kind != "Function"]
+        return (*functions, *([("Route", route.name)] if others else []))
+    return (("Route", route.name),)
+
+
+def all_resources(snapshot: Snapshot) -> frozenset[Resource]:
+    """Everything that policies can be asked about. A function counts though no route leads to it."""
+    functions = {("Function", each.name) for each in snapshot.functions}
+    return frozenset(functions | {one for route in snapshot.routes for one in resources_of(route)})
+
+
+def unknown_names(outlines: Iterable[Outline], snapshot: Snapshot) -> Iterator[Finding]:
+    """A warning for each name in a policy that no request is ever asked about."""
+    known = all_resources(snapshot)
+    for outline in outlines:
+        for resource in outline.names:
+            if resource not in known:
+                message = f"{outline.id} names {_why(resource, known, snapshot)}"
+                yield Finding(outline.file, outline.line, None, message, None)
+
+
+def _why(resource: Resource, known: frozenset[Resource], snapshot: Snapshot) -> str:
+    kind, name = resource
+    route = snapshot.route(name) if kind == "Route" else None
+    if route is not None:
+        behind = " or ".join(f'Function::"{each}"' for _, each in resources_of(route))
+        return f'Route::"{name}", which only leads to functions; write {behind}'
+    named = [each for one, each in known if one == kind]
+    return f'{kind}::"{name}", which does not exist{nearest(name, named)}'

@@ -1,0 +1,147 @@
+"""Routes and services as a person sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.config.samples import snapshot_data
+from tests.simulators.engine import UPSTREAMS
+
+from vedette.config.model import build
+from vedette.config.snapshot import Snapshot
+from vedette.control.traffic import route_statuses, upstream_statuses
+from vedette.control.traffic_messages import RouteStatus
+from vedette.policy.check import Outline, Scope
+
+ANY = Scope(None, None)
+BASE = "https://localhost:8443"
+
+
+def _route(name: str, backend: dict[str, Any], **more: object) -> dict[str, Any]:
+    path = {"type": "PathPrefix", "value": f"/{name}"}
+    return {"name": name, "path": path, "backend": backend, **more}
+
+
+@pytest.fixture
+def snapshot() -> Snapshot:
+    """The sample with two services, one of them asked, and a route of each sort."""
+    data = snapshot_data()
+    shop = {"name": "shop", "endpoints": [{"host": "10.0.0.7", "port": 8080}]}
+    spare = {
+        "name": "spare",
+        "endpoints": [{"host": "10.0.0.8", "port": 80}, {"host": "10.0.0.9", "port": 80}],
+        "health": {"path": "/healthz"},
+    }
+    data["upstreams"] = [shop, spare]
+    services = [
+        {"kind": "Function", "name": "hello", "weight": 1},
+        {"kind": "Upstream", "name": "shop", "weight": 9},
+    ]
+    split = {"type": "Services", "services": services}
+    files = [
+        {"path": "a", "blob": data["functions"][0]["component"], "size": 1, "contentType": "x"}
+    ]
+    data["routes"] += [
+        _route("moved", {"type": "Redirect", "hostname": "new.example.com", "status": 301}),
+        _route("site", {"type": "Files", "files": files}),
+        _route("split", split, mirror={"upstream": "spare"}, method="GET"),
+    ]
+    data["limits"] = [
+        {"name": "all", "per": ["Source"], "concurrency": 5},
+        {"name": "some", "per": ["Source"], "routes": ["site"], "concurrency": 5},
+    ]
+    return build(Snapshot, data)
+
+
+def _outline(name: str, resource: Scope = ANY, effect: str = "permit", **more: Any) -> Outline:
+    principal = more.get("principal", ANY)
+    conditional = more.get("conditional", False)
+    return Outline(
+        name, "p.cedar", more.get("line", 1), effect, principal, resource, conditional, ()
+    )
+
+
+def _routes(snapshot: Snapshot, *outlines: Outline) -> dict[str, RouteStatus]:
+    upstreams = upstream_statuses(snapshot, UPSTREAMS)
+    return {each.name: each for each in route_statuses(snapshot, BASE, outlines, upstreams)}
+
+
+def test_a_service_is_shown_with_what_the_engine_knows_of_it(snapshot: Snapshot) -> None:
+    shop, spare = upstream_statuses(snapshot, UPSTREAMS)
+    assert (shop.name, shop.ready, shop.check, shop.routes) == (
+        "shop",
+        False,
+        "passive",
+        ("split",),
+    )
+    assert (shop.requests, shop.failures, shop.retries, shop.mirrors_dropped) == (12, 3, 2, 1)
+    [endpoint] = shop.endpoints
+    assert (endpoint.state, endpoint.ready, endpoint.in_flight) == ("ejected", False, 1)
+    assert endpoint.failing_since == "2026-01-01T00:00:00Z"
+    assert endpoint.ejected_until == "2026-01-01T00:00:10Z"
+    assert endpoint.last_error is not None
+    assert endpoint.last_error.message == "it answered 503"
+    assert (spare.check, spare.health is not None) == ("active", True)
+
+
+def test_without_an_engine_nothing_is_known_of_a_service(snapshot: Snapshot) -> None:
+    for each in upstream_statuses(snapshot, None):
+        assert each.ready is None
+        assert {one.state for one in each.endpoints} == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("states", "ready"),
+    [((True, False), True), ((False, False), False), ((None, True), None)],
+)
+def test_a_service_is_ready_when_one_endpoint_is(
+    snapshot: Snapshot, states: tuple[bool | None, ...], ready: bool | None
+) -> None:
+    sample = UPSTREAMS[0]["endpoints"][0]
+    endpoints = [
+        {**sample, "host": host, "port": 80, "ready": state}
+        for host, state in zip(("10.0.0.8", "10.0.0.9"), states, strict=True)
+        if state is not None
+    ]
+    rows = [{**UPSTREAMS[0], "name": "spare", "endpoints": endpoints}]
+    assert upstream_statuses(snapshot, rows)[1].ready is ready
+
+
+def test_a_route_says_who_answers_and_with_which_share(snapshot: Snapshot) -> None:
+    routes = _routes(snapshot)
+    shown = {
+        name: [(one.kind, one.name, one.weight, one.detail, one.ready) for one in each.backends]
+        for name, each in routes.items()
+    }
+    assert shown == {
+        "health": [("Static", None, 1, "200 text/plain", None)],
+        "hello": [("Function", "hello", 1, None, None)],
+        "moved": [("Redirect", None, 1, "301 …://new.example.com/…", None)],
+        "site": [("Files", None, 1, "1 file", None)],
+        "split": [("Function", "hello", 1, None, None), ("Upstream", "shop", 9, None, False)],
+    }
+    assert routes["split"].mirror == "spare"
+    assert routes["split"].limits == ("all",)
+    assert routes["site"].limits == ("all", "some")
+    assert routes["hello"].url == "https://api.example.com:8443/hello"
+
+
+def test_a_route_has_the_policies_about_its_function_or_itself(snapshot: Snapshot) -> None:
+    routes = _routes(
+        snapshot,
+        _outline("late", Scope("Route", "health"), line=9),
+        _outline("no", effect="forbid", line=1, principal=Scope("Anonymous", None)),
+        _outline("hello-only", Scope("Function", "hello"), line=2, conditional=True),
+        _outline("routes", Scope("Route", None), line=3),
+    )
+    about = {name: [one.policy for one in each.callers] for name, each in routes.items()}
+    assert about == {
+        "health": ["routes", "late", "no"],
+        "hello": ["hello-only", "no"],
+        "moved": ["routes", "no"],
+        "site": ["routes", "no"],
+        "split": ["hello-only", "routes", "no"],
+    }
+    last = routes["hello"].callers[-1]
+    assert (last.effect, last.principal_type, last.conditional) == ("forbid", "Anonymous", False)
