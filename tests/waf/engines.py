@@ -85,7 +85,10 @@ class Engine:
         if not said:
             return self._died()
         answer = json.loads(said)
-        return Verdict(tuple(answer["matched"]), answer.get("interruption"))
+        if error := answer.get("error"):
+            raise RuntimeError(f"{self._command[0]} cannot read an exchange: {error}")
+        logged = (each for each in answer["matched"] if each.get("logged", True))
+        return Verdict(tuple(logged), answer.get("interruption"))
 
     def _died(self) -> Verdict:
         code = self._child.wait(timeout=60)

@@ -115,9 +115,14 @@ def explained() -> dict[str, str]:
     return _listed(DIFFERENCES)
 
 
+def entries(file: Path) -> list[dict[str, Any]]:
+    """What a list holds: reasons, each with the tests it is for."""
+    listed: list[dict[str, Any]] = yaml.safe_load(file.read_text()) or []
+    return listed
+
+
 def _listed(file: Path) -> dict[str, str]:
-    entries: list[dict[str, Any]] = yaml.safe_load(file.read_text()) or []
-    return {name: entry["reason"] for entry in entries for name in entry["tests"]}
+    return {name: entry["reason"] for entry in entries(file) for name in entry["tests"]}
 
 
 def differences(paranoia: int, asked: Iterable[ftw.Case]) -> list[Difference]:

@@ -6,3 +6,4 @@
 //! Must not: know HTTP's wire form, read a clock but through its caller, wait, or hold a lock on
 //! the request path.
 
+pub mod body;
