@@ -23,7 +23,6 @@ from tests.waf.exchange import Exchange
 from tests.waf.modsecurity import load
 
 ROOT = Path(__file__).parents[2]
-JUDGE = "judge"
 DIRECTIVE = re.compile(r"^(?=Sec)", re.MULTILINE)
 
 
@@ -111,17 +110,21 @@ class Engine:
 
 
 def ours(files: Sequence[Path]) -> Engine:
-    """The engine of `crates/waf`. `make judge` builds it."""
-    return Engine([judge_program(), *files])
+    """The engine of `crates/waf`."""
+    return Engine([built_example("judge"), *files])
 
 
-def judge_program() -> Path:
-    """The built example."""
+def built_example(name: str) -> Path:
+    """An example of `crates/waf`. `cargo test --workspace`, which `make test` runs first, builds it."""
     target = os.environ.get("CARGO_TARGET_DIR")
     if not target:
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         target = str(Path(cache).expanduser() / "vedette/target")
-    return Path(target) / "release/examples" / JUDGE
+    program = Path(target) / "release/examples" / name
+    if not program.exists():
+        command = f"cargo build --release --locked --workspace --example {name}"
+        raise FileNotFoundError(f"{program} does not exist: run `{command}`")
+    return program
 
 
 def has_oracle() -> bool:

@@ -7,3 +7,4 @@
 //! the request path.
 
 pub mod body;
+pub mod injection;

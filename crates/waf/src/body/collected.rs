@@ -22,7 +22,8 @@ impl Fields for Collected {
     }
 
     fn file(&mut self, file: &File<'_>) {
-        self.files.push((text(file.field), text(file.name), text(file.content)));
+        self.files
+            .push((text(file.field), text(file.name), text(file.content)));
     }
 
     fn part_header(&mut self, part: &[u8], line: &[u8]) {
@@ -51,11 +52,20 @@ pub(super) fn read_within(
     body: &[u8],
 ) -> (Collected, Outcome) {
     let mut collected = Collected::default();
-    let outcome = process(processor, content_type.as_bytes(), body, limits, &mut collected);
+    let outcome = process(
+        processor,
+        content_type.as_bytes(),
+        body,
+        limits,
+        &mut collected,
+    );
     (collected, outcome)
 }
 
 /// Names and values as a test writes them.
 pub(super) fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-    expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    expected
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }

@@ -28,11 +28,27 @@ const BAD_NUMBER: &str = "malformed number";
 
 /// Read a document. An empty body is none, and no error.
 pub(super) fn process(body: &[u8], limits: &Limits, fields: &mut dyn Fields) -> Outcome {
-    let mut reader = Reader { body, at: 0, limits, fields, open: Vec::new(), path: Vec::new(), arguments: 0 };
-    let read = if body.is_empty() { Ok(()) } else { reader.document() };
+    let mut reader = Reader {
+        body,
+        at: 0,
+        limits,
+        fields,
+        open: Vec::new(),
+        path: Vec::new(),
+        arguments: 0,
+    };
+    let read = if body.is_empty() {
+        Ok(())
+    } else {
+        reader.document()
+    };
     let at = reader.at;
     Outcome {
-        error: read.err().map(|what| Error { processor: Processor::Json, what, at }),
+        error: read.err().map(|what| Error {
+            processor: Processor::Json,
+            what,
+            at,
+        }),
         ..Outcome::default()
     }
 }
@@ -66,7 +82,11 @@ impl<'a> Reader<'a> {
             }
             if !self.next_member()? {
                 self.skip_space();
-                return if self.at == self.body.len() { Ok(()) } else { Err(TRAILING) };
+                return if self.at == self.body.len() {
+                    Ok(())
+                } else {
+                    Err(TRAILING)
+                };
             }
         }
     }
@@ -105,7 +125,10 @@ impl<'a> Reader<'a> {
             return Err(TOO_DEEP);
         }
         self.at += 1;
-        self.open.push(Open { base: self.path.len(), elements });
+        self.open.push(Open {
+            base: self.path.len(),
+            elements,
+        });
         Ok(())
     }
 
@@ -119,7 +142,11 @@ impl<'a> Reader<'a> {
             self.open.pop();
             return Ok(false);
         }
-        if is_array { self.name_element()? } else { self.name_member()? }
+        if is_array {
+            self.name_element()?
+        } else {
+            self.name_member()?
+        }
         Ok(true)
     }
 
@@ -155,7 +182,10 @@ impl<'a> Reader<'a> {
     }
 
     fn name_element(&mut self) -> Read<()> {
-        let (base, element) = self.open.last().map_or((0, 0), |open| (open.base, open.elements.unwrap_or(0)));
+        let (base, element) = self
+            .open
+            .last()
+            .map_or((0, 0), |open| (open.base, open.elements.unwrap_or(0)));
         self.name(base, format!(".array_{element}").as_bytes())
     }
 
@@ -178,7 +208,11 @@ impl<'a> Reader<'a> {
     fn name(&mut self, base: usize, key: &[u8]) -> Read<()> {
         self.path.truncate(base);
         self.path.extend_from_slice(key);
-        if self.path.len() > self.limits.name { Err(NAME_TOO_LONG) } else { Ok(()) }
+        if self.path.len() > self.limits.name {
+            Err(NAME_TOO_LONG)
+        } else {
+            Ok(())
+        }
     }
 
     fn argument(&mut self, value: &[u8]) -> Read<()> {
@@ -221,9 +255,17 @@ impl<'a> Reader<'a> {
     }
 
     fn digits(&mut self) -> Read<usize> {
-        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let count = self
+            .rest()
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         self.at += count;
-        if count == 0 { Err(BAD_NUMBER) } else { Ok(count) }
+        if count == 0 {
+            Err(BAD_NUMBER)
+        } else {
+            Ok(count)
+        }
     }
 
     /// Read a string, at whose opening quote the reader is.
@@ -293,7 +335,9 @@ impl<'a> Reader<'a> {
 
     fn four_hex(&mut self) -> Read<u32> {
         let digits = self.rest().get(..4).ok_or(PREMATURE_END)?;
-        let code = digits.iter().try_fold(0, |code, &byte| Some(code << 4 | char::from(byte).to_digit(16)?));
+        let code = digits.iter().try_fold(0, |code, &byte| {
+            Some(code << 4 | char::from(byte).to_digit(16)?)
+        });
         self.at += 4;
         code.ok_or(BAD_HEX)
     }

@@ -13,7 +13,10 @@ fn arguments(body: &str) -> Vec<(String, String)> {
 }
 
 fn error(body: &[u8]) -> &'static str {
-    read(Processor::Json, "", body).1.error.map_or("none", |error| error.what)
+    read(Processor::Json, "", body)
+        .1
+        .error
+        .map_or("none", |error| error.what)
 }
 
 #[test]
@@ -33,20 +36,35 @@ fn names_are_the_path_as_libmodsecurity_writes_it() {
 #[test]
 fn a_scalar_or_an_array_may_be_the_whole_document() {
     assert_eq!(arguments(r#" "a" "#), pairs(&[("json", "a")]));
-    assert_eq!(arguments("[1,[2],3]"), pairs(&[("json.array_0", "1"), ("json.array_1.array_0", "2"), ("json.array_2", "3")]));
+    assert_eq!(
+        arguments("[1,[2],3]"),
+        pairs(&[
+            ("json.array_0", "1"),
+            ("json.array_1.array_0", "2"),
+            ("json.array_2", "3")
+        ])
+    );
     assert_eq!(arguments("{}"), pairs(&[]));
 }
 
 #[test]
 fn a_name_that_occurs_twice_is_two_arguments() {
-    assert_eq!(arguments(r#"{"a":1,"a":2}"#), pairs(&[("json.a", "1"), ("json.a", "2")]));
+    assert_eq!(
+        arguments(r#"{"a":1,"a":2}"#),
+        pairs(&[("json.a", "1"), ("json.a", "2")])
+    );
 }
 
 #[test]
 fn numbers_are_kept_as_they_are_written() {
     assert_eq!(
         arguments("[-0,1.50,1e400,-2E-3]"),
-        pairs(&[("json.array_0", "-0"), ("json.array_1", "1.50"), ("json.array_2", "1e400"), ("json.array_3", "-2E-3")])
+        pairs(&[
+            ("json.array_0", "-0"),
+            ("json.array_1", "1.50"),
+            ("json.array_2", "1e400"),
+            ("json.array_3", "-2E-3")
+        ])
     );
 }
 
@@ -60,12 +78,18 @@ fn escapes_stand_for_their_characters_in_names_and_values() {
 
 #[test]
 fn half_a_surrogate_pair_is_a_question_mark() {
-    assert_eq!(arguments(r#"["\ud83dx","\udc00"]"#), pairs(&[("json.array_0", "?x"), ("json.array_1", "?")]));
+    assert_eq!(
+        arguments(r#"["\ud83dx","\udc00"]"#),
+        pairs(&[("json.array_0", "?x"), ("json.array_1", "?")])
+    );
 }
 
 #[test]
 fn an_escaped_nul_is_a_nul() {
-    assert_eq!(arguments(r#"["a\u0000b"]"#), pairs(&[("json.array_0", "a\0b")]));
+    assert_eq!(
+        arguments(r#"["a\u0000b"]"#),
+        pairs(&[("json.array_0", "a\0b")])
+    );
 }
 
 #[test]
@@ -137,6 +161,12 @@ fn a_million_values_end_at_the_limit() {
     let (found, outcome) = json(&body);
     assert_eq!(found.arguments.len(), 1_000);
     assert_eq!(outcome.error.map(|error| error.what), Some(TOO_MANY));
-    let limits = Limits { arguments: 2, ..Limits::default() };
-    assert_eq!(read_within(&limits, Processor::Json, "", b"[1,2]").1.error, None);
+    let limits = Limits {
+        arguments: 2,
+        ..Limits::default()
+    };
+    assert_eq!(
+        read_within(&limits, Processor::Json, "", b"[1,2]").1.error,
+        None
+    );
 }

@@ -104,13 +104,17 @@ impl Processor {
 
     /// The processor that `ctl:requestBodyProcessor` names.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|each| each.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|each| each.name().eq_ignore_ascii_case(name))
     }
 
     /// The processor of a media type. Rules choose those of JSON and XML.
     pub fn of_content_type(content_type: &[u8]) -> Option<Self> {
         let starts = |with: &[u8]| {
-            content_type.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with))
+            content_type
+                .get(..with.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(with))
         };
         if starts(b"multipart/form-data") {
             Some(Self::Multipart)

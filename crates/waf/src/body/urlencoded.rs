@@ -13,7 +13,9 @@ const TOO_MANY: &str = "more arguments than the limit";
 
 /// Read a form.
 pub(super) fn process(body: &[u8], limits: &Limits, fields: &mut dyn Fields) -> Outcome {
-    arguments(body, b'&', limits, &mut |name, value| fields.argument(name, value))
+    arguments(body, b'&', limits, &mut |name, value| {
+        fields.argument(name, value)
+    })
 }
 
 /// Read names and values, decoded, up to the limit of arguments.
@@ -31,7 +33,11 @@ pub fn arguments(
         let end = memchr(separator, rest).unwrap_or(rest.len());
         let (pair, after) = rest.split_at(end);
         if count == limits.arguments {
-            outcome.error = Some(Error { processor: Processor::UrlEncoded, what: TOO_MANY, at });
+            outcome.error = Some(Error {
+                processor: Processor::UrlEncoded,
+                what: TOO_MANY,
+                at,
+            });
             break;
         }
         let (name, value) = pair.split_at(memchr(b'=', pair).unwrap_or(pair.len()));
@@ -48,7 +54,9 @@ pub fn arguments(
 
 /// The bytes that `text` stands for, and whether a percent sign in it starts no byte.
 fn decode(text: &[u8]) -> (Cow<'_, [u8]>, bool) {
-    let Some(first) = memchr2(b'+', b'%', text) else { return (Cow::Borrowed(text), false) };
+    let Some(first) = memchr2(b'+', b'%', text) else {
+        return (Cow::Borrowed(text), false);
+    };
     let (plain, mut rest) = text.split_at(first);
     let mut decoded = Vec::with_capacity(text.len());
     decoded.extend_from_slice(plain);
@@ -72,7 +80,11 @@ fn decode(text: &[u8]) -> (Cow<'_, [u8]>, bool) {
 }
 
 fn hex(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
     Some(digit(high)? << 4 | digit(low)?)
 }
 

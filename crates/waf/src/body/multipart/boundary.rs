@@ -30,8 +30,9 @@ pub(super) fn of<'a>(content_type: &'a [u8], flags: &mut Flags) -> Read<&'a [u8]
     if content_type.len() > LONGEST {
         return Err(TOO_LONG);
     }
-    let (media_type, parameters) =
-        content_type.split_at_checked(MEDIA_TYPE.len()).ok_or(WRONG_MEDIA_TYPE)?;
+    let (media_type, parameters) = content_type
+        .split_at_checked(MEDIA_TYPE.len())
+        .ok_or(WRONG_MEDIA_TYPE)?;
     if !media_type.eq_ignore_ascii_case(MEDIA_TYPE) {
         return Err(WRONG_MEDIA_TYPE);
     }
@@ -59,7 +60,11 @@ pub(super) fn of<'a>(content_type: &'a [u8], flags: &mut Flags) -> Read<&'a [u8]
 fn count(text: &[u8]) -> usize {
     let lower = text.to_ascii_lowercase();
     memmem::find_iter(&lower, PARAMETER)
-        .filter(|at| lower.get(*at..).is_some_and(|behind| memchr(b'=', behind).is_some()))
+        .filter(|at| {
+            lower
+                .get(*at..)
+                .is_some_and(|behind| memchr(b'=', behind).is_some())
+        })
         .count()
 }
 
@@ -104,5 +109,7 @@ fn checked(boundary: &[u8]) -> Read<&[u8]> {
 /// RFC 2046, 5.1.1: a blank is no last character.
 fn is_valid(boundary: &[u8]) -> bool {
     boundary.last() != Some(&b' ')
-        && boundary.iter().all(|byte| byte.is_ascii_alphanumeric() || b" '()+_,-./:=?".contains(byte))
+        && boundary
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b" '()+_,-./:=?".contains(byte))
 }

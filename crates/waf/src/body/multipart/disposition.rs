@@ -62,10 +62,17 @@ pub(super) fn parse(value: &[u8], flags: &mut Flags) -> Read<Disposition> {
 /// A parameter's name, and the text that begins with its value.
 fn parameter(text: &[u8]) -> Read<(&[u8], &[u8])> {
     let text = skip_blanks(text);
-    let end = text.iter().position(|byte| matches!(byte, b'=' | b'\t' | b' ')).ok_or(MALFORMED)?;
+    let end = text
+        .iter()
+        .position(|byte| matches!(byte, b'=' | b'\t' | b' '))
+        .ok_or(MALFORMED)?;
     let (name, behind) = text.split_at(end);
     let value = skip_blanks(skip_blanks(behind).strip_prefix(b"=").ok_or(MALFORMED)?);
-    if value.is_empty() { Err(MALFORMED) } else { Ok((name, value)) }
+    if value.is_empty() {
+        Err(MALFORMED)
+    } else {
+        Ok((name, value))
+    }
 }
 
 /// A quoted or bare value, and what is behind it.
@@ -78,7 +85,10 @@ fn value<'a>(text: &'a [u8], flags: &mut Flags) -> Read<(Vec<u8>, &'a [u8])> {
             quoted(inside, b'\'')?
         }
         _ => {
-            let end = text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len());
+            let end = text
+                .iter()
+                .position(|byte| !is_token(*byte))
+                .unwrap_or(text.len());
             let (value, behind) = text.split_at(end);
             (value.to_vec(), behind)
         }
@@ -113,8 +123,14 @@ fn quoted(text: &[u8], quote: u8) -> Read<(Vec<u8>, &[u8])> {
 fn extended(text: &[u8]) -> Read<&[u8]> {
     let is_charset = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&+-^_`{}~".contains(byte);
     let charset = text.iter().take_while(|byte| is_charset(byte)).count();
-    let behind = text.get(charset..).and_then(|behind| behind.strip_prefix(b"'")).ok_or(EXTENDED)?;
-    let language = behind.iter().position(|byte| *byte == b'\'').ok_or(EXTENDED)?;
+    let behind = text
+        .get(charset..)
+        .and_then(|behind| behind.strip_prefix(b"'"))
+        .ok_or(EXTENDED)?;
+    let language = behind
+        .iter()
+        .position(|byte| *byte == b'\'')
+        .ok_or(EXTENDED)?;
     let mut rest = behind.get(language + 1..).unwrap_or_default();
     if charset == 0 {
         return Err(EXTENDED);
@@ -122,8 +138,16 @@ fn extended(text: &[u8]) -> Read<&[u8]> {
     loop {
         rest = match rest {
             [] | [b';', ..] => return Ok(rest),
-            [b'%', high, low, behind @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
-            [byte, behind @ ..] if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`~".contains(byte) => behind,
+            [b'%', high, low, behind @ ..]
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                behind
+            }
+            [byte, behind @ ..]
+                if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`~".contains(byte) =>
+            {
+                behind
+            }
             _ => return Err(EXTENDED),
         }
     }
@@ -142,7 +166,10 @@ fn next<'a>(behind: &'a [u8], flags: &mut Flags) -> Read<&'a [u8]> {
 }
 
 fn skip_blanks(text: &[u8]) -> &[u8] {
-    let blanks = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let blanks = text
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'\t'))
+        .count();
     text.get(blanks..).unwrap_or_default()
 }
 

@@ -70,7 +70,11 @@ pub(super) fn process(
         flags.set(Flag::Error);
     }
     Outcome {
-        error: read.err().map(|what| Error { processor: Processor::Multipart, what, at }),
+        error: read.err().map(|what| Error {
+            processor: Processor::Multipart,
+            what,
+            at,
+        }),
         multipart: flags,
         ..Outcome::default()
     }
@@ -104,7 +108,10 @@ impl Header {
     }
 
     fn value(&self) -> &[u8] {
-        self.line.get(self.name + 1..).unwrap_or_default().trim_ascii()
+        self.line
+            .get(self.name + 1..)
+            .unwrap_or_default()
+            .trim_ascii()
     }
 }
 
@@ -126,11 +133,17 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn lines(&mut self) -> Read<()> {
         while let Some(rest) = self.body.get(self.at..).filter(|rest| !rest.is_empty()) {
-            let Some(end) = memchr(b'\n', rest) else { return self.last_line(rest) };
+            let Some(end) = memchr(b'\n', rest) else {
+                return self.last_line(rest);
+            };
             let line = rest.get(..=end).unwrap_or_default();
             let is_final = self.line(line)?;
             self.at += line.len();
-            self.ended = Some(if line.ends_with(b"\r\n") { End::CrLf } else { End::Lf });
+            self.ended = Some(if line.ends_with(b"\r\n") {
+                End::CrLf
+            } else {
+                End::Lf
+            });
             if is_final {
                 if self.at < self.body.len() {
                     self.flags.set(Flag::DataAfter);
@@ -138,11 +151,19 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
         }
-        if self.body.is_empty() { Ok(()) } else { Err(self.missing_end()) }
+        if self.body.is_empty() {
+            Ok(())
+        } else {
+            Err(self.missing_end())
+        }
     }
 
     fn missing_end(&self) -> &'static str {
-        if self.parts == 0 { NO_BOUNDARY } else { NO_FINAL_BOUNDARY }
+        if self.parts == 0 {
+            NO_BOUNDARY
+        } else {
+            NO_FINAL_BOUNDARY
+        }
     }
 
     /// The final boundary needs no end of line.
@@ -182,7 +203,9 @@ impl<'a> Reader<'a> {
 
     /// Whether the headers, or nothing, are behind the last boundary: another boundary cannot be here.
     fn has_no_data_yet(&self) -> bool {
-        self.part.as_ref().is_some_and(|part| part.data.is_none_or(|data| data == self.at))
+        self.part
+            .as_ref()
+            .is_some_and(|part| part.data.is_none_or(|data| data == self.at))
     }
 
     fn note_line_end_before_boundary(&mut self) {
@@ -220,7 +243,9 @@ impl<'a> Reader<'a> {
     fn almost_a_boundary(&mut self, line: &[u8]) -> Read<()> {
         let boundary = self.delimiter.needle().get(2..).unwrap_or_default();
         let behind = line.get(2..).unwrap_or_default();
-        if behind.strip_prefix(b"\"").is_some_and(|quoted| quoted.starts_with(boundary))
+        if behind
+            .strip_prefix(b"\"")
+            .is_some_and(|quoted| quoted.starts_with(boundary))
             && self.flags.has(Flag::BoundaryQuoted)
         {
             return Err(QUOTED_BOUNDARY);
@@ -262,7 +287,11 @@ impl<'a> Reader<'a> {
             self.flags.set(Flag::InvalidHeaderFolding);
         }
         let limit = self.limits.header;
-        let header = self.part.as_mut().and_then(|part| part.headers.last_mut()).ok_or(FOLDED_NOTHING)?;
+        let header = self
+            .part
+            .as_mut()
+            .and_then(|part| part.headers.last_mut())
+            .ok_or(FOLDED_NOTHING)?;
         if header.line.len() + bare.len() >= limit {
             return Err(HEADER_TOO_LONG);
         }
@@ -276,9 +305,17 @@ impl<'a> Reader<'a> {
             return Err(HEADER_TOO_LONG);
         }
         let colon = memchr(b':', text);
-        let Some(part) = &mut self.part else { return Ok(()) };
-        let header = Header { line: text.to_vec(), name: colon.unwrap_or(text.len()) };
-        let is_twice = part.headers.iter().any(|each| each.name().eq_ignore_ascii_case(header.name()));
+        let Some(part) = &mut self.part else {
+            return Ok(());
+        };
+        let header = Header {
+            line: text.to_vec(),
+            name: colon.unwrap_or(text.len()),
+        };
+        let is_twice = part
+            .headers
+            .iter()
+            .any(|each| each.name().eq_ignore_ascii_case(header.name()));
         let wrong = match header.name() {
             _ if colon.is_none() => Some(NO_COLON),
             [] => Some(NO_HEADER_NAME),
@@ -291,12 +328,19 @@ impl<'a> Reader<'a> {
     }
 
     fn end_headers(&mut self, line: usize) -> Read<()> {
-        let Some(part) = &mut self.part else { return Ok(()) };
-        let header = part.headers.iter().find(|each| each.name().eq_ignore_ascii_case(b"content-disposition"));
+        let Some(part) = &mut self.part else {
+            return Ok(());
+        };
+        let header = part
+            .headers
+            .iter()
+            .find(|each| each.name().eq_ignore_ascii_case(b"content-disposition"));
         let header = header.ok_or(NO_DISPOSITION)?;
         part.disposition = disposition::parse(header.value(), self.flags)?;
         self.flags.part_name.clone_from(&part.disposition.name);
-        self.flags.part_filename.clone_from(&part.disposition.filename);
+        self.flags
+            .part_filename
+            .clone_from(&part.disposition.filename);
         if part.disposition.name.is_empty() {
             return Err(NO_NAME);
         }
@@ -316,9 +360,12 @@ impl<'a> Reader<'a> {
     }
 
     fn hand_on(&mut self, end: usize, is_ended: bool) -> Read<()> {
-        let Some(part) = self.part.take() else { return Ok(()) };
+        let Some(part) = self.part.take() else {
+            return Ok(());
+        };
         for header in &part.headers {
-            self.fields.part_header(&part.disposition.name, &header.line);
+            self.fields
+                .part_header(&part.disposition.name, &header.line);
         }
         let Some(start) = part.data else {
             self.flags.set(Flag::InvalidPart);
@@ -331,7 +378,11 @@ impl<'a> Reader<'a> {
         }
         let Disposition { name, filename } = &part.disposition;
         if !filename.is_empty() {
-            self.fields.file(&File { field: name, name: filename, content });
+            self.fields.file(&File {
+                field: name,
+                name: filename,
+                content,
+            });
             return Ok(());
         }
         if self.arguments == self.limits.arguments {

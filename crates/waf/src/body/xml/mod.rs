@@ -57,7 +57,11 @@ pub(super) fn process(body: &[u8], limits: &Limits, fields: &mut dyn Fields) -> 
         read
     });
     Outcome {
-        error: read.err().map(|what| Error { processor: Processor::Xml, what, at }),
+        error: read.err().map(|what| Error {
+            processor: Processor::Xml,
+            what,
+            at,
+        }),
         ..Outcome::default()
     }
 }
@@ -94,7 +98,9 @@ impl<'a> Reader<'a> {
     /// Read up to the next tag.
     fn text(&mut self) -> Read<()> {
         let rest = self.rest();
-        let text = rest.get(..memchr(b'<', rest).unwrap_or(rest.len())).unwrap_or_default();
+        let text = rest
+            .get(..memchr(b'<', rest).unwrap_or(rest.len()))
+            .unwrap_or_default();
         if self.open.is_empty() {
             if !text.trim_ascii().is_empty() {
                 return Err(OUTSIDE);
@@ -141,7 +147,8 @@ impl<'a> Reader<'a> {
         }
         let inside = self.rest().get(9..).unwrap_or_default();
         let end = memmem::find(inside, b"]]>").ok_or(CUT)?;
-        self.text.extend_from_slice(inside.get(..end).unwrap_or_default());
+        self.text
+            .extend_from_slice(inside.get(..end).unwrap_or_default());
         self.at += end + 12;
         Ok(())
     }
@@ -202,7 +209,11 @@ impl<'a> Reader<'a> {
         }
         attributes.sort_unstable();
         let mut pairs = attributes.iter().zip(attributes.iter().skip(1));
-        if pairs.any(|(one, next)| one == next) { Err(TWICE) } else { Ok(()) }
+        if pairs.any(|(one, next)| one == next) {
+            Err(TWICE)
+        } else {
+            Ok(())
+        }
     }
 
     /// Read an attribute, hand on its value, and give back its name.
@@ -239,7 +250,8 @@ impl<'a> Reader<'a> {
             Some(_) => return Err(BAD_NAME),
             None => return Err(CUT),
         }
-        let is_in = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte >= 0x80 || b"_:-.".contains(byte);
+        let is_in =
+            |byte: &&u8| byte.is_ascii_alphanumeric() || **byte >= 0x80 || b"_:-.".contains(byte);
         let end = rest.iter().take_while(is_in).count();
         self.at += end;
         Ok(rest.get(..end).unwrap_or_default())
@@ -258,7 +270,11 @@ impl<'a> Reader<'a> {
 
     /// Whether there was any.
     fn skip_space(&mut self) -> bool {
-        let space = self.rest().iter().take_while(|byte| prolog::is_space(**byte)).count();
+        let space = self
+            .rest()
+            .iter()
+            .take_while(|byte| prolog::is_space(**byte))
+            .count();
         self.at += space;
         space > 0
     }

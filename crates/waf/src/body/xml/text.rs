@@ -14,12 +14,18 @@ const LONGEST: usize = 32;
 
 /// What the text stands for.
 pub(super) fn decoded(text: &[u8]) -> Read<Cow<'_, [u8]>> {
-    let Some(first) = memchr(b'&', text) else { return Ok(Cow::Borrowed(text)) };
+    let Some(first) = memchr(b'&', text) else {
+        return Ok(Cow::Borrowed(text));
+    };
     let mut decoded = Vec::with_capacity(text.len());
     let (plain, mut rest) = text.split_at(first);
     decoded.extend_from_slice(plain);
     while let Some(behind) = rest.strip_prefix(b"&") {
-        let end = behind.iter().take(LONGEST).position(|byte| *byte == b';').ok_or(BAD_REFERENCE)?;
+        let end = behind
+            .iter()
+            .take(LONGEST)
+            .position(|byte| *byte == b';')
+            .ok_or(BAD_REFERENCE)?;
         let (name, behind) = behind.split_at(end);
         let character = character(name)?;
         decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
@@ -45,12 +51,22 @@ fn character(name: &[u8]) -> Read<char> {
     };
     let character = number.and_then(char::from_u32).ok_or(NO_CHARACTER)?;
     let is_allowed = character >= ' ' || matches!(character, '\t' | '\n' | '\r');
-    if is_allowed { Ok(character) } else { Err(NO_CHARACTER) }
+    if is_allowed {
+        Ok(character)
+    } else {
+        Err(NO_CHARACTER)
+    }
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u32> {
     let value = |number: u32, byte: &u8| {
-        number.checked_mul(radix)?.checked_add(char::from(*byte).to_digit(radix)?)
+        number
+            .checked_mul(radix)?
+            .checked_add(char::from(*byte).to_digit(radix)?)
     };
-    if digits.is_empty() { None } else { digits.iter().try_fold(0, value) }
+    if digits.is_empty() {
+        None
+    } else {
+        digits.iter().try_fold(0, value)
+    }
 }

@@ -18,7 +18,9 @@ fn error(body: &[u8]) -> Option<Error> {
 
 #[test]
 fn a_document_is_one_text_and_the_values_of_its_attributes() {
-    let (found, outcome) = xml("<?xml version=\"1.0\"?>\n<a b='1'> x<c d = \"2\" e=\"\"/><!-- no --><?no?>y<f>z</f>\n</a>\n");
+    let (found, outcome) = xml(
+        "<?xml version=\"1.0\"?>\n<a b='1'> x<c d = \"2\" e=\"\"/><!-- no --><?no?>y<f>z</f>\n</a>\n",
+    );
     assert_eq!(outcome.error, None);
     assert_eq!(found.texts, [" xyz\n"]);
     assert_eq!(found.attributes, ["1", "2", ""]);
@@ -32,7 +34,10 @@ fn declarations_of_namespaces_are_no_attributes() {
 
 #[test]
 fn references_and_sections_are_the_characters_they_stand_for() {
-    assert_eq!(text("<a>&lt;&gt;&amp;&quot;&apos;&#65;&#x1F600;<![CDATA[<&]]>b</a>"), "<>&\"'A😀<&b");
+    assert_eq!(
+        text("<a>&lt;&gt;&amp;&quot;&apos;&#65;&#x1F600;<![CDATA[<&]]>b</a>"),
+        "<>&\"'A😀<&b"
+    );
     assert_eq!(xml("<a b='&#60;&amp;lt;'/>").0.attributes, ["<&lt;"]);
 }
 
@@ -50,18 +55,57 @@ fn an_entity_bomb_and_every_other_declaration_are_refused() {
 
 #[test]
 fn a_document_type_without_declarations_is_skipped() {
-    assert_eq!(text("<!DOCTYPE a PUBLIC \"-//X//>\" 'http://x/[.dtd'><a>b</a>"), "b");
+    assert_eq!(
+        text("<!DOCTYPE a PUBLIC \"-//X//>\" 'http://x/[.dtd'><a>b</a>"),
+        "b"
+    );
 }
 
 #[test]
 fn what_is_not_well_formed_is_an_error() {
     for body in [
-        " ", "a", "<a>", "<a></b>", "</a>", "<a/><b/>", "<a/>b", "b<a/>", "<a", "<a b", "<a b=", "<a b=1/>",
-        "<a b='1/>", "<a b='<'/>", "<a b='1'c='2'/>", "<a b='1' b='2'/>", "<a 1='2'/>", "<1/>", "< a/>", "<a/ >",
-        "<a>&</a>", "<a>& b;</a>", "<a>&lt</a>", "<a>&#;</a>", "<a>&#0;</a>", "<a>&#xD800;</a>", "<a>&#x110000;</a>",
-        "<a>]]></a>", "<a><![CDATA[</a>", "<![CDATA[a]]><a/>", "<a><!-- -- --></a>", "<a><!-- </a>", "<a><?xml?></a>",
-        "<a><?b</a>", "<a/><!DOCTYPE a>", "<!DOCTYPE a><!DOCTYPE a><a/>", "<a><!DOCTYPE a></a>", "<!DOCTYPE a", "<a>\u{1}</a>",
-        "<a>\0</a>", "<?xml version='1.0' encoding=UTF-8?><a/>", "<a><!b></a>",
+        " ",
+        "a",
+        "<a>",
+        "<a></b>",
+        "</a>",
+        "<a/><b/>",
+        "<a/>b",
+        "b<a/>",
+        "<a",
+        "<a b",
+        "<a b=",
+        "<a b=1/>",
+        "<a b='1/>",
+        "<a b='<'/>",
+        "<a b='1'c='2'/>",
+        "<a b='1' b='2'/>",
+        "<a 1='2'/>",
+        "<1/>",
+        "< a/>",
+        "<a/ >",
+        "<a>&</a>",
+        "<a>& b;</a>",
+        "<a>&lt</a>",
+        "<a>&#;</a>",
+        "<a>&#0;</a>",
+        "<a>&#xD800;</a>",
+        "<a>&#x110000;</a>",
+        "<a>]]></a>",
+        "<a><![CDATA[</a>",
+        "<![CDATA[a]]><a/>",
+        "<a><!-- -- --></a>",
+        "<a><!-- </a>",
+        "<a><?xml?></a>",
+        "<a><?b</a>",
+        "<a/><!DOCTYPE a>",
+        "<!DOCTYPE a><!DOCTYPE a><a/>",
+        "<a><!DOCTYPE a></a>",
+        "<!DOCTYPE a",
+        "<a>\u{1}</a>",
+        "<a>\0</a>",
+        "<?xml version='1.0' encoding=UTF-8?><a/>",
+        "<a><!b></a>",
     ] {
         assert!(error(body.as_bytes()).is_some(), "{body:?}");
     }
@@ -70,7 +114,10 @@ fn what_is_not_well_formed_is_an_error() {
 #[test]
 fn what_comes_before_an_error_is_inspected() {
     let (found, outcome) = xml("<a b='1'>x</c>");
-    assert_eq!((found.texts, found.attributes), (vec!["x".to_owned()], vec!["1".to_owned()]));
+    assert_eq!(
+        (found.texts, found.attributes),
+        (vec!["x".to_owned()], vec!["1".to_owned()])
+    );
     assert!(outcome.error.is_some_and(|error| error.at > 10));
 }
 
@@ -81,8 +128,15 @@ fn an_empty_body_is_no_document_and_no_error() {
 
 #[test]
 fn latin_1_is_read_and_other_encodings_are_refused() {
-    let (found, outcome) = read(Processor::Xml, "", b"<?xml version='1.0' encoding='ISO-8859-1'?><a>\xE9</a>");
-    assert_eq!((found.texts.concat(), outcome.error), ("é".to_owned(), None));
+    let (found, outcome) = read(
+        Processor::Xml,
+        "",
+        b"<?xml version='1.0' encoding='ISO-8859-1'?><a>\xE9</a>",
+    );
+    assert_eq!(
+        (found.texts.concat(), outcome.error),
+        ("é".to_owned(), None)
+    );
     assert_eq!(text("\u{feff}<a>b</a>"), "b");
     for body in [
         &b"<?xml version='1.0' encoding='UTF-7'?><a/>"[..],
@@ -98,10 +152,24 @@ fn latin_1_is_read_and_other_encodings_are_refused() {
 #[test]
 fn depth_and_attributes_end_at_the_limits_without_recursion() {
     let body = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
-    assert_eq!(error(body.as_bytes()).map(|error| error.what), Some(TOO_DEEP));
-    assert_eq!(text(&format!("{}b{}", "<a>".repeat(512), "</a>".repeat(512))), "b");
-    let limits = Limits { attributes: 1, ..Limits::default() };
-    let within = |body: &[u8]| read_within(&limits, Processor::Xml, "", body).1.error.map(|error| error.what);
+    assert_eq!(
+        error(body.as_bytes()).map(|error| error.what),
+        Some(TOO_DEEP)
+    );
+    assert_eq!(
+        text(&format!("{}b{}", "<a>".repeat(512), "</a>".repeat(512))),
+        "b"
+    );
+    let limits = Limits {
+        attributes: 1,
+        ..Limits::default()
+    };
+    let within = |body: &[u8]| {
+        read_within(&limits, Processor::Xml, "", body)
+            .1
+            .error
+            .map(|error| error.what)
+    };
     assert_eq!(within(b"<a b='1'/>"), None);
     assert_eq!(within(b"<a b='1'><c d='2'/></a>"), Some(TOO_MANY));
 }
