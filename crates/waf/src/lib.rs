@@ -17,6 +17,8 @@ mod seclang;
 mod transform;
 
 pub mod body;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod injection;
 
 pub use compile::Options;
