@@ -3,6 +3,13 @@
 use crate::transform::Transform;
 use crate::{Ends, Memory, Options, RuleSet, Transaction, Workbench};
 
+/// Takes whatever comes.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is also that of its folder of seeds.
+pub const TARGETS: &[(&str, Target)] =
+    &[("seclang", seclang), ("transformation", transformation), ("transaction", transaction)];
+
 /// SecLang of any kind: refused or loaded.
 pub fn seclang(text: &[u8]) {
     let files = Memory([("fuzz.conf".to_owned(), text.to_vec())].into());

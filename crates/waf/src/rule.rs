@@ -246,6 +246,7 @@ pub(crate) struct Chain {
 }
 
 /// What the settings of the files say.
+#[allow(clippy::struct_excessive_bools)] // Each is one directive.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub(crate) engine: EngineMode,
@@ -341,7 +342,16 @@ pub struct RuleSet {
     pub(crate) names: Arc<Names>,
     pub(crate) patterns: usize,
     pub(crate) prefilter: Prefilter,
+    /// What TX variables hold before the first rule of a request.
+    pub(crate) presets: Vec<(Slot, Preset)>,
     pub(crate) warnings: Vec<LoadError>,
+}
+
+/// A value that is there before any request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Preset {
+    Number(i64),
+    Text(Box<[u8]>),
 }
 
 impl RuleSet {

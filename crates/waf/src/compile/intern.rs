@@ -88,23 +88,29 @@ impl<'a> Interner<'a> {
         let mut stages = vec![0];
         let mut at = 0;
         for &last in transforms {
-            at = match self.chain_ids.get(&(at, last)) {
-                Some(&known) => known,
-                None => {
-                    let id = ChainId::try_from(self.chains.len()).unwrap_or(ChainId::MAX);
-                    let before = self.chains.get(usize::from(at));
-                    let (triggers, always) = before.map_or((ByteSet::EMPTY, false), |chain| (chain.triggers, chain.always));
-                    let triggers = triggers.union(&last.triggers());
-                    let always = always || last.is_always();
-                    let last_triggers = last.triggers();
-                    self.chains.push(Chain { before: at, last: Some(last), triggers, last_triggers, always });
-                    self.chain_ids.insert((at, last), id);
-                    id
-                }
-            };
+            at = self.longer_chain(at, last);
             stages.push(at);
         }
         stages
+    }
+
+    fn longer_chain(&mut self, before: ChainId, last: Transform) -> ChainId {
+        if let Some(&known) = self.chain_ids.get(&(before, last)) {
+            return known;
+        }
+        let id = ChainId::try_from(self.chains.len()).unwrap_or(ChainId::MAX);
+        let chain = self.chains.get(usize::from(before));
+        let (triggers, always) = chain.map_or((ByteSet::EMPTY, false), |chain| (chain.triggers, chain.always));
+        let last_triggers = last.triggers();
+        self.chains.push(Chain {
+            before,
+            last: Some(last),
+            triggers: triggers.union(&last_triggers),
+            last_triggers,
+            always: always || last.is_always(),
+        });
+        self.chain_ids.insert((before, last), id);
+        id
     }
 
     /// The pattern of a target's selector, without regard to case as names are.

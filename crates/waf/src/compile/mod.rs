@@ -6,12 +6,14 @@
 mod draft;
 mod fold;
 mod intern;
+mod prelude;
 mod resolve;
 mod update;
 
 use std::sync::Arc;
 
 use crate::custom::CustomRule;
+use crate::evaluate;
 use crate::prefilter::Prefilter;
 use crate::rule::{Phase, RuleSet, Step};
 use crate::seclang::{self, Limits, LoadError, Sources};
@@ -47,8 +49,7 @@ impl RuleSet {
                 phase.steps.push(Step::new(index, rule, &interned.operators));
             }
         }
-        let prefilter = Prefilter::new(&rules, &phases, &interned.operators, &interned.shapes, &interned.chains);
-        Ok(Self {
+        let mut set = Self {
             settings: gathered.settings,
             rules,
             phases,
@@ -58,9 +59,14 @@ impl RuleSet {
             slot_names: interned.slot_names,
             names: Arc::new(interned.names),
             patterns: interned.patterns,
-            prefilter,
+            prefilter: Prefilter::default(),
+            presets: Vec::new(),
             warnings,
-        })
+        };
+        let constant = prelude::positions(&set);
+        set.presets = evaluate::presets(&set, &constant);
+        set.prefilter = Prefilter::new(&set, &interned.shapes, &constant);
+        Ok(set)
     }
 }
 

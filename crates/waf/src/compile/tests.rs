@@ -151,3 +151,29 @@ fn a_set_of_nothing_lets_everything_pass() {
     assert!(set.is_empty());
     assert!(!blocks(&set, "/?a=b"));
 }
+
+#[test]
+fn rules_that_come_out_the_same_for_every_request_are_run_at_the_load() {
+    let text = "SecRule REQUEST_HEADERS:Content-Type \"json\" \"id:1,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON\"\n\
+                SecRule &TX:a \"@eq 0\" \"id:2,phase:1,pass,nolog,setvar:tx.a=5\"\n\
+                SecRule &TX:b \"@eq 0\" \"id:3,phase:1,pass,nolog,setvar:'tx.b=%{tx.a}',setvar:'tx.c=x y'\"\n\
+                SecRule TX:b \"@eq 5\" \"id:4,phase:1,deny\"";
+    let set = load(text).unwrap();
+    assert_eq!(set.presets.len(), 3);
+    assert!(blocks(&set, "/"));
+}
+
+#[test]
+fn a_rule_that_a_request_may_change_is_not_run_at_the_load() {
+    for before in [
+        "SecRule ARGS:x \"@eq 1\" \"id:1,phase:1,pass,nolog,setvar:tx.a=1\"",
+        "SecRule ARGS_NAMES \"@rx .\" \"id:1,phase:1,pass,nolog,setvar:'tx.%{MATCHED_VAR}=1'\"",
+        "SecRule ARGS:x \"@eq 1\" \"id:1,phase:1,pass,nolog,ctl:ruleRemoveById=2\"",
+        "SecRule ARGS:x \"@eq 1\" \"id:1,phase:1,pass,nolog,skipAfter:END\"",
+        "SecRule ARGS:x \"@eq 1\" \"id:1,phase:1,pass,nolog,chain\"\nSecRule &TX:a \"@eq 0\" \"t:none\"",
+        "SecRule ARGS:x \"@eq 1\" \"id:1,phase:1,allow,nolog\"",
+    ] {
+        let set = load(&format!("{before}\nSecRule &TX:a \"@eq 0\" \"id:2,phase:1,pass,nolog,setvar:tx.a=5\"\nSecMarker END")).unwrap();
+        assert!(set.presets.is_empty(), "{before}");
+    }
+}

@@ -25,7 +25,7 @@ pub(crate) use state::{State, Value};
 pub(crate) use strings::TextId;
 pub(crate) use tx::Content;
 
-use crate::rule::RuleSet;
+use crate::rule::{Bits, Preset, RuleSet, Slot};
 use crate::seclang::{EngineMode, Variable};
 use run::Run;
 
@@ -216,6 +216,20 @@ impl<'r> Transaction<'r> {
             store.save(opened.collection.variable().name(), &opened.key, record, state.now_seconds());
         }
     }
+}
+
+/// What TX variables hold after the rules at these positions of phase 1, which ask nothing of a
+/// request.
+pub(crate) fn presets(set: &RuleSet, positions: &Bits) -> Vec<(Slot, Preset)> {
+    let mut bench = Workbench::new(set);
+    let mut state = State::new();
+    state.reset(set, 0);
+    Run { set, state: &mut state, bench: &mut bench }.constants(positions);
+    let preset = |content| match content {
+        Content::Number(number) => Preset::Number(number),
+        Content::Text(id) => Preset::Text(state.texts.get(id).into()),
+    };
+    state.tx.slots().map(|(slot, content)| (slot, preset(content))).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::tx::Content;
 use super::verdict::{Answer, Found, Interruption, MOST_PLACES, MOST_TOLD, Matched};
 use super::workbench::Workbench;
 use crate::operator::compare;
-use crate::rule::{After, ChainId, Guard, Link, Rule, RuleSet};
+use crate::rule::{After, Bits, ChainId, Guard, Link, Rule, RuleSet};
 use crate::seclang::{Allow, Disruption, EngineMode, Variable};
 
 /// One phase under way.
@@ -61,6 +61,21 @@ impl Run<'_> {
             }
         }
         self.bench.live = live;
+    }
+
+    /// Runs the rules at these positions of phase 1, and no other.
+    pub(super) fn constants(&mut self, positions: &Bits) {
+        let set = self.set;
+        let [first, ..] = &set.phases;
+        let mut from = 0;
+        while let Some(position) = positions.next(from) {
+            from = position + 1;
+            let Some(step) = first.steps.get(position) else { break };
+            let index = step.rule as usize;
+            if let Some(rule) = set.rules.get(index) {
+                self.rule(index, rule, position);
+            }
+        }
     }
 
     fn is_met(&self, guard: &Guard) -> bool {
@@ -241,7 +256,7 @@ impl Run<'_> {
             message: self.message(rule),
             data,
             severity: rule.links.iter().find_map(|link| link.severity),
-            tags: rule.tags.iter().map(|tag| tag.to_string()).collect(),
+            tags: rule.tags.iter().map(ToString::to_string).collect(),
             found: matches.found,
             values: matches.values,
         }

@@ -92,10 +92,9 @@ impl Texts {
             return self.add(b"");
         }
         let place = recent_place(text);
-        if let Some(known) = self.recent.get(place).map(|&id| TextId(id)) {
-            if self.entry(known).is_some() && self.get(known) == text {
-                return known;
-            }
+        let known = self.recent.get(place).map(|&id| TextId(id));
+        if let Some(known) = known.filter(|&known| self.entry(known).is_some() && self.get(known) == text) {
+            return known;
         }
         let start = self.arena.len();
         self.arena.extend_from_slice(text);
@@ -152,11 +151,9 @@ impl Texts {
         if !step.always && !entry.bytes.intersects(&step.triggers) {
             return id;
         }
-        let block = entry.derived;
-        if block != NONE {
-            if let Some(&to) = self.derived.get(block as usize + usize::from(chain)).filter(|&&to| to != NONE) {
-                return TextId(to);
-            }
+        let known = (entry.derived != NONE).then(|| entry.derived as usize + usize::from(chain));
+        if let Some(&to) = known.and_then(|place| self.derived.get(place)).filter(|&&to| to != NONE) {
+            return TextId(to);
         }
         let parent = self.transformed(chains, id, step.before);
         let to = self.apply(last, &step.last_triggers, parent);

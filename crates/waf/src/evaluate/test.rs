@@ -21,7 +21,7 @@ impl Run<'_> {
         let operator = set.operators.get(usize::from(id))?;
         if let Operator::Number(test, other) = operator {
             let hit = self.number(*test, other, content);
-            return (hit != link.negated).then(|| (0, usize::MAX));
+            return (hit != link.negated).then_some((0, usize::MAX));
         }
         let text = self.state.text_of(content);
         if link.negated {
@@ -128,13 +128,12 @@ impl Run<'_> {
     fn text(&mut self, test: TextTest, other: &Template, text: TextId, capture: bool) -> Option<Hit> {
         let mut buffer = std::mem::take(&mut self.bench.operand);
         let hit = {
-            let expected = match other.literal() {
-                Some(literal) => literal,
-                None => {
-                    buffer.clear();
-                    self.expand(other, &mut buffer);
-                    &buffer
-                }
+            let expected = if let Some(literal) = other.literal() {
+                literal
+            } else {
+                buffer.clear();
+                self.expand(other, &mut buffer);
+                &buffer
             };
             let value = self.state.texts.get(text);
             agree(test, value, expected).map(|part| {

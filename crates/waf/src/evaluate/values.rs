@@ -58,20 +58,11 @@ impl State {
         }
     }
 
-    fn is_chosen(&self, chosen: &Chosen, name: &[u8]) -> bool {
-        match chosen {
-            Chosen::All => true,
-            Chosen::Name(_, wanted) => name.eq_ignore_ascii_case(wanted),
-            Chosen::Pattern(pattern) => pattern.is_match_shared(name),
-            Chosen::Slot(_) | Chosen::XmlText | Chosen::XmlAttributes => false,
-        }
-    }
-
     fn is_pair_chosen(&self, chosen: &Chosen, pair: &Pair) -> bool {
         match chosen {
             Chosen::All => true,
             Chosen::Name(wanted, _) if *wanted != 0 => pair.known == *wanted,
-            other => self.is_chosen(other, self.texts.get(pair.name)),
+            other => is_chosen(other, self.texts.get(pair.name)),
         }
     }
 
@@ -103,7 +94,7 @@ impl State {
 
     fn files_of(&self, variable: Variable, chosen: &Chosen, out: &mut Vec<Value>) {
         for file in &self.files {
-            if !self.is_chosen(chosen, self.texts.get(file.field)) {
+            if !is_chosen(chosen, self.texts.get(file.field)) {
                 continue;
             }
             let content = match variable {
@@ -136,12 +127,12 @@ impl State {
         }
         for (slot, content) in self.tx.slots() {
             let name = set.slot_names.get(usize::from(slot)).map(|name| &**name).unwrap_or_default();
-            if self.is_chosen(chosen, name) {
+            if is_chosen(chosen, name) {
                 out.push(Value { variable, name: Name::Slot(slot), content });
             }
         }
         for (name, content) in self.tx.named() {
-            if self.is_chosen(chosen, self.texts.get(name)) {
+            if is_chosen(chosen, self.texts.get(name)) {
                 out.push(Value { variable, name: Name::Text(name), content });
             }
         }
@@ -151,7 +142,7 @@ impl State {
         let now = self.now_seconds();
         for opened in self.opened.iter().filter(|opened| opened.collection.variable() == variable) {
             for &(name, content, expires) in &opened.variables {
-                if expires > now && self.is_chosen(chosen, self.texts.get(name)) {
+                if expires > now && is_chosen(chosen, self.texts.get(name)) {
                     out.push(Value { variable, name: Name::Text(name), content });
                 }
             }
@@ -163,7 +154,7 @@ impl State {
             let Some(&value) = self.matching.get(index) else { break };
             let mut full = Vec::new();
             self.full_name(set, &value, &mut full);
-            if !self.is_chosen(chosen, &full) {
+            if !is_chosen(chosen, &full) {
                 continue;
             }
             let name = self.texts.add(&full);
@@ -215,8 +206,8 @@ impl State {
                 Some(Content::Number(i64::try_from(micros).unwrap_or(i64::MAX)))
             }
             Variable::FullRequest | Variable::FullRequestLength => Some(self.full_request(variable)),
-            Variable::SessionId => self.opened_key(Collection::Session),
-            Variable::UserId => self.opened_key(Collection::User),
+            Variable::SessionId => Some(self.opened_key(Collection::Session)),
+            Variable::UserId => Some(self.opened_key(Collection::User)),
             Variable::UrlencodedError | Variable::InboundDataError | Variable::OutboundDataError => {
                 Some(Content::Number(0))
             }
@@ -232,9 +223,9 @@ impl State {
         }
     }
 
-    fn opened_key(&mut self, collection: Collection) -> Option<Content> {
+    fn opened_key(&mut self, collection: Collection) -> Content {
         let key = self.opened.iter().find(|opened| opened.collection == collection).map(|opened| opened.key.clone());
-        Some(Content::Text(self.texts.add(&key.unwrap_or_default())))
+        Content::Text(self.texts.add(&key.unwrap_or_default()))
     }
 
     fn full_request(&mut self, variable: Variable) -> Content {
@@ -263,12 +254,22 @@ impl State {
                 (Chosen::XmlText, name) => name == Name::Path("/*"),
                 (Chosen::XmlAttributes, name) => name == Name::Path("//@*"),
                 (Chosen::Slot(wanted), Name::Slot(slot)) => *wanted == slot,
-                (chosen, Name::Text(id)) => self.is_chosen(chosen, self.texts.get(id)),
+                (chosen, Name::Text(id)) => is_chosen(chosen, self.texts.get(id)),
                 (chosen, Name::Slot(slot)) => {
-                    set.slot_names.get(usize::from(slot)).is_some_and(|name| self.is_chosen(chosen, name))
+                    set.slot_names.get(usize::from(slot)).is_some_and(|name| is_chosen(chosen, name))
                 }
                 (_, Name::None | Name::Path(_)) => false,
             }
         })
+    }
+}
+
+/// Whether a name is one of those that are meant.
+fn is_chosen(chosen: &Chosen, name: &[u8]) -> bool {
+    match chosen {
+        Chosen::All => true,
+        Chosen::Name(_, wanted) => name.eq_ignore_ascii_case(wanted),
+        Chosen::Pattern(pattern) => pattern.is_match_shared(name),
+        Chosen::Slot(_) | Chosen::XmlText | Chosen::XmlAttributes => false,
     }
 }

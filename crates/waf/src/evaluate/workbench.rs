@@ -28,6 +28,7 @@ pub struct Workbench {
     pub(super) expanded: Vec<u8>,
     pub(super) store: Option<Arc<dyn Store>>,
     countries: Option<Arc<dyn Countries>>,
+    #[allow(clippy::vec_box)] // A transaction takes one out and is moved about with it.
     states: Vec<Box<State>>,
 }
 

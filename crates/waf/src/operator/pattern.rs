@@ -46,9 +46,9 @@ pub(crate) fn parse_pattern(text: &str) -> Result<Hir, PatternError> {
             .nest_limit(200)
             .build()
             .parse(&text)
+            .map_err(|error| error.to_string())
     };
-    parse(false).or_else(|_| parse(true)).map_err(|error| {
-        let text = error.to_string();
+    parse(false).or_else(|_| parse(true)).map_err(|text| {
         // The library draws the pattern; the reason is its last line.
         let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         PatternError(format!("the pattern cannot be used: {reason}"))
@@ -64,17 +64,15 @@ fn with_short_escapes(text: &str) -> String {
         let (before, escape) = rest.split_at(at);
         short.push_str(before);
         let braced = escape.strip_prefix("\\x{").and_then(|digits| digits.split_once('}'));
-        match braced.and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after))) {
-            Some((byte, after)) => {
-                short.push_str(&format!("\\x{byte:02x}"));
-                rest = after;
-            }
-            None => {
-                let length = escape.chars().take(2).map(char::len_utf8).sum();
-                let (whole, after) = escape.split_at(length);
-                short.push_str(whole);
-                rest = after;
-            }
+        let byte = braced.and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after)));
+        if let Some((byte, after)) = byte {
+            short.push_str("\\x");
+            short.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(digit.into(), 16)));
+            rest = after;
+        } else {
+            let (whole, after) = escape.split_at(escape.chars().take(2).map(char::len_utf8).sum());
+            short.push_str(whole);
+            rest = after;
         }
     }
     short.push_str(rest);

@@ -85,13 +85,25 @@ struct Reach {
 }
 
 impl Prefilter {
-    pub(crate) fn new(
-        rules: &[Rule],
-        phases: &[Phase; 5],
-        operators: &[Operator],
-        shapes: &[Option<Hir>],
-        chains: &[Chain],
-    ) -> Self {
+    /// The filter of a set, whose phase 1 begins after the `constant` rules have been run.
+    pub(crate) fn new(set: &RuleSet, shapes: &[Option<Hir>], constant: &Bits) -> Self {
+        let RuleSet { rules, phases, operators, chains, .. } = set;
+        let mut filter = Self::of_operators(operators, shapes, rules);
+        for (place, phase) in phases.iter().enumerate() {
+            let made = filter.phase(phase, rules, chains);
+            if let Some(slot) = filter.phases.get_mut(place) {
+                *slot = made;
+            }
+        }
+        let [first, ..] = &mut filter.phases;
+        for (word, constant) in first.always.0.iter_mut().zip(&constant.0) {
+            *word &= !constant;
+        }
+        filter
+    }
+
+    /// The probes of the operators, without what a phase looks at.
+    fn of_operators(operators: &[Operator], shapes: &[Option<Hir>], rules: &[Rule]) -> Self {
         let mut needs: Vec<Needs> = Vec::new();
         let mut probes = Vec::with_capacity(operators.len());
         for (operator, hir) in operators.iter().zip(shapes) {
@@ -107,22 +119,14 @@ impl Prefilter {
                 need.literals = None;
             }
         }
-        let words = needs.len().div_ceil(64);
-        let mut filter = Self {
+        Self {
             layers: (0..MOST_MASKS).filter_map(|place| layer(&needs, place)).collect(),
             lengths: (0..=MOST_LENGTH).map(|length| those(&needs, |need| need.length.min(MOST_LENGTH) <= length)).collect(),
             literals: Literals::new(&needs),
+            words: needs.len().div_ceil(64),
             probes,
-            words,
             phases: std::array::from_fn(|_| PhaseFilter::default()),
-        };
-        for (place, phase) in phases.iter().enumerate() {
-            let made = filter.phase(phase, rules, chains);
-            if let Some(slot) = filter.phases.get_mut(place) {
-                *slot = made;
-            }
         }
-        filter
     }
 
     fn phase(&self, phase: &Phase, rules: &[Rule], chains: &[Chain]) -> PhaseFilter {
@@ -391,17 +395,18 @@ fn is_same(one: &Target, other: &Target) -> bool {
         }
 }
 
-/// The probes that no rule uses on what a client sends.
+/// The probes that rules use on responses and on nothing else.
 fn response_only(rules: &[Rule], probes: &[Option<u16>], count: usize) -> Vec<usize> {
-    let mut on_request = Bits::with_room_for(count);
+    let (mut on_request, mut on_response) = (Bits::with_room_for(count), Bits::with_room_for(count));
     for link in rules.iter().flat_map(|rule| &rule.links) {
         let is_response = |target: &Target| target.variable.name().starts_with("RESPONSE_");
         let probe = link.operator.and_then(|operator| probes.get(usize::from(operator)).copied().flatten());
-        if let Some(probe) = probe.filter(|_| !link.targets.iter().all(is_response)) {
-            on_request.set(usize::from(probe));
+        let side = if link.targets.iter().all(is_response) { &mut on_response } else { &mut on_request };
+        if let Some(probe) = probe {
+            side.set(usize::from(probe));
         }
     }
-    (0..count).filter(|probe| !on_request.has(*probe)).collect()
+    (0..count).filter(|&probe| on_response.has(probe) && !on_request.has(probe)).collect()
 }
 
 fn those(needs: &[Needs], is_one: impl Fn(&Needs) -> bool) -> Bits {

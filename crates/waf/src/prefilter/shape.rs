@@ -98,7 +98,7 @@ fn facts(hir: &Hir) -> Facts {
         HirKind::Capture(capture) => facts(&capture.sub),
         HirKind::Repetition(repetition) => of_repetition(&facts(&repetition.sub), repetition.min, repetition.max),
         HirKind::Concat(parts) => of_concat(parts.iter().map(facts)),
-        HirKind::Alternation(branches) => of_alternation(branches.iter().map(facts).collect()),
+        HirKind::Alternation(branches) => of_alternation(&branches.iter().map(facts).collect::<Vec<_>>()),
     }
 }
 
@@ -172,7 +172,7 @@ fn cross(before: &[Vec<u8>], after: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     Some(crossed)
 }
 
-fn of_alternation(branches: Vec<Facts>) -> Facts {
+fn of_alternation(branches: &[Facts]) -> Facts {
     let all_exact: Option<Vec<Vec<u8>>> = branches
         .iter()
         .map(|branch| branch.exact.as_ref())

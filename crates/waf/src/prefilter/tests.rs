@@ -3,7 +3,6 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::Prefilter;
-use super::shape::Needs;
 use crate::bytes::ByteSet;
 use crate::operator::{Caches, Operator, Pattern, Phrases, parse_pattern};
 
@@ -71,24 +70,15 @@ fn bytes_of(text: &[u8]) -> ByteSet {
     ByteSet::of(text)
 }
 
-fn filter(operators: &[Operator], shapes: &[Option<Hir>]) -> Prefilter {
-    Prefilter::new(&[], &std::array::from_fn(|_| crate::rule::Phase::default()), operators, shapes, &[])
+/// The filter for operators as if each were used on requests.
+fn with_literals(operators: &[Operator], shapes: &[Option<Hir>]) -> Prefilter {
+    Prefilter::of_operators(operators, shapes, &[])
 }
 
 fn may_match(filter: &Prefilter, operator: u16, text: &[u8]) -> bool {
     let mut found = vec![0; filter.words];
     filter.candidates(text, &bytes_of(text), &mut found, &mut Vec::new());
     filter.probe(operator).is_none_or(|probe| found[usize::from(probe) / 64] >> (probe % 64) & 1 == 1)
-}
-
-/// The filter for operators as if each were used on requests: without rules, all literals are
-/// dropped, and these tests would prove less.
-fn with_literals(operators: &[Operator], shapes: &[Option<Hir>]) -> Prefilter {
-    let mut made = filter(operators, shapes);
-    let needs: Vec<Needs> =
-        operators.iter().zip(shapes).filter_map(|(operator, hir)| super::need(operator, hir.as_ref())).collect();
-    made.literals = super::Literals::new(&needs);
-    made
 }
 
 fn compiled(patterns: &[&str]) -> (Vec<Operator>, Vec<Option<Hir>>) {
@@ -180,7 +170,7 @@ fn what_the_filter_rejects_the_phrases_reject() {
 #[test]
 fn a_word_that_the_filter_keeps_from_the_injection_checks_is_no_injection() {
     let operators = [Operator::SqlInjection, Operator::Xss];
-    let filter = filter(&operators, &[None, None]);
+    let filter = with_literals(&operators, &[None, None]);
     let words = ["union", "select", "or", "and", "null", "sleep", "database", "exec", "true", "between", "n", "onload"];
     let mut random = fastrand::Rng::with_seed(3);
     for round in 0..200_000 {

@@ -139,7 +139,7 @@ fn phrases(argument: &str) -> Result<Operand, String> {
 
 fn phrase(word: &str) -> Result<Box<[u8]>, String> {
     let parts: Vec<&str> = word.split('|').collect();
-    if parts.len() < 3 || parts.len() % 2 == 0 {
+    if parts.len() < 3 || parts.len().is_multiple_of(2) {
         return Ok(word.as_bytes().into());
     }
     let mut bytes = Vec::new();

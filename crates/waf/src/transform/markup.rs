@@ -6,16 +6,13 @@ use crate::bytes::hex_digit;
 pub(super) fn entity_decode(input: &[u8], out: &mut Vec<u8>) {
     let mut rest = input;
     while let Some((&byte, after)) = rest.split_first() {
-        match (byte, entity(after)) {
-            (b'&', Some((decoded, length))) => {
-                out.push(decoded);
-                rest = after.get(length..).unwrap_or_default();
-                rest = rest.strip_prefix(b";").unwrap_or(rest);
-            }
-            _ => {
-                out.push(byte);
-                rest = after;
-            }
+        if let Some((decoded, length)) = entity(after).filter(|_| byte == b'&') {
+            out.push(decoded);
+            rest = after.get(length..).unwrap_or_default();
+            rest = rest.strip_prefix(b";").unwrap_or(rest);
+        } else {
+            out.push(byte);
+            rest = after;
         }
     }
 }
