@@ -60,7 +60,13 @@ class Difference:
 
 
 def _decision(verdict: Verdict) -> str:
-    return "died" if verdict.died else f"blocks {verdict.interruption}" if verdict.is_blocked else "passes"
+    return (
+        "died"
+        if verdict.died
+        else f"blocks {verdict.interruption}"
+        if verdict.is_blocked
+        else "passes"
+    )
 
 
 @contextmanager
@@ -69,7 +75,9 @@ def engine(name: str, *, mode: str, paranoia: int) -> Iterator[Engine]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         files = configuration.write(folder, engine=mode, paranoia=paranoia)
-        started = engines.ours(files) if name == "ours" else engines.oracle(files, folder / "oracle")
+        started = (
+            engines.ours(files) if name == "ours" else engines.oracle(files, folder / "oracle")
+        )
         with started:
             yield started
 
@@ -83,7 +91,9 @@ def failures(judge: Callable[..., Verdict], asked: Iterable[ftw.Case]) -> list[F
     """The tests that the engine does not pass, in match mode."""
     found = []
     for case in asked:
-        missed = [why for stage in case.stages if (why := miss(judge(stage.exchange), stage.expected))]
+        missed = [
+            why for stage in case.stages if (why := miss(judge(stage.exchange), stage.expected))
+        ]
         if missed:
             found.append(Failure(case, "; ".join(missed)))
     return found
@@ -162,7 +172,10 @@ def _print_matches(name: str, asked: list[ftw.Case]) -> int:
     for failure in failed:
         print(failure)
     left = [failure for failure in failed if failure.case.name not in overridden()]
-    print(f"{name}, match mode, of {len(asked)} tests: {_share(len(failed), len(asked))} as they are, ", end="")
+    print(
+        f"{name}, match mode, of {len(asked)} tests: {_share(len(failed), len(asked))} as they are, ",
+        end="",
+    )
     print(f"{_share(len(left), len(asked))} after the overrides")
     return bool(left)
 
@@ -176,7 +189,10 @@ def _print_decisions(asked: list[ftw.Case], levels: Iterable[int]) -> int:
         unexplained = [each for each in found if each.name not in explained()]
         new += len(unexplained)
         stages = sum(len(case.stages) for case in asked)
-        print(f"decision mode, PL{level}: {_share(len(found), stages)} of {stages} as the oracle decides; ", end="")
+        print(
+            f"decision mode, PL{level}: {_share(len(found), stages)} of {stages} as the oracle decides; ",
+            end="",
+        )
         print(f"{len(unexplained)} differences are not explained in {DIFFERENCES.name}")
     return bool(new)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 from tests.waf import crs, engines, ftw, run
 from tests.waf.engines import Verdict
+from tests.waf.exchange import read
 
-# libmodsecurity 3.0.9 on 4.25.0. Below it something is wrong with the reader or the configuration, not with that engine.
+# libmodsecurity 3.0.9 on 4.25.0. Below it the reader or the configuration is wrong, not that engine.
 ORACLE_FLOOR = 4607
 
 needs_oracle = pytest.mark.skipif(
@@ -59,7 +60,11 @@ def test_the_oracle_passes_what_it_is_known_to_pass() -> None:
 @needs_oracle
 def test_the_oracle_blocks_an_attack_and_lets_an_honest_request_pass() -> None:
     attack, honest = (
-        ftw.read(ftw.request({"uri": uri, "headers": {"Host": "a.example", "Accept": "*/*", "User-Agent": "a"}}))
+        read(
+            ftw.request(
+                {"uri": uri, "headers": {"Host": "a.example", "Accept": "*/*", "User-Agent": "a"}}
+            )
+        )
         for uri in ("/?a=1'%20or%201=1--", "/?a=1")
     )
     with run.engine("oracle", mode="On", paranoia=1) as oracle:

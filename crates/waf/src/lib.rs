@@ -7,4 +7,6 @@
 //! the request path.
 
 pub mod body;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod injection;
