@@ -6,7 +6,23 @@
 //! Must not: know HTTP's wire form, read a clock but through its caller, wait, or hold a lock on
 //! the request path.
 
+mod bytes;
+mod compile;
+mod evaluate;
+mod operator;
+mod prefilter;
+mod rule;
+mod seclang;
+mod transform;
+
 pub mod body;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod injection;
+
+pub use compile::Options;
+pub use evaluate::{
+    Answer, Countries, Ends, Found, Interruption, Matched, MemoryStore, Store, Stored, Transaction, Verdict, Workbench,
+};
+pub use rule::{RuleSet, Settings};
+pub use seclang::{Disk, EngineMode, Limits, LoadError, Memory, Sources};

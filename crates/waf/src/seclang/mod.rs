@@ -1,0 +1,33 @@
+//! SecLang as text: files into statements.
+//!
+//! Owns the grammar: lines, quotes, variables, operators, transformations and actions, each name
+//! known or refused with its place and the nearest known name. Must not: resolve what one
+//! statement says of another (that is `compile`), or accept anything that would have no effect.
+
+mod actions;
+mod directive;
+mod error;
+mod lexer;
+mod macros;
+mod operators;
+mod source;
+mod statement;
+mod variables;
+
+pub use error::LoadError;
+pub use statement::EngineMode;
+pub use source::{Disk, Limits, Memory, Sources};
+
+pub(crate) use directive::parse;
+pub(crate) use source::relative;
+pub(crate) use error::{Place, nearest};
+pub(crate) use macros::{Macro, Piece};
+pub(crate) use operators::{addresses, NumberTest, Operand, OperatorSpec, TextTest};
+pub(crate) use statement::{
+    Action, Allow, Assign, Change, Collection, Control, Disruption, RuleSpec, Select, Setting,
+    Statement,
+};
+pub(crate) use variables::{Selector, TargetSpec, Variable};
+
+#[cfg(test)]
+mod tests;
