@@ -75,3 +75,20 @@ def test_the_oracle_blocks_an_attack_and_lets_an_honest_request_pass() -> None:
         detected = oracle.judge(attack)
         assert not detected.is_blocked
         assert detected.scores == "inbound=5 outbound=0"
+
+
+def test_our_engine_passes_every_test_but_the_overridden() -> None:
+    with run.engine("ours", mode="DetectionOnly", paranoia=4) as ours:
+        failed = run.failures(ours.judge, run.cases())
+    assert {failure.case.name for failure in failed} == set(run.overridden()), "\n".join(
+        map(str, failed)
+    )
+
+
+@needs_oracle
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("paranoia", [1, 4])
+def test_our_engine_decides_as_the_oracle_but_for_the_explained(paranoia: int) -> None:
+    found = run.differences(paranoia, run.cases())
+    unexplained = [difference for difference in found if difference.name not in run.explained()]
+    assert not unexplained, "\n".join(map(str, unexplained))
