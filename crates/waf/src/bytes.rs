@@ -20,6 +20,7 @@ impl ByteSet {
         set
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, byte: u8) {
         if let Some(word) = self.0.get_mut(usize::from(byte >> 6)) {
             *word |= 1 << (byte & 63);
@@ -32,29 +33,43 @@ impl ByteSet {
         }
     }
 
+    #[inline]
     pub(crate) fn contains(&self, byte: u8) -> bool {
         self.0.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
     }
 
+    #[inline]
     pub(crate) fn intersects(&self, other: &Self) -> bool {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         (a & e) | (b & f) | (c & g) | (d & h) != 0
     }
 
+    #[inline]
     pub(crate) fn union(&self, other: &Self) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         Self([a | e, b | f, c | g, d | h])
     }
 
+    #[inline]
     pub(crate) fn intersection(&self, other: &Self) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         Self([a & e, b & f, c & g, d & h])
+    }
+
+    /// With the other case of each ASCII letter.
+    pub(crate) fn in_both_cases(self) -> Self {
+        let mut both = self;
+        for byte in self.iter().filter(u8::is_ascii_alphabetic) {
+            both.insert(byte ^ 0x20);
+        }
+        both
     }
 
     pub(crate) fn complement(&self) -> Self {
         Self(self.0.map(|word| !word))
     }
 
+    #[inline]
     pub(crate) fn is_subset(&self, other: &Self) -> bool {
         self.union(other) == *other
     }

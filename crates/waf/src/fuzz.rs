@@ -1,15 +1,20 @@
-//! Fuzz targets of the rule engine: see `vedette_engine::fuzz`.
+//! Fuzz targets of the rule engine: see `vedette_engine::fuzz`. Each takes bytes and must neither panic nor run away.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
-use crate::body::{Fields, File, Limits, Outcome, Processor, process};
+use crate::body::fuzz::{form, json, multipart, xml};
 use crate::injection::{is_sql_injection, is_xss};
+use crate::transform::Transform;
+use crate::{Ends, Memory, Options, RuleSet, Transaction, Workbench};
 
 /// Takes whatever comes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder of seeds.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("seclang", seclang),
+    ("transformation", transformation),
+    ("transaction", transaction),
     ("form", form),
     ("multipart", multipart),
     ("json", json),
@@ -17,118 +22,74 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("injection", injection),
 ];
 
-/// Small, so that they are met.
-const LIMITS: Limits = Limits {
-    arguments: 8,
-    depth: 8,
-    parts: 8,
-    attributes: 8,
-    name: 64,
-    header: 64,
-};
-
-/// What a body gave, counted.
-#[derive(Default)]
-struct Counted {
-    arguments: usize,
-    longest_name: usize,
-    files: usize,
-    attributes: usize,
-    texts: usize,
-    bytes: usize,
+/// SecLang of any kind: refused or loaded.
+pub fn seclang(text: &[u8]) {
+    let files = Memory([("fuzz.conf".to_owned(), text.to_vec())].into());
+    drop(RuleSet::load(&files, &["fuzz.conf"], &Options::default()));
 }
 
-impl Fields for Counted {
-    fn argument(&mut self, name: &[u8], value: &[u8]) {
-        self.arguments += 1;
-        self.longest_name = self.longest_name.max(name.len());
-        self.bytes += value.len();
-    }
-
-    fn file(&mut self, file: &File<'_>) {
-        assert!(!file.field.is_empty() && !file.name.is_empty());
-        self.files += 1;
-        self.bytes += file.content.len();
-    }
-
-    fn part_header(&mut self, _part: &[u8], line: &[u8]) {
-        assert!(line.len() <= LIMITS.header && !line.contains(&b'\n'));
-        self.bytes += line.len();
-    }
-
-    fn xml_text(&mut self, text: &[u8]) {
-        assert!(std::str::from_utf8(text).is_ok());
-        self.texts += 1;
-        self.bytes += text.len();
-    }
-
-    fn xml_attribute(&mut self, value: &[u8]) {
-        self.attributes += 1;
-        self.bytes += value.len();
-    }
+/// The transformation that the first byte chooses, over the rest, twice: the second input is what
+/// an attacker who knows the first would send.
+pub fn transformation(bytes: &[u8]) {
+    let Some((&choice, input)) = bytes.split_first() else { return };
+    let names: Vec<&str> = Transform::names().collect();
+    let name = names.get(usize::from(choice) % names.len()).copied().unwrap_or_default();
+    let Some(transform) = Transform::named(name) else { return };
+    let (mut once, mut twice) = (Vec::new(), Vec::new());
+    transform.apply(input, &mut once);
+    transform.apply(&once, &mut twice);
 }
 
-/// Read a body. It gives no more than the limits allow, and no more bytes than `growth` for each of its own.
-fn read(
-    processor: Processor,
-    content_type: &[u8],
-    body: &[u8],
-    growth: usize,
-) -> (Counted, Outcome) {
-    let mut counted = Counted::default();
-    let outcome = process(processor, content_type, body, &LIMITS, &mut counted);
-    assert!(counted.arguments <= LIMITS.arguments && counted.files <= LIMITS.parts);
-    assert!(counted.attributes <= LIMITS.attributes && counted.texts <= 1);
-    assert!(counted.bytes <= growth * body.len());
-    if let Some(error) = outcome.error {
-        assert!(error.at <= growth * body.len());
-        assert!(error.to_string().contains("parsing error"));
-    }
-    (counted, outcome)
+/// Rules that use what is intricate: chains, captures, names that are made up, removals.
+const RULES: &str = r#"SecRuleEngine On
+SecResponseBodyAccess On
+SecRule REQUEST_HEADERS:Content-Type "json" "id:1,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON"
+SecRule REQUEST_HEADERS:Content-Type "xml" "id:2,phase:1,pass,nolog,ctl:requestBodyProcessor=XML"
+SecRule ARGS_NAMES|ARGS|XML:/*|FILES|REQUEST_COOKIES "@rx (.)(.)?" "id:3,phase:2,pass,capture,multiMatch,t:urlDecodeUni,t:htmlEntityDecode,t:jsDecode,t:cssDecode,t:normalizePath,setvar:'tx.seen_%{MATCHED_VAR_NAME}=+%{tx.1}',chain"
+  SecRule MATCHED_VARS|TX:/^seen_/ "!@within %{tx.0}" "t:utf8toUnicode,t:cmdLine,setvar:tx.score=+1"
+SecRule ARGS|REQUEST_BODY "@detectSQLi" "id:4,phase:2,pass,capture"
+SecRule ARGS|REQUEST_URI "@detectXSS" "id:5,phase:2,pass,ctl:ruleRemoveTargetById=3;ARGS:/a/"
+SecRule TX:score "@gt 3" "id:6,phase:2,deny,msg:'%{tx.score} %{MATCHED_VARS_NAMES}'"
+"#;
+
+/// A request: target, one header and body, separated by newlines.
+pub fn transaction(bytes: &[u8]) {
+    let files = Memory([("fuzz.conf".to_owned(), RULES.as_bytes().to_vec())].into());
+    let Ok(set) = RuleSet::load(&files, &["fuzz.conf"], &Options::default()) else { return };
+    let mut bench = Workbench::new(&set);
+    let mut parts = bytes.splitn(4, |&byte| byte == b'\n');
+    let mut next = || parts.next().unwrap_or_default();
+    let (target, media_type, cookie, body) = (next(), next(), next(), next());
+    let mut tx = Transaction::begin(&set, &mut bench, 1_700_000_000_000_000, "fuzz");
+    tx.connection(&Ends { client: ([192, 0, 2, 1].into(), 1), server: ([192, 0, 2, 2].into(), 80) });
+    tx.request_line(b"POST", target, b"HTTP/1.1");
+    tx.header(b"Content-Type", media_type);
+    tx.header(b"Cookie", cookie);
+    tx.end_of_request_headers(&mut bench);
+    tx.body(body);
+    tx.end_of_request_body(&mut bench);
+    tx.response_line(b"HTTP/1.1", 200);
+    tx.end_of_response_headers(&mut bench);
+    tx.response_body(body);
+    tx.end_of_response_body(&mut bench);
+    drop(tx.end(&mut bench));
 }
 
-fn form(data: &[u8]) {
-    let (counted, outcome) = read(Processor::UrlEncoded, b"", data, 1);
-    assert!(outcome.error.is_none() || counted.arguments == LIMITS.arguments);
-}
-
-/// The first line is the media type. What is read without an oddity ends as it must.
-fn multipart(data: &[u8]) {
-    let end = data
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .unwrap_or(data.len());
-    let (content_type, body) = data.split_at(end);
-    let body = body.get(1..).unwrap_or_default();
-    let (_, outcome) = read(Processor::Multipart, content_type, body, 1);
-    assert!(outcome.error.is_none() || outcome.multipart.is_strict_error());
-    if !outcome.multipart.is_strict_error() && !body.is_empty() {
-        assert!(body.trim_ascii_end().ends_with(b"--"));
-    }
-}
-
-/// No value grows when it is read.
-fn json(data: &[u8]) {
-    let (counted, _) = read(Processor::Json, b"", data, 1);
-    assert!(counted.longest_name <= LIMITS.name);
-}
-
-/// Latin 1 grows.
-fn xml(data: &[u8]) {
-    let (counted, outcome) = read(Processor::Xml, b"", data, 2);
-    assert!(outcome.error.is_some() || data.is_empty() || counted.texts == 1);
-}
-
-fn injection(data: &[u8]) {
-    if let Some(found) = is_sql_injection(data) {
+/// A value that may be SQL or script.
+pub fn injection(value: &[u8]) {
+    if let Some(found) = is_sql_injection(value) {
         assert!(!found.as_str().is_empty());
     }
-    let _ = is_xss(data);
+    let _ = is_xss(value);
 }
 
 #[cfg(test)]
 #[path = "../../fuzz/src/replay.rs"]
 mod replay;
+
+#[cfg(test)]
+#[path = "fuzz_tests.rs"]
+mod tests;
 
 #[cfg(test)]
 #[test]

@@ -8,6 +8,7 @@
 
 mod bytes;
 mod compile;
+mod custom;
 mod evaluate;
 mod operator;
 mod prefilter;
@@ -21,6 +22,7 @@ pub mod fuzz;
 pub mod injection;
 
 pub use compile::Options;
+pub use custom::{Consequence, CustomRule, Field, Test};
 pub use evaluate::{
     Answer, Countries, Ends, Found, Interruption, Matched, MemoryStore, Store, Stored, Transaction, Verdict, Workbench,
 };

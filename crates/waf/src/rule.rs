@@ -21,12 +21,14 @@ impl Bits {
         Self(vec![0; bits.div_ceil(64)])
     }
 
+    #[inline]
     pub(crate) fn set(&mut self, bit: usize) {
         if let Some(word) = self.0.get_mut(bit / 64) {
             *word |= 1 << (bit % 64);
         }
     }
 
+    #[inline]
     pub(crate) fn has(&self, bit: usize) -> bool {
         self.0.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
@@ -38,6 +40,7 @@ impl Bits {
     }
 
     /// The first bit at or after `from`.
+    #[inline]
     pub(crate) fn next(&self, from: usize) -> Option<usize> {
         let mut index = from / 64;
         let mut word = self.0.get(index)? & (u64::MAX << (from % 64));
@@ -55,6 +58,46 @@ pub(crate) type Slot = u16;
 pub(crate) type ChainId = u16;
 /// An operator of the set.
 pub(crate) type OperatorId = u16;
+
+/// A name that some target chooses by; 0 is any other.
+pub(crate) type NameId = u16;
+
+/// The names that targets choose by, so that what a client sends is compared once.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    ids: HashMap<Box<[u8]>, NameId>,
+    /// The lengths that occur, one bit each.
+    lengths: u64,
+}
+
+/// Longer names are not worth telling apart by number.
+const MOST_NAME: usize = 63;
+
+impl Names {
+    /// The number of a name in lower case.
+    pub(crate) fn intern(&mut self, name: &[u8]) -> NameId {
+        let next = NameId::try_from(self.ids.len() + 1).unwrap_or(NameId::MAX);
+        self.lengths |= 1 << name.len().min(MOST_NAME);
+        *self.ids.entry(name.into()).or_insert(next)
+    }
+
+    /// The number of a name in any case.
+    pub(crate) fn find(&self, name: &[u8]) -> NameId {
+        if self.lengths >> name.len().min(MOST_NAME) & 1 == 0 {
+            return 0;
+        }
+        let mut lower = [0u8; MOST_NAME];
+        let found = match lower.get_mut(..name.len()) {
+            Some(lower) => {
+                lower.copy_from_slice(name);
+                lower.make_ascii_lowercase();
+                self.ids.get(&*lower)
+            }
+            None => self.ids.get(name.to_ascii_lowercase().as_slice()),
+        };
+        found.copied().unwrap_or(0)
+    }
+}
 
 /// A text with macros.
 #[derive(Clone, Debug, Default)]
@@ -82,8 +125,8 @@ impl Template {
 #[derive(Clone, Debug)]
 pub(crate) enum Chosen {
     All,
-    /// By name, in lower case.
-    Name(Box<[u8]>),
+    /// By name.
+    Name(NameId, Box<[u8]>),
     /// By a TX variable's slot.
     Slot(Slot),
     /// By pattern.
@@ -295,6 +338,7 @@ pub struct RuleSet {
     pub(crate) chains: Vec<Chain>,
     pub(crate) slots: HashMap<Box<[u8]>, Slot>,
     pub(crate) slot_names: Vec<Box<[u8]>>,
+    pub(crate) names: Arc<Names>,
     pub(crate) patterns: usize,
     pub(crate) prefilter: Prefilter,
     pub(crate) warnings: Vec<LoadError>,

@@ -7,7 +7,7 @@ use regex_syntax::hir::Hir;
 
 use crate::bytes::ByteSet;
 use crate::operator::{AddressSet, Operator, Pattern, Phrases, parse_pattern};
-use crate::rule::{Chain, ChainId, OperatorId, Part, Slot, Template};
+use crate::rule::{Chain, ChainId, Names, OperatorId, Part, Slot, Template};
 use crate::seclang::{self, Limits, LoadError, Macro, Operand, OperatorSpec, Piece, Place, Sources, Variable};
 use crate::transform::Transform;
 
@@ -19,6 +19,7 @@ pub(super) struct Interned {
     pub(super) chains: Vec<Chain>,
     pub(super) slots: HashMap<Box<[u8]>, Slot>,
     pub(super) slot_names: Vec<Box<[u8]>>,
+    pub(super) names: Names,
     pub(super) patterns: usize,
 }
 
@@ -27,6 +28,7 @@ pub(super) struct Interner<'a> {
     limits: &'a Limits,
     slots: HashMap<Box<[u8]>, Slot>,
     slot_names: Vec<Box<[u8]>>,
+    pub(super) names: Names,
     chains: Vec<Chain>,
     chain_ids: HashMap<(ChainId, Transform), ChainId>,
     operator_ids: HashMap<String, OperatorId>,
@@ -47,6 +49,7 @@ impl<'a> Interner<'a> {
             limits,
             slots: HashMap::new(),
             slot_names: Vec::new(),
+            names: Names::default(),
             chains: vec![Chain { before: 0, last: None, triggers: ByteSet::EMPTY, last_triggers: ByteSet::EMPTY, always: false }],
             chain_ids: HashMap::new(),
             operator_ids: HashMap::new(),
@@ -196,8 +199,8 @@ impl<'a> Interner<'a> {
             pattern.cache = patterns;
             patterns += 1;
         }
-        let (slots, slot_names) = (self.slots, self.slot_names);
-        Ok(Interned { operators, shapes, chains: self.chains, slots, slot_names, patterns })
+        let (slots, slot_names, names) = (self.slots, self.slot_names, self.names);
+        Ok(Interned { operators, shapes, chains: self.chains, slots, slot_names, names, patterns })
     }
 }
 

@@ -9,24 +9,30 @@ mod intern;
 mod resolve;
 mod update;
 
+use std::sync::Arc;
+
+use crate::custom::CustomRule;
 use crate::prefilter::Prefilter;
 use crate::rule::{Phase, RuleSet, Step};
 use crate::seclang::{self, Limits, LoadError, Sources};
 
 /// How a rule set is compiled.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// What the load may cost.
     pub limits: Limits,
     /// Rules that only a higher paranoia level reaches are left out. Files that set a higher level
     /// are refused.
     pub paranoia_ceiling: Option<u8>,
+    /// Rules that go before those of the files.
+    pub custom: Vec<CustomRule>,
 }
 
 impl RuleSet {
     /// Compiles the files, in order, as one set.
     pub fn load(sources: &dyn Sources, files: &[&str], options: &Options) -> Result<Self, LoadError> {
-        let statements = seclang::parse(sources, files, &options.limits)?;
+        let mut statements = options.custom.iter().map(CustomRule::statement).collect::<Result<Vec<_>, _>>()?;
+        statements.extend(seclang::parse(sources, files, &options.limits)?);
         let mut gathered = draft::gather(statements)?;
         let warnings = update::apply(&mut gathered)?;
         if let Some(ceiling) = options.paranoia_ceiling {
@@ -50,6 +56,7 @@ impl RuleSet {
             chains: interned.chains,
             slots: interned.slots,
             slot_names: interned.slot_names,
+            names: Arc::new(interned.names),
             patterns: interned.patterns,
             prefilter,
             warnings,

@@ -142,7 +142,7 @@ fn targets(place: &Place, specs: &[TargetSpec], interner: &mut Interner<'_>) -> 
         let chosen = match &spec.selector {
             Selector::All => Chosen::All,
             Selector::Name(name) if spec.variable == Variable::Tx => Chosen::Slot(interner.slot(name.as_bytes())),
-            Selector::Name(name) => Chosen::Name(name.as_bytes().into()),
+            Selector::Name(name) => Chosen::Name(interner.names.intern(name.as_bytes()), name.as_bytes().into()),
             Selector::Pattern(text) => Chosen::Pattern(interner.selector(place, text.as_ref())?),
             Selector::XmlText => Chosen::XmlText,
             Selector::XmlAttributes => Chosen::XmlAttributes,

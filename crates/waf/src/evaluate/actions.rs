@@ -41,7 +41,7 @@ impl Run<'_> {
         let chosen = match key {
             Some("/*") if variable == Variable::Xml => Chosen::XmlText,
             Some("//@*") if variable == Variable::Xml => Chosen::XmlAttributes,
-            Some(key) => Chosen::Name(key.as_bytes().into()),
+            Some(key) => Chosen::Name(self.set.names.find(key.as_bytes()), key.as_bytes().into()),
             None => Chosen::All,
         };
         let mut values: Vec<Value> = Vec::new();

@@ -6,12 +6,14 @@ use super::strings::{TextId, Texts};
 use super::tx::{Content, Tx};
 use super::verdict::{Interruption, Matched};
 use crate::body::Processor;
-use crate::rule::{Bits, Removal, RuleSet, Slot};
+use crate::rule::{Bits, NameId, Names, Removal, RuleSet, Slot};
 use crate::seclang::{Allow, Collection, EngineMode, Variable};
 
 /// A name and its value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pair {
+    /// The name's number among those that targets choose by.
+    pub(crate) known: NameId,
     pub(crate) name: TextId,
     pub(crate) value: TextId,
 }
@@ -64,6 +66,7 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) texts: Texts,
+    names: Arc<Names>,
     singles: Vec<Option<Content>>,
     /// The empty text.
     pub(crate) empty: TextId,
@@ -106,6 +109,7 @@ impl State {
     pub(crate) fn new() -> Self {
         Self {
             texts: Texts::default(),
+            names: Arc::default(),
             singles: Vec::new(),
             empty: TextId::default(),
             arguments: Vec::new(),
@@ -145,6 +149,9 @@ impl State {
 
     /// Forgets the last request.
     pub(crate) fn reset(&mut self, set: &RuleSet, now_micros: u64) {
+        if !Arc::ptr_eq(&self.names, &set.names) {
+            self.names = Arc::clone(&set.names);
+        }
         self.texts.clear();
         self.empty = self.texts.add(b"");
         self.singles.clear();
@@ -184,6 +191,7 @@ impl State {
         self.response_body.clear();
     }
 
+    #[inline]
     pub(crate) fn single(&self, variable: Variable) -> Option<Content> {
         self.singles.get(variable as usize).copied().flatten()
     }
@@ -205,10 +213,11 @@ impl State {
     }
 
     pub(crate) fn add_pair(&mut self, name: &[u8], value: &[u8]) -> Pair {
-        Pair { name: self.texts.add(name), value: self.texts.add(value) }
+        Pair { known: self.names.find(name), name: self.texts.add(name), value: self.texts.add(value) }
     }
 
     /// The content as text.
+    #[inline]
     pub(crate) fn text_of(&mut self, content: Content) -> TextId {
         match content {
             Content::Text(id) => id,
@@ -220,6 +229,7 @@ impl State {
     }
 
     /// The content as a number, 0 where it is none.
+    #[inline]
     pub(crate) fn number_of(&self, content: Content) -> i64 {
         match content {
             Content::Number(number) => number,

@@ -124,16 +124,19 @@ impl Texts {
         id
     }
 
+    #[inline]
     fn entry(&self, id: TextId) -> Option<&Entry> {
         self.entries.get(id.0 as usize)
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: TextId) -> &[u8] {
         self.entry(id)
             .and_then(|entry| self.arena.get(entry.start as usize..(entry.start + entry.length) as usize))
             .unwrap_or_default()
     }
 
+    #[inline]
     pub(crate) fn bytes_of(&self, id: TextId) -> ByteSet {
         self.entry(id).map_or(ByteSet::EMPTY, |entry| entry.bytes)
     }
@@ -170,7 +173,18 @@ impl Texts {
         last.apply(self.get(parent), &mut buffer);
         let to = if buffer == self.get(parent) { parent } else { self.add(&buffer) };
         self.buffer = buffer;
+        if last == Transform::Lowercase {
+            self.inherit(parent, to);
+        }
         to
+    }
+
+    /// The filter is blind to case, so that what it said of a text it would say in lower case.
+    fn inherit(&mut self, parent: TextId, to: TextId) {
+        let known = self.entry(parent).map_or(NONE, |entry| entry.candidates);
+        if let Some(entry) = self.entries.get_mut(to.0 as usize).filter(|entry| entry.candidates == NONE) {
+            entry.candidates = known;
+        }
     }
 
     fn remember(&mut self, chains: usize, id: TextId, chain: ChainId, to: TextId) {
@@ -185,6 +199,7 @@ impl Texts {
     }
 
     /// The operators that may match a text, found when they are first asked for.
+    #[inline]
     pub(crate) fn candidates(&mut self, id: TextId, filter: &Prefilter) -> &[u64] {
         let Some(entry) = self.entries.get_mut(id.0 as usize) else { return &[] };
         let words = filter.words;

@@ -80,17 +80,23 @@ impl Run<'_> {
         if !pattern.is_match(&mut self.bench.caches, value) {
             return None;
         }
+        let whole = pattern.find(&mut self.bench.caches, value, 0)?;
         if !capture {
-            return pattern.find(&mut self.bench.caches, value, 0);
+            return Some(whole);
         }
-        let groups = pattern.groups(&mut self.bench.caches, value)?;
-        let groups = if every { self.every_match(pattern, text) } else { groups };
+        let groups = if every {
+            self.every_match(pattern, text)
+        } else if pattern.has_groups() {
+            pattern.groups(&mut self.bench.caches, value)?
+        } else {
+            vec![Some(whole)]
+        };
         for slot in 0..10u16 {
             let span = groups.get(usize::from(slot)).copied().flatten();
             let content = span.map(|span| self.part(text, span));
             self.state.tx.set(slot, content);
         }
-        groups.first().copied().flatten()
+        Some(whole)
     }
 
     fn every_match(&mut self, pattern: &operator::Pattern, text: TextId) -> Vec<Option<Hit>> {
@@ -145,10 +151,10 @@ impl Run<'_> {
 
     fn sql_injection(&mut self, text: TextId, capture: bool) -> Option<Hit> {
         let known = self.state.texts.injection(text).and_then(|injection| injection.sql);
-        if known == Some(false) {
+        let value = self.state.texts.get(text);
+        if known == Some(false) || is_one_word(value) {
             return None;
         }
-        let value = self.state.texts.get(text);
         let length = value.len();
         let fingerprint = injection::is_sql_injection(value);
         if let Some(injection) = self.state.texts.injection(text) {
@@ -172,6 +178,13 @@ impl Run<'_> {
         }
         is_xss.then(|| self.capture_one(capture, text, (0, length))).map(|()| (0, length))
     }
+}
+
+/// Whether a text is one name or one number to SQL, which by itself is no injection.
+fn is_one_word(text: &[u8]) -> bool {
+    let is_name = text.first().is_some_and(|&byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let all = |is_one: fn(&u8) -> bool| text.iter().all(is_one);
+    (is_name && all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')) || all(u8::is_ascii_digit)
 }
 
 fn address(text: &[u8]) -> Option<IpAddr> {

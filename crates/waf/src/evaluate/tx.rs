@@ -27,6 +27,7 @@ impl Tx {
         self.named.clear();
     }
 
+    #[inline]
     pub(crate) fn get(&self, slot: Slot) -> Option<Content> {
         self.slots.get(usize::from(slot)).copied().flatten()
     }

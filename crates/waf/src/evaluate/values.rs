@@ -61,15 +61,23 @@ impl State {
     fn is_chosen(&self, chosen: &Chosen, name: &[u8]) -> bool {
         match chosen {
             Chosen::All => true,
-            Chosen::Name(wanted) => name.eq_ignore_ascii_case(wanted),
+            Chosen::Name(_, wanted) => name.eq_ignore_ascii_case(wanted),
             Chosen::Pattern(pattern) => pattern.is_match_shared(name),
             Chosen::Slot(_) | Chosen::XmlText | Chosen::XmlAttributes => false,
         }
     }
 
+    fn is_pair_chosen(&self, chosen: &Chosen, pair: &Pair) -> bool {
+        match chosen {
+            Chosen::All => true,
+            Chosen::Name(wanted, _) if *wanted != 0 => pair.known == *wanted,
+            other => self.is_chosen(other, self.texts.get(pair.name)),
+        }
+    }
+
     fn pairs(&self, variable: Variable, pairs: &[Pair], chosen: &Chosen, names: bool, out: &mut Vec<Value>) {
         for pair in pairs {
-            if self.is_chosen(chosen, self.texts.get(pair.name)) {
+            if self.is_pair_chosen(chosen, pair) {
                 let content = Content::Text(if names { pair.name } else { pair.value });
                 out.push(Value { variable, name: Name::Text(pair.name), content });
             }
@@ -86,7 +94,7 @@ impl State {
         for argument in &self.arguments {
             let pair = argument.pair;
             let wanted = posted.is_none_or(|posted| posted == argument.posted);
-            if wanted && self.is_chosen(chosen, self.texts.get(pair.name)) {
+            if wanted && self.is_pair_chosen(chosen, &pair) {
                 let content = Content::Text(if names { pair.name } else { pair.value });
                 out.push(Value { variable, name: Name::Text(pair.name), content });
             }

@@ -118,6 +118,11 @@ impl Pattern {
         Some((found.start(), found.end()))
     }
 
+    /// Whether there are groups besides the whole match.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.regex.captures_len() > 1
+    }
+
     /// The first match and its groups, as spans.
     pub(crate) fn groups(&self, caches: &mut Caches, value: &[u8]) -> Option<Vec<Option<(usize, usize)>>> {
         let mut captures: Captures = self.regex.create_captures();

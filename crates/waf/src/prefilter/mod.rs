@@ -3,7 +3,8 @@
 //! Owns a filter over texts: from the bytes that occur, the length, and one pass that looks for
 //! literals, each text gets the operators that may match it. From these each phase gets the rules
 //! that are worth running. It only ever leaves out what cannot match (`tests.rs` proves it on the
-//! corpus and on mutations), so that with or without it the verdict is the same.
+//! corpus and on mutations), so that with or without it the verdict is the same. It is blind to the
+//! case of ASCII letters, so that a text and its lower case are looked at once.
 //! Must not: know what a match does.
 
 mod literals;
@@ -328,20 +329,24 @@ fn need(operator: &Operator, hir: Option<&Hir>) -> Option<Needs> {
     Some(match operator {
         Operator::Pattern { .. } | Operator::CardNumber(_) => Needs::of_pattern(hir?),
         Operator::Phrases(phrases) => Needs::of_phrases(&phrases.phrases),
-        Operator::ByteRange(allowed) => Needs::of_mask(allowed.complement()),
+        // Blind to case, as the whole filter is.
+        Operator::ByteRange(allowed) => Needs::of_mask(allowed.complement().in_both_cases()),
         Operator::UrlEncoding => Needs::of_mask(ByteSet::of(b"%")),
         Operator::Utf8 => Needs::of_mask(ByteSet::from_words([0, 0, u64::MAX, u64::MAX])),
-        Operator::SqlInjection | Operator::Xss => Needs::of_mask(not_plain_word()),
+        Operator::SqlInjection => Needs::of_mask(not_plain(b"")),
+        Operator::Xss => Needs::of_mask(not_plain(b"0123456789")),
         Operator::Text(TextTest::Within, _) => return None,
         Operator::Text(_, other) => Needs::of_phrases(&[other.literal()?.into()]),
         _ => return None,
     })
 }
 
-/// Text of nothing but letters and underscores is one bare word to SQL and to HTML, and neither
-/// check calls a bare word an injection.
-fn not_plain_word() -> ByteSet {
-    let mut plain = ByteSet::of(b"_");
+/// All bytes but letters, underscores and these. Text of nothing but letters and underscores is one
+/// bare word to SQL and to HTML, to HTML with digits too, and neither check calls a bare word an
+/// injection.
+fn not_plain(others: &[u8]) -> ByteSet {
+    let mut plain = ByteSet::of(others);
+    plain.insert(b'_');
     plain.insert_range(b'a', b'z');
     plain.insert_range(b'A', b'Z');
     plain.complement()
@@ -381,7 +386,7 @@ fn is_same(one: &Target, other: &Target) -> bool {
             (Chosen::All, Chosen::All)
             | (Chosen::XmlText, Chosen::XmlText)
             | (Chosen::XmlAttributes, Chosen::XmlAttributes) => true,
-            (Chosen::Name(one), Chosen::Name(other)) => one == other,
+            (Chosen::Name(one, _), Chosen::Name(other, _)) => one == other,
             _ => false,
         }
 }

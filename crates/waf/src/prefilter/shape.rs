@@ -17,8 +17,11 @@ const MOST_BYTES: usize = 6;
 pub(super) const MOST_MASKS: usize = 3;
 /// A mask that an ordinary value meets more often than this in a byte does not pay.
 const WORST_MASK: f32 = 0.06;
-/// Bits of surprise that a literal must hold.
-const LEAST_SURPRISE: f32 = 11.0;
+/// Literals that an ordinary value meets more often than this in a byte do not pay.
+const WORST_RATE: f32 = 0.015;
+/// Ever more of what ordinary values consist of. Where every match holds a byte beyond such a set,
+/// the bytes beyond it are a mask.
+const PLAIN: [&[u8]; 4] = [b"_", b"_-.", b"_-. /", b"_-. /,:=+"];
 
 /// The requirements.
 #[derive(Clone, Debug, Default)]
@@ -35,10 +38,13 @@ impl Needs {
     pub(super) fn of_pattern(hir: &Hir) -> Self {
         let facts = facts(hir);
         let mut needs = Self { length: hir.properties().minimum_len().unwrap_or(0), ..Self::default() };
-        needs.literals = facts.best().filter(|literals| surprise(literals) >= LEAST_SURPRISE).map(|literals| cut(&literals));
+        needs.literals = facts.best().filter(|literals| rate(literals) <= WORST_RATE).map(|literals| cut(&literals));
+        let beyond = PLAIN.iter().rev().map(|marks| plain(marks)).find(|plain| leaves(hir, plain));
         needs.masks = facts.masks;
         needs.masks.retain(|mask| weight(mask) <= WORST_MASK && !mask.iter().any(|byte| byte.is_ascii_alphanumeric()));
-        needs.masks.truncate(MOST_MASKS);
+        // A mask with letters would see their case.
+        needs.masks.truncate(MOST_MASKS - 1);
+        needs.masks.extend(beyond.map(|plain| plain.complement()));
         needs
     }
 
@@ -74,7 +80,7 @@ impl Facts {
     /// The better of the exact strings and the literals.
     fn best(&self) -> Option<Vec<Vec<u8>>> {
         let mut sets = [&self.exact, &self.literals].into_iter().flatten().collect::<Vec<_>>();
-        sets.sort_by(|a, b| surprise(b).total_cmp(&surprise(a)));
+        sets.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
         sets.first().map(|set| (*set).clone())
     }
 }
@@ -150,7 +156,7 @@ fn of_concat(parts: impl Iterator<Item = Facts>) -> Facts {
     masks.truncate(16);
     let exact = whole.then(|| run.clone());
     sets.push(run);
-    let literals = sets.into_iter().max_by(|a, b| surprise(a).total_cmp(&surprise(b)));
+    let literals = sets.into_iter().min_by(|a, b| rate(a).total_cmp(&rate(b)));
     Facts { exact, literals: literals.filter(|_| !whole), masks }
 }
 
@@ -184,6 +190,35 @@ fn of_alternation(branches: Vec<Facts>) -> Facts {
     Facts { literals: literals.filter(|_| exact.is_none()), exact, masks }
 }
 
+/// Letters, digits and the marks.
+fn plain(marks: &[u8]) -> ByteSet {
+    let mut plain = ByteSet::of(marks);
+    plain.insert_range(b'0', b'9');
+    plain.insert_range(b'A', b'Z');
+    plain.insert_range(b'a', b'z');
+    plain
+}
+
+/// Whether every match holds a byte that is not plain.
+fn leaves(hir: &Hir, plain: &ByteSet) -> bool {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => false,
+        HirKind::Literal(literal) => literal.0.iter().any(|byte| !plain.contains(*byte)),
+        HirKind::Class(Class::Bytes(bytes)) => {
+            bytes.ranges().iter().all(|range| (range.start()..=range.end()).all(|byte| !plain.contains(byte)))
+        }
+        HirKind::Class(Class::Unicode(letters)) => {
+            letters.ranges().iter().all(|range| !(0..=0x7f).any(|byte| {
+                plain.contains(byte) && (range.start()..=range.end()).contains(&char::from(byte))
+            }))
+        }
+        HirKind::Repetition(repetition) => repetition.min > 0 && leaves(&repetition.sub, plain),
+        HirKind::Capture(capture) => leaves(&capture.sub, plain),
+        HirKind::Concat(parts) => parts.iter().any(|part| leaves(part, plain)),
+        HirKind::Alternation(branches) => branches.iter().all(|branch| leaves(branch, plain)),
+    }
+}
+
 fn sort_masks(masks: &mut Vec<ByteSet>) {
     masks.sort_by(|a, b| weight(a).total_cmp(&weight(b)));
     masks.dedup();
@@ -210,25 +245,25 @@ fn frequency(byte: u8) -> f32 {
     }
 }
 
-/// The bits of surprise of the likeliest literal, less what their number takes away.
-fn surprise(literals: &[Vec<u8>]) -> f32 {
-    let of = |literal: &Vec<u8>| {
-        let window = window(literal);
-        window.iter().map(|&byte| -case_blind(byte).log2()).sum::<f32>()
-    };
-    let least = literals.iter().map(of).fold(f32::INFINITY, f32::min);
-    let count = u16::try_from(literals.len()).unwrap_or(u16::MAX);
-    if literals.is_empty() { 0.0 } else { least - f32::from(count).log2() / 2.0 }
+/// How often an ordinary value meets one of the literals in a byte.
+fn rate(literals: &[Vec<u8>]) -> f32 {
+    if literals.is_empty() {
+        return f32::INFINITY;
+    }
+    literals.iter().map(|literal| meets(window(literal))).sum()
+}
+
+fn meets(literal: &[u8]) -> f32 {
+    literal.iter().map(|&byte| case_blind(byte)).product()
 }
 
 fn case_blind(byte: u8) -> f32 {
     if byte.is_ascii_alphabetic() { frequency(byte) + frequency(byte.to_ascii_uppercase()) } else { frequency(byte) }
 }
 
-/// The part of a literal that surprises most.
+/// The part of a literal that is met least.
 fn window(literal: &[u8]) -> &[u8] {
-    let surprise = |part: &&[u8]| part.iter().map(|&byte| -case_blind(byte).log2()).sum::<f32>();
-    literal.windows(MOST_BYTES).max_by(|a, b| surprise(a).total_cmp(&surprise(b))).unwrap_or(literal)
+    literal.windows(MOST_BYTES).min_by(|a, b| meets(a).total_cmp(&meets(b))).unwrap_or(literal)
 }
 
 fn cut(literals: &[Vec<u8>]) -> Vec<Vec<u8>> {

@@ -34,6 +34,11 @@ impl Macro {
         Ok(Self { pieces })
     }
 
+    /// A text that holds no macro whatever is in it.
+    pub(crate) fn of_text(text: &str) -> Self {
+        Self { pieces: vec![Piece::Text(text.as_bytes().into())] }
+    }
+
     /// The text, where it holds no macro.
     pub(crate) fn literal(&self) -> Option<&[u8]> {
         match self.pieces.as_slice() {
