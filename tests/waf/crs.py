@@ -24,9 +24,7 @@ VERSION = "v4.25.0"
 # against the public checksum database, and here against the bytes that were unpacked.
 CHECKSUM = "h1:tqFO1lfVpTiyWtlN618OXpZMfw+nnN0Q4///W5W+/HM="
 
-FOLDER = (
-    Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vedette/crs" / VERSION
-)
+FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vedette/crs" / VERSION
 RULES = FOLDER / "rules/@owasp_crs"
 SETUP = FOLDER / "rules/@crs-setup.conf.example"
 TESTS = FOLDER / "tests"
@@ -93,7 +91,10 @@ def main() -> int:
         fetch(given.go)
     except FetchError as error:
         print(f"error: {error}", file=sys.stderr)
-        print(f"mend: give this machine the Go module proxy, or copy {FOLDER} from one that has it", file=sys.stderr)
+        print(
+            f"mend: give this machine the Go module proxy, or copy {FOLDER} from one that has it",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

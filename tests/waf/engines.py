@@ -74,7 +74,8 @@ class Engine:
 
     def judge(self, exchange: Exchange) -> Verdict:
         """Ask for the verdict on one exchange."""
-        assert self._child.stdin and self._child.stdout
+        assert self._child.stdin
+        assert self._child.stdout
         try:
             self._child.stdin.write(exchange.line() + "\n")
             self._child.stdin.flush()
@@ -91,7 +92,9 @@ class Engine:
 
     def _died(self) -> Verdict:
         code = self._child.wait(timeout=60)
-        if code > 0:  # it refused its rules, or ended by an error of its own: starting again would not help
+        if (
+            code > 0
+        ):  # it refused its rules, or ended by an error of its own: starting again would not help
             raise RuntimeError(f"{self._command[0]} ended with {code}; it says why above")
         self._child = self._start()
         return Verdict(died=True)

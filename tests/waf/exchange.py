@@ -66,7 +66,9 @@ def read(raw: bytes) -> Exchange:
         for name, _, value in (line.partition(b":") for line in lines)
     )
     body = _body(headers, rest)
-    if _is_chunked(headers):  # RFC 9112, 6.3: the other length goes before anybody else reads the request
+    if _is_chunked(
+        headers
+    ):  # RFC 9112, 6.3: the other length goes before anybody else reads the request
         headers = tuple(each for each in headers if each[0].lower() != "content-length")
     return Exchange(method, uri, version or "HTTP/0.9", headers, body, _answer(uri, body))
 

@@ -69,9 +69,13 @@ def _judged(lines: IO[str]) -> Iterator[Judged]:
 
 def seeds() -> list[bytes]:
     """Every value in the Core Rule Set's tests, as it is and decoded."""
-    found = set()
+    found: set[bytes] = set()
     for exchange in (stage.exchange for case in ftw.corpus() for stage in case.stages):
-        texts = [exchange.uri.encode(), exchange.body, *(value.encode() for _, value in exchange.headers)]
+        texts = [
+            exchange.uri.encode(),
+            exchange.body,
+            *(value.encode() for _, value in exchange.headers),
+        ]
         for text in texts:
             parts = [text, *text.replace(b"?", b"&").replace(b"=", b"&").split(b"&")]
             found.update(parts, (unquote_to_bytes(part.replace(b"+", b" ")) for part in parts))

@@ -53,7 +53,10 @@ class ModSecurity:
         self._rules = ctypes.c_void_p(self._library.msc_create_rules_set())
         for file in files:
             error = ctypes.c_char_p()
-            if self._library.msc_rules_add_file(self._rules, file.encode(), ctypes.byref(error)) < 0:
+            if (
+                self._library.msc_rules_add_file(self._rules, file.encode(), ctypes.byref(error))
+                < 0
+            ):
                 raise ValueError(f"{file}: {(error.value or b'').decode(errors='replace')}")
 
     def judge(self, exchange: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +71,9 @@ class ModSecurity:
             self._library.msc_transaction_cleanup(transaction)
         return {"matched": [_matched(line) for line in self._lines], "interruption": interruption}
 
-    def _walk(self, transaction: ctypes.c_void_p, exchange: dict[str, Any]) -> dict[str, Any] | None:
+    def _walk(
+        self, transaction: ctypes.c_void_p, exchange: dict[str, Any]
+    ) -> dict[str, Any] | None:
         for phase in (self._connect, self._head, self._body, self._answer_head, self._answer_body):
             phase(transaction, exchange)
             if interruption := self._intervention(transaction):
@@ -120,9 +125,7 @@ def _add_headers(
     add: Callable[..., int], transaction: ctypes.c_void_p, headers: list[list[str]]
 ) -> None:
     for name, value in ((name.encode(), value.encode()) for name, value in headers):
-        add(
-            transaction, name, ctypes.c_size_t(len(name)), value, ctypes.c_size_t(len(value))
-        )
+        add(transaction, name, ctypes.c_size_t(len(name)), value, ctypes.c_size_t(len(value)))
 
 
 def _matched(line: str) -> dict[str, Any]:

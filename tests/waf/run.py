@@ -10,7 +10,7 @@ import argparse
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,13 @@ class Difference:
 
 
 def _decision(verdict: Verdict) -> str:
-    return "died" if verdict.died else f"blocks {verdict.interruption}" if verdict.is_blocked else "passes"
+    return (
+        "died"
+        if verdict.died
+        else f"blocks {verdict.interruption}"
+        if verdict.is_blocked
+        else "passes"
+    )
 
 
 @contextmanager
@@ -69,7 +75,9 @@ def engine(name: str, *, mode: str, paranoia: int) -> Iterator[Engine]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         files = configuration.write(folder, engine=mode, paranoia=paranoia)
-        started = engines.ours(files) if name == "ours" else engines.oracle(files, folder / "oracle")
+        started = (
+            engines.ours(files) if name == "ours" else engines.oracle(files, folder / "oracle")
+        )
         with started:
             yield started
 
@@ -83,7 +91,9 @@ def failures(judge: Callable[..., Verdict], asked: Iterable[ftw.Case]) -> list[F
     """The tests that the engine does not pass, in match mode."""
     found = []
     for case in asked:
-        missed = [why for stage in case.stages if (why := miss(judge(stage.exchange), stage.expected))]
+        missed = [
+            why for stage in case.stages if (why := miss(judge(stage.exchange), stage.expected))
+        ]
         if missed:
             found.append(Failure(case, "; ".join(missed)))
     return found
@@ -140,6 +150,21 @@ def differences(paranoia: int, asked: Iterable[ftw.Case]) -> list[Difference]:
     return found
 
 
+def disputed_by_oracle(asked: Iterable[ftw.Case]) -> set[str]:
+    """The tests that the oracle does not pass itself: there it is no judge of ours."""
+    with engine("oracle", mode="DetectionOnly", paranoia=4) as oracle:
+        return {failure.case.name for failure in failures(oracle.judge, asked)}
+
+
+def agreement(
+    found: Iterable[Difference], asked: Iterable[ftw.Case], without: Container[str] = ()
+) -> str:
+    """How many exchanges are decided alike."""
+    stages = sum(len(case.stages) for case in asked if case.name not in without)
+    differing = sum(each.case.name not in without for each in found)
+    return f"{_share(differing, stages)} of {stages}"
+
+
 def main() -> int:
     """Print the numbers and what is behind them."""
     arguments = argparse.ArgumentParser(description=main.__doc__)
@@ -162,12 +187,16 @@ def _print_matches(name: str, asked: list[ftw.Case]) -> int:
     for failure in failed:
         print(failure)
     left = [failure for failure in failed if failure.case.name not in overridden()]
-    print(f"{name}, match mode, of {len(asked)} tests: {_share(len(failed), len(asked))} as they are, ", end="")
+    print(
+        f"{name}, match mode, of {len(asked)} tests: {_share(len(failed), len(asked))} as they are, ",
+        end="",
+    )
     print(f"{_share(len(left), len(asked))} after the overrides")
     return bool(left)
 
 
 def _print_decisions(asked: list[ftw.Case], levels: Iterable[int]) -> int:
+    disputed = disputed_by_oracle(asked)
     new = 0
     for level in levels:
         found = differences(level, asked)
@@ -175,9 +204,11 @@ def _print_decisions(asked: list[ftw.Case], levels: Iterable[int]) -> int:
             print(difference)
         unexplained = [each for each in found if each.name not in explained()]
         new += len(unexplained)
-        stages = sum(len(case.stages) for case in asked)
-        print(f"decision mode, PL{level}: {_share(len(found), stages)} of {stages} as the oracle decides; ", end="")
-        print(f"{len(unexplained)} differences are not explained in {DIFFERENCES.name}")
+        print(
+            f"decision mode, PL{level}: as the oracle decides {agreement(found, asked)}; without the "
+            f"{len(disputed)} tests that it does not pass itself {agreement(found, asked, without=disputed)}; "
+            f"{len(unexplained)} differences are not explained in {DIFFERENCES.name}"
+        )
     return bool(new)
 
 

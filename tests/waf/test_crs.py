@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tests.waf import crs
 
-
 GO_DIRHASH = "h1:ohH3LXOZvB1unaKSF5doILdr1WrJTyymaTMcewqEMiQ="
 
 
@@ -44,5 +43,9 @@ def test_the_rules_and_tests_are_unpacked_and_nothing_else(
     with zipfile.ZipFile(archive) as read:
         monkeypatch.setattr(crs, "CHECKSUM", crs.content_checksum(read))
     crs.unpack(archive, tmp_path / "crs")
-    found = {str(path.relative_to(tmp_path / "crs")) for path in tmp_path.rglob("crs/**/*") if path.is_file()}
+    found = {
+        str(path.relative_to(tmp_path / "crs"))
+        for path in tmp_path.rglob("crs/**/*")
+        if path.is_file()
+    }
     assert found == {"rules/a.conf", "tests/b.yaml", "LICENSE"}

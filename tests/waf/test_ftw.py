@@ -24,7 +24,9 @@ def test_a_body_gets_its_length_and_is_a_form_unless_it_says_otherwise() -> None
         "Connection: close",
         "Content-Length: 3",
     ]
-    typed = ftw.request({"method": "POST", "headers": {"content-type": "text/plain"}, "data": "a=1"})
+    typed = ftw.request(
+        {"method": "POST", "headers": {"content-type": "text/plain"}, "data": "a=1"}
+    )
     assert head(typed)[1] == "content-type: text/plain"
 
 
@@ -72,7 +74,8 @@ def test_an_encoded_request_is_sent_as_it_is() -> None:
 def test_a_scalar_stays_the_text_that_it_is(tmp_path: Path) -> None:
     (tmp_path / "RULES").mkdir()
     (tmp_path / "RULES/1.yaml").write_text(
-        "rule_id: 1\ntests:\n- test_id: 2\n  stages:\n  - input:\n      version: HTTP/1.0\n      headers: {X: 012, Y: yes}\n"
+        "rule_id: 1\ntests:\n- test_id: 2\n  stages:\n  - input:\n"
+        "      version: HTTP/1.0\n      headers: {X: 012, Y: yes}\n"
         "    output: {log: {expect_ids: [3], no_match_regex: 'a.c'}}\n"
     )
     (case,) = ftw.corpus(tmp_path)

@@ -8,10 +8,14 @@ from tests.waf import engines, injection
 INPUTS = 150_000
 
 
-@pytest.mark.skipif(not engines.has_oracle(), reason="libmodsecurity3 is not installed: make modsecurity")
+@pytest.mark.skipif(
+    not engines.has_oracle(), reason="libmodsecurity3 is not installed: make modsecurity"
+)
 def test_every_value_is_judged_as_libinjection_does() -> None:
     found = injection.differences(INPUTS, seed=20261121)
-    assert not found, "\n".join(f"{value!r}: ours {mine}, theirs {theirs}" for value, mine, theirs in found[:20])
+    assert not found, "\n".join(
+        f"{value!r}: ours {mine}, theirs {theirs}" for value, mine, theirs in found[:20]
+    )
 
 
 def test_the_values_hold_attacks_of_both_kinds_and_honest_ones() -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 from tests.waf import crs, engines, ftw, run
 from tests.waf.engines import Verdict
+from tests.waf.exchange import read
 
-# libmodsecurity 3.0.9 on 4.25.0. Below it something is wrong with the reader or the configuration, not with that engine.
+# libmodsecurity 3.0.9 on 4.25.0. Below it the reader or the configuration is wrong, not that engine.
 ORACLE_FLOOR = 4607
 
 needs_oracle = pytest.mark.skipif(
@@ -59,7 +60,11 @@ def test_the_oracle_passes_what_it_is_known_to_pass() -> None:
 @needs_oracle
 def test_the_oracle_blocks_an_attack_and_lets_an_honest_request_pass() -> None:
     attack, honest = (
-        ftw.read(ftw.request({"uri": uri, "headers": {"Host": "a.example", "Accept": "*/*", "User-Agent": "a"}}))
+        read(
+            ftw.request(
+                {"uri": uri, "headers": {"Host": "a.example", "Accept": "*/*", "User-Agent": "a"}}
+            )
+        )
         for uri in ("/?a=1'%20or%201=1--", "/?a=1")
     )
     with run.engine("oracle", mode="On", paranoia=1) as oracle:
@@ -70,3 +75,20 @@ def test_the_oracle_blocks_an_attack_and_lets_an_honest_request_pass() -> None:
         detected = oracle.judge(attack)
         assert not detected.is_blocked
         assert detected.scores == "inbound=5 outbound=0"
+
+
+def test_our_engine_passes_every_test_but_the_overridden() -> None:
+    with run.engine("ours", mode="DetectionOnly", paranoia=4) as ours:
+        failed = run.failures(ours.judge, run.cases())
+    assert {failure.case.name for failure in failed} == set(run.overridden()), "\n".join(
+        map(str, failed)
+    )
+
+
+@needs_oracle
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("paranoia", [1, 4])
+def test_our_engine_decides_as_the_oracle_but_for_the_explained(paranoia: int) -> None:
+    found = run.differences(paranoia, run.cases())
+    unexplained = [difference for difference in found if difference.name not in run.explained()]
+    assert not unexplained, "\n".join(map(str, unexplained))

@@ -1,5 +1,9 @@
-//! Entry points for fuzzing: each takes bytes and must neither panic nor run away.
+//! Fuzz targets of the rule engine: see `vedette_engine::fuzz`. Each takes bytes and must neither panic nor run away.
 
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+use crate::body::fuzz::{form, json, multipart, xml};
+use crate::injection::{is_sql_injection, is_xss};
 use crate::transform::Transform;
 use crate::{Ends, Memory, Options, RuleSet, Transaction, Workbench};
 
@@ -7,8 +11,16 @@ use crate::{Ends, Memory, Options, RuleSet, Transaction, Workbench};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder of seeds.
-pub const TARGETS: &[(&str, Target)] =
-    &[("seclang", seclang), ("transformation", transformation), ("transaction", transaction)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("seclang", seclang),
+    ("transformation", transformation),
+    ("transaction", transaction),
+    ("form", form),
+    ("multipart", multipart),
+    ("json", json),
+    ("xml", xml),
+    ("injection", injection),
+];
 
 /// SecLang of any kind: refused or loaded.
 pub fn seclang(text: &[u8]) {
@@ -63,6 +75,24 @@ pub fn transaction(bytes: &[u8]) {
     drop(tx.end(&mut bench));
 }
 
+/// A value that may be SQL or script.
+pub fn injection(value: &[u8]) {
+    if let Some(found) = is_sql_injection(value) {
+        assert!(!found.as_str().is_empty());
+    }
+    let _ = is_xss(value);
+}
+
+#[cfg(test)]
+#[path = "../../fuzz/src/replay.rs"]
+mod replay;
+
 #[cfg(test)]
 #[path = "fuzz_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[test]
+fn every_seed_of_the_rule_engine_passes_its_target() {
+    replay::all(TARGETS);
+}

@@ -170,3 +170,80 @@ fn a_million_values_end_at_the_limit() {
         None
     );
 }
+
+/// What a tree of `serde_json` holds, by our names.
+fn flattened(name: String, value: &serde_json::Value, out: &mut Vec<(String, String)>) {
+    use serde_json::Value;
+    match value {
+        Value::Null => out.push((name, String::new())),
+        Value::Bool(value) => out.push((name, value.to_string())),
+        Value::Number(value) => out.push((name, value.to_string())),
+        Value::String(value) => out.push((name, value.clone())),
+        Value::Array(values) => {
+            for (at, value) in values.iter().enumerate() {
+                flattened(format!("{name}.array_{at}"), value, out);
+            }
+        }
+        Value::Object(values) => {
+            for (key, value) in values {
+                let key = if key.is_empty() { "empty-key" } else { key };
+                flattened(format!("{name}.{key}"), value, out);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_another_reader_takes_is_taken_with_the_same_names_and_values() {
+    let parts = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"a\"",
+        "\"\"",
+        "\"\\u00e9\\n\"",
+        "1",
+        "-2",
+        "true",
+        "null",
+        " ",
+        "{\"k\":",
+        "[[",
+        "]]",
+        "{}",
+        "[]",
+        "\"b\":1",
+        "0",
+        "x",
+        "\"",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut taken = 0;
+    for _ in 0..200_000 {
+        let body: String = (0..random.usize(1..9))
+            .map(|_| random.choice(parts).unwrap())
+            .collect();
+        let (mut found, outcome) = json(&body);
+        let other = serde_json::from_str::<serde_json::Value>(&body);
+        assert_eq!(outcome.error.is_none(), other.is_ok(), "{body}");
+        // The other reader keeps the last of two that have one name, and sorts them.
+        let names: std::collections::HashSet<_> =
+            found.arguments.iter().map(|(name, _)| name).collect();
+        if let Ok(tree) = other
+            && names.len() == found.arguments.len()
+        {
+            let mut expected = Vec::new();
+            flattened("json".to_owned(), &tree, &mut expected);
+            expected.sort();
+            found.arguments.sort();
+            if body.matches("{\"k\":").count() < 2 && body.matches("\"a\"").count() < 2 {
+                assert_eq!(found.arguments, expected, "{body}");
+                taken += usize::from(!expected.is_empty());
+            }
+        }
+    }
+    assert!(taken > 1_000, "only {taken} documents were compared");
+}

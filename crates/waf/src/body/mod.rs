@@ -9,6 +9,8 @@
 
 #[cfg(test)]
 mod collected;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod json;
 mod multipart;
 mod urlencoded;

@@ -108,10 +108,12 @@ impl Header {
     }
 
     fn value(&self) -> &[u8] {
-        self.line
-            .get(self.name + 1..)
-            .unwrap_or_default()
-            .trim_ascii()
+        let value = self.line.get(self.name + 1..).unwrap_or_default();
+        let blanks = value
+            .iter()
+            .take_while(|byte| matches!(byte, b' ' | b'\t'))
+            .count();
+        value.get(blanks..).unwrap_or_default()
     }
 }
 

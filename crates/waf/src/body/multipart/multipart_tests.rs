@@ -259,6 +259,8 @@ fn dispositions_that_servers_read_differently_are_errors() {
         "form-data; name=a; x=y",
         "form-data; NAME=a",
         "form-data; name=a b",
+        "form-data; name=a; ",
+        "\rform-data; name=a",
         "form-data; name=\"a\"b",
         "form-data; name=\"a",
         "form-data; name=\"a\\",

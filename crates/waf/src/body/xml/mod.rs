@@ -8,8 +8,6 @@
 mod prolog;
 mod text;
 
-use std::borrow::Cow;
-
 use memchr::{memchr, memchr2, memmem};
 
 use super::{Error, Fields, Limits, Outcome, Processor};
@@ -109,7 +107,7 @@ impl<'a> Reader<'a> {
             if memmem::find(text, b"]]>").is_some() {
                 return Err(CDATA_END);
             }
-            self.text.extend_from_slice(&text::decoded(text)?);
+            self.text.extend_from_slice(&text::content(text)?);
         }
         self.at += text.len();
         Ok(())
@@ -147,8 +145,8 @@ impl<'a> Reader<'a> {
         }
         let inside = self.rest().get(9..).unwrap_or_default();
         let end = memmem::find(inside, b"]]>").ok_or(CUT)?;
-        self.text
-            .extend_from_slice(inside.get(..end).unwrap_or_default());
+        let section = inside.get(..end).unwrap_or_default();
+        self.text.extend_from_slice(&text::one_line_end(section));
         self.at += end + 12;
         Ok(())
     }
@@ -165,6 +163,9 @@ impl<'a> Reader<'a> {
         self.at += 2;
         if self.name()?.eq_ignore_ascii_case(b"xml") {
             return Err(BAD_INSTRUCTION);
+        }
+        if !self.rest().starts_with(b"?>") && !self.skip_space() {
+            return Err(BAD_NAME);
         }
         self.at += memmem::find(self.rest(), b"?>").ok_or(CUT)? + 2;
         Ok(())
@@ -234,9 +235,9 @@ impl<'a> Reader<'a> {
         if inside.get(end) != Some(&quote) {
             return Err(BAD_ATTRIBUTE);
         }
+        let value = text::attribute(inside.get(..end).unwrap_or_default())?;
         // XPath's `@*` has no declarations of namespaces.
         if name != b"xmlns" && !name.starts_with(b"xmlns:") {
-            let value: Cow<'_, [u8]> = text::decoded(inside.get(..end).unwrap_or_default())?;
             self.fields.xml_attribute(&value);
         }
         self.at += end + 2;

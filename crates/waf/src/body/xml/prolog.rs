@@ -57,28 +57,54 @@ fn declaration(document: &[u8]) -> Read<(&[u8], usize)> {
         return Ok((&[], 0));
     };
     if !inside.first().copied().is_some_and(is_space) {
-        return Ok((&[], 0));
+        return Ok((&[], 0)); // an instruction whose name only begins so
     }
     let end = memmem::find(inside, b"?>").ok_or(BAD_DECLARATION)?;
-    let length = end + 7;
-    let inside = inside.get(..end).unwrap_or_default();
-    let Some(at) = memmem::find(inside, b"encoding") else {
-        return Ok((&[], length));
+    let mut rest = inside.get(..end).unwrap_or_default();
+    let version = pair(&mut rest, b"version")?.ok_or(BAD_DECLARATION)?;
+    let encoding = pair(&mut rest, b"encoding")?.unwrap_or_default();
+    let standalone = pair(&mut rest, b"standalone")?.unwrap_or(b"yes");
+    let is_version = matches!(version, [b'1', b'.', minor @ ..] if is_number(minor));
+    let is_well_formed = is_version && matches!(standalone, b"yes" | b"no");
+    if is_well_formed && rest.iter().copied().all(is_space) {
+        Ok((encoding, end + 7))
+    } else {
+        Err(BAD_DECLARATION)
+    }
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+/// The value of `name` where `rest` goes on with it; `rest` is what is behind then.
+fn pair<'a>(rest: &mut &'a [u8], name: &[u8]) -> Read<Option<&'a [u8]>> {
+    let text = skip_space(rest);
+    let Some(behind) = text.strip_prefix(name) else {
+        return Ok(None);
     };
-    let value = inside.get(at + 8..).unwrap_or_default().trim_ascii();
-    let value = value
-        .strip_prefix(b"=")
-        .ok_or(BAD_DECLARATION)?
-        .trim_ascii_start();
-    let (quote, value) = value.split_first().ok_or(BAD_DECLARATION)?;
-    if !matches!(quote, b'"' | b'\'') {
+    if text.len() == rest.len() {
         return Err(BAD_DECLARATION);
     }
-    let end = value
+    let behind = skip_space(behind)
+        .strip_prefix(b"=")
+        .ok_or(BAD_DECLARATION)?;
+    let (quote, inside) = skip_space(behind).split_first().ok_or(BAD_DECLARATION)?;
+    let end = inside
         .iter()
         .position(|byte| byte == quote)
         .ok_or(BAD_DECLARATION)?;
-    Ok((value.get(..end).unwrap_or_default(), length))
+    if !matches!(quote, b'"' | b'\'') {
+        return Err(BAD_DECLARATION);
+    }
+    let (value, behind) = inside.split_at(end);
+    *rest = behind.get(1..).unwrap_or_default();
+    Ok(Some(value))
+}
+
+fn skip_space(text: &[u8]) -> &[u8] {
+    let space = text.iter().take_while(|byte| is_space(**byte)).count();
+    text.get(space..).unwrap_or_default()
 }
 
 /// The length of the document type at the start of `text`.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
+use memchr::{memchr, memchr3};
 
 use super::Read;
 
@@ -12,8 +12,43 @@ const NO_CHARACTER: &str = "a reference is to no character.";
 /// No reference that is known is longer: `&#x10FFFF;` with zeros before it.
 const LONGEST: usize = 32;
 
-/// What the text stands for.
-pub(super) fn decoded(text: &[u8]) -> Read<Cow<'_, [u8]>> {
+/// What text between tags stands for.
+pub(super) fn content(text: &[u8]) -> Read<Cow<'_, [u8]>> {
+    match memchr(b'\r', text) {
+        None => decoded(text),
+        Some(_) => Ok(Cow::Owned(decoded(&one_line_end(text))?.into_owned())),
+    }
+}
+
+/// What an attribute's value stands for: its white space is blanks (XML 1.0, 3.3.3).
+pub(super) fn attribute(text: &[u8]) -> Read<Cow<'_, [u8]>> {
+    if memchr3(b'\t', b'\n', b'\r', text).is_none() {
+        return decoded(text);
+    }
+    let mut blank = one_line_end(text);
+    for byte in &mut blank {
+        if matches!(byte, b'\t' | b'\n') {
+            *byte = b' ';
+        }
+    }
+    Ok(Cow::Owned(decoded(&blank)?.into_owned()))
+}
+
+/// Every end of a line is a line feed (XML 1.0, 2.11).
+pub(super) fn one_line_end(text: &[u8]) -> Vec<u8> {
+    let mut one = Vec::with_capacity(text.len());
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'\r' if text.get(at + 1) == Some(&b'\n') => {}
+            b'\r' => one.push(b'\n'),
+            _ => one.push(*byte),
+        }
+    }
+    one
+}
+
+/// What the references in a text stand for.
+fn decoded(text: &[u8]) -> Read<Cow<'_, [u8]>> {
     let Some(first) = memchr(b'&', text) else {
         return Ok(Cow::Borrowed(text));
     };

@@ -42,6 +42,46 @@ fn references_and_sections_are_the_characters_they_stand_for() {
 }
 
 #[test]
+fn ends_of_lines_are_one_and_blanks_in_attributes() {
+    assert_eq!(
+        text("<a>1\r\n2\r3\n<![CDATA[4\r\n5]]></a>"),
+        "1\n2\n3\n4\n5"
+    );
+    assert_eq!(
+        xml("<a b='1\t2\r\n3\n4&#10;'/>").0.attributes,
+        ["1 2 3 4\n"]
+    );
+}
+
+#[test]
+fn a_declaration_that_is_none_is_an_error() {
+    for body in [
+        "<?xml?><a/>",
+        "<?xml encoding='utf-8'?><a/>",
+        "<?xml version=1.0?><a/>",
+        "<?xml version='2.0'?><a/>",
+        "<?xml version='1.'?><a/>",
+        "<?xml version='1.0'encoding='utf-8'?><a/>",
+        "<?xml version='1.0' standalone='maybe'?><a/>",
+        "<?xml version='1.0' x='y'?><a/>",
+        "<?xml version='1.0\"?><a/>",
+        "<?xmlversion='1.0'?><a/>",
+        "<?x&y?><a/>",
+        "<a xmlns:b='&#'/>",
+    ] {
+        assert!(error(body.as_bytes()).is_some(), "{body}");
+    }
+    for body in [
+        "<?xml version='1.0'?><a/>",
+        "<?xml version = \"1.1\" encoding='utf-8' standalone='no' ?><a/>",
+        "<?xml-stylesheet href='a'?><a/>",
+        "<?x?><a/>",
+    ] {
+        assert_eq!(error(body.as_bytes()), None, "{body}");
+    }
+}
+
+#[test]
 fn an_entity_bomb_and_every_other_declaration_are_refused() {
     let bomb = concat!(
         "<?xml version=\"1.0\"?><!DOCTYPE lolz [<!ENTITY lol \"lol\"><!ENTITY lol1 \"&lol;&lol;\">]>",
