@@ -35,7 +35,8 @@ pub mod injection;
 pub use compile::Options;
 pub use custom::{Consequence, CustomRule, Field, Test};
 pub use evaluate::{
-    Answer, Countries, Ends, Found, Interruption, Matched, MemoryStore, Store, Stored, Transaction, Verdict, Workbench,
+    Answer, Countries, Ends, Found, Interruption, Matched, MemoryStore, Store, Stored, Transaction,
+    Verdict, Workbench,
 };
 pub use rule::{RuleSet, Settings};
 pub use seclang::{Disk, EngineMode, Limits, LoadError, Memory, Sources};

@@ -6,7 +6,9 @@
 //! writes what it reads.
 
 use crate::operator::Operator;
-use crate::rule::{After, Assign, Bits, Change, Chosen, Key, Link, Part, Rule, RuleSet, Target, Template};
+use crate::rule::{
+    After, Assign, Bits, Change, Chosen, Key, Link, Part, Rule, RuleSet, Target, Template,
+};
 use crate::seclang::{Collection, Disruption, Variable};
 
 /// The positions in phase 1 of the rules that are run at the load.
@@ -16,7 +18,9 @@ pub(super) fn positions(set: &RuleSet) -> Bits {
     let mut stays = Touched::new(set.slot_names.len());
     let mut removed = Bits::with_room_for(set.rules.len());
     for (position, step) in first.steps.iter().enumerate() {
-        let Some(rule) = set.rules.get(step.rule as usize) else { break };
+        let Some(rule) = set.rules.get(step.rule as usize) else {
+            break;
+        };
         let touched = Touched::by(rule, set);
         let is_free = !removed.has(step.rule as usize) && !stays.conflicts(&touched);
         if is_free && is_constant(rule, set) {
@@ -39,8 +43,13 @@ pub(super) fn positions(set: &RuleSet) -> Bits {
 fn is_constant(rule: &Rule, set: &RuleSet) -> bool {
     let [link] = &*rule.links else { return false };
     let silent = !rule.logged && !rule.audited && rule.disruption == Disruption::Pass;
-    let plain = link.after.is_empty() && link.excluded.is_empty() && !link.capture && *link.stages == [0];
-    silent && plain && link.targets.iter().all(is_tx) && has_constant_operator(link, set) && link.assigns.iter().all(is_constant_assign)
+    let plain =
+        link.after.is_empty() && link.excluded.is_empty() && !link.capture && *link.stages == [0];
+    silent
+        && plain
+        && link.targets.iter().all(is_tx)
+        && has_constant_operator(link, set)
+        && link.assigns.iter().all(is_constant_assign)
 }
 
 fn is_tx(target: &Target) -> bool {
@@ -48,7 +57,10 @@ fn is_tx(target: &Target) -> bool {
 }
 
 fn has_constant_operator(link: &Link, set: &RuleSet) -> bool {
-    match link.operator.and_then(|id| set.operators.get(usize::from(id))) {
+    match link
+        .operator
+        .and_then(|id| set.operators.get(usize::from(id)))
+    {
         None => link.operator.is_none(),
         Some(Operator::Number(_, other) | Operator::Text(_, other)) => is_of_tx(other),
         Some(_) => false,
@@ -64,13 +76,18 @@ fn is_constant_assign(assign: &Assign) -> bool {
 }
 
 fn is_of_tx(template: &Template) -> bool {
-    template.0.iter().all(|part| !matches!(part, Part::Value(..)))
+    template
+        .0
+        .iter()
+        .all(|part| !matches!(part, Part::Value(..)))
 }
 
 /// Whether the rules after it are not always run, or run in another mode.
 fn changes_course(rule: &Rule) -> bool {
-    let courses = |after: &After| matches!(after, After::Skip(_) | After::GoTo(_) | After::Engine(_));
-    matches!(rule.disruption, Disruption::Allow(_)) || rule.links.iter().any(|link| link.after.iter().any(courses))
+    let courses =
+        |after: &After| matches!(after, After::Skip(_) | After::GoTo(_) | After::Engine(_));
+    matches!(rule.disruption, Disruption::Allow(_))
+        || rule.links.iter().any(|link| link.after.iter().any(courses))
 }
 
 /// The TX variables that rules read and write.
@@ -84,7 +101,12 @@ struct Touched {
 impl Touched {
     fn new(slots: usize) -> Self {
         let none = Bits::with_room_for(slots);
-        Self { reads: none.clone(), writes: none, reads_any: false, writes_any: false }
+        Self {
+            reads: none.clone(),
+            writes: none,
+            reads_any: false,
+            writes_any: false,
+        }
     }
 
     fn by(rule: &Rule, set: &RuleSet) -> Self {
@@ -97,14 +119,19 @@ impl Touched {
     }
 
     fn add_link(&mut self, link: &Link, set: &RuleSet) {
-        for target in link.targets.iter().filter(|target| target.variable == Variable::Tx) {
+        for target in link
+            .targets
+            .iter()
+            .filter(|target| target.variable == Variable::Tx)
+        {
             match target.chosen {
                 Chosen::Slot(slot) => self.reads.set(usize::from(slot)),
                 _ => self.reads_any = true,
             }
         }
-        if let Some(Operator::Number(_, other) | Operator::Text(_, other)) =
-            link.operator.and_then(|id| set.operators.get(usize::from(id)))
+        if let Some(Operator::Number(_, other) | Operator::Text(_, other)) = link
+            .operator
+            .and_then(|id| set.operators.get(usize::from(id)))
         {
             self.read_template(Some(other));
         }
@@ -113,7 +140,11 @@ impl Touched {
         if link.capture {
             (0..10).for_each(|group| self.writes.set(group));
         }
-        for assign in link.assigns.iter().filter(|assign| assign.collection == Collection::Tx) {
+        for assign in link
+            .assigns
+            .iter()
+            .filter(|assign| assign.collection == Collection::Tx)
+        {
             self.add_assign(assign);
         }
         for after in &link.after {
@@ -166,7 +197,12 @@ impl Touched {
 
     /// Whether what `later` does would come out otherwise, or be seen, before these.
     fn conflicts(&self, later: &Self) -> bool {
-        let shares = |one: &Bits, other: &Bits| one.0.iter().zip(&other.0).any(|(one, other)| one & other != 0);
+        let shares = |one: &Bits, other: &Bits| {
+            one.0
+                .iter()
+                .zip(&other.0)
+                .any(|(one, other)| one & other != 0)
+        };
         let later_writes = later.writes_any || later.writes.0.iter().any(|word| *word != 0);
         self.writes_any
             || (self.reads_any && later_writes)

@@ -221,7 +221,11 @@ impl State {
     }
 
     pub(crate) fn add_pair(&mut self, name: &[u8], value: &[u8]) -> Pair {
-        Pair { known: self.names.find(name), name: self.texts.add(name), value: self.texts.add(value) }
+        Pair {
+            known: self.names.find(name),
+            name: self.texts.add(name),
+            value: self.texts.add(value),
+        }
     }
 
     /// The content as text.

@@ -54,7 +54,11 @@ pub(super) fn four_digits(digits: &[u8]) -> Option<(u8, u8)> {
 /// The byte that a system without Unicode sees: the low one, and for full-width forms of ASCII the
 /// ASCII that they look like.
 pub(super) const fn narrow(high: u8, low: u8) -> u8 {
-    if high == 0xff && low > 0 && low < 0x5f { low + 0x20 } else { low }
+    if high == 0xff && low > 0 && low < 0x5f {
+        low + 0x20
+    } else {
+        low
+    }
 }
 
 pub(super) fn encode(input: &[u8], out: &mut Vec<u8>) {
@@ -71,7 +75,11 @@ pub(super) fn encode(input: &[u8], out: &mut Vec<u8>) {
 }
 
 pub(super) const fn lower_digit(nibble: u8) -> u8 {
-    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+    if nibble < 10 {
+        b'0' + nibble
+    } else {
+        b'a' + nibble - 10
+    }
 }
 
 /// Characters above ASCII as `%uXXXX`; bytes that are no UTF-8 stay.
@@ -98,7 +106,10 @@ pub(super) fn utf8_to_unicode(input: &[u8], out: &mut Vec<u8>) {
 }
 
 const fn is_overlong(code: u32, length: usize) -> bool {
-    matches!((length, code), (2, 0..=0x7f) | (3, 0..=0x7ff) | (4, 0..=0xffff))
+    matches!(
+        (length, code),
+        (2, 0..=0x7f) | (3, 0..=0x7ff) | (4, 0..=0xffff)
+    )
 }
 
 /// The code and length of a character above ASCII, well formed or overlong.
