@@ -260,7 +260,7 @@ impl Run<'_> {
                 self.state.has_removed = true;
             }
             After::RemoveTargets(removal) => {
-                self.state.removals.push(std::sync::Arc::clone(removal))
+                self.state.removals.push(std::sync::Arc::clone(removal));
             }
             After::Engine(mode) => self.state.mode = *mode,
             After::Processor(processor) => {

@@ -41,21 +41,21 @@ impl State {
             | Variable::ArgsGetNames
             | Variable::ArgsPostNames => self.arguments_of(variable, chosen, out),
             Variable::RequestHeaders => {
-                self.pairs(variable, &self.request_headers, chosen, false, out)
+                self.pairs(variable, &self.request_headers, chosen, false, out);
             }
             Variable::RequestHeadersNames => {
-                self.pairs(variable, &self.request_headers, chosen, true, out)
+                self.pairs(variable, &self.request_headers, chosen, true, out);
             }
             Variable::RequestCookies => self.pairs(variable, &self.cookies, chosen, false, out),
             Variable::RequestCookiesNames => self.pairs(variable, &self.cookies, chosen, true, out),
             Variable::ResponseHeaders => {
-                self.pairs(variable, &self.response_headers, chosen, false, out)
+                self.pairs(variable, &self.response_headers, chosen, false, out);
             }
             Variable::ResponseHeadersNames => {
-                self.pairs(variable, &self.response_headers, chosen, true, out)
+                self.pairs(variable, &self.response_headers, chosen, true, out);
             }
             Variable::MultipartPartHeaders => {
-                self.pairs(variable, &self.part_headers, chosen, false, out)
+                self.pairs(variable, &self.part_headers, chosen, false, out);
             }
             Variable::Env => self.pairs(variable, &self.environment, chosen, false, out),
             Variable::Files
@@ -67,7 +67,7 @@ impl State {
             Variable::Xml => self.xml(chosen, out),
             Variable::Tx => self.tx_values(set, chosen, out),
             Variable::MatchedVars | Variable::MatchedVarsNames => {
-                self.matched(set, variable, chosen, out)
+                self.matched(set, variable, chosen, out);
             }
             Variable::Ip
             | Variable::Global

@@ -155,7 +155,7 @@ impl Pattern {
         let mut captures: Captures = self.regex.create_captures();
         caches.with(self, |cache| {
             self.regex
-                .search_captures_with(cache, &Input::new(value), &mut captures)
+                .search_captures_with(cache, &Input::new(value), &mut captures);
         });
         if !captures.is_match() {
             return None;

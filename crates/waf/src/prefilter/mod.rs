@@ -205,7 +205,7 @@ impl Prefilter {
         // The chains that leave the text as it is share one look at it.
         let candidates = state.texts.candidates(id, self, seen);
         hits(candidates, &source.probes, |probe| {
-            source.wake(probe, !changed, live)
+            source.wake(probe, !changed, live);
         });
         let mut rest = changed;
         while rest != 0 {
@@ -215,7 +215,7 @@ impl Prefilter {
                 let text = state.texts.transformed(&set.chains, id, reach.chain);
                 let candidates = state.texts.candidates(text, self, seen);
                 hits(candidates, &reach.probes, |probe| {
-                    source.wake(probe, 1 << place, live)
+                    source.wake(probe, 1 << place, live);
                 });
             }
         }

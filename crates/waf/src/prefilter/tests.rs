@@ -51,7 +51,7 @@ fn sample(hir: &Hir, random: &mut fastrand::Rng, out: &mut Vec<u8>) {
         HirKind::Capture(capture) => sample(&capture.sub, random, out),
         HirKind::Concat(parts) => parts.iter().for_each(|part| sample(part, random, out)),
         HirKind::Alternation(branches) => {
-            sample(&branches[random.usize(..branches.len())], random, out)
+            sample(&branches[random.usize(..branches.len())], random, out);
         }
     }
 }
