@@ -5,6 +5,7 @@
 //! Must not: build a tree, recurse, or turn a number into one.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use memchr::memchr2;
 
@@ -186,7 +187,10 @@ impl<'a> Reader<'a> {
             .open
             .last()
             .map_or((0, 0), |open| (open.base, open.elements.unwrap_or(0)));
-        self.name(base, format!(".array_{element}").as_bytes())
+        self.path.truncate(base);
+        // Writing to memory does not fail.
+        let _ = write!(self.path, ".array_{element}");
+        self.check_name()
     }
 
     fn name_member(&mut self) -> Read<()> {
@@ -208,6 +212,10 @@ impl<'a> Reader<'a> {
     fn name(&mut self, base: usize, key: &[u8]) -> Read<()> {
         self.path.truncate(base);
         self.path.extend_from_slice(key);
+        self.check_name()
+    }
+
+    fn check_name(&self) -> Read<()> {
         if self.path.len() > self.limits.name {
             Err(NAME_TOO_LONG)
         } else {
@@ -291,8 +299,9 @@ impl<'a> Reader<'a> {
         let rest = self.rest();
         let end = memchr2(b'"', b'\\', rest).ok_or(PREMATURE_END)?;
         let run = rest.get(..end).unwrap_or_default();
-        if let Some(control) = run.iter().position(|&byte| byte < b' ') {
-            self.at += control;
+        // The sum over all bytes is what the compiler makes fast; the search is for the error.
+        if run.iter().fold(false, |found, byte| found | (*byte < b' ')) {
+            self.at += run.iter().take_while(|byte| **byte >= b' ').count();
             return Err(CONTROL);
         }
         if let Err(error) = std::str::from_utf8(run) {

@@ -16,7 +16,6 @@ const SEVERAL: &str = "Multiple boundary parameters in C-T.";
 const MALFORMED: &str = "Invalid boundary in C-T (malformed).";
 const PARAMETER_NAME: &str = "Invalid boundary in C-T (parameter name).";
 const HALF_QUOTED: &str = "Invalid boundary in C-T (quote).";
-const CONTENT: &str = "Invalid boundary in C-T (content).";
 const CHARACTERS: &str = "Invalid boundary in C-T (characters).";
 const EMPTY: &str = "Invalid boundary in C-T (empty).";
 const CASE: &str = "Invalid boundary in C-T (case sensitivity).";
@@ -91,9 +90,6 @@ fn unquoted<'a>(value: &'a [u8], flags: &mut Flags) -> Read<&'a [u8]> {
 }
 
 fn checked(boundary: &[u8]) -> Read<&[u8]> {
-    if count(boundary) > 0 {
-        return Err(CONTENT);
-    }
     // A `charset=` behind the boundary is against the RFC, and common.
     let boundary = match memchr(b';', boundary) {
         Some(semicolon) if !is_valid(boundary) => boundary.get(..semicolon).unwrap_or_default(),

@@ -118,33 +118,76 @@ fn each_oddity_of_the_media_type_has_its_flag() {
 }
 
 #[test]
-fn a_media_type_that_can_be_read_in_two_ways_is_an_error() {
-    let body = lines(FIELD);
-    for content_type in [
-        "",
-        "multipart/mixed; boundary=b",
-        "multipart/form-data",
-        "multipart/form-data; boundary=",
-        "multipart/form-data; boundary=\"b",
-        "multipart/form-data; boundary=b\"",
-        "multipart/form-data; boundary=b; boundary=c",
-        "multipart/form-data; x=y; boundary=b",
-        "multipart/form-data;; boundary=b",
-        "multipart/form-data; boundaryx=b",
-        "multipart/form-data; BOUNDARY=b",
-        "multipart/form-data; boundary=b\u{e9}",
-        "multipart/form-data; boundary=b{",
-        "multipart/form-data; boundary",
+fn a_media_type_that_can_be_read_in_two_ways_is_an_error_that_names_the_cause() {
+    let long = format!("multipart/form-data; boundary={}", "b".repeat(1_000));
+    for (content_type, what) in [
+        ("", "Content-Type header not available."),
+        (&long, "Invalid boundary in C-T (length)."),
+        ("multipart/mixed; boundary=b", "Invalid MIME type."),
+        ("multipart", "Invalid MIME type."),
+        ("multipart/form-data", "Boundary not found in C-T."),
+        (
+            "multipart/form-data; boundary=",
+            "Invalid boundary in C-T (empty).",
+        ),
+        (
+            "multipart/form-data; boundary=\"b",
+            "Invalid boundary in C-T (quote).",
+        ),
+        (
+            "multipart/form-data; boundary=b\"",
+            "Invalid boundary in C-T (quote).",
+        ),
+        (
+            "multipart/form-data; boundary=b; boundary=c",
+            "Multiple boundary parameters in C-T.",
+        ),
+        (
+            "multipart/form-data; boundary=boundary=x",
+            "Multiple boundary parameters in C-T.",
+        ),
+        (
+            "multipart/form-data; x=y; boundary=b",
+            "Invalid boundary in C-T (malformed).",
+        ),
+        (
+            "multipart/form-data;; boundary=b",
+            "Invalid boundary in C-T (malformed).",
+        ),
+        (
+            "multipart/form-data; boundary",
+            "Invalid boundary in C-T (malformed).",
+        ),
+        (
+            "multipart/form-data; boundaryx=b",
+            "Invalid boundary in C-T (parameter name).",
+        ),
+        (
+            "multipart/form-data; BOUNDARY=b",
+            "Invalid boundary in C-T (case sensitivity).",
+        ),
+        (
+            "multipart/form-data; boundary=b\u{e9}",
+            "Invalid boundary in C-T (characters).",
+        ),
+        (
+            "multipart/form-data; boundary=b{",
+            "Invalid boundary in C-T (characters).",
+        ),
+        (
+            "multipart/form-data; boundary=b ",
+            "Invalid boundary in C-T (characters).",
+        ),
     ] {
-        let (found, outcome) = read(Processor::Multipart, content_type, &body);
-        assert!(
-            outcome.error.is_some() && outcome.multipart.is_strict_error(),
+        let (found, outcome) = read(Processor::Multipart, content_type, &lines(FIELD));
+        assert_eq!(
+            outcome.error.map(|error| error.what),
+            Some(what),
             "{content_type}"
         );
+        assert!(outcome.multipart.is_strict_error(), "{content_type}");
         assert_eq!(found, Collected::default(), "{content_type}");
     }
-    let long = format!("multipart/form-data; boundary={}", "b".repeat(1_000));
-    assert!(read(Processor::Multipart, &long, &body).1.error.is_some());
 }
 
 #[test]

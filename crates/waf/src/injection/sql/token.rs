@@ -35,8 +35,6 @@ pub(super) enum Kind {
     Unknown = b'?',
     /// What different servers read differently: an attack in itself.
     Evil = b'X',
-    /// Not of a token but of the table of words.
-    Fingerprint = b'F',
     Backslash = b'\\',
 }
 
