@@ -58,6 +58,13 @@ impl ByteSet {
         Self([a & e, b & f, c & g, d & h])
     }
 
+    /// A cheap mix, by which tables place the set.
+    pub(crate) const fn mix(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        (a ^ b.rotate_left(17) ^ c.rotate_left(31) ^ d.rotate_left(47))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
     pub(crate) fn complement(&self) -> Self {
         Self(self.0.map(|word| !word))
     }

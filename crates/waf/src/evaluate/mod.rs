@@ -22,7 +22,7 @@ pub use store::{MemoryStore, Store, Stored};
 pub use verdict::{Answer, Ends, Found, Interruption, Matched, Verdict};
 pub use workbench::{Countries, Workbench};
 
-pub(crate) use seen::Seen;
+pub(crate) use seen::{ByBytes, Seen};
 pub(crate) use state::{State, Value};
 pub(crate) use strings::TextId;
 pub(crate) use tx::Content;

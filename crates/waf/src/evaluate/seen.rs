@@ -6,6 +6,7 @@
 //! hold anything of another rule set.
 
 use super::strings::mix;
+use crate::bytes::ByteSet;
 
 /// Places; a power of two.
 const PLACES: usize = 512;
@@ -13,6 +14,8 @@ const PLACES: usize = 512;
 const MOST_BYTES: usize = 128;
 /// How often a text that was met again stays when another wants its place.
 const MOST_LIVES: u8 = 15;
+/// Places for sets of bytes; a power of two.
+const BYTE_PLACES: usize = 128;
 
 /// The texts.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub(crate) struct Seen {
     places: Vec<Place>,
     /// The candidates of each place, a block of words each.
     words: Vec<u64>,
+    /// What the bytes of a text leave open.
+    pub(super) by_bytes: ByBytes,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +53,7 @@ impl Seen {
         Self {
             places: vec![empty; PLACES],
             words: vec![0; PLACES * words],
+            by_bytes: ByBytes::new(words),
         }
     }
 
@@ -97,6 +103,46 @@ impl Seen {
             && let Some(word) = self.words.get_mut(at * words + usize::from(probe) / 64)
         {
             *word &= !(1 << (probe % 64));
+        }
+    }
+}
+
+/// What sets of bytes leave open: ordinary values hold few different ones of those that matter.
+#[derive(Debug, Default)]
+pub(crate) struct ByBytes {
+    sets: Vec<Option<ByteSet>>,
+    words: Vec<u64>,
+}
+
+impl ByBytes {
+    pub(crate) fn new(words: usize) -> Self {
+        Self {
+            sets: vec![None; BYTE_PLACES],
+            words: vec![0; BYTE_PLACES * words],
+        }
+    }
+
+    /// Takes from `found` what the bytes rule out; `find` says what they leave open, if that is not
+    /// known.
+    pub(crate) fn narrow(
+        &mut self,
+        bytes: ByteSet,
+        found: &mut [u64],
+        find: impl FnOnce(&mut [u64]),
+    ) {
+        let at = usize::try_from(bytes.mix() >> 40).unwrap_or_default() % BYTE_PLACES;
+        let block = at * found.len()..(at + 1) * found.len();
+        let (Some(set), Some(words)) = (self.sets.get_mut(at), self.words.get_mut(block)) else {
+            find(found);
+            return;
+        };
+        if *set != Some(bytes) {
+            words.fill(u64::MAX);
+            find(words);
+            *set = Some(bytes);
+        }
+        for (word, open) in found.iter_mut().zip(words) {
+            *word &= *open;
         }
     }
 }

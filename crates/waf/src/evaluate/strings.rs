@@ -224,7 +224,13 @@ impl Texts {
             let whole = entry.start as usize..(entry.start + entry.length) as usize;
             let text = self.arena.get(whole).unwrap_or_default();
             if !seen.recall(text, found) {
-                filter.candidates(text, &entry.bytes, found, &mut self.open);
+                filter.candidates(
+                    text,
+                    &entry.bytes,
+                    found,
+                    &mut self.open,
+                    &mut seen.by_bytes,
+                );
                 seen.learn(text, found);
             }
         }

@@ -11,7 +11,7 @@ pub(super) struct Layer {
     /// Probes without a mask in this layer.
     free: Bits,
     /// Bytes that are in any mask.
-    loud: ByteSet,
+    pub(super) loud: ByteSet,
     /// The probes whose mask a byte is in: a block of words for each loud byte, in order.
     blocks: Vec<u64>,
     /// The place of a byte's block.

@@ -15,7 +15,7 @@ mod source;
 use regex_syntax::hir::Hir;
 
 use crate::bytes::ByteSet;
-use crate::evaluate::{Content, Seen, State, TextId, Value, Workbench};
+use crate::evaluate::{ByBytes, Content, Seen, State, TextId, Value, Workbench};
 use crate::operator::Operator;
 use crate::rule::{Bits, Chain, Phase, Rule, RuleSet, Target};
 use layer::{Layer, layer};
@@ -34,6 +34,8 @@ pub(crate) struct Prefilter {
     probes: Vec<Option<u16>>,
     pub(crate) words: usize,
     layers: Vec<Layer>,
+    /// Bytes that any layer asks for.
+    loud: ByteSet,
     /// The probes that a text of this length may match.
     lengths: Vec<Bits>,
     literals: Literals,
@@ -81,10 +83,14 @@ impl Prefilter {
                 need.literals = None;
             }
         }
+        let layers: Vec<Layer> = (0..MOST_MASKS)
+            .filter_map(|place| layer(&needs, place))
+            .collect();
         Self {
-            layers: (0..MOST_MASKS)
-                .filter_map(|place| layer(&needs, place))
-                .collect(),
+            loud: layers
+                .iter()
+                .fold(ByteSet::EMPTY, |all, layer| all.union(&layer.loud)),
+            layers,
             lengths: (0..=MOST_LENGTH)
                 .map(|length| those(&needs, |need| need.length.min(MOST_LENGTH) <= length))
                 .collect(),
@@ -141,14 +147,17 @@ impl Prefilter {
         bytes: &ByteSet,
         found: &mut [u64],
         open: &mut Vec<u64>,
+        by_bytes: &mut ByBytes,
     ) {
         match self.lengths.get(text.len().min(MOST_LENGTH)) {
             Some(by_length) => found.copy_from_slice(&by_length.0),
             None => return,
         }
-        for layer in &self.layers {
-            layer.narrow(bytes, found, open);
-        }
+        by_bytes.narrow(bytes.intersection(&self.loud), found, |left| {
+            for layer in &self.layers {
+                layer.narrow(bytes, left, open);
+            }
+        });
         self.literals.narrow(text, found, open);
     }
 

@@ -82,7 +82,13 @@ fn with_literals(operators: &[Operator], shapes: &[Option<Hir>]) -> Prefilter {
 
 fn may_match(filter: &Prefilter, operator: u16, text: &[u8]) -> bool {
     let mut found = vec![0; filter.words];
-    filter.candidates(text, &bytes_of(text), &mut found, &mut Vec::new());
+    filter.candidates(
+        text,
+        &bytes_of(text),
+        &mut found,
+        &mut Vec::new(),
+        &mut crate::evaluate::ByBytes::default(),
+    );
     filter
         .probe(operator)
         .is_none_or(|probe| found[usize::from(probe) / 64] >> (probe % 64) & 1 == 1)
@@ -229,5 +235,22 @@ fn a_word_that_the_filter_keeps_from_the_injection_checks_is_no_injection() {
             may_match(&filter, 0, &text) || crate::injection::is_sql_injection(&text).is_none()
         );
         assert!(may_match(&filter, 1, &text) || !crate::injection::is_xss(&text));
+    }
+}
+
+#[test]
+fn what_is_kept_of_one_set_of_bytes_is_not_told_of_another() {
+    let (operators, shapes) = compiled(PATTERNS);
+    let filter = with_literals(&operators, &shapes);
+    let mut kept = crate::evaluate::ByBytes::new(filter.words);
+    let mut random = fastrand::Rng::with_seed(4);
+    for _ in 0..20_000 {
+        let text: Vec<u8> = (0..random.usize(..20)).map(|_| random.u8(..)).collect();
+        let (mut one, mut other) = (vec![0; filter.words], vec![0; filter.words]);
+        let bytes = bytes_of(&text);
+        filter.candidates(&text, &bytes, &mut one, &mut Vec::new(), &mut kept);
+        let mut nothing = crate::evaluate::ByBytes::default();
+        filter.candidates(&text, &bytes, &mut other, &mut Vec::new(), &mut nothing);
+        assert_eq!(one, other, "{}", text.escape_ascii());
     }
 }

@@ -5,16 +5,20 @@ use crate::bytes::hex_digit;
 /// The entities that hide a byte; others stay as they are.
 pub(super) fn entity_decode(input: &[u8], out: &mut Vec<u8>) {
     let mut rest = input;
-    while let Some((&byte, after)) = rest.split_first() {
-        if let Some((decoded, length)) = entity(after).filter(|_| byte == b'&') {
+    while let Some(at) = memchr::memchr(b'&', rest) {
+        let (before, from) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let after = from.get(1..).unwrap_or_default();
+        if let Some((decoded, length)) = entity(after) {
             out.push(decoded);
             rest = after.get(length..).unwrap_or_default();
             rest = rest.strip_prefix(b";").unwrap_or(rest);
         } else {
-            out.push(byte);
+            out.push(b'&');
             rest = after;
         }
     }
+    out.extend_from_slice(rest);
 }
 
 /// The byte and the length of the entity whose `&` came before.
