@@ -144,9 +144,9 @@ impl<'a> Reader<'a> {
             return Ok(false);
         }
         if is_array {
-            self.name_element()?
+            self.name_element()?;
         } else {
-            self.name_member()?
+            self.name_member()?;
         }
         Ok(true)
     }
@@ -299,8 +299,8 @@ impl<'a> Reader<'a> {
         let rest = self.rest();
         let end = memchr2(b'"', b'\\', rest).ok_or(PREMATURE_END)?;
         let run = rest.get(..end).unwrap_or_default();
-        // The sum over all bytes is what the compiler makes fast; the search is for the error.
-        if run.iter().fold(false, |found, byte| found | (*byte < b' ')) {
+        // The least of all bytes is what the compiler finds fast; the search is for the error.
+        if run.iter().min().is_some_and(|least| *least < b' ') {
             self.at += run.iter().take_while(|byte| **byte >= b' ').count();
             return Err(CONTROL);
         }

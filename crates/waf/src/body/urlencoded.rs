@@ -14,7 +14,7 @@ const TOO_MANY: &str = "more arguments than the limit";
 /// Read a form.
 pub(super) fn process(body: &[u8], limits: &Limits, fields: &mut dyn Fields) -> Outcome {
     arguments(body, b'&', limits, &mut |name, value| {
-        fields.argument(name, value)
+        fields.argument(name, value);
     })
 }
 

@@ -264,15 +264,12 @@ impl<'a> Reader<'a> {
         if memchr(0, line).is_some() {
             return Err(NUL);
         }
-        let text = match line.strip_suffix(b"\r\n") {
-            Some(text) => {
-                self.flags.set(Flag::CrLfLine);
-                text
-            }
-            None => {
-                self.flags.set(Flag::LfLine);
-                line.strip_suffix(b"\n").unwrap_or(line)
-            }
+        let text = if let Some(text) = line.strip_suffix(b"\r\n") {
+            self.flags.set(Flag::CrLfLine);
+            text
+        } else {
+            self.flags.set(Flag::LfLine);
+            line.strip_suffix(b"\n").unwrap_or(line)
         };
         match text.first() {
             None => self.end_headers(line.len()),

@@ -113,12 +113,11 @@ pub(super) fn document_type(text: &[u8]) -> Read<usize> {
     for (at, byte) in text.iter().enumerate() {
         match (quote, byte) {
             (Some(open), _) if open == byte => quote = None,
-            (Some(_), _) => {}
             (None, b'"' | b'\'') => quote = Some(byte),
             (None, b'[') => return Err(DECLARES),
             (None, b'>') => return Ok(at + 1),
             (None, b'<') if at > 0 => return Err(BAD_TYPE),
-            (None, _) => {}
+            _ => {}
         }
     }
     Err(BAD_TYPE)

@@ -100,7 +100,7 @@ impl<'a> Lexer<'a> {
     fn data(&mut self) -> Option<Token<'a>> {
         match memchr(b'<', self.rest()) {
             None if self.rest().is_empty() => None,
-            None => Some(self.to_end(Kind::Other)),
+            None => Some(self.the_rest(Kind::Other)),
             Some(0) => {
                 self.at += 1;
                 self.tag_open()
@@ -148,7 +148,7 @@ impl<'a> Lexer<'a> {
     fn tag_name(&mut self) -> Token<'a> {
         let ends = |byte: &u8| *byte != 0 && is_white(*byte) || matches!(byte, b'/' | b'>');
         let Some(length) = self.rest().iter().position(ends) else {
-            return self.to_end(Kind::TagName);
+            return self.the_rest(Kind::TagName);
         };
         match self.rest().get(length) {
             Some(b'/') => self.token(Kind::TagName, length, 1, State::SelfClosing),
@@ -192,7 +192,7 @@ impl<'a> Lexer<'a> {
     fn attribute_name(&mut self) -> Token<'a> {
         let ends = |byte: &u8| is_white(*byte) || matches!(byte, b'/' | b'=' | b'>');
         let Some(length) = self.rest().iter().skip(1).position(ends) else {
-            return self.to_end(Kind::AttributeName);
+            return self.the_rest(Kind::AttributeName);
         };
         let length = length + 1;
         let (skip, state) = match self.rest().get(length) {
@@ -231,7 +231,7 @@ impl<'a> Lexer<'a> {
         self.at += usize::from(self.at > 0);
         match memchr(quote, self.rest()) {
             Some(length) => self.token(Kind::AttributeValue, length, 1, State::AfterQuoted),
-            None => self.to_end(Kind::AttributeValue),
+            None => self.the_rest(Kind::AttributeValue),
         }
     }
 
@@ -241,7 +241,7 @@ impl<'a> Lexer<'a> {
             .iter()
             .position(|byte| is_white(*byte) || *byte == b'>')
         {
-            None => self.to_end(Kind::AttributeValue),
+            None => self.the_rest(Kind::AttributeValue),
             Some(length) if self.rest().get(length) == Some(&b'>') => {
                 self.token(Kind::AttributeValue, length, 0, State::TagEnd)
             }
@@ -300,13 +300,13 @@ impl<'a> Lexer<'a> {
                 return self.token(Kind::Comment, at, nul + 3, State::Data);
             }
         }
-        self.to_end(Kind::Comment)
+        self.the_rest(Kind::Comment)
     }
 
     fn until(&mut self, kind: Kind, end: &[u8]) -> Token<'a> {
         match memmem::find(self.rest(), end) {
             Some(length) => self.token(kind, length, end.len(), State::Data),
-            None => self.to_end(kind),
+            None => self.the_rest(kind),
         }
     }
 
@@ -318,7 +318,7 @@ impl<'a> Lexer<'a> {
         Token { kind, text }
     }
 
-    fn to_end(&mut self, kind: Kind) -> Token<'a> {
+    fn the_rest(&mut self, kind: Kind) -> Token<'a> {
         self.token(kind, self.rest().len(), 0, State::End)
     }
 

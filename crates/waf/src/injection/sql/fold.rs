@@ -1,5 +1,8 @@
 //! Folding: what says the same becomes the same. `1+2` is a number, `a.b` a name, `not -x` an `x`.
 
+// Each arm is a rule of its own, and their order matters.
+#![allow(clippy::match_same_arms)]
+
 use super::lexer::{Dialect, Lexer};
 use super::token::{Kind, LONGEST, Token};
 use super::words;
@@ -29,7 +32,7 @@ pub(super) struct Folded {
     pub(super) length: usize,
     /// How many were read before folding.
     pub(super) read: usize,
-    /// Whether MySQL reads the value in another way.
+    /// Whether `MySQL` reads the value in another way.
     pub(super) differs_in_mysql: bool,
 }
 

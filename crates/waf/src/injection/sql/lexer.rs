@@ -1,4 +1,4 @@
-//! The tokens of SQL, in the words of no server and of all: MySQL, PostgreSQL, Oracle and SQL Server.
+//! The tokens of SQL, in the words of no server and of all: `MySQL`, `PostgreSQL`, Oracle and SQL Server.
 
 use memchr::{memchr, memmem};
 
@@ -158,7 +158,7 @@ impl<'a> Lexer<'a> {
         (token, at)
     }
 
-    /// MySQL takes what is between backticks for a name, and for a function that has that name.
+    /// `MySQL` takes what is between backticks for a name, and for a function that has that name.
     fn backtick(&self, at: usize) -> (Token, usize) {
         let (mut token, next) = quoted(self.value, at + 1, b'`', b'`');
         let is_function = words::kind(token.text()) == Some(Kind::Function);
@@ -178,7 +178,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `--` is a comment before a blank and at the end; before anything else it is for all but MySQL.
+    /// `--` is a comment before a blank and at the end; before anything else it is for all but `MySQL`.
     fn dash(&mut self) -> (Token, usize) {
         match (self.byte(1), self.byte(2)) {
             (Some(b'-'), None) => self.line_comment(),
@@ -271,7 +271,7 @@ impl<'a> Lexer<'a> {
         )
     }
 
-    /// Money, or PostgreSQL's strings between dollar signs.
+    /// Money, or `PostgreSQL`'s strings between dollar signs.
     fn dollar(&self) -> (Token, usize) {
         let behind = self.from(1);
         let digits = span(behind, b"0123456789.,\0");

@@ -64,7 +64,7 @@ fn in_context(value: &[u8], quote: Option<u8>) -> Option<Fingerprint> {
     }
 }
 
-/// The verdict, and whether MySQL reads the value in another way.
+/// The verdict, and whether `MySQL` reads the value in another way.
 fn in_dialect(value: &[u8], quote: Option<u8>, dialect: Dialect) -> (Option<Fingerprint>, bool) {
     let folded = fold::fold(value, quote, dialect);
     let fingerprint = fingerprint(&folded);
@@ -78,25 +78,26 @@ fn fingerprint(folded: &Folded) -> Fingerprint {
         kinds: [0; MOST_TOKENS],
         length: 0,
     };
-    let tokens = folded.tokens.iter().take(folded.length);
-    for (place, token) in found.kinds.iter_mut().zip(tokens.clone()) {
-        *place = token.kind as u8;
+    for (place, token) in found
+        .kinds
+        .iter_mut()
+        .zip(folded.tokens.iter().take(folded.length))
+    {
         found.length += 1;
+        // PHP takes an open backtick at the end for a comment.
+        let is_comment =
+            found.length == folded.length && found.length > 2 && token.is_open_backtick();
+        *place = if is_comment {
+            Kind::Comment
+        } else {
+            token.kind
+        } as u8;
     }
-    if tokens.clone().any(|token| token.kind == Kind::Evil) {
-        return Fingerprint {
+    if found.as_bytes().contains(&(Kind::Evil as u8)) {
+        found = Fingerprint {
             kinds: [Kind::Evil as u8, 0, 0, 0, 0],
             length: 1,
         };
-    }
-    // PHP takes an open backtick at the end for a comment.
-    if let (Some(last), Some(place)) = (
-        tokens.last(),
-        found.kinds.get_mut(found.length.wrapping_sub(1)),
-    ) && found.length > 2
-        && last.is_open_backtick()
-    {
-        *place = Kind::Comment as u8;
     }
     found
 }

@@ -39,7 +39,7 @@ pub(super) fn quoted(value: &[u8], start: usize, quote: u8, open: u8) -> (Token,
     )
 }
 
-/// A string from `start` to the next `end`, without escapes: Oracle's `q'(…)'` and PostgreSQL's `$a$…$a$`.
+/// A string from `start` to the next `end`, without escapes: Oracle's `q'(…)'` and `PostgreSQL`'s `$a$…$a$`.
 pub(super) fn delimited(value: &[u8], start: usize, end: &[u8], mark: u8) -> (Token, usize) {
     let text = value.get(start..).unwrap_or_default();
     match memmem::find(text, end) {
