@@ -58,6 +58,16 @@ impl ByteSet {
         Self([a & e, b & f, c & g, d & h])
     }
 
+    /// The set with one digit for any number of them.
+    pub(crate) const fn with_one_digit(self) -> Self {
+        const DIGITS: u64 = 0x3ff << 48;
+        let [first, b, c, d] = self.0;
+        match first & DIGITS {
+            0 => self,
+            _ => Self([first & !DIGITS | 1 << 48, b, c, d]),
+        }
+    }
+
     /// A cheap mix, by which tables place the set.
     pub(crate) const fn mix(self) -> u64 {
         let [a, b, c, d] = self.0;
