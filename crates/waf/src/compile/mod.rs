@@ -1,0 +1,93 @@
+//! Statements into a rule set.
+//!
+//! Owns the order of the steps: gather rules and chains, apply what statements say of other rules,
+//! leave out what the paranoia level never reaches, intern, resolve. Must not: judge anything.
+
+mod draft;
+mod fold;
+mod intern;
+mod prelude;
+mod resolve;
+mod update;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::custom::CustomRule;
+use crate::evaluate;
+use crate::prefilter::Prefilter;
+use crate::rule::{Phase, RuleSet, Step};
+use crate::seclang::{self, Limits, LoadError, Sources};
+
+/// How a rule set is compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What the load may cost.
+    pub limits: Limits,
+    /// Rules that only a higher paranoia level reaches are left out. Files that set a higher level
+    /// are refused.
+    pub paranoia_ceiling: Option<u8>,
+    /// Rules that go before those of the files.
+    pub custom: Vec<CustomRule>,
+}
+
+impl RuleSet {
+    /// Compiles the files, in order, as one set.
+    pub fn load(
+        sources: &dyn Sources,
+        files: &[&str],
+        options: &Options,
+    ) -> Result<Self, LoadError> {
+        let mut statements = options
+            .custom
+            .iter()
+            .map(CustomRule::statement)
+            .collect::<Result<Vec<_>, _>>()?;
+        statements.extend(seclang::parse(sources, files, &options.limits)?);
+        let mut gathered = draft::gather(statements)?;
+        let warnings = update::apply(&mut gathered)?;
+        if let Some(ceiling) = options.paranoia_ceiling {
+            fold::leave_out(&mut gathered, ceiling)?;
+        }
+        let mut interner = intern::Interner::new(sources, &options.limits);
+        let rules = resolve::rules(&gathered, &mut interner)?;
+        let interned = interner.finish()?;
+        let mut phases: [Phase; 5] = std::array::from_fn(|_| Phase::default());
+        for (index, rule) in (0u32..).zip(&rules) {
+            if let Some(phase) = phases.get_mut(usize::from(rule.phase) - 1) {
+                phase
+                    .steps
+                    .push(Step::new(index, rule, &interned.operators));
+            }
+        }
+        let mut set = Self {
+            generation: generation(),
+            settings: gathered.settings,
+            rules,
+            phases,
+            operators: interned.operators,
+            chains: interned.chains,
+            slots: interned.slots,
+            slot_names: interned.slot_names,
+            names: Arc::new(interned.names),
+            patterns: interned.patterns,
+            prefilter: Prefilter::default(),
+            presets: Vec::new(),
+            warnings,
+        };
+        let constant = prelude::positions(&set);
+        set.presets = evaluate::presets(&set, &constant);
+        set.prefilter = Prefilter::new(&set, &interned.shapes, &constant);
+        // The presets were found without the filter: what a worker kept of that is of another set.
+        set.generation = generation();
+        Ok(set)
+    }
+}
+
+fn generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+#[cfg(test)]
+mod tests;

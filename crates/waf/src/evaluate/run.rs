@@ -1,0 +1,355 @@
+//! The rules of a phase, in order, over the state of one request.
+
+use super::state::{Name, State, Value};
+use super::tx::Content;
+use super::verdict::{Answer, Found, Interruption, MOST_PLACES, MOST_TOLD, Matched};
+use super::workbench::Workbench;
+use crate::operator::compare;
+use crate::rule::{After, Bits, ChainId, Guard, Link, Rule, RuleSet};
+use crate::seclang::{Allow, Disruption, EngineMode, Variable};
+
+/// One phase under way.
+pub(super) struct Run<'a> {
+    pub(super) set: &'a RuleSet,
+    pub(super) state: &'a mut State,
+    pub(super) bench: &'a mut Workbench,
+}
+
+/// What a rule has matched so far.
+#[derive(Default)]
+pub(super) struct Matches {
+    pub(super) found: Vec<Found>,
+    pub(super) values: u32,
+}
+
+impl Run<'_> {
+    /// Runs the rules of a phase, 1 to 5.
+    pub(super) fn phase(&mut self, number: u8) {
+        if self.is_allowed(number) {
+            return;
+        }
+        self.state.allowed = None;
+        let set = self.set;
+        let Some(phase) = set.phases.get(usize::from(number) - 1) else {
+            return;
+        };
+        let mut live = std::mem::take(&mut self.bench.live);
+        set.prefilter
+            .live(set, number, self.state, self.bench, &mut live);
+        let mut position = 0;
+        while let Some(next) = live.next(position) {
+            position = next + 1;
+            if self.state.mode == EngineMode::Off {
+                break;
+            }
+            let Some(step) = phase.steps.get(next) else {
+                break;
+            };
+            let index = step.rule as usize;
+            if self.state.has_removed && self.state.removed.has(index) {
+                continue;
+            }
+            if let Some(guard) = &step.guard {
+                if self.is_met(guard) {
+                    position = position.max(guard.to as usize);
+                }
+                continue;
+            }
+            let Some(rule) = set.rules.get(index) else {
+                break;
+            };
+            self.rule(index, rule, next);
+            if let Some(to) = self.state.go_to.take() {
+                position = position.max(to as usize);
+            }
+            let is_interrupted = self.state.interruption.is_some() && number < 5;
+            if is_interrupted || self.state.allowed.is_some() {
+                break;
+            }
+        }
+        self.bench.live = live;
+    }
+
+    /// Runs the rules at these positions of phase 1, and no other.
+    pub(super) fn constants(&mut self, positions: &Bits) {
+        let set = self.set;
+        let [first, ..] = &set.phases;
+        let mut from = 0;
+        while let Some(position) = positions.next(from) {
+            from = position + 1;
+            let Some(step) = first.steps.get(position) else {
+                break;
+            };
+            let index = step.rule as usize;
+            if let Some(rule) = set.rules.get(index) {
+                self.rule(index, rule, position);
+            }
+        }
+    }
+
+    fn is_met(&self, guard: &Guard) -> bool {
+        let value = self
+            .state
+            .tx
+            .get(guard.slot)
+            .map(|content| self.state.number_of(content));
+        value.is_some_and(|value| compare(guard.test, value, guard.bound))
+    }
+
+    fn is_allowed(&self, number: u8) -> bool {
+        match self.state.allowed {
+            Some(Allow::All) => number < 5,
+            Some(Allow::Request) => number <= 2,
+            Some(Allow::Phase) | None => false,
+        }
+    }
+
+    fn rule(&mut self, index: usize, rule: &Rule, position: usize) {
+        self.state.matching.clear();
+        let mut matches = Matches::default();
+        for (depth, link) in rule.links.iter().enumerate() {
+            let told = (rule.logged && depth == 0).then_some(&mut matches);
+            if !self.link(index, link, told) {
+                return;
+            }
+        }
+        // Innermost first, as ModSecurity returns from the chain.
+        for link in rule.links.iter().rev() {
+            for after in &link.after {
+                self.after(after, position);
+            }
+        }
+        self.conclude(rule, matches);
+    }
+
+    /// Runs one link over all its values. Whether any matched.
+    fn link(&mut self, index: usize, link: &Link, mut told: Option<&mut Matches>) -> bool {
+        let Some(operator) = link.operator else {
+            self.assign_all(link);
+            return true;
+        };
+        let mut matched = false;
+        let has_removals = self
+            .state
+            .removals
+            .iter()
+            .any(|removal| removal.rules.has(index));
+        let mut values = std::mem::take(&mut self.bench.values);
+        for target in &link.targets {
+            values.clear();
+            self.state.collect(self.set, target, &mut values);
+            for value in &values {
+                if self.is_excluded(index, link, value, has_removals) {
+                    continue;
+                }
+                matched |= self.value(operator, link, value, told.as_deref_mut());
+            }
+        }
+        self.bench.values = values;
+        matched
+    }
+
+    fn is_excluded(&self, index: usize, link: &Link, value: &Value, has_removals: bool) -> bool {
+        if !link.excluded.is_empty() && self.state.is_among(self.set, &link.excluded, value) {
+            return true;
+        }
+        has_removals
+            && self.state.removals.iter().any(|removal| {
+                removal.rules.has(index) && self.state.is_among(self.set, &removal.targets, value)
+            })
+    }
+
+    /// Looks at a value in each stage of its transformation that the link asks for.
+    fn value(
+        &mut self,
+        operator: u16,
+        link: &Link,
+        value: &Value,
+        mut told: Option<&mut Matches>,
+    ) -> bool {
+        let mut matched = false;
+        let mut last: Option<Content> = None;
+        for &stage in &link.stages {
+            let content = self.staged(link, value.content, stage);
+            if last == Some(content) {
+                continue;
+            }
+            last = Some(content);
+            if let Some(hit) = self.test(operator, link, content) {
+                matched = true;
+                let value = Value { content, ..*value };
+                self.matched(link, value);
+                if let Some(told) = told.as_deref_mut() {
+                    self.tell(told, &value, hit);
+                }
+            }
+        }
+        matched
+    }
+
+    fn staged(&mut self, link: &Link, content: Content, stage: ChainId) -> Content {
+        if stage == 0 {
+            return content;
+        }
+        let id = self.state.text_of(content);
+        if link.measures {
+            let before = self
+                .set
+                .chains
+                .get(usize::from(stage))
+                .map_or(0, |chain| chain.before);
+            let id = self.state.texts.transformed(&self.set.chains, id, before);
+            return Content::Number(
+                i64::try_from(self.state.texts.get(id).len()).unwrap_or(i64::MAX),
+            );
+        }
+        Content::Text(self.state.texts.transformed(&self.set.chains, id, stage))
+    }
+
+    fn matched(&mut self, link: &Link, value: Value) {
+        self.state.matching.push(value);
+        self.assign_all(link);
+    }
+
+    fn assign_all(&mut self, link: &Link) {
+        for assign in &link.assigns {
+            self.assign(assign);
+        }
+    }
+
+    fn tell(&mut self, told: &mut Matches, value: &Value, hit: (usize, usize)) {
+        told.values = told.values.saturating_add(1);
+        if told.found.len() >= MOST_PLACES {
+            return;
+        }
+        let mut name = Vec::new();
+        self.state.full_name(self.set, value, &mut name);
+        let mut bytes = Vec::new();
+        if self.is_hidden(value) {
+            bytes.extend_from_slice(b"<hidden>");
+        } else {
+            let mut whole = Vec::new();
+            self.state.write(value.content, &mut whole);
+            let (start, end) = hit;
+            let end = end.min(start.saturating_add(MOST_TOLD)).min(whole.len());
+            bytes.extend_from_slice(whole.get(start..end).unwrap_or_default());
+        }
+        told.found.push(Found {
+            variable: String::from_utf8_lossy(&name).into_owned(),
+            bytes,
+        });
+    }
+
+    fn is_hidden(&self, value: &Value) -> bool {
+        self.state.hidden.iter().any(|(variable, name)| {
+            let same = *variable == value.variable
+                || (*variable == Variable::Args && is_argument(value.variable));
+            let text = match value.name {
+                Name::Text(id) => self.state.texts.get(id),
+                _ => b"",
+            };
+            same && text.eq_ignore_ascii_case(name)
+        })
+    }
+
+    /// A rule has matched with its whole chain.
+    fn conclude(&mut self, rule: &Rule, mut matches: Matches) {
+        if rule.links.iter().any(|link| {
+            link.after
+                .iter()
+                .any(|after| matches!(after, After::HideMatched))
+        }) {
+            for found in &mut matches.found {
+                found.bytes = b"<hidden>".to_vec();
+            }
+        }
+        self.state.records |= rule.audited;
+        let mut message = String::new();
+        if rule.logged {
+            let told = self.told(rule, matches);
+            message.clone_from(&told.message);
+            if let Some(severity) = told.severity {
+                self.state.highest_severity = self.state.highest_severity.min(severity);
+            }
+            self.state.matched.push(told);
+        } else if !matches!(rule.disruption, Disruption::Pass | Disruption::Block) {
+            message = self.message(rule);
+        }
+        if self.state.mode == EngineMode::On {
+            self.disrupt(rule, message);
+        }
+    }
+
+    fn told(&mut self, rule: &Rule, matches: Matches) -> Matched {
+        let first =
+            |pick: fn(&Link) -> Option<&crate::rule::Template>| rule.links.iter().find_map(pick);
+        let mut data = Vec::new();
+        if let Some(template) = first(|link| link.log_data.as_ref()) {
+            self.expand(template, &mut data);
+            data.truncate(MOST_TOLD * 4);
+        }
+        Matched {
+            rule: rule.id,
+            phase: rule.phase,
+            message: self.message(rule),
+            data,
+            severity: rule.links.iter().find_map(|link| link.severity),
+            tags: rule.tags.iter().map(ToString::to_string).collect(),
+            found: matches.found,
+            values: matches.values,
+        }
+    }
+
+    fn message(&mut self, rule: &Rule) -> String {
+        let mut text = Vec::new();
+        if let Some(template) = rule.links.iter().find_map(|link| link.message.as_ref()) {
+            self.expand(template, &mut text);
+        }
+        text.truncate(MOST_TOLD * 4);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn disrupt(&mut self, rule: &Rule, message: String) {
+        let (answer, status) = match &rule.disruption {
+            Disruption::Pass | Disruption::Block => return,
+            Disruption::Allow(scope) => {
+                self.state.allowed = Some(*scope);
+                return;
+            }
+            Disruption::Deny => (Answer::Deny, rule.status),
+            Disruption::Drop => (Answer::Drop, rule.status),
+            Disruption::Redirect(_) => {
+                let mut to = Vec::new();
+                if let Some(template) = &rule.redirect {
+                    self.expand(template, &mut to);
+                }
+                let status = if (300..400).contains(&rule.status) {
+                    rule.status
+                } else {
+                    302
+                };
+                (
+                    Answer::Redirect(String::from_utf8_lossy(&to).into_owned()),
+                    status,
+                )
+            }
+        };
+        if self.state.interruption.is_none() {
+            let interruption = Interruption {
+                rule: rule.id,
+                phase: rule.phase,
+                answer,
+                status,
+                message,
+            };
+            self.state.interruption = Some(interruption);
+        }
+    }
+}
+
+fn is_argument(variable: Variable) -> bool {
+    matches!(
+        variable,
+        Variable::Args | Variable::ArgsGet | Variable::ArgsPost
+    )
+}

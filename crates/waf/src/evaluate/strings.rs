@@ -1,0 +1,250 @@
+//! The texts of one request: each held once, with what is known of its bytes, and what each
+//! transformation makes of it.
+//!
+//! A value that a transformation leaves as it is shares its parent's entry, so that a benign
+//! request has few texts, and what is found out of one is found out once.
+
+use super::seen::Seen;
+use crate::bytes::ByteSet;
+use crate::prefilter::Prefilter;
+use crate::rule::{Chain, ChainId};
+use crate::transform::Transform;
+
+/// A text of this request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct TextId(u32);
+
+/// Texts may take so many bytes: one body under every transformation, and no more.
+const MOST_BYTES: usize = 256 << 20;
+const NONE: u32 = u32::MAX;
+/// Places for recent texts; a power of two.
+const RECENT: usize = 256;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    start: u32,
+    length: u32,
+    bytes: ByteSet,
+    derived: u32,
+    candidates: u32,
+}
+
+/// A cheap mix of a text's length and both its ends, by which tables place it. Texts that share a
+/// place cost a comparison, never a wrong answer.
+pub(super) fn mix(text: &[u8]) -> u64 {
+    let eight = |part: Option<&[u8; 8]>| part.map_or(0, |part| u64::from_le_bytes(*part));
+    let (first, last) = match text.len() {
+        0..8 => (
+            text.iter().fold(0, |mix, &byte| mix << 8 | u64::from(byte)),
+            0,
+        ),
+        _ => (eight(text.first_chunk()), eight(text.last_chunk())),
+    };
+    (first ^ last.rotate_left(29))
+        .wrapping_add(text.len() as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The texts.
+#[derive(Debug, Default)]
+pub(crate) struct Texts {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+    /// For texts that were transformed, what each chain made of them, one block a text.
+    derived: Vec<u32>,
+    /// The candidates of texts that were filtered, one after the other.
+    candidates: Vec<u64>,
+    buffer: Vec<u8>,
+    open: Vec<u64>,
+    exhausted: bool,
+    /// The last text of each place: equal texts are mostly found here, and then judged once.
+    recent: Vec<u32>,
+}
+
+impl Texts {
+    /// Forgets all texts and keeps the room.
+    pub(crate) fn clear(&mut self) {
+        self.arena.clear();
+        self.entries.clear();
+        self.derived.clear();
+        self.candidates.clear();
+        self.exhausted = false;
+        self.recent.clear();
+        self.recent.resize(RECENT, NONE);
+    }
+
+    /// Bytes kept for reuse.
+    pub(crate) fn room(&self) -> usize {
+        self.arena.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + (self.candidates.capacity() + self.derived.capacity()) * 8
+    }
+
+    /// Whether there were more texts than room, so that some were not judged in every form.
+    pub(crate) const fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+
+    pub(crate) fn add(&mut self, text: &[u8]) -> TextId {
+        if self.arena.len().saturating_add(text.len()) > MOST_BYTES {
+            self.exhausted = true;
+            return self.add(b"");
+        }
+        let place = usize::try_from(mix(text) >> 40).unwrap_or_default() % RECENT;
+        let known = self.recent.get(place).map(|&id| TextId(id));
+        if let Some(known) =
+            known.filter(|&known| self.entry(known).is_some() && self.get(known) == text)
+        {
+            return known;
+        }
+        let start = self.arena.len();
+        self.arena.extend_from_slice(text);
+        let mut bytes = ByteSet::EMPTY;
+        for &byte in text {
+            bytes.insert(byte);
+        }
+        let id = self.push(start, text.len(), bytes);
+        if let Some(recent) = self.recent.get_mut(place) {
+            *recent = id.0;
+        }
+        id
+    }
+
+    fn push(&mut self, start: usize, length: usize, bytes: ByteSet) -> TextId {
+        let id = TextId(u32::try_from(self.entries.len()).unwrap_or(NONE));
+        let (start, length) = (
+            u32::try_from(start).unwrap_or(0),
+            u32::try_from(length).unwrap_or(0),
+        );
+        self.entries.push(Entry {
+            start,
+            length,
+            bytes,
+            derived: NONE,
+            candidates: NONE,
+        });
+        id
+    }
+
+    #[inline]
+    fn entry(&self, id: TextId) -> Option<&Entry> {
+        self.entries.get(id.0 as usize)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: TextId) -> &[u8] {
+        self.entry(id)
+            .and_then(|entry| {
+                self.arena
+                    .get(entry.start as usize..(entry.start + entry.length) as usize)
+            })
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn bytes_of(&self, id: TextId) -> ByteSet {
+        self.entry(id).map_or(ByteSet::EMPTY, |entry| entry.bytes)
+    }
+
+    /// What the transformations make of a text.
+    pub(crate) fn transformed(&mut self, chains: &[Chain], id: TextId, chain: ChainId) -> TextId {
+        let (Some(step), Some(entry)) = (chains.get(usize::from(chain)), self.entry(id)) else {
+            return id;
+        };
+        let Some(last) = step.last else { return id };
+        if !step.always && !entry.bytes.intersects(&step.triggers) {
+            return id;
+        }
+        let known = (entry.derived != NONE).then(|| entry.derived as usize + usize::from(chain));
+        if let Some(&to) = known
+            .and_then(|place| self.derived.get(place))
+            .filter(|&&to| to != NONE)
+        {
+            return TextId(to);
+        }
+        let parent = self.transformed(chains, id, step.before);
+        let to = self.apply(last, &step.last_triggers, parent);
+        self.remember(chains.len(), id, chain, to);
+        to
+    }
+
+    fn apply(&mut self, last: Transform, triggers: &ByteSet, parent: TextId) -> TextId {
+        if !last.is_always() && !self.bytes_of(parent).intersects(triggers) {
+            return parent;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        last.apply(self.get(parent), &mut buffer);
+        let to = if buffer == self.get(parent) {
+            parent
+        } else {
+            self.add(&buffer)
+        };
+        self.buffer = buffer;
+        to
+    }
+
+    fn remember(&mut self, chains: usize, id: TextId, chain: ChainId, to: TextId) {
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else {
+            return;
+        };
+        if entry.derived == NONE {
+            entry.derived = u32::try_from(self.derived.len()).unwrap_or(NONE);
+            self.derived.resize(self.derived.len() + chains, NONE);
+        }
+        if let Some(place) = self
+            .derived
+            .get_mut(entry.derived as usize + usize::from(chain))
+        {
+            *place = to.0;
+        }
+    }
+
+    /// The operators that may match a text, found when they are first asked for.
+    #[inline]
+    pub(crate) fn candidates(&mut self, id: TextId, filter: &Prefilter, seen: &mut Seen) -> &[u64] {
+        let at = match self.entry(id).map(|entry| entry.candidates) {
+            Some(NONE) => self.find_candidates(id, filter, seen),
+            Some(at) => at as usize,
+            None => return &[],
+        };
+        self.candidates
+            .get(at..at + filter.words)
+            .unwrap_or_default()
+    }
+
+    fn find_candidates(&mut self, id: TextId, filter: &Prefilter, seen: &mut Seen) -> usize {
+        let at = self.candidates.len();
+        self.candidates.resize(at + filter.words, 0);
+        if let (Some(entry), Some(found)) = (
+            self.entries.get_mut(id.0 as usize),
+            self.candidates.get_mut(at..),
+        ) {
+            entry.candidates = u32::try_from(at).unwrap_or(NONE);
+            let whole = entry.start as usize..(entry.start + entry.length) as usize;
+            let text = self.arena.get(whole).unwrap_or_default();
+            if !seen.recall(text, found) {
+                filter.candidates(
+                    text,
+                    &entry.bytes,
+                    found,
+                    &mut self.open,
+                    &mut seen.by_bytes,
+                );
+                seen.learn(text, found);
+            }
+        }
+        at
+    }
+
+    /// Notes that the operator of the probe was run and does not match the text: it is not run on it
+    /// again, in this request or another.
+    pub(crate) fn refute(&mut self, id: TextId, words: usize, probe: u16, seen: &mut Seen) {
+        seen.refute(self.get(id), words, probe);
+        let at = self.entry(id).map_or(NONE, |entry| entry.candidates);
+        let place = (at as usize).saturating_add(usize::from(probe) / 64);
+        if let Some(word) = self.candidates.get_mut(place).filter(|_| at != NONE) {
+            *word &= !(1 << (probe % 64));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+use std::net::IpAddr;
+
+use super::{AddressSet, Caches, Pattern, Phrases, agree, compare, is_card_number, parse_pattern};
+use crate::seclang::{NumberTest, TextTest, addresses};
+
+fn matches(pattern: &str, value: &[u8]) -> bool {
+    let hir = parse_pattern(pattern).unwrap();
+    let pattern = Pattern::new(&hir, 1 << 20).unwrap();
+    let mut caches = Caches::with_room_for(1);
+    pattern.is_match(&mut caches, value)
+}
+
+#[test]
+fn patterns_match_bytes_and_not_lines() {
+    assert!(matches("^a.b$", b"a\nb"));
+    assert!(!matches("^b$", b"a\nb"));
+    assert!(matches("^.$", b"\xff"));
+    assert!(matches(r"\xff", b"\xff"));
+    assert!(!matches(r"\xff", "ÿ".as_bytes()));
+}
+
+#[test]
+fn a_braced_escape_of_a_byte_is_that_byte() {
+    assert!(matches(r"\x{e2}\x80[\x98\x99]", "\u{2019}".as_bytes()));
+    assert!(matches(
+        r"\\x{41}",
+        b"\\xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+    ));
+    assert!(matches(r"\x{20ac}", "€".as_bytes()));
+}
+
+#[test]
+fn a_word_has_no_letter_beside_it() {
+    let word = |text: &str| agree(TextTest::ContainsWord, text.as_bytes(), b"cat").is_some();
+    assert!(word("a cat.") && word("cat"));
+    assert!(!word("concat") && !word("cat_1"));
+}
+
+#[test]
+fn texts_agree_as_their_operator_says() {
+    assert!(agree(TextTest::Equal, b"a", b"a").is_some());
+    assert_eq!(agree(TextTest::Contains, b"xaby", b"ab"), Some(&b"ab"[..]));
+    assert!(agree(TextTest::BeginsWith, b"ab", b"b").is_none());
+    assert_eq!(agree(TextTest::EndsWith, b"ab", b"b"), Some(&b"b"[..]));
+    assert!(agree(TextTest::Within, b"GET", b"GET HEAD").is_some());
+    assert!(agree(TextTest::Within, b"", b"GET").is_some());
+    assert!(agree(TextTest::Within, b"PUT", b"GET HEAD").is_none());
+}
+
+#[test]
+fn numbers_are_compared_value_first() {
+    let all = |value, other| {
+        use NumberTest as T;
+        [
+            T::Equal,
+            T::Greater,
+            T::GreaterOrEqual,
+            T::Less,
+            T::LessOrEqual,
+        ]
+        .map(|test| compare(test, value, other))
+    };
+    assert_eq!(all(1, 2), [false, false, false, true, true]);
+    assert_eq!(all(2, 2), [true, false, true, false, true]);
+    assert_eq!(all(3, 2), [false, true, true, false, false]);
+}
+
+#[test]
+fn an_address_is_found_in_its_network() {
+    let set = AddressSet::new(
+        &addresses("192.0.2.0/24,10.1.2.3,2001:db8::/32,192.0.2.128/25,0.0.0.0/32").unwrap(),
+    );
+    let has = |text: &str| set.contains(text.parse::<IpAddr>().unwrap());
+    assert!(
+        has("192.0.2.255")
+            && has("10.1.2.3")
+            && has("2001:db8:1::1")
+            && has("::ffff:192.0.2.1")
+            && has("0.0.0.0")
+    );
+    assert!(!has("192.0.3.0") && !has("10.1.2.4") && !has("2001:db9::1"));
+    let all = AddressSet::new(&addresses("::/0").unwrap());
+    assert!(all.contains("1.2.3.4".parse().unwrap()));
+}
+
+#[test]
+fn phrases_are_found_without_case_and_comments_are_no_phrases() {
+    let phrases = Phrases::new(&Phrases::of_file(b"# evil\r\n  Worse \r\n\n")).unwrap();
+    assert_eq!(phrases.find(b"so WORSE"), Some((3, 8)));
+    assert_eq!(phrases.find(b"evil"), None);
+}
+
+#[test]
+fn a_card_number_has_its_check_digit() {
+    assert!(is_card_number(b"4111-1111-1111-1111"));
+    assert!(!is_card_number(b"4111-1111-1111-1112"));
+}

@@ -1,0 +1,294 @@
+//! Which rules a value could match at all.
+//!
+//! Owns a filter over texts: from the bytes that occur, the length, and one pass that looks for
+//! literals, each text gets the operators that may match it. From these each phase gets the rules
+//! that are worth running. It only ever leaves out what cannot match (`tests.rs` proves it on the
+//! corpus and on mutations), so that with or without it the verdict is the same.
+//! Must not: know what a match does.
+
+mod layer;
+mod literals;
+mod need;
+mod shape;
+mod source;
+
+use regex_syntax::hir::Hir;
+
+use crate::bytes::ByteSet;
+use crate::evaluate::{ByBytes, Content, Seen, State, TextId, Value, Workbench};
+use crate::operator::Operator;
+use crate::rule::{Bits, Chain, Phase, Rule, RuleSet, Target};
+use layer::{Layer, layer};
+use literals::Literals;
+use need::need;
+use shape::{MOST_MASKS, Needs};
+use source::{PhaseFilter, Source, is_filtered};
+
+/// Lengths that are told apart; a longer text is as long as this.
+const MOST_LENGTH: usize = 32;
+
+/// The filter of a rule set.
+#[derive(Debug, Default)]
+pub(crate) struct Prefilter {
+    /// The probe of each operator that is filtered.
+    probes: Vec<Option<u16>>,
+    pub(crate) words: usize,
+    layers: Vec<Layer>,
+    /// Bytes that any layer asks for.
+    loud: ByteSet,
+    /// No layer tells one digit from another.
+    digits_alike: bool,
+    /// The probes that a text of this length may match.
+    lengths: Vec<Bits>,
+    literals: Literals,
+    phases: [PhaseFilter; 5],
+}
+
+impl Prefilter {
+    /// The filter of a set, whose phase 1 begins after the `constant` rules have been run.
+    pub(crate) fn new(set: &RuleSet, shapes: &[Option<Hir>], constant: &Bits) -> Self {
+        let RuleSet {
+            rules,
+            phases,
+            operators,
+            chains,
+            ..
+        } = set;
+        let mut filter = Self::of_operators(operators, shapes, rules);
+        for (place, phase) in phases.iter().enumerate() {
+            let made = filter.phase(phase, rules, chains);
+            if let Some(slot) = filter.phases.get_mut(place) {
+                *slot = made;
+            }
+        }
+        let [first, ..] = &mut filter.phases;
+        for (word, constant) in first.always.0.iter_mut().zip(&constant.0) {
+            *word &= !constant;
+        }
+        filter
+    }
+
+    /// The probes of the operators, without what a phase looks at.
+    fn of_operators(operators: &[Operator], shapes: &[Option<Hir>], rules: &[Rule]) -> Self {
+        let mut needs: Vec<Needs> = Vec::new();
+        let mut probes = Vec::with_capacity(operators.len());
+        for (operator, hir) in operators.iter().zip(shapes) {
+            probes.push(need(operator, hir.as_ref()).and_then(|need| {
+                let probe = u16::try_from(needs.len()).ok()?;
+                needs.push(need);
+                Some(probe)
+            }));
+        }
+        // What is only looked for in responses is not worth a place in the one pass over requests.
+        for probe in response_only(rules, &probes, needs.len()) {
+            if let Some(need) = needs.get_mut(probe) {
+                need.literals = None;
+            }
+        }
+        let layers: Vec<Layer> = (0..MOST_MASKS)
+            .filter_map(|place| layer(&needs, place))
+            .collect();
+        Self {
+            loud: layers
+                .iter()
+                .fold(ByteSet::EMPTY, |all, layer| all.union(&layer.loud)),
+            digits_alike: layers.iter().all(Layer::treats_digits_alike),
+            layers,
+            lengths: (0..=MOST_LENGTH)
+                .map(|length| those(&needs, |need| need.length.min(MOST_LENGTH) <= length))
+                .collect(),
+            literals: Literals::new(&needs),
+            words: needs.len().div_ceil(64),
+            probes,
+            phases: std::array::from_fn(|_| PhaseFilter::default()),
+        }
+    }
+
+    fn phase(&self, phase: &Phase, rules: &[Rule], chains: &[Chain]) -> PhaseFilter {
+        let mut made = PhaseFilter {
+            always: Bits::with_room_for(phase.steps.len()),
+            sources: Vec::new(),
+        };
+        for (position, step) in phase.steps.iter().enumerate() {
+            let Some(link) = rules
+                .get(step.rule as usize)
+                .and_then(|rule| rule.links.first())
+            else {
+                continue;
+            };
+            let probe = link.operator.and_then(|operator| self.probe(operator));
+            match probe.filter(|_| is_filtered(link)) {
+                None => made.always.set(position),
+                Some(probe) => {
+                    for (target, stage) in link
+                        .targets
+                        .iter()
+                        .flat_map(|target| link.stages.iter().map(move |stage| (target, stage)))
+                    {
+                        let Some(chain) = chains.get(usize::from(*stage)) else {
+                            continue;
+                        };
+                        if !made.reach(target, (*stage, chain), probe, position, self.words) {
+                            made.always.set(position);
+                        }
+                    }
+                }
+            }
+        }
+        made
+    }
+
+    /// The probe of an operator that is filtered.
+    pub(crate) fn probe(&self, operator: u16) -> Option<u16> {
+        self.probes.get(usize::from(operator)).copied().flatten()
+    }
+
+    /// The probes that may match a text, one bit each.
+    pub(crate) fn candidates(
+        &self,
+        text: &[u8],
+        bytes: &ByteSet,
+        found: &mut [u64],
+        open: &mut Vec<u64>,
+        by_bytes: &mut ByBytes,
+    ) {
+        match self.lengths.get(text.len().min(MOST_LENGTH)) {
+            Some(by_length) => found.copy_from_slice(&by_length.0),
+            None => return,
+        }
+        let mut loud = bytes.intersection(&self.loud);
+        if self.digits_alike {
+            loud = loud.with_one_digit();
+        }
+        by_bytes.narrow(loud, found, |left| {
+            for layer in &self.layers {
+                layer.narrow(bytes, left, open);
+            }
+        });
+        self.literals.narrow(text, found, open);
+    }
+
+    /// Whether the operator of the probe may match the text.
+    pub(crate) fn may_match(
+        &self,
+        probe: u16,
+        state: &mut State,
+        seen: &mut Seen,
+        text: TextId,
+    ) -> bool {
+        let candidates = state.texts.candidates(text, self, seen);
+        candidates
+            .get(usize::from(probe) / 64)
+            .is_some_and(|word| word >> (probe % 64) & 1 == 1)
+    }
+
+    /// The rules of a phase that are worth running, by position.
+    pub(crate) fn live(
+        &self,
+        set: &RuleSet,
+        number: u8,
+        state: &mut State,
+        bench: &mut Workbench,
+        live: &mut Bits,
+    ) {
+        let Some(phase) = self.phases.get(usize::from(number) - 1) else {
+            return;
+        };
+        live.0.clear();
+        live.0.extend_from_slice(&phase.always.0);
+        let mut values: Vec<Value> = bench.take_values();
+        for source in &phase.sources {
+            values.clear();
+            state.collect(set, &source.target, &mut values);
+            for value in &values {
+                if let Content::Text(id) = value.content {
+                    self.look(set, source, (state, &mut bench.seen), id, live);
+                }
+            }
+        }
+        bench.give_values(values);
+    }
+
+    fn look(
+        &self,
+        set: &RuleSet,
+        source: &Source,
+        (state, seen): (&mut State, &mut Seen),
+        id: TextId,
+        live: &mut Bits,
+    ) {
+        let changed = source.changed_by(&state.texts.bytes_of(id));
+        // The chains that leave the text as it is share one look at it.
+        let candidates = state.texts.candidates(id, self, seen);
+        hits(candidates, &source.probes, |probe| {
+            source.wake(probe, !changed, live);
+        });
+        let mut rest = changed;
+        while rest != 0 {
+            let place = rest.trailing_zeros();
+            rest &= rest - 1;
+            if let Some(reach) = source.chains.get(place as usize) {
+                let text = state.texts.transformed(&set.chains, id, reach.chain);
+                let candidates = state.texts.candidates(text, self, seen);
+                hits(candidates, &reach.probes, |probe| {
+                    source.wake(probe, 1 << place, live);
+                });
+            }
+        }
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn memory(&self) -> usize {
+        let layers: usize = self.layers.iter().map(Layer::memory).sum();
+        let sources = self.phases.iter().flat_map(|phase| &phase.sources);
+        let sources: usize = sources.map(Source::memory).sum();
+        layers + sources + self.literals.memory()
+    }
+}
+
+/// Calls `hit` with each candidate that is among the probes.
+#[inline]
+fn hits(candidates: &[u64], probes: &Bits, mut hit: impl FnMut(u16)) {
+    for (place, (found, wanted)) in (0u16..).zip(candidates.iter().zip(&probes.0)) {
+        let mut both = found & wanted;
+        while both != 0 {
+            let bit = both.trailing_zeros();
+            hit(place * 64 + u16::try_from(bit).unwrap_or_default());
+            both &= both - 1;
+        }
+    }
+}
+
+/// The probes that rules use on responses and on nothing else.
+fn response_only(rules: &[Rule], probes: &[Option<u16>], count: usize) -> Vec<usize> {
+    let (mut on_request, mut on_response) =
+        (Bits::with_room_for(count), Bits::with_room_for(count));
+    for link in rules.iter().flat_map(|rule| &rule.links) {
+        let is_response = |target: &Target| target.variable.name().starts_with("RESPONSE_");
+        let probe = link
+            .operator
+            .and_then(|operator| probes.get(usize::from(operator)).copied().flatten());
+        let side = if link.targets.iter().all(is_response) {
+            &mut on_response
+        } else {
+            &mut on_request
+        };
+        if let Some(probe) = probe {
+            side.set(usize::from(probe));
+        }
+    }
+    (0..count)
+        .filter(|&probe| on_response.has(probe) && !on_request.has(probe))
+        .collect()
+}
+
+fn those(needs: &[Needs], is_one: impl Fn(&Needs) -> bool) -> Bits {
+    let mut bits = Bits::with_room_for(needs.len());
+    for (probe, _) in needs.iter().enumerate().filter(|(_, need)| is_one(need)) {
+        bits.set(probe);
+    }
+    bits
+}
+
+#[cfg(test)]
+mod tests;
