@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
         }
         let value = text::attribute(inside.get(..end).unwrap_or_default())?;
         // XPath's `@*` has no declarations of namespaces.
-        if name != b"xmlns" && !name.starts_with(b"xmlns:") {
+        if !is_namespace_declaration(name) {
             self.fields.xml_attribute(&value);
         }
         self.at += end + 2;
@@ -283,6 +283,11 @@ impl<'a> Reader<'a> {
     fn rest(&self) -> &'a [u8] {
         self.document.get(self.at..).unwrap_or_default()
     }
+}
+
+fn is_namespace_declaration(name: &[u8]) -> bool {
+    let prefix = name.strip_prefix(b"xmlns:").unwrap_or_default();
+    name == b"xmlns" || (!prefix.is_empty() && !prefix.contains(&b':'))
 }
 
 #[cfg(test)]
