@@ -19,7 +19,9 @@ use std::net::IpAddr;
 
 use base64::Engine;
 use serde_json::{Value, json};
-use vedette_waf::{Answer, Disk, Ends, Interruption, Matched, Options, RuleSet, Transaction, Workbench};
+use vedette_waf::{
+    Answer, Disk, Ends, Interruption, Matched, Options, RuleSet, Transaction, Workbench,
+};
 
 type Failure = Box<dyn Error>;
 
@@ -44,7 +46,8 @@ fn main() -> Result<(), Failure> {
     let mut bench = Workbench::new(&set);
     let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
-        let answer = judge(&set, &mut bench, &line?).unwrap_or_else(|error| json!({"error": error.to_string()}));
+        let answer = judge(&set, &mut bench, &line?)
+            .unwrap_or_else(|error| json!({"error": error.to_string()}));
         writeln!(out, "{answer}")?;
         out.flush()?;
     }
@@ -54,9 +57,14 @@ fn main() -> Result<(), Failure> {
 fn judge(set: &RuleSet, bench: &mut Workbench, line: &str) -> Result<Value, Failure> {
     let request: Value = serde_json::from_str(line)?;
     let client: IpAddr = text(&request, "client").unwrap_or("127.0.0.1").parse()?;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_micros();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)?
+        .as_micros();
     let mut tx = Transaction::begin(set, bench, u64::try_from(now)?, &format!("{now:032x}"));
-    tx.connection(&Ends { client: (client, 40_000), server: (IpAddr::from([127, 0, 0, 1]), 80) });
+    tx.connection(&Ends {
+        client: (client, 40_000),
+        server: (IpAddr::from([127, 0, 0, 1]), 80),
+    });
     let line = text(&request, "request_line").map(|line| line.splitn(3, ' ').collect::<Vec<_>>());
     if let Some([method, target, protocol]) = line.as_deref() {
         tx.request_line(method.as_bytes(), target.as_bytes(), protocol.as_bytes());
@@ -68,8 +76,11 @@ fn judge(set: &RuleSet, bench: &mut Workbench, line: &str) -> Result<Value, Fail
         tx.header(name, value);
     }
     run(&mut tx, bench, &request)?;
-    let tx_values: serde_json::Map<String, Value> =
-        tx.all_tx().into_iter().map(|(name, value)| (lossy(&name), Value::String(lossy(&value)))).collect();
+    let tx_values: serde_json::Map<String, Value> = tx
+        .all_tx()
+        .into_iter()
+        .map(|(name, value)| (lossy(&name), Value::String(lossy(&value))))
+        .collect();
     let verdict = tx.end(bench);
     Ok(json!({
         "matched": verdict.matched.iter().map(matched).collect::<Vec<_>>(),
@@ -87,8 +98,16 @@ fn run(tx: &mut Transaction<'_>, bench: &mut Workbench, request: &Value) -> Resu
     if tx.end_of_request_body(bench).is_some() {
         return Ok(());
     }
-    let Some(response) = request.get("response").filter(|response| response.is_object()) else { return Ok(()) };
-    let status = response.get("status").and_then(Value::as_u64).unwrap_or(200);
+    let Some(response) = request
+        .get("response")
+        .filter(|response| response.is_object())
+    else {
+        return Ok(());
+    };
+    let status = response
+        .get("status")
+        .and_then(Value::as_u64)
+        .unwrap_or(200);
     tx.response_line(b"HTTP/1.1", u16::try_from(status)?);
     for (name, value) in headers(response) {
         tx.response_header(name, value);
@@ -109,11 +128,20 @@ fn bytes(value: &Value, name: &str) -> Result<Vec<u8>, Failure> {
 }
 
 fn headers(value: &Value) -> Vec<(&[u8], &[u8])> {
-    let pairs = value.get("headers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let pairs = value
+        .get("headers")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     pairs
         .iter()
         .map(|pair| {
-            let at = |index: usize| pair.get(index).and_then(Value::as_str).unwrap_or_default().as_bytes();
+            let at = |index: usize| {
+                pair.get(index)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .as_bytes()
+            };
             (at(0), at(1))
         })
         .collect()

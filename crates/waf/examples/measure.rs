@@ -1,4 +1,5 @@
-//! What judging costs: CPU time of four requests at each paranoia level, hot, on one thread.
+//! What judging costs: CPU time of four kinds of requests at each paranoia level, hot, on one thread.
+//! A client's headers stay the same from request to request; arguments, the session and bodies do not.
 //!
 //! `measure RULES…` with the rule files in load order (the level and the engine's mode are set by this program, so the
 //! files must not). `--only=GET` and `--level=1` for one request or level. Prints the time to load, the set's memory, and the median of rounds of each request in microseconds.
@@ -17,7 +18,11 @@ struct WithSettings(Memory);
 
 impl Sources for WithSettings {
     fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, String> {
-        if path == SETTINGS { self.0.read(path, limit) } else { Disk.read(path, limit) }
+        if path == SETTINGS {
+            self.0.read(path, limit)
+        } else {
+            Disk.read(path, limit)
+        }
     }
 
     fn matching(&self, pattern: &str) -> Result<Vec<String>, String> {
@@ -34,19 +39,33 @@ struct Request {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (flags, rules): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with("--"));
+    let (flags, rules): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .partition(|word| word.starts_with("--"));
     let flag = |name: &str| flags.iter().find_map(|flag| flag.strip_prefix(name));
-    let (only, wanted) = (flag("--only="), flag("--level=").and_then(|level| level.parse::<u8>().ok()));
-    println!("{:<12}{:>8}{:>10}{:>12}", "request", "level", "µs", "matched");
+    let (only, wanted) = (
+        flag("--only="),
+        flag("--level=").and_then(|level| level.parse::<u8>().ok()),
+    );
+    println!(
+        "{:<12}{:>8}{:>10}{:>12}",
+        "request", "level", "µs", "matched"
+    );
     for level in (1..=4u8).filter(|level| wanted.is_none_or(|wanted| wanted == *level)) {
         let (set, took) = load(level, &rules)?;
         let mut bench = Workbench::new(&set);
-        for request in requests().into_iter().filter(|request| only.is_none_or(|only| only == request.name)) {
-            let (micros, matched) = median(&set, &mut bench, &request);
-            println!("{:<12}{level:>8}{micros:>10.1}{matched:>12}", request.name);
+        for variants in kinds() {
+            let name = variants.first().map_or("", |request| request.name);
+            if only.is_none_or(|only| only == name) {
+                let (micros, matched) = median(&set, &mut bench, &variants);
+                println!("{name:<12}{level:>8}{micros:>10.1}{matched:>12}");
+            }
         }
-        let (millis, megabytes) = (took.as_secs_f64() * 1e3, set.memory_usage() as f64 / 1e6);
-        println!("# level {level}: {} rules, loaded in {millis:.0} ms, {megabytes:.1} MB\n", set.len());
+        let (millis, kilobytes) = (took.as_millis(), set.memory_usage() / 1000);
+        println!(
+            "# level {level}: {} rules, loaded in {millis} ms, {kilobytes} kB\n",
+            set.len()
+        );
     }
     Ok(())
 }
@@ -59,74 +78,136 @@ fn load(level: u8, rules: &[String]) -> Result<(RuleSet, Duration), Box<dyn Erro
          SecAction \"id:900000,phase:1,pass,nolog,setvar:tx.blocking_paranoia_level={level},\
          setvar:tx.detection_paranoia_level={level}\"\n"
     );
-    let sources = WithSettings(Memory([(SETTINGS.to_owned(), settings.into_bytes())].into()));
-    let files: Vec<&str> = std::iter::once(SETTINGS).chain(rules.iter().map(String::as_str)).collect();
-    let options = Options { paranoia_ceiling: Some(level), ..Options::default() };
+    let sources = WithSettings(Memory(
+        [(SETTINGS.to_owned(), settings.into_bytes())].into(),
+    ));
+    let files: Vec<&str> = std::iter::once(SETTINGS)
+        .chain(rules.iter().map(String::as_str))
+        .collect();
+    let options = Options {
+        paranoia_ceiling: Some(level),
+        ..Options::default()
+    };
     let began = Instant::now();
     let set = RuleSet::load(&sources, &files, &options)?;
     Ok((set, began.elapsed()))
 }
 
-fn requests() -> Vec<Request> {
-    let form = (0..16).map(|field| format!("field_{field}=The+value+of+number+{field}+is+an+ordinary+text%2C+ok."));
-    let form = form.collect::<Vec<_>>().join("&").into_bytes();
+/// The kinds of requests, each with as many variants as make its values new to a worker.
+fn kinds() -> Vec<Vec<Request>> {
     vec![
-        Request {
-            name: "GET",
-            method: "GET",
-            target: "/shop/articles?category=garden&page=2&sort=price_asc".to_owned(),
-            headers: headers(),
-            body: Vec::new(),
-        },
-        posted("form 1 kB", "application/x-www-form-urlencoded", form),
-        posted("JSON 1 kB", "application/json", json(5)),
-        posted("JSON 64 kB", "application/json", json(330)),
+        (0..4096).map(get).collect(),
+        (0..512).map(form).collect(),
+        (0..512)
+            .map(|variant| posted("JSON 1 kB", "application/json", json(5, variant), variant))
+            .collect(),
+        (0..8)
+            .map(|variant| {
+                posted(
+                    "JSON 64 kB",
+                    "application/json",
+                    json(330, variant),
+                    variant,
+                )
+            })
+            .collect(),
     ]
 }
 
-fn headers() -> Vec<(&'static str, String)> {
+/// A word that no other variant has.
+fn word(variant: usize) -> String {
+    let letter = |place: usize| "bcdfghklmnprstvw".chars().nth(variant >> (4 * place) & 15);
+    (0..3)
+        .filter_map(letter)
+        .flat_map(|letter| [letter, 'a'])
+        .collect()
+}
+
+fn get(variant: usize) -> Request {
+    let word = word(variant);
+    Request {
+        name: "GET",
+        method: "GET",
+        target: format!("/shop/articles?category={word}&page={variant}&sort=price_{word}"),
+        headers: headers(variant),
+        body: Vec::new(),
+    }
+}
+
+fn form(variant: usize) -> Request {
+    let word = word(variant);
+    let field = |field: usize| {
+        format!("field_{field}=The+value+of+number+{field}+is+an+ordinary+{word}%2C+ok.")
+    };
+    let fields: Vec<String> = (0..16).map(field).collect();
+    let body = fields.join("&").into_bytes();
+    posted(
+        "form 1 kB",
+        "application/x-www-form-urlencoded",
+        body,
+        variant,
+    )
+}
+
+fn headers(variant: usize) -> Vec<(&'static str, String)> {
+    let cookie = format!("session=9b2f51c4e8a7{variant:04x}; theme=dark");
     let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
     [
         ("Host", "shop.example.com"),
         ("User-Agent", agent),
-        ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+        (
+            "Accept",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        ),
         ("Accept-Language", "en-GB,en;q=0.5"),
         ("Accept-Encoding", "gzip, deflate, br"),
         ("Referer", "https://shop.example.com/articles"),
         ("Connection", "keep-alive"),
-        ("Cookie", "session=9b2f51c4e8a74d0f; theme=dark"),
+        ("Cookie", cookie.as_str()),
         ("Cache-Control", "max-age=0"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into()
 }
 
-fn posted(name: &'static str, media_type: &str, body: Vec<u8>) -> Request {
-    let mut headers = headers();
+fn posted(name: &'static str, media_type: &str, body: Vec<u8>, variant: usize) -> Request {
+    let mut headers = headers(variant);
     headers.push(("Content-Type", media_type.to_owned()));
     headers.push(("Content-Length", body.len().to_string()));
-    Request { name, method: "POST", target: "/shop/orders".to_owned(), headers, body }
+    Request {
+        name,
+        method: "POST",
+        target: "/shop/orders".to_owned(),
+        headers,
+        body,
+    }
 }
 
-fn json(items: usize) -> Vec<u8> {
+fn json(items: usize, variant: usize) -> Vec<u8> {
+    let word = word(variant);
     let item = |number: usize| {
         format!(
-            "{{\"article\":{number},\"title\":\"Garden chair, folding, number {number}\",\"price\":\"19.90\",\
-             \"colour\":\"green\",\"quantity\":{},\"gift\":false,\"note\":\"Please leave it at the door on the left.\"}}",
+            "{{\"article\":{number},\"title\":\"Garden {word}, folding, number {number}\",\"price\":\"19.90\",\
+             \"colour\":\"green\",\"quantity\":{},\"gift\":false,\"note\":\"Please leave it at the {word} on the left.\"}}",
             number % 7
         )
     };
     let items: Vec<String> = (0..items).map(item).collect();
-    format!("{{\"customer\":\"A. Example\",\"items\":[{}]}}", items.join(",")).into_bytes()
+    format!(
+        "{{\"customer\":\"A. Example\",\"items\":[{}]}}",
+        items.join(",")
+    )
+    .into_bytes()
 }
 
 /// The median of the rounds' means, in microseconds, and the rules that matched.
-fn median(set: &RuleSet, bench: &mut Workbench, request: &Request) -> (f64, usize) {
-    let mut matched = judge(set, bench, request);
+fn median(set: &RuleSet, bench: &mut Workbench, variants: &[Request]) -> (f64, usize) {
+    let mut matched = 0;
+    let mut next = variants.iter().cycle();
     let mut rounds: Vec<f64> = (0..ROUNDS)
         .map(|_| {
             let (began, cpu, mut runs) = (Instant::now(), cpu_nanos(), 0u32);
-            while began.elapsed() < ROUND {
+            while let Some(request) = next.next().filter(|_| began.elapsed() < ROUND) {
                 matched = judge(set, bench, request);
                 runs += 1;
             }
@@ -140,13 +221,23 @@ fn median(set: &RuleSet, bench: &mut Workbench, request: &Request) -> (f64, usiz
 /// Nanoseconds that this thread has run, as Linux counts them: others on the machine do not count.
 fn cpu_nanos() -> f64 {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    told.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()
+    told.split(' ')
+        .next()
+        .and_then(|nanos| nanos.parse().ok())
+        .unwrap_or_default()
 }
 
 fn judge(set: &RuleSet, bench: &mut Workbench, request: &Request) -> usize {
     let mut tx = Transaction::begin(set, bench, 1_760_000_000_000_000, "0123456789abcdef");
-    tx.connection(&Ends { client: ([192, 0, 2, 1].into(), 40_000), server: ([192, 0, 2, 2].into(), 443) });
-    tx.request_line(request.method.as_bytes(), request.target.as_bytes(), b"HTTP/1.1");
+    tx.connection(&Ends {
+        client: ([192, 0, 2, 1].into(), 40_000),
+        server: ([192, 0, 2, 2].into(), 443),
+    });
+    tx.request_line(
+        request.method.as_bytes(),
+        request.target.as_bytes(),
+        b"HTTP/1.1",
+    );
     for (name, value) in &request.headers {
         tx.header(name.as_bytes(), value.as_bytes());
     }

@@ -35,7 +35,9 @@ impl ByteSet {
 
     #[inline]
     pub(crate) fn contains(&self, byte: u8) -> bool {
-        self.0.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
+        self.0
+            .get(usize::from(byte >> 6))
+            .is_some_and(|word| word >> (byte & 63) & 1 == 1)
     }
 
     #[inline]
@@ -56,13 +58,11 @@ impl ByteSet {
         Self([a & e, b & f, c & g, d & h])
     }
 
-    /// With the other case of each ASCII letter.
-    pub(crate) fn in_both_cases(self) -> Self {
-        let mut both = self;
-        for byte in self.iter().filter(u8::is_ascii_alphabetic) {
-            both.insert(byte ^ 0x20);
-        }
-        both
+    /// A cheap mix, by which tables place the set.
+    pub(crate) const fn mix(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        (a ^ b.rotate_left(17) ^ c.rotate_left(31) ^ d.rotate_left(47))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     pub(crate) fn complement(&self) -> Self {
@@ -96,7 +96,9 @@ impl ByteSet {
         words.flat_map(|(place, word)| {
             let mut rest = word;
             std::iter::from_fn(move || {
-                let bit = u8::try_from(rest.trailing_zeros()).ok().filter(|&bit| bit < 64)?;
+                let bit = u8::try_from(rest.trailing_zeros())
+                    .ok()
+                    .filter(|&bit| bit < 64)?;
                 rest &= rest - 1;
                 Some(place * 64 + bit)
             })
@@ -137,7 +139,9 @@ pub(crate) fn leading_number(text: &[u8]) -> i64 {
     };
     let mut number = 0i64;
     for digit in digits.iter().take_while(|byte| byte.is_ascii_digit()) {
-        number = number.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
+        number = number
+            .saturating_mul(10)
+            .saturating_add(i64::from(digit - b'0'));
     }
     if negative { -number } else { number }
 }

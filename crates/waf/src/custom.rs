@@ -6,8 +6,8 @@
 use std::fmt;
 
 use crate::seclang::{
-    Action, Allow, Disruption, LoadError, Macro, Operand, OperatorSpec, Place, RuleSpec, Selector, Statement, TargetSpec,
-    TextTest, Variable, addresses,
+    Action, Allow, Disruption, LoadError, Macro, Operand, OperatorSpec, Place, RuleSpec, Selector,
+    Statement, TargetSpec, TextTest, Variable, addresses,
 };
 use crate::transform::Transform;
 
@@ -98,15 +98,23 @@ impl fmt::Display for Field {
 impl CustomRule {
     /// The rule as the language has it.
     pub(crate) fn statement(&self) -> Result<Statement, LoadError> {
-        let place = Place { file: format!("custom rule {}", self.id).into(), line: 0 };
+        let place = Place {
+            file: format!("custom rule {}", self.id).into(),
+            line: 0,
+        };
         let error = |message| place.error(message);
         if self.value.is_empty() {
-            return Err(error("the value is empty, which every request holds".to_owned()));
+            return Err(error(
+                "the value is empty, which every request holds".to_owned(),
+            ));
         }
         let (variable, selector) = self.target();
         let operand = self.operand().map_err(error)?;
         // Arguments and bodies are only known once the body is.
-        let late = matches!(self.field, Field::Argument(_) | Field::AnyArgument | Field::Body);
+        let late = matches!(
+            self.field,
+            Field::Argument(_) | Field::AnyArgument | Field::Body
+        );
         let disruption = match self.consequence {
             Consequence::Block => Disruption::Deny,
             Consequence::Allow => Disruption::Allow(Allow::Request),
@@ -124,9 +132,22 @@ impl CustomRule {
         if self.field == Field::Path {
             actions.push(Action::Transform(Transform::NormalizePath));
         }
-        let target = TargetSpec { variable, selector, count: false, exclude: false };
-        let operator = Some(OperatorSpec { negated: false, operand });
-        Ok(Statement::Rule(RuleSpec { place, targets: vec![target], operator, actions }))
+        let target = TargetSpec {
+            variable,
+            selector,
+            count: false,
+            exclude: false,
+        };
+        let operator = Some(OperatorSpec {
+            negated: false,
+            operand,
+        });
+        Ok(Statement::Rule(RuleSpec {
+            place,
+            targets: vec![target],
+            operator,
+            actions,
+        }))
     }
 
     fn target(&self) -> (Variable, Selector) {
@@ -147,14 +168,20 @@ impl CustomRule {
     fn operand(&self) -> Result<Operand, String> {
         let text = |test| Operand::Text(test, Macro::of_text(&self.value));
         if (self.test == Test::InNetworks) != (self.field == Field::Address) {
-            return Err(format!("{} cannot be tested so: addresses, and only they, are looked up in networks", self.field));
+            return Err(format!(
+                "{} cannot be tested so: addresses, and only they, are looked up in networks",
+                self.field
+            ));
         }
         Ok(match self.test {
             Test::Equals => text(TextTest::Equal),
             Test::Contains => text(TextTest::Contains),
             Test::StartsWith => text(TextTest::BeginsWith),
             Test::EndsWith => text(TextTest::EndsWith),
-            Test::Matches => Operand::Pattern { text: self.value.as_str().into(), every_match: false },
+            Test::Matches => Operand::Pattern {
+                text: self.value.as_str().into(),
+                every_match: false,
+            },
             Test::InNetworks => Operand::Addresses(addresses(&self.value)?),
         })
     }

@@ -31,10 +31,17 @@ pub fn seclang(text: &[u8]) {
 /// The transformation that the first byte chooses, over the rest, twice: the second input is what
 /// an attacker who knows the first would send.
 pub fn transformation(bytes: &[u8]) {
-    let Some((&choice, input)) = bytes.split_first() else { return };
+    let Some((&choice, input)) = bytes.split_first() else {
+        return;
+    };
     let names: Vec<&str> = Transform::names().collect();
-    let name = names.get(usize::from(choice) % names.len()).copied().unwrap_or_default();
-    let Some(transform) = Transform::named(name) else { return };
+    let name = names
+        .get(usize::from(choice) % names.len())
+        .copied()
+        .unwrap_or_default();
+    let Some(transform) = Transform::named(name) else {
+        return;
+    };
     let (mut once, mut twice) = (Vec::new(), Vec::new());
     transform.apply(input, &mut once);
     transform.apply(&once, &mut twice);
@@ -55,13 +62,18 @@ SecRule TX:score "@gt 3" "id:6,phase:2,deny,msg:'%{tx.score} %{MATCHED_VARS_NAME
 /// A request: target, one header and body, separated by newlines.
 pub fn transaction(bytes: &[u8]) {
     let files = Memory([("fuzz.conf".to_owned(), RULES.as_bytes().to_vec())].into());
-    let Ok(set) = RuleSet::load(&files, &["fuzz.conf"], &Options::default()) else { return };
+    let Ok(set) = RuleSet::load(&files, &["fuzz.conf"], &Options::default()) else {
+        return;
+    };
     let mut bench = Workbench::new(&set);
     let mut parts = bytes.splitn(4, |&byte| byte == b'\n');
     let mut next = || parts.next().unwrap_or_default();
     let (target, media_type, cookie, body) = (next(), next(), next(), next());
     let mut tx = Transaction::begin(&set, &mut bench, 1_700_000_000_000_000, "fuzz");
-    tx.connection(&Ends { client: ([192, 0, 2, 1].into(), 1), server: ([192, 0, 2, 2].into(), 80) });
+    tx.connection(&Ends {
+        client: ([192, 0, 2, 1].into(), 1),
+        server: ([192, 0, 2, 2].into(), 80),
+    });
     tx.request_line(b"POST", target, b"HTTP/1.1");
     tx.header(b"Content-Type", media_type);
     tx.header(b"Cookie", cookie);

@@ -6,6 +6,17 @@
 //! Must not: know HTTP's wire form, read a clock but through its caller, wait, or hold a lock on
 //! the request path.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::too_many_lines
+    )
+)]
+
 mod bytes;
 mod compile;
 mod custom;
@@ -24,7 +35,8 @@ pub mod injection;
 pub use compile::Options;
 pub use custom::{Consequence, CustomRule, Field, Test};
 pub use evaluate::{
-    Answer, Countries, Ends, Found, Interruption, Matched, MemoryStore, Store, Stored, Transaction, Verdict, Workbench,
+    Answer, Countries, Ends, Found, Interruption, Matched, MemoryStore, Store, Stored, Transaction,
+    Verdict, Workbench,
 };
 pub use rule::{RuleSet, Settings};
 pub use seclang::{Disk, EngineMode, Limits, LoadError, Memory, Sources};

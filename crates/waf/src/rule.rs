@@ -30,7 +30,9 @@ impl Bits {
 
     #[inline]
     pub(crate) fn has(&self, bit: usize) -> bool {
-        self.0.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+        self.0
+            .get(bit / 64)
+            .is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -246,6 +248,7 @@ pub(crate) struct Chain {
 }
 
 /// What the settings of the files say.
+#[allow(clippy::struct_excessive_bools)] // Each is one directive.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub(crate) engine: EngineMode,
@@ -311,26 +314,44 @@ pub(crate) struct Guard {
 
 impl Step {
     pub(crate) fn new(index: u32, rule: &Rule, operators: &[Operator]) -> Self {
-        Self { rule: index, guard: Guard::of(rule, operators) }
+        Self {
+            rule: index,
+            guard: Guard::of(rule, operators),
+        }
     }
 }
 
 impl Guard {
     fn of(rule: &Rule, operators: &[Operator]) -> Option<Self> {
         let [link] = &*rule.links else { return None };
-        let ([target], [After::GoTo(to)], [0]) = (&*link.targets, &*link.after, &*link.stages) else { return None };
-        let Operator::Number(test, bound) = operators.get(usize::from(link.operator?))? else { return None };
+        let ([target], [After::GoTo(to)], [0]) = (&*link.targets, &*link.after, &*link.stages)
+        else {
+            return None;
+        };
+        let Operator::Number(test, bound) = operators.get(usize::from(link.operator?))? else {
+            return None;
+        };
         let bound = crate::bytes::leading_number(bound.literal()?);
-        let Chosen::Slot(slot) = target.chosen else { return None };
-        let plain = !target.count && !link.negated && link.assigns.is_empty() && link.excluded.is_empty();
+        let Chosen::Slot(slot) = target.chosen else {
+            return None;
+        };
+        let plain =
+            !target.count && !link.negated && link.assigns.is_empty() && link.excluded.is_empty();
         let silent = !rule.logged && !rule.audited && rule.disruption == Disruption::Pass;
-        (plain && silent).then_some(Self { slot, test: *test, bound, to: *to })
+        (plain && silent).then_some(Self {
+            slot,
+            test: *test,
+            bound,
+            to: *to,
+        })
     }
 }
 
 /// A compiled rule set.
 #[derive(Debug)]
 pub struct RuleSet {
+    /// A number that no other rule set of the process has, from 1.
+    pub(crate) generation: u64,
     pub(crate) settings: Settings,
     pub(crate) rules: Vec<Rule>,
     pub(crate) phases: [Phase; 5],
@@ -341,7 +362,16 @@ pub struct RuleSet {
     pub(crate) names: Arc<Names>,
     pub(crate) patterns: usize,
     pub(crate) prefilter: Prefilter,
+    /// What TX variables hold before the first rule of a request.
+    pub(crate) presets: Vec<(Slot, Preset)>,
     pub(crate) warnings: Vec<LoadError>,
+}
+
+/// A value that is there before any request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Preset {
+    Number(i64),
+    Text(Box<[u8]>),
 }
 
 impl RuleSet {

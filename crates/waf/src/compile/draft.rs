@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::rule::Settings;
 use crate::seclang::{
-    Action, Disruption, LoadError, Macro, OperatorSpec, Place, RuleSpec, Select, Setting, Statement, TargetSpec,
+    Action, Disruption, LoadError, Macro, OperatorSpec, Place, RuleSpec, Select, Setting,
+    Statement, TargetSpec,
 };
 use crate::transform::Transform;
 
@@ -65,7 +66,13 @@ struct Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { disruption: Disruption::Pass, status: 403, logged: true, audited: true, transforms: Vec::new() }
+        Self {
+            disruption: Disruption::Pass,
+            status: 403,
+            logged: true,
+            audited: true,
+            transforms: Vec::new(),
+        }
     }
 }
 
@@ -86,7 +93,10 @@ pub(super) fn gather(statements: Vec<Statement>) -> Result<Gathered, LoadError> 
                     open = Some(draft);
                 } else {
                     if let Some(first) = places.insert(draft.id, draft.place.clone()) {
-                        let message = format!("the id {} is taken by {}:{}", draft.id, first.file, first.line);
+                        let message = format!(
+                            "the id {} is taken by {}:{}",
+                            draft.id, first.file, first.line
+                        );
                         return Err(draft.place.error(message));
                     }
                     gathered.rules.push(draft);
@@ -108,10 +118,16 @@ pub(super) fn gather(statements: Vec<Statement>) -> Result<Gathered, LoadError> 
 }
 
 fn has_chain(spec: &RuleSpec) -> bool {
-    spec.actions.iter().any(|action| matches!(action, Action::Chain))
+    spec.actions
+        .iter()
+        .any(|action| matches!(action, Action::Chain))
 }
 
-fn start(spec: RuleSpec, defaults: &HashMap<u8, Defaults>, order: usize) -> Result<Draft, LoadError> {
+fn start(
+    spec: RuleSpec,
+    defaults: &HashMap<u8, Defaults>,
+    order: usize,
+) -> Result<Draft, LoadError> {
     let place = spec.place.clone();
     let phase = spec.actions.iter().rev().find_map(|action| match action {
         Action::Phase(phase) => Some(*phase),
@@ -169,7 +185,9 @@ fn join(mut chain: Draft, spec: RuleSpec) -> Result<Draft, LoadError> {
             Action::SkipAfter(_) | Action::Skip(_) => "a skip",
             _ => continue,
         };
-        let message = format!("a rule inside a chain has {wrong} of its own: write it on the chain's first rule");
+        let message = format!(
+            "a rule inside a chain has {wrong} of its own: write it on the chain's first rule"
+        );
         return Err(spec.place.error(message));
     }
     chain.links.push(link(spec, &[]));
@@ -224,13 +242,25 @@ impl DraftLink {
 
 impl Draft {
     /// `SecRuleUpdateActionById`: what is named replaces what was.
-    pub(super) fn update_actions(&mut self, place: &Place, actions: Vec<Action>) -> Result<(), LoadError> {
-        if actions.iter().any(|action| matches!(action, Action::Id(_) | Action::Phase(_) | Action::Chain)) {
-            return Err(place.error("an update cannot change the id, the phase or the chain of a rule"));
+    pub(super) fn update_actions(
+        &mut self,
+        place: &Place,
+        actions: Vec<Action>,
+    ) -> Result<(), LoadError> {
+        if actions
+            .iter()
+            .any(|action| matches!(action, Action::Id(_) | Action::Phase(_) | Action::Chain))
+        {
+            return Err(
+                place.error("an update cannot change the id, the phase or the chain of a rule")
+            );
         }
         apply_actions(self, &actions, &Defaults::default());
         if let Some(link) = self.links.first_mut() {
-            if actions.iter().any(|action| matches!(action, Action::Transform(_) | Action::NoTransform)) {
+            if actions
+                .iter()
+                .any(|action| matches!(action, Action::Transform(_) | Action::NoTransform))
+            {
                 link.transforms.clear();
             }
             link.take(actions);
@@ -241,11 +271,15 @@ impl Draft {
     /// Whether the statement means this rule.
     pub(super) fn is_selected(&self, select: &Select) -> bool {
         match select {
-            Select::Ids(ranges) => ranges.iter().any(|(low, high)| (low..=high).contains(&&self.id)),
+            Select::Ids(ranges) => ranges
+                .iter()
+                .any(|(low, high)| (low..=high).contains(&&self.id)),
             Select::Tag(wanted) => self.tags.iter().any(|tag| wanted.is_match(tag)),
             Select::Message(wanted) => self.links.iter().any(|link| {
                 let message = link.message.as_ref().and_then(Macro::literal);
-                message.and_then(|message| std::str::from_utf8(message).ok()).is_some_and(|text| wanted.is_match(text))
+                message
+                    .and_then(|message| std::str::from_utf8(message).ok())
+                    .is_some_and(|text| wanted.is_match(text))
             }),
         }
     }
@@ -258,7 +292,9 @@ fn read_default(place: &Place, actions: &[Action]) -> Result<(u8, Defaults), Loa
         match action {
             Action::Phase(number) => phase = *number,
             Action::Disruption(Disruption::Block) => {
-                return Err(place.error("`block` in SecDefaultAction means itself: write deny, drop, redirect or pass"));
+                return Err(place.error(
+                    "`block` in SecDefaultAction means itself: write deny, drop, redirect or pass",
+                ));
             }
             Action::Disruption(disruption) => default.disruption = disruption.clone(),
             Action::Status(status) => default.status = *status,

@@ -8,7 +8,9 @@ use regex_syntax::hir::Hir;
 use crate::bytes::ByteSet;
 use crate::operator::{AddressSet, Operator, Pattern, Phrases, parse_pattern};
 use crate::rule::{Chain, ChainId, Names, OperatorId, Part, Slot, Template};
-use crate::seclang::{self, Limits, LoadError, Macro, Operand, OperatorSpec, Piece, Place, Sources, Variable};
+use crate::seclang::{
+    self, Limits, LoadError, Macro, Operand, OperatorSpec, Piece, Place, Sources, Variable,
+};
 use crate::transform::Transform;
 
 /// What was interned.
@@ -39,7 +41,11 @@ pub(super) struct Interner<'a> {
 /// An operator whose costly part is done for all at once.
 enum Waiting {
     Ready(Operator),
-    Pattern { hir: Hir, every_match: bool, card: bool },
+    Pattern {
+        hir: Hir,
+        every_match: bool,
+        card: bool,
+    },
 }
 
 impl<'a> Interner<'a> {
@@ -50,7 +56,13 @@ impl<'a> Interner<'a> {
             slots: HashMap::new(),
             slot_names: Vec::new(),
             names: Names::default(),
-            chains: vec![Chain { before: 0, last: None, triggers: ByteSet::EMPTY, last_triggers: ByteSet::EMPTY, always: false }],
+            chains: vec![Chain {
+                before: 0,
+                last: None,
+                triggers: ByteSet::EMPTY,
+                last_triggers: ByteSet::EMPTY,
+                always: false,
+            }],
             chain_ids: HashMap::new(),
             operator_ids: HashMap::new(),
             waiting: Vec::new(),
@@ -88,48 +100,69 @@ impl<'a> Interner<'a> {
         let mut stages = vec![0];
         let mut at = 0;
         for &last in transforms {
-            at = match self.chain_ids.get(&(at, last)) {
-                Some(&known) => known,
-                None => {
-                    let id = ChainId::try_from(self.chains.len()).unwrap_or(ChainId::MAX);
-                    let before = self.chains.get(usize::from(at));
-                    let (triggers, always) = before.map_or((ByteSet::EMPTY, false), |chain| (chain.triggers, chain.always));
-                    let triggers = triggers.union(&last.triggers());
-                    let always = always || last.is_always();
-                    let last_triggers = last.triggers();
-                    self.chains.push(Chain { before: at, last: Some(last), triggers, last_triggers, always });
-                    self.chain_ids.insert((at, last), id);
-                    id
-                }
-            };
+            at = self.longer_chain(at, last);
             stages.push(at);
         }
         stages
     }
 
+    fn longer_chain(&mut self, before: ChainId, last: Transform) -> ChainId {
+        if let Some(&known) = self.chain_ids.get(&(before, last)) {
+            return known;
+        }
+        let id = ChainId::try_from(self.chains.len()).unwrap_or(ChainId::MAX);
+        let chain = self.chains.get(usize::from(before));
+        let (triggers, always) = chain.map_or((ByteSet::EMPTY, false), |chain| {
+            (chain.triggers, chain.always)
+        });
+        let last_triggers = last.triggers();
+        self.chains.push(Chain {
+            before,
+            last: Some(last),
+            triggers: triggers.union(&last_triggers),
+            last_triggers,
+            always: always || last.is_always(),
+        });
+        self.chain_ids.insert((before, last), id);
+        id
+    }
+
     /// The pattern of a target's selector, without regard to case as names are.
-    pub(super) fn selector(&mut self, place: &Place, text: &str) -> Result<Arc<Pattern>, LoadError> {
+    pub(super) fn selector(
+        &mut self,
+        place: &Place,
+        text: &str,
+    ) -> Result<Arc<Pattern>, LoadError> {
         if let Some(known) = self.selectors.get(text) {
             return Ok(Arc::clone(known));
         }
         let hir = parse_pattern(&format!("(?i:{text})")).map_err(|error| place.error(error.0))?;
-        let pattern = Pattern::new(&hir, self.limits.compiled_pattern_bytes).map_err(|error| place.error(error.0))?;
+        let pattern = Pattern::new(&hir, self.limits.compiled_pattern_bytes)
+            .map_err(|error| place.error(error.0))?;
         let pattern = Arc::new(pattern);
         self.selectors.insert(text.into(), Arc::clone(&pattern));
         Ok(pattern)
     }
 
-    pub(super) fn operator(&mut self, place: &Place, spec: &OperatorSpec) -> Result<OperatorId, LoadError> {
+    pub(super) fn operator(
+        &mut self,
+        place: &Place,
+        spec: &OperatorSpec,
+    ) -> Result<OperatorId, LoadError> {
         // Files are named relative to the rule's own, so the folder is part of what is equal.
         let folder = match spec.operand {
-            Operand::PhrasesFrom(_) | Operand::AddressesFrom(_) => seclang::relative(&place.file, ""),
+            Operand::PhrasesFrom(_) | Operand::AddressesFrom(_) => {
+                seclang::relative(&place.file, "")
+            }
             _ => String::new(),
         };
         let key = format!("{folder}{:?}", spec.operand);
         if let Some(&known) = self.operator_ids.get(&key) {
             return Ok(known);
         }
-        let waiting = self.prepare(place, &spec.operand).map_err(|message| place.error(message))?;
+        let waiting = self
+            .prepare(place, &spec.operand)
+            .map_err(|message| place.error(message))?;
         let id = OperatorId::try_from(self.waiting.len())
             .map_err(|_| place.error("there are more than 65,536 different operators"))?;
         self.waiting.push((place.clone(), waiting));
@@ -141,16 +174,29 @@ impl<'a> Interner<'a> {
         let pattern = |text: &str| parse_pattern(text).map_err(|error| error.0);
         Ok(Waiting::Ready(match operand {
             Operand::Pattern { text, .. } if text.contains("%{") => {
-                return Err("a macro in a pattern would compile it for each request: use @within or @streq".to_owned());
+                return Err(
+                    "a macro in a pattern would compile it for each request: use @within or @streq"
+                        .to_owned(),
+                );
             }
             Operand::Pattern { text, every_match } => {
-                return Ok(Waiting::Pattern { hir: pattern(text)?, every_match: *every_match, card: false });
+                return Ok(Waiting::Pattern {
+                    hir: pattern(text)?,
+                    every_match: *every_match,
+                    card: false,
+                });
             }
             Operand::CardNumber(text) => {
-                return Ok(Waiting::Pattern { hir: pattern(text)?, every_match: false, card: true });
+                return Ok(Waiting::Pattern {
+                    hir: pattern(text)?,
+                    every_match: false,
+                    card: true,
+                });
             }
             Operand::Phrases(phrases) => Operator::Phrases(Phrases::new(phrases)?),
-            Operand::PhrasesFrom(files) => Operator::Phrases(Phrases::new(&self.phrases(place, files)?)?),
+            Operand::PhrasesFrom(files) => {
+                Operator::Phrases(Phrases::new(&self.phrases(place, files)?)?)
+            }
             Operand::Number(test, other) => Operator::Number(*test, self.template(other)),
             Operand::Text(test, other) => Operator::Text(*test, self.template(other)),
             Operand::Addresses(networks) => Operator::Addresses(AddressSet::new(networks)),
@@ -170,7 +216,9 @@ impl<'a> Interner<'a> {
         let mut phrases = Vec::new();
         for file in files {
             let path = seclang::relative(&place.file, file);
-            phrases.extend(Phrases::of_file(&self.sources.read(&path, self.limits.file_bytes)?));
+            phrases.extend(Phrases::of_file(
+                &self.sources.read(&path, self.limits.file_bytes)?,
+            ));
         }
         Ok(phrases)
     }
@@ -182,7 +230,9 @@ impl<'a> Interner<'a> {
         let mut networks = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
             let entry = line.split('#').next().unwrap_or_default();
-            networks.extend(seclang::addresses(entry).map_err(|error| format!("{path}:{number}: {error}"))?);
+            networks.extend(
+                seclang::addresses(entry).map_err(|error| format!("{path}:{number}: {error}"))?,
+            );
         }
         Ok(AddressSet::new(&networks))
     }
@@ -200,13 +250,26 @@ impl<'a> Interner<'a> {
             patterns += 1;
         }
         let (slots, slot_names, names) = (self.slots, self.slot_names, self.names);
-        Ok(Interned { operators, shapes, chains: self.chains, slots, slot_names, names, patterns })
+        Ok(Interned {
+            operators,
+            shapes,
+            chains: self.chains,
+            slots,
+            slot_names,
+            names,
+            patterns,
+        })
     }
 }
 
 /// Compiles the patterns on every core: they are nearly all the time that a load takes.
-fn compile_all(waiting: Vec<(Place, Waiting)>, most_bytes: usize) -> Result<Vec<Operator>, LoadError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+fn compile_all(
+    waiting: Vec<(Place, Waiting)>,
+    most_bytes: usize,
+) -> Result<Vec<Operator>, LoadError> {
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(8);
     let mut shares: Vec<Vec<(usize, Place, Waiting)>> = (0..threads).map(|_| Vec::new()).collect();
     for (index, (place, waiting)) in waiting.into_iter().enumerate() {
         if let Some(share) = shares.get_mut(index % threads) {
@@ -218,12 +281,17 @@ fn compile_all(waiting: Vec<(Place, Waiting)>, most_bytes: usize) -> Result<Vec<
             .into_iter()
             .map(|share| {
                 scope.spawn(move || {
-                    let compiled = share.into_iter().map(|(index, place, one)| (index, compile(&place, one, most_bytes)));
+                    let compiled = share
+                        .into_iter()
+                        .map(|(index, place, one)| (index, compile(&place, one, most_bytes)));
                     compiled.collect::<Vec<_>>()
                 })
             })
             .collect();
-        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        running
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap_or_default())
+            .collect()
     });
     made.sort_by_key(|(index, _)| *index);
     made.into_iter().map(|(_, operator)| operator).collect()
@@ -232,9 +300,20 @@ fn compile_all(waiting: Vec<(Place, Waiting)>, most_bytes: usize) -> Result<Vec<
 fn compile(place: &Place, waiting: Waiting, most_bytes: usize) -> Result<Operator, LoadError> {
     match waiting {
         Waiting::Ready(operator) => Ok(operator),
-        Waiting::Pattern { hir, every_match, card } => {
+        Waiting::Pattern {
+            hir,
+            every_match,
+            card,
+        } => {
             let pattern = Pattern::new(&hir, most_bytes).map_err(|error| place.error(error.0))?;
-            Ok(if card { Operator::CardNumber(pattern) } else { Operator::Pattern { pattern, every_match } })
+            Ok(if card {
+                Operator::CardNumber(pattern)
+            } else {
+                Operator::Pattern {
+                    pattern,
+                    every_match,
+                }
+            })
         }
     }
 }

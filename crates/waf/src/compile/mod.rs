@@ -6,12 +6,15 @@
 mod draft;
 mod fold;
 mod intern;
+mod prelude;
 mod resolve;
 mod update;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::custom::CustomRule;
+use crate::evaluate;
 use crate::prefilter::Prefilter;
 use crate::rule::{Phase, RuleSet, Step};
 use crate::seclang::{self, Limits, LoadError, Sources};
@@ -30,8 +33,16 @@ pub struct Options {
 
 impl RuleSet {
     /// Compiles the files, in order, as one set.
-    pub fn load(sources: &dyn Sources, files: &[&str], options: &Options) -> Result<Self, LoadError> {
-        let mut statements = options.custom.iter().map(CustomRule::statement).collect::<Result<Vec<_>, _>>()?;
+    pub fn load(
+        sources: &dyn Sources,
+        files: &[&str],
+        options: &Options,
+    ) -> Result<Self, LoadError> {
+        let mut statements = options
+            .custom
+            .iter()
+            .map(CustomRule::statement)
+            .collect::<Result<Vec<_>, _>>()?;
         statements.extend(seclang::parse(sources, files, &options.limits)?);
         let mut gathered = draft::gather(statements)?;
         let warnings = update::apply(&mut gathered)?;
@@ -44,11 +55,13 @@ impl RuleSet {
         let mut phases: [Phase; 5] = std::array::from_fn(|_| Phase::default());
         for (index, rule) in (0u32..).zip(&rules) {
             if let Some(phase) = phases.get_mut(usize::from(rule.phase) - 1) {
-                phase.steps.push(Step::new(index, rule, &interned.operators));
+                phase
+                    .steps
+                    .push(Step::new(index, rule, &interned.operators));
             }
         }
-        let prefilter = Prefilter::new(&rules, &phases, &interned.operators, &interned.shapes, &interned.chains);
-        Ok(Self {
+        let mut set = Self {
+            generation: generation(),
             settings: gathered.settings,
             rules,
             phases,
@@ -58,10 +71,22 @@ impl RuleSet {
             slot_names: interned.slot_names,
             names: Arc::new(interned.names),
             patterns: interned.patterns,
-            prefilter,
+            prefilter: Prefilter::default(),
+            presets: Vec::new(),
             warnings,
-        })
+        };
+        let constant = prelude::positions(&set);
+        set.presets = evaluate::presets(&set, &constant);
+        set.prefilter = Prefilter::new(&set, &interned.shapes, &constant);
+        // The presets were found without the filter: what a worker kept of that is of another set.
+        set.generation = generation();
+        Ok(set)
     }
+}
+
+fn generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 #[cfg(test)]

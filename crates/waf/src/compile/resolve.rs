@@ -6,14 +6,23 @@ use super::draft::{Draft, DraftLink, Gathered};
 use super::intern::Interner;
 use crate::rule::{After, Assign, Bits, Change, Chosen, Key, Link, Removal, Rule, Target};
 use crate::seclang::{
-    self, Action, Control, Disruption, LoadError, Operand, Place, Select, Selector, TargetSpec, Variable, nearest,
+    self, Action, Control, Disruption, LoadError, Operand, Place, Select, Selector, TargetSpec,
+    Variable, nearest,
 };
 use crate::transform::Transform;
 
-pub(super) fn rules(gathered: &Gathered, interner: &mut Interner<'_>) -> Result<Vec<Rule>, LoadError> {
+pub(super) fn rules(
+    gathered: &Gathered,
+    interner: &mut Interner<'_>,
+) -> Result<Vec<Rule>, LoadError> {
     let kept: Vec<&Draft> = gathered.rules.iter().filter(|rule| !rule.removed).collect();
-    let resolver = Resolver { kept: &kept, markers: &gathered.markers };
-    kept.iter().map(|draft| resolver.rule(draft, interner)).collect()
+    let resolver = Resolver {
+        kept: &kept,
+        markers: &gathered.markers,
+    };
+    kept.iter()
+        .map(|draft| resolver.rule(draft, interner))
+        .collect()
 }
 
 struct Resolver<'a> {
@@ -44,13 +53,22 @@ impl Resolver<'_> {
         })
     }
 
-    fn link(&self, draft: &Draft, link: &DraftLink, interner: &mut Interner<'_>) -> Result<Link, LoadError> {
+    fn link(
+        &self,
+        draft: &Draft,
+        link: &DraftLink,
+        interner: &mut Interner<'_>,
+    ) -> Result<Link, LoadError> {
         let place = &link.place;
         let all = interner.chain(&link.transforms);
         let last = all.last().copied().unwrap_or_default();
         let stages = if link.multi_match { all } else { vec![last] };
-        let is_number = link.operator.as_ref().is_some_and(|spec| matches!(spec.operand, Operand::Number(..)));
-        let measures = is_number && !link.multi_match && link.transforms.last() == Some(&Transform::Length);
+        let is_number = link
+            .operator
+            .as_ref()
+            .is_some_and(|spec| matches!(spec.operand, Operand::Number(..)));
+        let measures =
+            is_number && !link.multi_match && link.transforms.last() == Some(&Transform::Length);
         let operator = match &link.operator {
             Some(spec) => Some(interner.operator(place, spec)?),
             None => None,
@@ -87,9 +105,11 @@ impl Resolver<'_> {
         interner: &mut Interner<'_>,
     ) -> Result<After, LoadError> {
         Ok(match action {
-            Action::Expire(collection, key, seconds) => {
-                After::Expire(*collection, interner.template(key), interner.template(seconds))
-            }
+            Action::Expire(collection, key, seconds) => After::Expire(
+                *collection,
+                interner.template(key),
+                interner.template(seconds),
+            ),
             Action::Open(collection, key) => After::Open(*collection, interner.template(key)),
             Action::SetEnv(name, value) => After::SetEnv(name.clone(), interner.template(value)),
             Action::Skip(rules) => After::Skip(*rules),
@@ -103,21 +123,44 @@ impl Resolver<'_> {
 
     /// The position, in the rule's phase, of the first rule after the marker.
     fn position_after(&self, draft: &Draft, place: &Place, marker: &str) -> Result<u32, LoadError> {
-        let Some((_, end)) = self.markers.iter().find(|(name, at)| **name == *marker && *at > draft.order) else {
-            let known = self.markers.iter().filter(|(_, at)| *at > draft.order).map(|(name, _)| &**name);
-            let message = format!("skipAfter:{marker}: no SecMarker of that name follows{}", nearest(marker, known));
+        let Some((_, end)) = self
+            .markers
+            .iter()
+            .find(|(name, at)| **name == *marker && *at > draft.order)
+        else {
+            let known = self
+                .markers
+                .iter()
+                .filter(|(_, at)| *at > draft.order)
+                .map(|(name, _)| &**name);
+            let message = format!(
+                "skipAfter:{marker}: no SecMarker of that name follows{}",
+                nearest(marker, known)
+            );
             return Err(place.error(message));
         };
-        let before = self.kept.iter().filter(|rule| rule.phase == draft.phase && rule.order < *end).count();
+        let before = self
+            .kept
+            .iter()
+            .filter(|rule| rule.phase == draft.phase && rule.order < *end)
+            .count();
         Ok(u32::try_from(before).unwrap_or(u32::MAX))
     }
 
-    fn control(&self, place: &Place, control: &Control, interner: &mut Interner<'_>) -> Result<After, LoadError> {
+    fn control(
+        &self,
+        place: &Place,
+        control: &Control,
+        interner: &mut Interner<'_>,
+    ) -> Result<After, LoadError> {
         Ok(match control {
             Control::RemoveRules(select) => After::RemoveRules(self.selected(select)),
             Control::RemoveTargets(select, specs) => {
                 let targets = targets(place, specs, interner)?.into_vec();
-                After::RemoveTargets(Arc::new(Removal { rules: self.selected(select), targets }))
+                After::RemoveTargets(Arc::new(Removal {
+                    rules: self.selected(select),
+                    targets,
+                }))
             }
             Control::Engine(mode) => After::Engine(*mode),
             Control::RequestBodyProcessor(processor) => After::Processor(*processor),
@@ -130,31 +173,51 @@ impl Resolver<'_> {
 
     fn selected(&self, select: &Select) -> Bits {
         let mut bits = Bits::with_room_for(self.kept.len());
-        for (index, _) in self.kept.iter().enumerate().filter(|(_, rule)| rule.is_selected(select)) {
+        for (index, _) in self
+            .kept
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| rule.is_selected(select))
+        {
             bits.set(index);
         }
         bits
     }
 }
 
-fn targets(place: &Place, specs: &[TargetSpec], interner: &mut Interner<'_>) -> Result<Box<[Target]>, LoadError> {
+fn targets(
+    place: &Place,
+    specs: &[TargetSpec],
+    interner: &mut Interner<'_>,
+) -> Result<Box<[Target]>, LoadError> {
     let resolved = specs.iter().map(|spec| {
         let chosen = match &spec.selector {
             Selector::All => Chosen::All,
-            Selector::Name(name) if spec.variable == Variable::Tx => Chosen::Slot(interner.slot(name.as_bytes())),
-            Selector::Name(name) => Chosen::Name(interner.names.intern(name.as_bytes()), name.as_bytes().into()),
+            Selector::Name(name) if spec.variable == Variable::Tx => {
+                Chosen::Slot(interner.slot(name.as_bytes()))
+            }
+            Selector::Name(name) => Chosen::Name(
+                interner.names.intern(name.as_bytes()),
+                name.as_bytes().into(),
+            ),
             Selector::Pattern(text) => Chosen::Pattern(interner.selector(place, text.as_ref())?),
             Selector::XmlText => Chosen::XmlText,
             Selector::XmlAttributes => Chosen::XmlAttributes,
         };
-        Ok(Target { variable: spec.variable, chosen, count: spec.count })
+        Ok(Target {
+            variable: spec.variable,
+            chosen,
+            count: spec.count,
+        })
     });
     resolved.collect()
 }
 
 fn resolve_assign(assign: &seclang::Assign, interner: &mut Interner<'_>) -> Assign {
     let key = match assign.key.literal() {
-        Some(name) if assign.collection == seclang::Collection::Tx => Key::Slot(interner.slot(name)),
+        Some(name) if assign.collection == seclang::Collection::Tx => {
+            Key::Slot(interner.slot(name))
+        }
         _ => Key::Named(interner.template(&assign.key)),
     };
     let change = match &assign.change {
@@ -166,7 +229,11 @@ fn resolve_assign(assign: &seclang::Assign, interner: &mut Interner<'_>) -> Assi
         seclang::Change::Subtract(amount) => Change::Subtract(interner.template(amount)),
         seclang::Change::Remove => Change::Remove,
     };
-    Assign { collection: assign.collection, key, change }
+    Assign {
+        collection: assign.collection,
+        key,
+        change,
+    }
 }
 
 /// A number that is written as we would write it.

@@ -11,17 +11,28 @@ pub(super) fn apply(gathered: &mut Gathered) -> Result<Vec<LoadError>, LoadError
         let mut found = false;
         match change {
             Statement::Remove(place, select) => {
-                for rule in gathered.rules.iter_mut().filter(|rule| rule.is_selected(&select)) {
+                for rule in gathered
+                    .rules
+                    .iter_mut()
+                    .filter(|rule| rule.is_selected(&select))
+                {
                     rule.removed = true;
                     found = true;
                 }
                 note(&mut warnings, &place, found);
             }
             Statement::UpdateTarget(place, select, targets) => {
-                for rule in gathered.rules.iter_mut().filter(|rule| rule.is_selected(&select)) {
+                for rule in gathered
+                    .rules
+                    .iter_mut()
+                    .filter(|rule| rule.is_selected(&select))
+                {
                     found = true;
-                    let Some(link) = rule.links.first_mut() else { continue };
-                    let (excluded, added): (Vec<_>, Vec<_>) = targets.iter().cloned().partition(|target| target.exclude);
+                    let Some(link) = rule.links.first_mut() else {
+                        continue;
+                    };
+                    let (excluded, added): (Vec<_>, Vec<_>) =
+                        targets.iter().cloned().partition(|target| target.exclude);
                     link.excluded.extend(excluded);
                     link.targets.extend(added);
                 }

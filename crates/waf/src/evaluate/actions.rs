@@ -45,7 +45,15 @@ impl Run<'_> {
             None => Chosen::All,
         };
         let mut values: Vec<Value> = Vec::new();
-        self.state.collect(self.set, &Target { variable, chosen, count: false }, &mut values);
+        self.state.collect(
+            self.set,
+            &Target {
+                variable,
+                chosen,
+                count: false,
+            },
+            &mut values,
+        );
         values.first().map(|value| value.content)
     }
 
@@ -53,7 +61,11 @@ impl Run<'_> {
     pub(super) fn number_in(&mut self, template: &Template) -> i64 {
         match &*template.0 {
             [Part::Text(text)] => leading_number(text),
-            [Part::Slot(slot)] => self.state.tx.get(*slot).map_or(0, |content| self.state.number_of(content)),
+            [Part::Slot(slot)] => self
+                .state
+                .tx
+                .get(*slot)
+                .map_or(0, |content| self.state.number_of(content)),
             _ => {
                 let mut text = Vec::new();
                 self.expand(template, &mut text);
@@ -81,7 +93,11 @@ impl Run<'_> {
     }
 
     /// What the change makes of what is there.
-    fn changed(&mut self, change: &Change, current: impl FnOnce(&mut Self) -> i64) -> Option<Content> {
+    fn changed(
+        &mut self,
+        change: &Change,
+        current: impl FnOnce(&mut Self) -> i64,
+    ) -> Option<Content> {
         match change {
             Change::SetNumber(number) => Some(Content::Number(*number)),
             Change::Set(template) => {
@@ -116,7 +132,9 @@ impl Run<'_> {
                 let name = self.name(name);
                 match self.set.slots.get(name.as_slice()) {
                     Some(&slot) => self.state.tx.get(slot),
-                    None => self.named_place(&name).and_then(|place| self.state.tx.at(place)),
+                    None => self
+                        .named_place(&name)
+                        .and_then(|place| self.state.tx.at(place)),
                 }
             }
             (Key::Named(name), collection) => {
@@ -145,10 +163,19 @@ impl Run<'_> {
     }
 
     fn stored(&self, collection: Collection, name: &[u8]) -> Option<Content> {
-        let opened = self.state.opened.iter().find(|opened| opened.collection == collection)?;
+        let opened = self
+            .state
+            .opened
+            .iter()
+            .find(|opened| opened.collection == collection)?;
         let now = self.state.now_seconds();
-        let is_it = |&&(id, _, expires): &&(_, _, u64)| expires > now && self.state.texts.get(id) == name;
-        opened.variables.iter().find(is_it).map(|&(_, content, _)| content)
+        let is_it =
+            |&&(id, _, expires): &&(_, _, u64)| expires > now && self.state.texts.get(id) == name;
+        opened
+            .variables
+            .iter()
+            .find(is_it)
+            .map(|&(_, content, _)| content)
     }
 
     /// Sets a variable of an open collection; of one that is not open there is nothing to set.
@@ -157,18 +184,36 @@ impl Run<'_> {
         let expires = self.state.now_seconds() + u64::from(self.set.settings.collection_timeout);
         let state = &mut *self.state;
         let texts = &state.texts;
-        let Some(opened) = state.opened.iter_mut().find(|opened| opened.collection == collection) else { return };
+        let Some(opened) = state
+            .opened
+            .iter_mut()
+            .find(|opened| opened.collection == collection)
+        else {
+            return;
+        };
         opened.changed = true;
-        opened.variables.retain(|&(known, _, _)| texts.get(known) != name);
-        opened.variables.extend(content.map(|content| (id, content, expires)));
+        opened
+            .variables
+            .retain(|&(known, _, _)| texts.get(known) != name);
+        opened
+            .variables
+            .extend(content.map(|content| (id, content, expires)));
     }
 
     fn expire(&mut self, collection: Collection, name: &[u8], seconds: i64) {
         let expires = self.state.now_seconds() + u64::try_from(seconds).unwrap_or(0);
         let state = &mut *self.state;
         let texts = &state.texts;
-        for opened in state.opened.iter_mut().filter(|opened| opened.collection == collection) {
-            for (_, _, at) in opened.variables.iter_mut().filter(|(known, ..)| texts.get(*known) == name) {
+        for opened in state
+            .opened
+            .iter_mut()
+            .filter(|opened| opened.collection == collection)
+        {
+            for (_, _, at) in opened
+                .variables
+                .iter_mut()
+                .filter(|(known, ..)| texts.get(*known) == name)
+            {
                 *at = expires;
                 opened.changed = true;
             }
@@ -178,7 +223,11 @@ impl Run<'_> {
     fn open(&mut self, collection: Collection, key: &Template) {
         let mut name = Vec::new();
         self.expand(key, &mut name);
-        let is_open = self.state.opened.iter().any(|opened| opened.collection == collection);
+        let is_open = self
+            .state
+            .opened
+            .iter()
+            .any(|opened| opened.collection == collection);
         if name.is_empty() || is_open || self.state.opened.len() >= MOST_OPENED {
             return;
         }
@@ -189,10 +238,18 @@ impl Run<'_> {
         };
         let mut variables = Vec::with_capacity(record.len());
         for stored in record {
-            let (id, value) = (self.state.texts.add(&stored.name), self.state.texts.add(&stored.value));
+            let (id, value) = (
+                self.state.texts.add(&stored.name),
+                self.state.texts.add(&stored.value),
+            );
             variables.push((id, Content::Text(value), stored.expires));
         }
-        self.state.opened.push(Opened { collection, key: name.into_boxed_slice(), variables, changed: false });
+        self.state.opened.push(Opened {
+            collection,
+            key: name.into_boxed_slice(),
+            variables,
+            changed: false,
+        });
     }
 
     /// What a rule does once its whole chain has matched.
@@ -202,11 +259,14 @@ impl Run<'_> {
                 self.state.removed.add(rules);
                 self.state.has_removed = true;
             }
-            After::RemoveTargets(removal) => self.state.removals.push(std::sync::Arc::clone(removal)),
+            After::RemoveTargets(removal) => {
+                self.state.removals.push(std::sync::Arc::clone(removal));
+            }
             After::Engine(mode) => self.state.mode = *mode,
             After::Processor(processor) => {
                 self.state.processor = Some(*processor);
-                self.state.set_text(Variable::ReqbodyProcessor, processor.name().as_bytes());
+                self.state
+                    .set_text(Variable::ReqbodyProcessor, processor.name().as_bytes());
             }
             After::ForceRequestBody(on) => self.state.forces_body = *on,
             After::RequestBodyAccess(on) => self.state.request_body_access = *on,
@@ -227,7 +287,9 @@ impl Run<'_> {
             After::HideMatched => {}
             After::Hide(variable, name) => self.state.hidden.push((*variable, name.clone())),
             After::Skip(rules) => {
-                let to = u32::try_from(position + 1).unwrap_or(u32::MAX).saturating_add(*rules);
+                let to = u32::try_from(position + 1)
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(*rules);
                 self.state.go_to = Some(to);
             }
             After::GoTo(to) => self.state.go_to = Some(*to),

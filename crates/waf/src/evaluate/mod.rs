@@ -7,6 +7,7 @@
 mod actions;
 mod request;
 mod run;
+mod seen;
 mod state;
 mod store;
 mod strings;
@@ -21,11 +22,12 @@ pub use store::{MemoryStore, Store, Stored};
 pub use verdict::{Answer, Ends, Found, Interruption, Matched, Verdict};
 pub use workbench::{Countries, Workbench};
 
+pub(crate) use seen::{ByBytes, Seen};
 pub(crate) use state::{State, Value};
 pub(crate) use strings::TextId;
 pub(crate) use tx::Content;
 
-use crate::rule::RuleSet;
+use crate::rule::{Bits, Preset, RuleSet, Slot};
 use crate::seclang::{EngineMode, Variable};
 use run::Run;
 
@@ -58,7 +60,10 @@ impl<'r> Transaction<'r> {
     /// Tells who talks to whom.
     pub fn connection(&mut self, ends: &Ends) {
         let state = &mut *self.state;
-        for (variable, (address, _)) in [(Variable::RemoteAddr, ends.client), (Variable::ServerAddr, ends.server)] {
+        for (variable, (address, _)) in [
+            (Variable::RemoteAddr, ends.client),
+            (Variable::ServerAddr, ends.server),
+        ] {
             state.set_text(variable, address.to_canonical().to_string().as_bytes());
         }
         state.set_single(Variable::RemotePort, Content::Number(ends.client.1.into()));
@@ -110,7 +115,8 @@ impl<'r> Transaction<'r> {
 
     /// The response's status; `protocol` as in `HTTP/1.1`.
     pub fn response_line(&mut self, protocol: &[u8], status: u16) {
-        self.state.set_single(Variable::ResponseStatus, Content::Number(status.into()));
+        self.state
+            .set_single(Variable::ResponseStatus, Content::Number(status.into()));
         self.state.set_text(Variable::ResponseProtocol, protocol);
         let line = [protocol, b" ", status.to_string().as_bytes()].concat();
         self.state.set_text(Variable::StatusLine, &line);
@@ -149,14 +155,22 @@ impl<'r> Transaction<'r> {
         let body = std::mem::take(&mut self.state.response_body);
         let length = i64::try_from(body.len()).unwrap_or(i64::MAX);
         self.state.set_text(Variable::ResponseBody, &body);
-        self.state.set_single(Variable::ResponseContentLength, Content::Number(length));
+        self.state
+            .set_single(Variable::ResponseContentLength, Content::Number(length));
         self.state.response_body = body;
         self.phase(bench, 4)
     }
 
     fn phase(&mut self, bench: &mut Workbench, number: u8) -> Option<&Interruption> {
-        if self.state.mode != EngineMode::Off && (self.state.interruption.is_none() || number == 5) {
-            Run { set: self.set, state: &mut self.state, bench }.phase(number);
+        if self.state.mode != EngineMode::Off && (self.state.interruption.is_none() || number == 5)
+        {
+            bench.fit(self.set);
+            Run {
+                set: self.set,
+                state: &mut self.state,
+                bench,
+            }
+            .phase(number);
         }
         self.state.interruption.as_ref()
     }
@@ -177,9 +191,20 @@ impl<'r> Transaction<'r> {
     /// All TX variables that are set, by name.
     pub fn all_tx(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let state = &self.state;
-        let name = |slot: u16| self.set.slot_names.get(usize::from(slot)).map(|name| name.to_vec());
-        let slots = state.tx.slots().map(|(slot, content)| (name(slot).unwrap_or_default(), content));
-        let named = state.tx.named().map(|(id, content)| (state.texts.get(id).to_vec(), content));
+        let name = |slot: u16| {
+            self.set
+                .slot_names
+                .get(usize::from(slot))
+                .map(|name| name.to_vec())
+        };
+        let slots = state
+            .tx
+            .slots()
+            .map(|(slot, content)| (name(slot).unwrap_or_default(), content));
+        let named = state
+            .tx
+            .named()
+            .map(|(id, content)| (state.texts.get(id).to_vec(), content));
         let written = |(name, content): (Vec<u8>, Content)| {
             let mut text = Vec::new();
             state.write(content, &mut text);
@@ -210,12 +235,44 @@ impl<'r> Transaction<'r> {
             let stored = |&(name, content, expires): &(TextId, Content, u64)| {
                 let mut value = Vec::new();
                 state.write(content, &mut value);
-                Stored { name: state.texts.get(name).into(), value: value.into_boxed_slice(), expires }
+                Stored {
+                    name: state.texts.get(name).into(),
+                    value: value.into_boxed_slice(),
+                    expires,
+                }
             };
             let record = opened.variables.iter().map(stored).collect();
-            store.save(opened.collection.variable().name(), &opened.key, record, state.now_seconds());
+            store.save(
+                opened.collection.variable().name(),
+                &opened.key,
+                record,
+                state.now_seconds(),
+            );
         }
     }
+}
+
+/// What TX variables hold after the rules at these positions of phase 1, which ask nothing of a
+/// request.
+pub(crate) fn presets(set: &RuleSet, positions: &Bits) -> Vec<(Slot, Preset)> {
+    let mut bench = Workbench::new(set);
+    let mut state = State::new();
+    state.reset(set, 0);
+    Run {
+        set,
+        state: &mut state,
+        bench: &mut bench,
+    }
+    .constants(positions);
+    let preset = |content| match content {
+        Content::Number(number) => Preset::Number(number),
+        Content::Text(id) => Preset::Text(state.texts.get(id).into()),
+    };
+    state
+        .tx
+        .slots()
+        .map(|(slot, content)| (slot, preset(content)))
+        .collect()
 }
 
 #[cfg(test)]

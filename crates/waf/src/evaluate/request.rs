@@ -8,29 +8,62 @@ use crate::rule::RuleSet;
 use crate::seclang::Variable;
 
 /// The request line.
-pub(super) fn line(state: &mut State, set: &RuleSet, method: &[u8], target: &[u8], protocol: &[u8]) {
+pub(super) fn line(
+    state: &mut State,
+    set: &RuleSet,
+    method: &[u8],
+    target: &[u8],
+    protocol: &[u8],
+) {
     let whole = [method, b" ", target, b" ", protocol].concat();
     state.set_text(Variable::RequestLine, &whole);
     state.set_text(Variable::RequestMethod, method);
     state.set_text(Variable::RequestProtocol, protocol);
     state.set_text(Variable::RequestUriRaw, target);
     // A fragment never reaches an application.
-    let sent = target.split(|&byte| byte == b'#').next().unwrap_or_default();
+    let sent = target
+        .split(|&byte| byte == b'#')
+        .next()
+        .unwrap_or_default();
     let (raw_path, query) = match memchr::memchr(b'?', sent) {
-        Some(at) => (sent.get(..at).unwrap_or_default(), sent.get(at + 1..).unwrap_or_default()),
+        Some(at) => (
+            sent.get(..at).unwrap_or_default(),
+            sent.get(at + 1..).unwrap_or_default(),
+        ),
         None => (sent, &[][..]),
     };
     let path = percent_decoded(raw_path);
-    state.set_text(Variable::RequestUri, &without_origin(&percent_decoded(sent)));
+    state.set_text(
+        Variable::RequestUri,
+        &without_origin(&percent_decoded(sent)),
+    );
     state.set_text(Variable::RequestFilename, &path);
     state.set_text(Variable::PathInfo, &path);
     state.set_text(Variable::QueryString, query);
-    let base = path.iter().rposition(|&byte| byte == b'/' || byte == b'\\').map_or(0, |at| at + 1);
-    state.set_text(Variable::RequestBasename, if base > 0 { path.get(base..).unwrap_or_default() } else { b"" });
-    let outcome = body::arguments(query, set.settings.argument_separator, &limits(set), &mut |name, value| {
-        let pair = state.add_pair(name, value);
-        state.arguments.push(Argument { pair, posted: false });
-    });
+    let base = path
+        .iter()
+        .rposition(|&byte| byte == b'/' || byte == b'\\')
+        .map_or(0, |at| at + 1);
+    state.set_text(
+        Variable::RequestBasename,
+        if base > 0 {
+            path.get(base..).unwrap_or_default()
+        } else {
+            b""
+        },
+    );
+    let outcome = body::arguments(
+        query,
+        set.settings.argument_separator,
+        &limits(set),
+        &mut |name, value| {
+            let pair = state.add_pair(name, value);
+            state.arguments.push(Argument {
+                pair,
+                posted: false,
+            });
+        },
+    );
     told_by_form(state, &outcome);
 }
 
@@ -56,7 +89,9 @@ fn without_origin(uri: &[u8]) -> Vec<u8> {
     if uri.first() == Some(&b'/') {
         return uri.to_vec();
     }
-    let Some(scheme) = crate::bytes::find(uri, b"://") else { return uri.to_vec() };
+    let Some(scheme) = crate::bytes::find(uri, b"://") else {
+        return uri.to_vec();
+    };
     let authority = uri.get(scheme + 3..).unwrap_or_default();
     match memchr::memchr(b'/', authority) {
         Some(path) => authority.get(path..).unwrap_or_default().to_vec(),
@@ -96,7 +131,10 @@ fn cookies(state: &mut State, value: &[u8]) {
     for cookie in value.trim_ascii_end().split(|&byte| byte == b';') {
         let cookie = cookie.trim_ascii_start();
         let end = memchr::memchr(b'=', cookie).unwrap_or(cookie.len());
-        let (name, value) = (cookie.get(..end).unwrap_or_default(), cookie.get(end + 1..).unwrap_or_default());
+        let (name, value) = (
+            cookie.get(..end).unwrap_or_default(),
+            cookie.get(end + 1..).unwrap_or_default(),
+        );
         if !name.is_empty() {
             let pair = state.add_pair(name, value);
             state.cookies.push(pair);
@@ -124,12 +162,21 @@ pub(super) fn body(state: &mut State, set: &RuleSet) {
     if let Some(processor) = state.processor.filter(|_| !empty) {
         let content_type = header_value(state, b"content-type");
         let outcome = match processor {
-            Processor::UrlEncoded => {
-                body::arguments(&bytes, set.settings.argument_separator, &limits(set), &mut |name, value| {
+            Processor::UrlEncoded => body::arguments(
+                &bytes,
+                set.settings.argument_separator,
+                &limits(set),
+                &mut |name, value| {
                     posted(state, name, value);
-                })
-            }
-            _ => body::process(processor, &content_type, &bytes, &limits(set), &mut Collected(state)),
+                },
+            ),
+            _ => body::process(
+                processor,
+                &content_type,
+                &bytes,
+                &limits(set),
+                &mut Collected(state),
+            ),
         };
         told_by_body(state, &outcome);
         if processor == Processor::Multipart {
@@ -146,8 +193,13 @@ pub(super) fn body(state: &mut State, set: &RuleSet) {
 }
 
 fn header_value(state: &State, wanted: &[u8]) -> Vec<u8> {
-    let found = state.request_headers.iter().find(|pair| state.texts.get(pair.name).eq_ignore_ascii_case(wanted));
-    found.map(|pair| state.texts.get(pair.value).to_vec()).unwrap_or_default()
+    let found = state
+        .request_headers
+        .iter()
+        .find(|pair| state.texts.get(pair.name).eq_ignore_ascii_case(wanted));
+    found
+        .map(|pair| state.texts.get(pair.value).to_vec())
+        .unwrap_or_default()
 }
 
 fn posted(state: &mut State, name: &[u8], value: &[u8]) {
@@ -172,7 +224,10 @@ fn told_by_body(state: &mut State, outcome: &Outcome) {
     for variable in [Variable::ReqbodyError, Variable::ReqbodyProcessorError] {
         state.set_flag(variable, true);
     }
-    for variable in [Variable::ReqbodyErrorMsg, Variable::ReqbodyProcessorErrorMsg] {
+    for variable in [
+        Variable::ReqbodyErrorMsg,
+        Variable::ReqbodyProcessorErrorMsg,
+    ] {
         state.set_text(variable, message.as_bytes());
     }
 }
@@ -181,16 +236,25 @@ fn told_by_multipart(state: &mut State, outcome: &Outcome) {
     let flags = &outcome.multipart;
     for (variable, flag) in [
         (Variable::MultipartBoundaryQuoted, Flag::BoundaryQuoted),
-        (Variable::MultipartBoundaryWhitespace, Flag::BoundaryWhitespace),
+        (
+            Variable::MultipartBoundaryWhitespace,
+            Flag::BoundaryWhitespace,
+        ),
         (Variable::MultipartDataBefore, Flag::DataBefore),
         (Variable::MultipartDataAfter, Flag::DataAfter),
         (Variable::MultipartHeaderFolding, Flag::HeaderFolding),
-        (Variable::MultipartInvalidHeaderFolding, Flag::InvalidHeaderFolding),
+        (
+            Variable::MultipartInvalidHeaderFolding,
+            Flag::InvalidHeaderFolding,
+        ),
         (Variable::MultipartLfLine, Flag::LfLine),
         (Variable::MultipartMissingSemicolon, Flag::MissingSemicolon),
         (Variable::MultipartInvalidQuoting, Flag::InvalidQuoting),
         (Variable::MultipartInvalidPart, Flag::InvalidPart),
-        (Variable::MultipartFileLimitExceeded, Flag::FileLimitExceeded),
+        (
+            Variable::MultipartFileLimitExceeded,
+            Flag::FileLimitExceeded,
+        ),
     ] {
         state.set_flag(variable, flags.has(flag));
     }
@@ -205,8 +269,14 @@ pub(super) fn response_header(state: &mut State, name: &[u8], value: &[u8]) {
     let pair = state.add_pair(name, value);
     state.response_headers.push(pair);
     if name.eq_ignore_ascii_case(b"content-type") {
-        let end = value.iter().position(|&byte| byte == b';' || is_space(byte)).unwrap_or(value.len());
-        state.set_text(Variable::ResponseContentType, value.get(..end).unwrap_or_default());
+        let end = value
+            .iter()
+            .position(|&byte| byte == b';' || is_space(byte))
+            .unwrap_or(value.len());
+        state.set_text(
+            Variable::ResponseContentType,
+            value.get(..end).unwrap_or_default(),
+        );
     }
 }
 
@@ -223,7 +293,12 @@ impl Fields for Collected<'_> {
         let (field, name) = (state.texts.add(file.field), state.texts.add(file.name));
         let content = Some(state.texts.add(file.content));
         let size = i64::try_from(file.content.len()).unwrap_or(i64::MAX);
-        state.files.push(Uploaded { field, name, content, size });
+        state.files.push(Uploaded {
+            field,
+            name,
+            content,
+            size,
+        });
     }
 
     fn part_header(&mut self, part: &[u8], line: &[u8]) {

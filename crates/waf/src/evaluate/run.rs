@@ -5,7 +5,7 @@ use super::tx::Content;
 use super::verdict::{Answer, Found, Interruption, MOST_PLACES, MOST_TOLD, Matched};
 use super::workbench::Workbench;
 use crate::operator::compare;
-use crate::rule::{After, ChainId, Guard, Link, Rule, RuleSet};
+use crate::rule::{After, Bits, ChainId, Guard, Link, Rule, RuleSet};
 use crate::seclang::{Allow, Disruption, EngineMode, Variable};
 
 /// One phase under way.
@@ -30,16 +30,21 @@ impl Run<'_> {
         }
         self.state.allowed = None;
         let set = self.set;
-        let Some(phase) = set.phases.get(usize::from(number) - 1) else { return };
+        let Some(phase) = set.phases.get(usize::from(number) - 1) else {
+            return;
+        };
         let mut live = std::mem::take(&mut self.bench.live);
-        set.prefilter.live(set, number, self.state, self.bench, &mut live);
+        set.prefilter
+            .live(set, number, self.state, self.bench, &mut live);
         let mut position = 0;
         while let Some(next) = live.next(position) {
             position = next + 1;
             if self.state.mode == EngineMode::Off {
                 break;
             }
-            let Some(step) = phase.steps.get(next) else { break };
+            let Some(step) = phase.steps.get(next) else {
+                break;
+            };
             let index = step.rule as usize;
             if self.state.has_removed && self.state.removed.has(index) {
                 continue;
@@ -50,7 +55,9 @@ impl Run<'_> {
                 }
                 continue;
             }
-            let Some(rule) = set.rules.get(index) else { break };
+            let Some(rule) = set.rules.get(index) else {
+                break;
+            };
             self.rule(index, rule, next);
             if let Some(to) = self.state.go_to.take() {
                 position = position.max(to as usize);
@@ -63,8 +70,29 @@ impl Run<'_> {
         self.bench.live = live;
     }
 
+    /// Runs the rules at these positions of phase 1, and no other.
+    pub(super) fn constants(&mut self, positions: &Bits) {
+        let set = self.set;
+        let [first, ..] = &set.phases;
+        let mut from = 0;
+        while let Some(position) = positions.next(from) {
+            from = position + 1;
+            let Some(step) = first.steps.get(position) else {
+                break;
+            };
+            let index = step.rule as usize;
+            if let Some(rule) = set.rules.get(index) {
+                self.rule(index, rule, position);
+            }
+        }
+    }
+
     fn is_met(&self, guard: &Guard) -> bool {
-        let value = self.state.tx.get(guard.slot).map(|content| self.state.number_of(content));
+        let value = self
+            .state
+            .tx
+            .get(guard.slot)
+            .map(|content| self.state.number_of(content));
         value.is_some_and(|value| compare(guard.test, value, guard.bound))
     }
 
@@ -101,7 +129,11 @@ impl Run<'_> {
             return true;
         };
         let mut matched = false;
-        let has_removals = self.state.removals.iter().any(|removal| removal.rules.has(index));
+        let has_removals = self
+            .state
+            .removals
+            .iter()
+            .any(|removal| removal.rules.has(index));
         let mut values = std::mem::take(&mut self.bench.values);
         for target in &link.targets {
             values.clear();
@@ -128,7 +160,13 @@ impl Run<'_> {
     }
 
     /// Looks at a value in each stage of its transformation that the link asks for.
-    fn value(&mut self, operator: u16, link: &Link, value: &Value, mut told: Option<&mut Matches>) -> bool {
+    fn value(
+        &mut self,
+        operator: u16,
+        link: &Link,
+        value: &Value,
+        mut told: Option<&mut Matches>,
+    ) -> bool {
         let mut matched = false;
         let mut last: Option<Content> = None;
         for &stage in &link.stages {
@@ -155,9 +193,15 @@ impl Run<'_> {
         }
         let id = self.state.text_of(content);
         if link.measures {
-            let before = self.set.chains.get(usize::from(stage)).map_or(0, |chain| chain.before);
+            let before = self
+                .set
+                .chains
+                .get(usize::from(stage))
+                .map_or(0, |chain| chain.before);
             let id = self.state.texts.transformed(&self.set.chains, id, before);
-            return Content::Number(i64::try_from(self.state.texts.get(id).len()).unwrap_or(i64::MAX));
+            return Content::Number(
+                i64::try_from(self.state.texts.get(id).len()).unwrap_or(i64::MAX),
+            );
         }
         Content::Text(self.state.texts.transformed(&self.set.chains, id, stage))
     }
@@ -190,12 +234,16 @@ impl Run<'_> {
             let end = end.min(start.saturating_add(MOST_TOLD)).min(whole.len());
             bytes.extend_from_slice(whole.get(start..end).unwrap_or_default());
         }
-        told.found.push(Found { variable: String::from_utf8_lossy(&name).into_owned(), bytes });
+        told.found.push(Found {
+            variable: String::from_utf8_lossy(&name).into_owned(),
+            bytes,
+        });
     }
 
     fn is_hidden(&self, value: &Value) -> bool {
         self.state.hidden.iter().any(|(variable, name)| {
-            let same = *variable == value.variable || (*variable == Variable::Args && is_argument(value.variable));
+            let same = *variable == value.variable
+                || (*variable == Variable::Args && is_argument(value.variable));
             let text = match value.name {
                 Name::Text(id) => self.state.texts.get(id),
                 _ => b"",
@@ -206,7 +254,11 @@ impl Run<'_> {
 
     /// A rule has matched with its whole chain.
     fn conclude(&mut self, rule: &Rule, mut matches: Matches) {
-        if rule.links.iter().any(|link| link.after.iter().any(|after| matches!(after, After::HideMatched))) {
+        if rule.links.iter().any(|link| {
+            link.after
+                .iter()
+                .any(|after| matches!(after, After::HideMatched))
+        }) {
             for found in &mut matches.found {
                 found.bytes = b"<hidden>".to_vec();
             }
@@ -229,7 +281,8 @@ impl Run<'_> {
     }
 
     fn told(&mut self, rule: &Rule, matches: Matches) -> Matched {
-        let first = |pick: fn(&Link) -> Option<&crate::rule::Template>| rule.links.iter().find_map(pick);
+        let first =
+            |pick: fn(&Link) -> Option<&crate::rule::Template>| rule.links.iter().find_map(pick);
         let mut data = Vec::new();
         if let Some(template) = first(|link| link.log_data.as_ref()) {
             self.expand(template, &mut data);
@@ -241,7 +294,7 @@ impl Run<'_> {
             message: self.message(rule),
             data,
             severity: rule.links.iter().find_map(|link| link.severity),
-            tags: rule.tags.iter().map(|tag| tag.to_string()).collect(),
+            tags: rule.tags.iter().map(ToString::to_string).collect(),
             found: matches.found,
             values: matches.values,
         }
@@ -270,17 +323,33 @@ impl Run<'_> {
                 if let Some(template) = &rule.redirect {
                     self.expand(template, &mut to);
                 }
-                let status = if (300..400).contains(&rule.status) { rule.status } else { 302 };
-                (Answer::Redirect(String::from_utf8_lossy(&to).into_owned()), status)
+                let status = if (300..400).contains(&rule.status) {
+                    rule.status
+                } else {
+                    302
+                };
+                (
+                    Answer::Redirect(String::from_utf8_lossy(&to).into_owned()),
+                    status,
+                )
             }
         };
         if self.state.interruption.is_none() {
-            let interruption = Interruption { rule: rule.id, phase: rule.phase, answer, status, message };
+            let interruption = Interruption {
+                rule: rule.id,
+                phase: rule.phase,
+                answer,
+                status,
+                message,
+            };
             self.state.interruption = Some(interruption);
         }
     }
 }
 
 fn is_argument(variable: Variable) -> bool {
-    matches!(variable, Variable::Args | Variable::ArgsGet | Variable::ArgsPost)
+    matches!(
+        variable,
+        Variable::Args | Variable::ArgsGet | Variable::ArgsPost
+    )
 }

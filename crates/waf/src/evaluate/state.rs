@@ -6,7 +6,7 @@ use super::strings::{TextId, Texts};
 use super::tx::{Content, Tx};
 use super::verdict::{Interruption, Matched};
 use crate::body::Processor;
-use crate::rule::{Bits, NameId, Names, Removal, RuleSet, Slot};
+use crate::rule::{Bits, NameId, Names, Preset, Removal, RuleSet, Slot};
 use crate::seclang::{Allow, Collection, EngineMode, Variable};
 
 /// A name and its value.
@@ -64,6 +64,7 @@ pub(crate) struct Opened {
 
 /// The state of a transaction. Reused: `reset` keeps the room.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is one switch that rules turn on their own.
 pub(crate) struct State {
     pub(crate) texts: Texts,
     names: Arc<Names>,
@@ -166,6 +167,13 @@ impl State {
         self.xml_attributes.clear();
         self.environment.clear();
         self.tx.reset(set.slot_names.len());
+        for (slot, preset) in &set.presets {
+            let content = match preset {
+                Preset::Number(number) => Content::Number(*number),
+                Preset::Text(text) => Content::Text(self.texts.add(text)),
+            };
+            self.tx.set(*slot, Some(content));
+        }
         self.opened.clear();
         self.matching.clear();
         self.mode = set.settings.engine;
@@ -213,7 +221,11 @@ impl State {
     }
 
     pub(crate) fn add_pair(&mut self, name: &[u8], value: &[u8]) -> Pair {
-        Pair { known: self.names.find(name), name: self.texts.add(name), value: self.texts.add(value) }
+        Pair {
+            known: self.names.find(name),
+            name: self.texts.add(name),
+            value: self.texts.add(value),
+        }
     }
 
     /// The content as text.

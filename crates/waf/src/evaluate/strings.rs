@@ -4,6 +4,7 @@
 //! A value that a transformation leaves as it is shares its parent's entry, so that a benign
 //! request has few texts, and what is found out of one is found out once.
 
+use super::seen::Seen;
 use crate::bytes::ByteSet;
 use crate::prefilter::Prefilter;
 use crate::rule::{Chain, ChainId};
@@ -26,26 +27,22 @@ struct Entry {
     bytes: ByteSet,
     derived: u32,
     candidates: u32,
-    injection: Injection,
 }
 
-/// What the injection checks said: unknown, no or yes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Injection {
-    pub(crate) sql: Option<bool>,
-    pub(crate) xss: Option<bool>,
-}
-
-/// The place of a text among the recent ones: a cheap mix of its length and both its ends. Texts
-/// that share a place cost a comparison, never a wrong answer.
-fn recent_place(text: &[u8]) -> usize {
+/// A cheap mix of a text's length and both its ends, by which tables place it. Texts that share a
+/// place cost a comparison, never a wrong answer.
+pub(super) fn mix(text: &[u8]) -> u64 {
     let eight = |part: Option<&[u8; 8]>| part.map_or(0, |part| u64::from_le_bytes(*part));
     let (first, last) = match text.len() {
-        0..8 => (text.iter().fold(0, |mix, &byte| mix << 8 | u64::from(byte)), 0),
+        0..8 => (
+            text.iter().fold(0, |mix, &byte| mix << 8 | u64::from(byte)),
+            0,
+        ),
         _ => (eight(text.first_chunk()), eight(text.last_chunk())),
     };
-    let mix = (first ^ last.rotate_left(29)).wrapping_add(text.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    usize::try_from(mix >> 40).unwrap_or_default() % RECENT
+    (first ^ last.rotate_left(29))
+        .wrapping_add(text.len() as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The texts.
@@ -78,7 +75,9 @@ impl Texts {
 
     /// Bytes kept for reuse.
     pub(crate) fn room(&self) -> usize {
-        self.arena.capacity() + self.entries.capacity() * size_of::<Entry>() + (self.candidates.capacity() + self.derived.capacity()) * 8
+        self.arena.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + (self.candidates.capacity() + self.derived.capacity()) * 8
     }
 
     /// Whether there were more texts than room, so that some were not judged in every form.
@@ -91,11 +90,12 @@ impl Texts {
             self.exhausted = true;
             return self.add(b"");
         }
-        let place = recent_place(text);
-        if let Some(known) = self.recent.get(place).map(|&id| TextId(id)) {
-            if self.entry(known).is_some() && self.get(known) == text {
-                return known;
-            }
+        let place = usize::try_from(mix(text) >> 40).unwrap_or_default() % RECENT;
+        let known = self.recent.get(place).map(|&id| TextId(id));
+        if let Some(known) =
+            known.filter(|&known| self.entry(known).is_some() && self.get(known) == text)
+        {
+            return known;
         }
         let start = self.arena.len();
         self.arena.extend_from_slice(text);
@@ -112,14 +112,16 @@ impl Texts {
 
     fn push(&mut self, start: usize, length: usize, bytes: ByteSet) -> TextId {
         let id = TextId(u32::try_from(self.entries.len()).unwrap_or(NONE));
-        let (start, length) = (u32::try_from(start).unwrap_or(0), u32::try_from(length).unwrap_or(0));
+        let (start, length) = (
+            u32::try_from(start).unwrap_or(0),
+            u32::try_from(length).unwrap_or(0),
+        );
         self.entries.push(Entry {
             start,
             length,
             bytes,
             derived: NONE,
             candidates: NONE,
-            injection: Injection::default(),
         });
         id
     }
@@ -132,7 +134,10 @@ impl Texts {
     #[inline]
     pub(crate) fn get(&self, id: TextId) -> &[u8] {
         self.entry(id)
-            .and_then(|entry| self.arena.get(entry.start as usize..(entry.start + entry.length) as usize))
+            .and_then(|entry| {
+                self.arena
+                    .get(entry.start as usize..(entry.start + entry.length) as usize)
+            })
             .unwrap_or_default()
     }
 
@@ -141,22 +146,21 @@ impl Texts {
         self.entry(id).map_or(ByteSet::EMPTY, |entry| entry.bytes)
     }
 
-    pub(crate) fn injection(&mut self, id: TextId) -> Option<&mut Injection> {
-        self.entries.get_mut(id.0 as usize).map(|entry| &mut entry.injection)
-    }
-
     /// What the transformations make of a text.
     pub(crate) fn transformed(&mut self, chains: &[Chain], id: TextId, chain: ChainId) -> TextId {
-        let (Some(step), Some(entry)) = (chains.get(usize::from(chain)), self.entry(id)) else { return id };
+        let (Some(step), Some(entry)) = (chains.get(usize::from(chain)), self.entry(id)) else {
+            return id;
+        };
         let Some(last) = step.last else { return id };
         if !step.always && !entry.bytes.intersects(&step.triggers) {
             return id;
         }
-        let block = entry.derived;
-        if block != NONE {
-            if let Some(&to) = self.derived.get(block as usize + usize::from(chain)).filter(|&&to| to != NONE) {
-                return TextId(to);
-            }
+        let known = (entry.derived != NONE).then(|| entry.derived as usize + usize::from(chain));
+        if let Some(&to) = known
+            .and_then(|place| self.derived.get(place))
+            .filter(|&&to| to != NONE)
+        {
+            return TextId(to);
         }
         let parent = self.transformed(chains, id, step.before);
         let to = self.apply(last, &step.last_triggers, parent);
@@ -171,48 +175,76 @@ impl Texts {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         last.apply(self.get(parent), &mut buffer);
-        let to = if buffer == self.get(parent) { parent } else { self.add(&buffer) };
+        let to = if buffer == self.get(parent) {
+            parent
+        } else {
+            self.add(&buffer)
+        };
         self.buffer = buffer;
-        if last == Transform::Lowercase {
-            self.inherit(parent, to);
-        }
         to
     }
 
-    /// The filter is blind to case, so that what it said of a text it would say in lower case.
-    fn inherit(&mut self, parent: TextId, to: TextId) {
-        let known = self.entry(parent).map_or(NONE, |entry| entry.candidates);
-        if let Some(entry) = self.entries.get_mut(to.0 as usize).filter(|entry| entry.candidates == NONE) {
-            entry.candidates = known;
-        }
-    }
-
     fn remember(&mut self, chains: usize, id: TextId, chain: ChainId, to: TextId) {
-        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else {
+            return;
+        };
         if entry.derived == NONE {
             entry.derived = u32::try_from(self.derived.len()).unwrap_or(NONE);
             self.derived.resize(self.derived.len() + chains, NONE);
         }
-        if let Some(place) = self.derived.get_mut(entry.derived as usize + usize::from(chain)) {
+        if let Some(place) = self
+            .derived
+            .get_mut(entry.derived as usize + usize::from(chain))
+        {
             *place = to.0;
         }
     }
 
     /// The operators that may match a text, found when they are first asked for.
     #[inline]
-    pub(crate) fn candidates(&mut self, id: TextId, filter: &Prefilter) -> &[u64] {
-        let Some(entry) = self.entries.get_mut(id.0 as usize) else { return &[] };
-        let words = filter.words;
-        if entry.candidates == NONE {
-            let at = self.candidates.len();
+    pub(crate) fn candidates(&mut self, id: TextId, filter: &Prefilter, seen: &mut Seen) -> &[u64] {
+        let at = match self.entry(id).map(|entry| entry.candidates) {
+            Some(NONE) => self.find_candidates(id, filter, seen),
+            Some(at) => at as usize,
+            None => return &[],
+        };
+        self.candidates
+            .get(at..at + filter.words)
+            .unwrap_or_default()
+    }
+
+    fn find_candidates(&mut self, id: TextId, filter: &Prefilter, seen: &mut Seen) -> usize {
+        let at = self.candidates.len();
+        self.candidates.resize(at + filter.words, 0);
+        if let (Some(entry), Some(found)) = (
+            self.entries.get_mut(id.0 as usize),
+            self.candidates.get_mut(at..),
+        ) {
             entry.candidates = u32::try_from(at).unwrap_or(NONE);
-            self.candidates.resize(at + words, 0);
-            let text = self.arena.get(entry.start as usize..(entry.start + entry.length) as usize).unwrap_or_default();
-            if let Some(found) = self.candidates.get_mut(at..) {
-                filter.candidates(text, &entry.bytes, found, &mut self.open);
+            let whole = entry.start as usize..(entry.start + entry.length) as usize;
+            let text = self.arena.get(whole).unwrap_or_default();
+            if !seen.recall(text, found) {
+                filter.candidates(
+                    text,
+                    &entry.bytes,
+                    found,
+                    &mut self.open,
+                    &mut seen.by_bytes,
+                );
+                seen.learn(text, found);
             }
         }
-        let at = entry.candidates as usize;
-        self.candidates.get(at..at + words).unwrap_or_default()
+        at
+    }
+
+    /// Notes that the operator of the probe was run and does not match the text: it is not run on it
+    /// again, in this request or another.
+    pub(crate) fn refute(&mut self, id: TextId, words: usize, probe: u16, seen: &mut Seen) {
+        seen.refute(self.get(id), words, probe);
+        let at = self.entry(id).map_or(NONE, |entry| entry.candidates);
+        let place = (at as usize).saturating_add(usize::from(probe) / 64);
+        if let Some(word) = self.candidates.get_mut(place).filter(|_| at != NONE) {
+            *word &= !(1 << (probe % 64));
+        }
     }
 }

@@ -21,11 +21,14 @@ impl Run<'_> {
         let operator = set.operators.get(usize::from(id))?;
         if let Operator::Number(test, other) = operator {
             let hit = self.number(*test, other, content);
-            return (hit != link.negated).then(|| (0, usize::MAX));
+            return (hit != link.negated).then_some((0, usize::MAX));
         }
         let text = self.state.text_of(content);
         if link.negated {
-            return self.find(id, operator, text, false).is_none().then_some((0, usize::MAX));
+            return self
+                .find(id, operator, text, false)
+                .is_none()
+                .then_some((0, usize::MAX));
         }
         self.find(id, operator, text, link.capture)
     }
@@ -37,12 +40,30 @@ impl Run<'_> {
     }
 
     fn find(&mut self, id: u16, operator: &Operator, text: TextId, capture: bool) -> Option<Hit> {
-        if !self.set.prefilter.may_match(id, self.state, text) {
+        let filter = &self.set.prefilter;
+        let Some(probe) = filter.probe(id) else {
+            return self.run(operator, text, capture);
+        };
+        if !filter.may_match(probe, self.state, &mut self.bench.seen, text) {
             return None;
         }
+        let hit = self.run(operator, text, capture);
+        if hit.is_none() {
+            // What is filtered depends on the text alone, so that this holds for good.
+            self.state
+                .texts
+                .refute(text, filter.words, probe, &mut self.bench.seen);
+        }
+        hit
+    }
+
+    fn run(&mut self, operator: &Operator, text: TextId, capture: bool) -> Option<Hit> {
         let length = self.state.texts.get(text).len();
         match operator {
-            Operator::Pattern { pattern, every_match } => self.pattern(pattern, text, capture, *every_match),
+            Operator::Pattern {
+                pattern,
+                every_match,
+            } => self.pattern(pattern, text, capture, *every_match),
             Operator::Phrases(phrases) => {
                 let hit = phrases.find(self.state.texts.get(text))?;
                 self.capture_one(capture, text, hit);
@@ -55,7 +76,9 @@ impl Run<'_> {
                 let value = self.state.texts.get(text);
                 let (start, end) = pattern.find(&mut self.bench.caches, value, 0)?;
                 let is_card = operator::is_card_number(value.get(start..end)?);
-                is_card.then(|| self.capture_one(capture, text, (start, end))).map(|()| (start, end))
+                is_card
+                    .then(|| self.capture_one(capture, text, (start, end)))
+                    .map(|()| (start, end))
             }
             other => self.is_match(other, text).then_some((0, length)),
         }
@@ -69,13 +92,21 @@ impl Run<'_> {
             Operator::ByteRange(allowed) => !self.state.texts.bytes_of(text).is_subset(allowed),
             Operator::UrlEncoding => !transform::is_well_encoded(value),
             Operator::Utf8 => !operator::is_utf8_strict(value),
-            Operator::Country => address(value).is_some_and(|address| self.bench.has_country(address)),
+            Operator::Country => {
+                address(value).is_some_and(|address| self.bench.has_country(address))
+            }
             Operator::Always => true,
             _ => false,
         }
     }
 
-    fn pattern(&mut self, pattern: &operator::Pattern, text: TextId, capture: bool, every: bool) -> Option<Hit> {
+    fn pattern(
+        &mut self,
+        pattern: &operator::Pattern,
+        text: TextId,
+        capture: bool,
+        every: bool,
+    ) -> Option<Hit> {
         let value = self.state.texts.get(text);
         if !pattern.is_match(&mut self.bench.caches, value) {
             return None;
@@ -114,7 +145,13 @@ impl Run<'_> {
     }
 
     fn part(&mut self, text: TextId, (start, end): Hit) -> Content {
-        let part = self.state.texts.get(text).get(start..end).unwrap_or_default().to_vec();
+        let part = self
+            .state
+            .texts
+            .get(text)
+            .get(start..end)
+            .unwrap_or_default()
+            .to_vec();
         Content::Text(self.state.texts.add(&part))
     }
 
@@ -125,16 +162,21 @@ impl Run<'_> {
         }
     }
 
-    fn text(&mut self, test: TextTest, other: &Template, text: TextId, capture: bool) -> Option<Hit> {
+    fn text(
+        &mut self,
+        test: TextTest,
+        other: &Template,
+        text: TextId,
+        capture: bool,
+    ) -> Option<Hit> {
         let mut buffer = std::mem::take(&mut self.bench.operand);
         let hit = {
-            let expected = match other.literal() {
-                Some(literal) => literal,
-                None => {
-                    buffer.clear();
-                    self.expand(other, &mut buffer);
-                    &buffer
-                }
+            let expected = if let Some(literal) = other.literal() {
+                literal
+            } else {
+                buffer.clear();
+                self.expand(other, &mut buffer);
+                &buffer
             };
             let value = self.state.texts.get(text);
             agree(test, value, expected).map(|part| {
@@ -150,17 +192,12 @@ impl Run<'_> {
     }
 
     fn sql_injection(&mut self, text: TextId, capture: bool) -> Option<Hit> {
-        let known = self.state.texts.injection(text).and_then(|injection| injection.sql);
         let value = self.state.texts.get(text);
-        if known == Some(false) || is_one_word(value) {
+        if is_one_word(value) {
             return None;
         }
         let length = value.len();
-        let fingerprint = injection::is_sql_injection(value);
-        if let Some(injection) = self.state.texts.injection(text) {
-            injection.sql = Some(fingerprint.is_some());
-        }
-        let fingerprint = fingerprint?;
+        let fingerprint = injection::is_sql_injection(value)?;
         if capture {
             let content = Content::Text(self.state.texts.add(fingerprint.as_bytes()));
             self.state.tx.set(0, Some(content));
@@ -169,22 +206,23 @@ impl Run<'_> {
     }
 
     fn xss(&mut self, text: TextId, capture: bool) -> Option<Hit> {
-        let known = self.state.texts.injection(text).and_then(|injection| injection.xss);
         let value = self.state.texts.get(text);
-        let length = value.len();
-        let is_xss = known.unwrap_or_else(|| injection::is_xss(value));
-        if let Some(injection) = self.state.texts.injection(text) {
-            injection.xss = Some(is_xss);
-        }
-        is_xss.then(|| self.capture_one(capture, text, (0, length))).map(|()| (0, length))
+        let whole = (0, value.len());
+        let is_xss = injection::is_xss(value);
+        is_xss
+            .then(|| self.capture_one(capture, text, whole))
+            .map(|()| whole)
     }
 }
 
 /// Whether a text is one name or one number to SQL, which by itself is no injection.
 fn is_one_word(text: &[u8]) -> bool {
-    let is_name = text.first().is_some_and(|&byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let is_name = text
+        .first()
+        .is_some_and(|&byte| byte.is_ascii_alphabetic() || byte == b'_');
     let all = |is_one: fn(&u8) -> bool| text.iter().all(is_one);
-    (is_name && all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')) || all(u8::is_ascii_digit)
+    (is_name && all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_'))
+        || all(u8::is_ascii_digit)
 }
 
 fn address(text: &[u8]) -> Option<IpAddr> {

@@ -40,11 +40,15 @@ impl Tx {
 
     /// The variables without a slot, and their names in lower case.
     pub(crate) fn named(&self) -> impl Iterator<Item = (TextId, Content)> + '_ {
-        self.named.iter().filter_map(|&(name, content)| content.map(|content| (name, content)))
+        self.named
+            .iter()
+            .filter_map(|&(name, content)| content.map(|content| (name, content)))
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = (Slot, Content)> + '_ {
-        (0..).zip(&self.slots).filter_map(|(slot, content)| content.map(|content| (slot, content)))
+        (0..)
+            .zip(&self.slots)
+            .filter_map(|(slot, content)| content.map(|content| (slot, content)))
     }
 
     /// Sets a variable without a slot. `at` is its place, where it has one.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::seen::Seen;
 use super::state::{State, Value};
 use super::store::Store;
 use crate::operator::Caches;
@@ -22,19 +23,35 @@ pub trait Countries: Send + Sync {
 #[derive(Default)]
 pub struct Workbench {
     pub(super) caches: Caches,
+    pub(crate) seen: Seen,
+    /// The rule set that the caches are for.
+    generation: u64,
     pub(super) live: Bits,
     pub(super) values: Vec<Value>,
     pub(super) operand: Vec<u8>,
     pub(super) expanded: Vec<u8>,
     pub(super) store: Option<Arc<dyn Store>>,
     countries: Option<Arc<dyn Countries>>,
+    #[allow(clippy::vec_box)] // A transaction takes one out and is moved about with it.
     states: Vec<Box<State>>,
 }
 
 impl Workbench {
-    /// A workbench for this rule set. With another set it is slow, not wrong.
+    /// A workbench that is made for this rule set, and fits itself to another when it meets one.
     pub fn new(set: &RuleSet) -> Self {
-        Self { caches: Caches::with_room_for(set.patterns), ..Self::default() }
+        let mut bench = Self::default();
+        bench.fit(set);
+        bench
+    }
+
+    /// Makes the caches anew where they are for another rule set: to a pattern of this one they would
+    /// say nonsense. Sets change when a configuration does.
+    pub(super) fn fit(&mut self, set: &RuleSet) {
+        if self.generation != set.generation {
+            self.generation = set.generation;
+            self.caches = Caches::with_room_for(set.patterns);
+            self.seen = Seen::new(set.prefilter.words);
+        }
     }
 
     /// Keeps persistent collections in `store`. Without one they end with their request.

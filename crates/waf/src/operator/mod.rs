@@ -18,7 +18,10 @@ use crate::seclang::{NumberTest, TextTest};
 /// A compiled operator.
 #[derive(Debug)]
 pub(crate) enum Operator {
-    Pattern { pattern: Pattern, every_match: bool },
+    Pattern {
+        pattern: Pattern,
+        every_match: bool,
+    },
     Phrases(Phrases),
     Number(NumberTest, Template),
     Text(TextTest, Template),
@@ -72,10 +75,18 @@ pub(crate) fn agree<'v>(test: TextTest, value: &'v [u8], other: &[u8]) -> Option
             let at = crate::bytes::find(value, other)?;
             value.get(at..at + other.len())
         }
-        TextTest::ContainsWord => value::find_word(value, other).and_then(|at| value.get(at..at + other.len())),
-        TextTest::BeginsWith => value.starts_with(other).then_some(value.get(..other.len())?),
-        TextTest::EndsWith => value.ends_with(other).then_some(value.get(value.len() - other.len()..)?),
-        TextTest::Within => (value.is_empty() || crate::bytes::find(other, value).is_some()).then_some(value),
+        TextTest::ContainsWord => {
+            value::find_word(value, other).and_then(|at| value.get(at..at + other.len()))
+        }
+        TextTest::BeginsWith => value
+            .starts_with(other)
+            .then_some(value.get(..other.len())?),
+        TextTest::EndsWith => value
+            .ends_with(other)
+            .then_some(value.get(value.len() - other.len()..)?),
+        TextTest::Within => {
+            (value.is_empty() || crate::bytes::find(other, value).is_some()).then_some(value)
+        }
     }
 }
 

@@ -46,11 +46,15 @@ pub(crate) fn parse_pattern(text: &str) -> Result<Hir, PatternError> {
             .nest_limit(200)
             .build()
             .parse(&text)
+            .map_err(|error| error.to_string())
     };
-    parse(false).or_else(|_| parse(true)).map_err(|error| {
-        let text = error.to_string();
+    parse(false).or_else(|_| parse(true)).map_err(|text| {
         // The library draws the pattern; the reason is its last line.
-        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let reason = text
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .trim_start_matches("error: ");
         PatternError(format!("the pattern cannot be used: {reason}"))
     })
 }
@@ -63,18 +67,23 @@ fn with_short_escapes(text: &str) -> String {
     while let Some(at) = rest.find('\\') {
         let (before, escape) = rest.split_at(at);
         short.push_str(before);
-        let braced = escape.strip_prefix("\\x{").and_then(|digits| digits.split_once('}'));
-        match braced.and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after))) {
-            Some((byte, after)) => {
-                short.push_str(&format!("\\x{byte:02x}"));
-                rest = after;
-            }
-            None => {
-                let length = escape.chars().take(2).map(char::len_utf8).sum();
-                let (whole, after) = escape.split_at(length);
-                short.push_str(whole);
-                rest = after;
-            }
+        let braced = escape
+            .strip_prefix("\\x{")
+            .and_then(|digits| digits.split_once('}'));
+        let byte =
+            braced.and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after)));
+        if let Some((byte, after)) = byte {
+            short.push_str("\\x");
+            short.extend(
+                [byte >> 4, byte & 15]
+                    .into_iter()
+                    .filter_map(|digit| char::from_digit(digit.into(), 16)),
+            );
+            rest = after;
+        } else {
+            let (whole, after) = escape.split_at(escape.chars().take(2).map(char::len_utf8).sum());
+            short.push_str(whole);
+            rest = after;
         }
     }
     short.push_str(rest);
@@ -89,18 +98,25 @@ impl Pattern {
             .nfa_size_limit(Some(most_bytes))
             .hybrid_cache_capacity(1 << 20)
             .onepass_size_limit(Some(64 << 10));
-        let regex = meta::Builder::new().configure(config).build_from_hir(hir).map_err(|error| {
-            PatternError(match error.size_limit() {
-                Some(limit) => format!("the pattern takes more than {limit} bytes once compiled"),
-                None => format!("the pattern cannot be used: {error}"),
-            })
-        })?;
+        let regex = meta::Builder::new()
+            .configure(config)
+            .build_from_hir(hir)
+            .map_err(|error| {
+                PatternError(match error.size_limit() {
+                    Some(limit) => {
+                        format!("the pattern takes more than {limit} bytes once compiled")
+                    }
+                    None => format!("the pattern cannot be used: {error}"),
+                })
+            })?;
         Ok(Self { regex, cache: 0 })
     }
 
     pub(crate) fn is_match(&self, caches: &mut Caches, value: &[u8]) -> bool {
         let input = Input::new(value).earliest(true);
-        caches.with(self, |cache| self.regex.search_half_with(cache, &input)).is_some()
+        caches
+            .with(self, |cache| self.regex.search_half_with(cache, &input))
+            .is_some()
     }
 
     /// Without a cache of one's own: for the few patterns that choose names.
@@ -109,11 +125,18 @@ impl Pattern {
     }
 
     /// The first match that begins at or after `from`.
-    pub(crate) fn find(&self, caches: &mut Caches, value: &[u8], from: usize) -> Option<(usize, usize)> {
+    pub(crate) fn find(
+        &self,
+        caches: &mut Caches,
+        value: &[u8],
+        from: usize,
+    ) -> Option<(usize, usize)> {
         if from > value.len() {
             return None;
         }
-        let input = Input::new(value).span(from..value.len()).anchored(Anchored::No);
+        let input = Input::new(value)
+            .span(from..value.len())
+            .anchored(Anchored::No);
         let found = caches.with(self, |cache| self.regex.search_with(cache, &input))?;
         Some((found.start(), found.end()))
     }
@@ -124,13 +147,25 @@ impl Pattern {
     }
 
     /// The first match and its groups, as spans.
-    pub(crate) fn groups(&self, caches: &mut Caches, value: &[u8]) -> Option<Vec<Option<(usize, usize)>>> {
+    pub(crate) fn groups(
+        &self,
+        caches: &mut Caches,
+        value: &[u8],
+    ) -> Option<Vec<Option<(usize, usize)>>> {
         let mut captures: Captures = self.regex.create_captures();
-        caches.with(self, |cache| self.regex.search_captures_with(cache, &Input::new(value), &mut captures));
+        caches.with(self, |cache| {
+            self.regex
+                .search_captures_with(cache, &Input::new(value), &mut captures);
+        });
         if !captures.is_match() {
             return None;
         }
-        Some(captures.iter().map(|span| span.map(|span| (span.start, span.end))).collect())
+        Some(
+            captures
+                .iter()
+                .map(|span| span.map(|span| (span.start, span.end)))
+                .collect(),
+        )
     }
 
     pub(crate) fn memory(&self) -> usize {

@@ -12,8 +12,10 @@ pub(crate) struct Phrases {
 
 impl Phrases {
     pub(crate) fn new(phrases: &[Box<[u8]>]) -> Result<Self, String> {
-        let mut phrases: Vec<Box<[u8]>> =
-            phrases.iter().map(|phrase| phrase.to_ascii_lowercase().into_boxed_slice()).collect();
+        let mut phrases: Vec<Box<[u8]>> = phrases
+            .iter()
+            .map(|phrase| phrase.to_ascii_lowercase().into_boxed_slice())
+            .collect();
         phrases.sort();
         phrases.dedup();
         let finder = AhoCorasick::builder()
@@ -34,10 +36,17 @@ impl Phrases {
     }
 
     pub(crate) fn find(&self, value: &[u8]) -> Option<(usize, usize)> {
-        self.finder.find(value).map(|found| (found.start(), found.end()))
+        self.finder
+            .find(value)
+            .map(|found| (found.start(), found.end()))
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.finder.memory_usage() + self.phrases.iter().map(|phrase| phrase.len() + 16).sum::<usize>()
+        self.finder.memory_usage()
+            + self
+                .phrases
+                .iter()
+                .map(|phrase| phrase.len() + 16)
+                .sum::<usize>()
     }
 }

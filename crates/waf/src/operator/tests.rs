@@ -22,7 +22,10 @@ fn patterns_match_bytes_and_not_lines() {
 #[test]
 fn a_braced_escape_of_a_byte_is_that_byte() {
     assert!(matches(r"\x{e2}\x80[\x98\x99]", "\u{2019}".as_bytes()));
-    assert!(matches(r"\\x{41}", b"\\xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"));
+    assert!(matches(
+        r"\\x{41}",
+        b"\\xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+    ));
     assert!(matches(r"\x{20ac}", "€".as_bytes()));
 }
 
@@ -48,7 +51,14 @@ fn texts_agree_as_their_operator_says() {
 fn numbers_are_compared_value_first() {
     let all = |value, other| {
         use NumberTest as T;
-        [T::Equal, T::Greater, T::GreaterOrEqual, T::Less, T::LessOrEqual].map(|test| compare(test, value, other))
+        [
+            T::Equal,
+            T::Greater,
+            T::GreaterOrEqual,
+            T::Less,
+            T::LessOrEqual,
+        ]
+        .map(|test| compare(test, value, other))
     };
     assert_eq!(all(1, 2), [false, false, false, true, true]);
     assert_eq!(all(2, 2), [true, false, true, false, true]);
@@ -57,9 +67,17 @@ fn numbers_are_compared_value_first() {
 
 #[test]
 fn an_address_is_found_in_its_network() {
-    let set = AddressSet::new(&addresses("192.0.2.0/24,10.1.2.3,2001:db8::/32,192.0.2.128/25,0.0.0.0/32").unwrap());
+    let set = AddressSet::new(
+        &addresses("192.0.2.0/24,10.1.2.3,2001:db8::/32,192.0.2.128/25,0.0.0.0/32").unwrap(),
+    );
     let has = |text: &str| set.contains(text.parse::<IpAddr>().unwrap());
-    assert!(has("192.0.2.255") && has("10.1.2.3") && has("2001:db8:1::1") && has("::ffff:192.0.2.1") && has("0.0.0.0"));
+    assert!(
+        has("192.0.2.255")
+            && has("10.1.2.3")
+            && has("2001:db8:1::1")
+            && has("::ffff:192.0.2.1")
+            && has("0.0.0.0")
+    );
     assert!(!has("192.0.3.0") && !has("10.1.2.4") && !has("2001:db9::1"));
     let all = AddressSet::new(&addresses("::/0").unwrap());
     assert!(all.contains("1.2.3.4".parse().unwrap()));

@@ -8,7 +8,10 @@ pub(crate) struct AddressSet(Vec<(u128, u128)>);
 
 impl AddressSet {
     pub(crate) fn new(networks: &[(IpAddr, u8)]) -> Self {
-        let mut ranges: Vec<(u128, u128)> = networks.iter().map(|&(address, length)| range(address, length)).collect();
+        let mut ranges: Vec<(u128, u128)> = networks
+            .iter()
+            .map(|&(address, length)| range(address, length))
+            .collect();
         ranges.sort_unstable();
         let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
         for (low, high) in ranges {
@@ -23,7 +26,10 @@ impl AddressSet {
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let number = number(address);
         let after = self.0.partition_point(|&(low, _)| low <= number);
-        after.checked_sub(1).and_then(|index| self.0.get(index)).is_some_and(|&(_, high)| number <= high)
+        after
+            .checked_sub(1)
+            .and_then(|index| self.0.get(index))
+            .is_some_and(|&(_, high)| number <= high)
     }
 }
 
@@ -44,7 +50,8 @@ fn range(address: IpAddr, length: u8) -> (u128, u128) {
 
 /// Where `word` begins in `text` with no letter, digit or underscore beside it.
 pub(super) fn find_word(text: &[u8], word: &[u8]) -> Option<usize> {
-    let is_word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let is_word =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     memchr::memmem::find_iter(text, word).find(|&at| {
         let before = at.checked_sub(1).and_then(|index| text.get(index));
         !is_word(before) && !is_word(text.get(at + word.len()))
@@ -53,7 +60,11 @@ pub(super) fn find_word(text: &[u8], word: &[u8]) -> Option<usize> {
 
 /// The check digit of card numbers (ISO/IEC 7812-1, annex B).
 pub(crate) fn is_card_number(text: &[u8]) -> bool {
-    let digits = text.iter().rev().filter(|byte| byte.is_ascii_digit()).map(|byte| u32::from(byte - b'0'));
+    let digits = text
+        .iter()
+        .rev()
+        .filter(|byte| byte.is_ascii_digit())
+        .map(|byte| u32::from(byte - b'0'));
     let (mut sum, mut count) = (0u32, 0u32);
     for (place, digit) in digits.enumerate() {
         sum += match place % 2 {

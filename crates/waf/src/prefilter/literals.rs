@@ -27,16 +27,23 @@ impl Literals {
                 None => free.set(probe),
                 Some(literals) => {
                     for literal in literals {
-                        by_literal.entry(literal).or_insert_with(|| Bits::with_room_for(needs.len())).set(probe);
+                        by_literal
+                            .entry(literal)
+                            .or_insert_with(|| Bits::with_room_for(needs.len()))
+                            .set(probe);
                     }
                 }
             }
         }
-        let finder = DFA::builder().ascii_case_insensitive(true).build(by_literal.keys());
+        let finder = DFA::builder()
+            .ascii_case_insensitive(true)
+            .build(by_literal.keys());
         match finder {
-            Ok(finder) if !by_literal.is_empty() => {
-                Self { finder: Some(finder), opens: by_literal.into_values().collect(), free }
-            }
+            Ok(finder) if !by_literal.is_empty() => Self {
+                finder: Some(finder),
+                opens: by_literal.into_values().collect(),
+                free,
+            },
             // Without an automaton nothing is ruled out by literals.
             _ => Self::default(),
         }
@@ -45,12 +52,18 @@ impl Literals {
     /// Takes out of `found` the probes whose literals are not in the text.
     pub(super) fn narrow(&self, text: &[u8], found: &mut [u64], open: &mut Vec<u64>) {
         let Some(finder) = &self.finder else { return };
-        if found.iter().zip(&self.free.0).all(|(found, free)| found & !free == 0) {
+        if found
+            .iter()
+            .zip(&self.free.0)
+            .all(|(found, free)| found & !free == 0)
+        {
             return;
         }
         open.clear();
         open.extend_from_slice(&self.free.0);
-        let Ok(mut at) = finder.start_state(Anchored::No) else { return };
+        let Ok(mut at) = finder.start_state(Anchored::No) else {
+            return;
+        };
         for &byte in text {
             at = finder.next_state(Anchored::No, at, byte);
             if finder.is_special(at) && finder.is_match(at) {

@@ -37,12 +37,23 @@ pub(super) struct Needs {
 impl Needs {
     pub(super) fn of_pattern(hir: &Hir) -> Self {
         let facts = facts(hir);
-        let mut needs = Self { length: hir.properties().minimum_len().unwrap_or(0), ..Self::default() };
-        needs.literals = facts.best().filter(|literals| rate(literals) <= WORST_RATE).map(|literals| cut(&literals));
-        let beyond = PLAIN.iter().rev().map(|marks| plain(marks)).find(|plain| leaves(hir, plain));
+        let mut needs = Self {
+            length: hir.properties().minimum_len().unwrap_or(0),
+            ..Self::default()
+        };
+        needs.literals = facts
+            .best()
+            .filter(|literals| rate(literals) <= WORST_RATE)
+            .map(|literals| cut(&literals));
+        let beyond = PLAIN
+            .iter()
+            .rev()
+            .map(|marks| plain(marks))
+            .find(|plain| leaves(hir, plain));
         needs.masks = facts.masks;
-        needs.masks.retain(|mask| weight(mask) <= WORST_MASK && !mask.iter().any(|byte| byte.is_ascii_alphanumeric()));
-        // A mask with letters would see their case.
+        needs.masks.retain(|mask| {
+            weight(mask) <= WORST_MASK && !mask.iter().any(|byte| byte.is_ascii_alphanumeric())
+        });
         needs.masks.truncate(MOST_MASKS - 1);
         needs.masks.extend(beyond.map(|plain| plain.complement()));
         needs
@@ -50,14 +61,25 @@ impl Needs {
 
     /// Of lists of phrases, without case.
     pub(super) fn of_phrases(phrases: &[Box<[u8]>]) -> Self {
-        let lower: Vec<Vec<u8>> = phrases.iter().map(|phrase| phrase.to_ascii_lowercase()).collect();
+        let lower: Vec<Vec<u8>> = phrases
+            .iter()
+            .map(|phrase| phrase.to_ascii_lowercase())
+            .collect();
         let length = lower.iter().map(Vec::len).min().unwrap_or(0);
         let literals = (length > 0).then(|| cut(&lower));
-        Self { masks: Vec::new(), literals, length }
+        Self {
+            masks: Vec::new(),
+            literals,
+            length,
+        }
     }
 
     pub(super) fn of_mask(mask: ByteSet) -> Self {
-        Self { masks: vec![mask], literals: None, length: 0 }
+        Self {
+            masks: vec![mask],
+            literals: None,
+            length: 0,
+        }
     }
 }
 
@@ -74,12 +96,18 @@ struct Facts {
 
 impl Facts {
     fn exactly(exact: Vec<Vec<u8>>) -> Self {
-        Self { exact: Some(exact), ..Self::default() }
+        Self {
+            exact: Some(exact),
+            ..Self::default()
+        }
     }
 
     /// The better of the exact strings and the literals.
     fn best(&self) -> Option<Vec<Vec<u8>>> {
-        let mut sets = [&self.exact, &self.literals].into_iter().flatten().collect::<Vec<_>>();
+        let mut sets = [&self.exact, &self.literals]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>();
         sets.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
         sets.first().map(|set| (*set).clone())
     }
@@ -96,34 +124,54 @@ fn facts(hir: &Hir) -> Facts {
         }
         HirKind::Class(class) => of_class(class),
         HirKind::Capture(capture) => facts(&capture.sub),
-        HirKind::Repetition(repetition) => of_repetition(&facts(&repetition.sub), repetition.min, repetition.max),
+        HirKind::Repetition(repetition) => {
+            of_repetition(&facts(&repetition.sub), repetition.min, repetition.max)
+        }
         HirKind::Concat(parts) => of_concat(parts.iter().map(facts)),
-        HirKind::Alternation(branches) => of_alternation(branches.iter().map(facts).collect()),
+        HirKind::Alternation(branches) => {
+            of_alternation(&branches.iter().map(facts).collect::<Vec<_>>())
+        }
     }
 }
 
 fn of_class(class: &Class) -> Facts {
     let mut set = ByteSet::EMPTY;
     match class {
-        Class::Bytes(bytes) => bytes.ranges().iter().for_each(|range| set.insert_range(range.start(), range.end())),
+        Class::Bytes(bytes) => bytes
+            .ranges()
+            .iter()
+            .for_each(|range| set.insert_range(range.start(), range.end())),
         Class::Unicode(letters) => match letters.to_byte_class() {
-            Some(bytes) => bytes.ranges().iter().for_each(|range| set.insert_range(range.start(), range.end())),
+            Some(bytes) => bytes
+                .ranges()
+                .iter()
+                .for_each(|range| set.insert_range(range.start(), range.end())),
             // Of letters beyond ASCII nothing is claimed.
             None => return Facts::default(),
         },
     }
     let exact = (set.len() <= 16).then(|| {
-        let mut exact: Vec<Vec<u8>> = set.iter().map(|byte| vec![byte.to_ascii_lowercase()]).collect();
+        let mut exact: Vec<Vec<u8>> = set
+            .iter()
+            .map(|byte| vec![byte.to_ascii_lowercase()])
+            .collect();
         exact.sort();
         exact.dedup();
         exact
     });
-    Facts { exact, literals: None, masks: vec![set] }
+    Facts {
+        exact,
+        literals: None,
+        masks: vec![set],
+    }
 }
 
 fn of_repetition(sub: &Facts, min: u32, max: Option<u32>) -> Facts {
     if min == 0 {
-        let optional = sub.exact.as_ref().filter(|exact| max == Some(1) && exact.len() < MOST_EXACT);
+        let optional = sub
+            .exact
+            .as_ref()
+            .filter(|exact| max == Some(1) && exact.len() < MOST_EXACT);
         return Facts {
             exact: optional.map(|exact| exact.iter().cloned().chain([Vec::new()]).collect()),
             ..Facts::default()
@@ -133,7 +181,11 @@ fn of_repetition(sub: &Facts, min: u32, max: Option<u32>) -> Facts {
         return of_concat(std::iter::repeat_n(sub.clone(), min as usize));
     }
     let least = of_concat(std::iter::repeat_n(sub.clone(), min.min(4) as usize));
-    Facts { exact: None, literals: least.best(), masks: sub.masks.clone() }
+    Facts {
+        exact: None,
+        literals: least.best(),
+        masks: sub.masks.clone(),
+    }
 }
 
 fn of_concat(parts: impl Iterator<Item = Facts>) -> Facts {
@@ -147,7 +199,10 @@ fn of_concat(parts: impl Iterator<Item = Facts>) -> Facts {
             run = crossed;
         } else {
             whole = false;
-            sets.push(std::mem::replace(&mut run, part.exact.clone().unwrap_or_else(|| vec![Vec::new()])));
+            sets.push(std::mem::replace(
+                &mut run,
+                part.exact.clone().unwrap_or_else(|| vec![Vec::new()]),
+            ));
         }
         sets.extend(part.literals);
         masks.extend(part.masks);
@@ -157,7 +212,11 @@ fn of_concat(parts: impl Iterator<Item = Facts>) -> Facts {
     let exact = whole.then(|| run.clone());
     sets.push(run);
     let literals = sets.into_iter().min_by(|a, b| rate(a).total_cmp(&rate(b)));
-    Facts { exact, literals: literals.filter(|_| !whole), masks }
+    Facts {
+        exact,
+        literals: literals.filter(|_| !whole),
+        masks,
+    }
 }
 
 /// Every string of the one before every string of the other, where they are few.
@@ -165,14 +224,20 @@ fn cross(before: &[Vec<u8>], after: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     if before.len().checked_mul(after.len())? > MOST_EXACT {
         return None;
     }
-    let mut crossed: Vec<Vec<u8>> =
-        before.iter().flat_map(|first| after.iter().map(move |second| [first.as_slice(), second].concat())).collect();
+    let mut crossed: Vec<Vec<u8>> = before
+        .iter()
+        .flat_map(|first| {
+            after
+                .iter()
+                .map(move |second| [first.as_slice(), second].concat())
+        })
+        .collect();
     crossed.sort();
     crossed.dedup();
     Some(crossed)
 }
 
-fn of_alternation(branches: Vec<Facts>) -> Facts {
+fn of_alternation(branches: &[Facts]) -> Facts {
     let all_exact: Option<Vec<Vec<u8>>> = branches
         .iter()
         .map(|branch| branch.exact.as_ref())
@@ -181,13 +246,25 @@ fn of_alternation(branches: Vec<Facts>) -> Facts {
     let exact = all_exact.filter(|exact| exact.len() <= MOST_EXACT);
     let literals = branches.iter().map(Facts::best).collect::<Option<Vec<_>>>();
     let literals = literals.map(|sets| sets.into_iter().flatten().collect::<Vec<_>>());
-    let literals = literals.filter(|literals| literals.len() <= MOST_LITERALS && !literals.iter().any(Vec::is_empty));
+    let literals = literals
+        .filter(|literals| literals.len() <= MOST_LITERALS && !literals.iter().any(Vec::is_empty));
     let mut masks = Vec::new();
     for place in 0..2 {
-        let chosen = branches.iter().map(|branch| branch.masks.get(place)).collect::<Option<Vec<_>>>();
-        masks.extend(chosen.map(|chosen| chosen.into_iter().fold(ByteSet::EMPTY, |all, mask| all.union(mask))));
+        let chosen = branches
+            .iter()
+            .map(|branch| branch.masks.get(place))
+            .collect::<Option<Vec<_>>>();
+        masks.extend(chosen.map(|chosen| {
+            chosen
+                .into_iter()
+                .fold(ByteSet::EMPTY, |all, mask| all.union(mask))
+        }));
     }
-    Facts { literals: literals.filter(|_| exact.is_none()), exact, masks }
+    Facts {
+        literals: literals.filter(|_| exact.is_none()),
+        exact,
+        masks,
+    }
 }
 
 /// Letters, digits and the marks.
@@ -204,14 +281,15 @@ fn leaves(hir: &Hir, plain: &ByteSet) -> bool {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => false,
         HirKind::Literal(literal) => literal.0.iter().any(|byte| !plain.contains(*byte)),
-        HirKind::Class(Class::Bytes(bytes)) => {
-            bytes.ranges().iter().all(|range| (range.start()..=range.end()).all(|byte| !plain.contains(byte)))
-        }
-        HirKind::Class(Class::Unicode(letters)) => {
-            letters.ranges().iter().all(|range| !(0..=0x7f).any(|byte| {
+        HirKind::Class(Class::Bytes(bytes)) => bytes
+            .ranges()
+            .iter()
+            .all(|range| (range.start()..=range.end()).all(|byte| !plain.contains(byte))),
+        HirKind::Class(Class::Unicode(letters)) => letters.ranges().iter().all(|range| {
+            !(0..=0x7f).any(|byte| {
                 plain.contains(byte) && (range.start()..=range.end()).contains(&char::from(byte))
-            }))
-        }
+            })
+        }),
         HirKind::Repetition(repetition) => repetition.min > 0 && leaves(&repetition.sub, plain),
         HirKind::Capture(capture) => leaves(&capture.sub, plain),
         HirKind::Concat(parts) => parts.iter().any(|part| leaves(part, plain)),
@@ -258,16 +336,26 @@ fn meets(literal: &[u8]) -> f32 {
 }
 
 fn case_blind(byte: u8) -> f32 {
-    if byte.is_ascii_alphabetic() { frequency(byte) + frequency(byte.to_ascii_uppercase()) } else { frequency(byte) }
+    if byte.is_ascii_alphabetic() {
+        frequency(byte) + frequency(byte.to_ascii_uppercase())
+    } else {
+        frequency(byte)
+    }
 }
 
 /// The part of a literal that is met least.
 fn window(literal: &[u8]) -> &[u8] {
-    literal.windows(MOST_BYTES).min_by(|a, b| meets(a).total_cmp(&meets(b))).unwrap_or(literal)
+    literal
+        .windows(MOST_BYTES)
+        .min_by(|a, b| meets(a).total_cmp(&meets(b)))
+        .unwrap_or(literal)
 }
 
 fn cut(literals: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut cut: Vec<Vec<u8>> = literals.iter().map(|literal| window(literal).to_vec()).collect();
+    let mut cut: Vec<Vec<u8>> = literals
+        .iter()
+        .map(|literal| window(literal).to_vec())
+        .collect();
     cut.sort();
     cut.dedup();
     cut

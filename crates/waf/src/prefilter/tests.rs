@@ -3,7 +3,6 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::Prefilter;
-use super::shape::Needs;
 use crate::bytes::ByteSet;
 use crate::operator::{Caches, Operator, Pattern, Phrases, parse_pattern};
 
@@ -41,14 +40,19 @@ fn sample(hir: &Hir, random: &mut fastrand::Rng, out: &mut Vec<u8>) {
             out.extend_from_slice(range.start().to_string().as_bytes());
         }
         HirKind::Repetition(repetition) => {
-            let most = repetition.max.unwrap_or(repetition.min + 3).min(repetition.min + 3);
+            let most = repetition
+                .max
+                .unwrap_or(repetition.min + 3)
+                .min(repetition.min + 3);
             for _ in 0..random.u32(repetition.min..=most) {
                 sample(&repetition.sub, random, out);
             }
         }
         HirKind::Capture(capture) => sample(&capture.sub, random, out),
         HirKind::Concat(parts) => parts.iter().for_each(|part| sample(part, random, out)),
-        HirKind::Alternation(branches) => sample(&branches[random.usize(..branches.len())], random, out),
+        HirKind::Alternation(branches) => {
+            sample(&branches[random.usize(..branches.len())], random, out);
+        }
     }
 }
 
@@ -71,32 +75,37 @@ fn bytes_of(text: &[u8]) -> ByteSet {
     ByteSet::of(text)
 }
 
-fn filter(operators: &[Operator], shapes: &[Option<Hir>]) -> Prefilter {
-    Prefilter::new(&[], &std::array::from_fn(|_| crate::rule::Phase::default()), operators, shapes, &[])
+/// The filter for operators as if each were used on requests.
+fn with_literals(operators: &[Operator], shapes: &[Option<Hir>]) -> Prefilter {
+    Prefilter::of_operators(operators, shapes, &[])
 }
 
 fn may_match(filter: &Prefilter, operator: u16, text: &[u8]) -> bool {
     let mut found = vec![0; filter.words];
-    filter.candidates(text, &bytes_of(text), &mut found, &mut Vec::new());
-    filter.probe(operator).is_none_or(|probe| found[usize::from(probe) / 64] >> (probe % 64) & 1 == 1)
-}
-
-/// The filter for operators as if each were used on requests: without rules, all literals are
-/// dropped, and these tests would prove less.
-fn with_literals(operators: &[Operator], shapes: &[Option<Hir>]) -> Prefilter {
-    let mut made = filter(operators, shapes);
-    let needs: Vec<Needs> =
-        operators.iter().zip(shapes).filter_map(|(operator, hir)| super::need(operator, hir.as_ref())).collect();
-    made.literals = super::Literals::new(&needs);
-    made
+    filter.candidates(
+        text,
+        &bytes_of(text),
+        &mut found,
+        &mut Vec::new(),
+        &mut crate::evaluate::ByBytes::default(),
+    );
+    filter
+        .probe(operator)
+        .is_none_or(|probe| found[usize::from(probe) / 64] >> (probe % 64) & 1 == 1)
 }
 
 fn compiled(patterns: &[&str]) -> (Vec<Operator>, Vec<Option<Hir>>) {
-    let shapes: Vec<Hir> = patterns.iter().map(|text| parse_pattern(text).unwrap()).collect();
+    let shapes: Vec<Hir> = patterns
+        .iter()
+        .map(|text| parse_pattern(text).unwrap())
+        .collect();
     let operators = shapes.iter().enumerate().map(|(index, hir)| {
         let mut pattern = Pattern::new(hir, 1 << 22).unwrap();
         pattern.cache = index;
-        Operator::Pattern { pattern, every_match: false }
+        Operator::Pattern {
+            pattern,
+            every_match: false,
+        }
     });
     (operators.collect(), shapes.into_iter().map(Some).collect())
 }
@@ -114,12 +123,19 @@ fn prove(patterns: &[&str], rounds: usize) -> (usize, usize) {
             sample(hir, &mut random, &mut text);
             let text = mutated(&text, &mut random);
             for (other, operator) in operators.iter().enumerate() {
-                let Operator::Pattern { pattern, .. } = operator else { continue };
+                let Operator::Pattern { pattern, .. } = operator else {
+                    continue;
+                };
                 let is_match = pattern.is_match(&mut caches, &text);
                 let passed = may_match(&filter, u16::try_from(other).unwrap(), &text);
                 matched += usize::from(is_match);
                 rejected += usize::from(!passed);
-                assert!(passed || !is_match, "{} matches {:?}", patterns[other], text.escape_ascii().to_string());
+                assert!(
+                    passed || !is_match,
+                    "{} matches {:?}",
+                    patterns[other],
+                    text.escape_ascii().to_string()
+                );
             }
         }
     }
@@ -130,7 +146,10 @@ fn prove(patterns: &[&str], rounds: usize) -> (usize, usize) {
 fn what_the_filter_rejects_the_pattern_rejects() {
     let (matched, rejected) = prove(PATTERNS, 1000);
     // Both sides are met often, or the proof would be empty.
-    assert!(matched > 10_000 && rejected > 50_000, "{matched} matches, {rejected} rejections");
+    assert!(
+        matched > 10_000 && rejected > 50_000,
+        "{matched} matches, {rejected} rejections"
+    );
 }
 
 #[test]
@@ -144,9 +163,15 @@ fn what_the_filter_rejects_the_core_rule_set_rejects() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|kind| kind == "conf") {
             let name = path.to_str().unwrap();
-            for statement in crate::seclang::parse(&crate::Disk, &[name], &crate::Limits::default()).unwrap() {
-                let crate::seclang::Statement::Rule(rule) = statement else { continue };
-                if let Some(crate::seclang::Operand::Pattern { text, .. }) = rule.operator.map(|spec| spec.operand) {
+            for statement in
+                crate::seclang::parse(&crate::Disk, &[name], &crate::Limits::default()).unwrap()
+            {
+                let crate::seclang::Statement::Rule(rule) = statement else {
+                    continue;
+                };
+                if let Some(crate::seclang::Operand::Pattern { text, .. }) =
+                    rule.operator.map(|spec| spec.operand)
+                {
                     patterns.push(text.to_string());
                 }
             }
@@ -157,21 +182,35 @@ fn what_the_filter_rejects_the_core_rule_set_rejects() {
     assert!(patterns.len() > 200, "{}", patterns.len());
     let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
     let (matched, rejected) = prove(&patterns, 60);
-    println!("{} patterns, {matched} matches, {rejected} rejections", patterns.len());
-    assert!(matched > 50_000 && rejected > 1_000_000, "{matched} matches, {rejected} rejections");
+    println!(
+        "{} patterns, {matched} matches, {rejected} rejections",
+        patterns.len()
+    );
+    assert!(
+        matched > 50_000 && rejected > 1_000_000,
+        "{matched} matches, {rejected} rejections"
+    );
 }
 
 #[test]
 fn what_the_filter_rejects_the_phrases_reject() {
-    let words: Vec<Box<[u8]>> = [&b"/etc/passwd"[..], b"Sleep(", b"a", b"base64_decode"].map(Into::into).into();
-    let lists = [Phrases::new(&words[..2]).unwrap(), Phrases::new(&words).unwrap(), Phrases::new(&words[3..]).unwrap()];
+    let words: Vec<Box<[u8]>> = [&b"/etc/passwd"[..], b"Sleep(", b"a", b"base64_decode"]
+        .map(Into::into)
+        .into();
+    let lists = [
+        Phrases::new(&words[..2]).unwrap(),
+        Phrases::new(&words).unwrap(),
+        Phrases::new(&words[3..]).unwrap(),
+    ];
     let operators = lists.map(Operator::Phrases);
     let filter = with_literals(&operators, &[None, None, None]);
     let mut random = fastrand::Rng::with_seed(2);
     for round in 0..20_000 {
         let text = mutated(&words[round % words.len()], &mut random);
         for (index, operator) in (0u16..).zip(&operators) {
-            let Operator::Phrases(phrases) = operator else { continue };
+            let Operator::Phrases(phrases) = operator else {
+                continue;
+            };
             assert!(may_match(&filter, index, &text) || phrases.find(&text).is_none());
         }
     }
@@ -180,8 +219,11 @@ fn what_the_filter_rejects_the_phrases_reject() {
 #[test]
 fn a_word_that_the_filter_keeps_from_the_injection_checks_is_no_injection() {
     let operators = [Operator::SqlInjection, Operator::Xss];
-    let filter = filter(&operators, &[None, None]);
-    let words = ["union", "select", "or", "and", "null", "sleep", "database", "exec", "true", "between", "n", "onload"];
+    let filter = with_literals(&operators, &[None, None]);
+    let words = [
+        "union", "select", "or", "and", "null", "sleep", "database", "exec", "true", "between",
+        "n", "onload",
+    ];
     let mut random = fastrand::Rng::with_seed(3);
     for round in 0..200_000 {
         let mut text = words[round % words.len()].as_bytes().to_vec();
@@ -189,21 +231,26 @@ fn a_word_that_the_filter_keeps_from_the_injection_checks_is_no_injection() {
             let at = random.usize(..=text.len());
             text.insert(at, *random.choice(b"_0123456789abcxyzN").unwrap());
         }
-        assert!(may_match(&filter, 0, &text) || crate::injection::is_sql_injection(&text).is_none());
+        assert!(
+            may_match(&filter, 0, &text) || crate::injection::is_sql_injection(&text).is_none()
+        );
         assert!(may_match(&filter, 1, &text) || !crate::injection::is_xss(&text));
     }
 }
 
 #[test]
-fn the_filter_is_blind_to_case() {
+fn what_is_kept_of_one_set_of_bytes_is_not_told_of_another() {
     let (operators, shapes) = compiled(PATTERNS);
     let filter = with_literals(&operators, &shapes);
+    let mut kept = crate::evaluate::ByBytes::new(filter.words);
     let mut random = fastrand::Rng::with_seed(4);
     for _ in 0..20_000 {
-        let text: Vec<u8> = (0..random.usize(..20)).map(|_| random.u8(0x20..0x80)).collect();
-        let lower = text.to_ascii_lowercase();
-        for operator in 0..u16::try_from(operators.len()).unwrap() {
-            assert_eq!(may_match(&filter, operator, &text), may_match(&filter, operator, &lower));
-        }
+        let text: Vec<u8> = (0..random.usize(..20)).map(|_| random.u8(..)).collect();
+        let (mut one, mut other) = (vec![0; filter.words], vec![0; filter.words]);
+        let bytes = bytes_of(&text);
+        filter.candidates(&text, &bytes, &mut one, &mut Vec::new(), &mut kept);
+        let mut nothing = crate::evaluate::ByBytes::default();
+        filter.candidates(&text, &bytes, &mut other, &mut Vec::new(), &mut nothing);
+        assert_eq!(one, other, "{}", text.escape_ascii());
     }
 }

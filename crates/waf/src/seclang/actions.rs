@@ -1,21 +1,53 @@
 //! The actions of SecLang by name.
 
-use std::sync::Arc;
-
+use super::control::control;
 use super::error::nearest;
 use super::macros::Macro;
-use super::statement::{
-    Action, Allow, Assign, Change, Collection, Control, Disruption, EngineMode, Matching, Select,
-};
-use super::variables::{self, Variable};
-use crate::body::Processor;
+use super::statement::{Action, Allow, Assign, Change, Collection, Disruption, EngineMode};
+use super::variables::Variable;
 use crate::transform::Transform;
 
 const NAMES: &[&str] = &[
-    "id", "phase", "msg", "logdata", "severity", "tag", "ver", "rev", "maturity", "accuracy", "xmlns", "block", "deny",
-    "drop", "pass", "allow", "redirect", "status", "log", "nolog", "auditlog", "noauditlog", "chain", "capture",
-    "multiMatch", "t", "setvar", "expirevar", "initcol", "setuid", "setsid", "setrsc", "setenv", "skip", "skipAfter",
-    "ctl", "sanitiseMatched", "sanitiseMatchedBytes", "sanitiseArg", "sanitiseRequestHeader",
+    "id",
+    "phase",
+    "msg",
+    "logdata",
+    "severity",
+    "tag",
+    "ver",
+    "rev",
+    "maturity",
+    "accuracy",
+    "xmlns",
+    "block",
+    "deny",
+    "drop",
+    "pass",
+    "allow",
+    "redirect",
+    "status",
+    "log",
+    "nolog",
+    "auditlog",
+    "noauditlog",
+    "chain",
+    "capture",
+    "multiMatch",
+    "t",
+    "setvar",
+    "expirevar",
+    "initcol",
+    "setuid",
+    "setsid",
+    "setrsc",
+    "setenv",
+    "skip",
+    "skipAfter",
+    "ctl",
+    "sanitiseMatched",
+    "sanitiseMatchedBytes",
+    "sanitiseArg",
+    "sanitiseRequestHeader",
     "sanitiseResponseHeader",
 ];
 
@@ -29,7 +61,10 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 pub(super) fn parse(text: &str) -> Result<Vec<Action>, String> {
-    split(text)?.into_iter().map(|(name, value)| action(&name, value.as_deref())).collect()
+    split(text)?
+        .into_iter()
+        .map(|(name, value)| action(&name, value.as_deref()))
+        .collect()
 }
 
 /// `name[:value]` between commas; a value may stand in single quotes.
@@ -88,7 +123,11 @@ fn action(name: &str, value: Option<&str>) -> Result<Action, String> {
     if let Some(action) = flag(&lower, value) {
         return Ok(action);
     }
-    let needed = || value.filter(|value| !value.is_empty()).ok_or_else(|| format!("the action `{name}` needs a value"));
+    let needed = || {
+        value
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| format!("the action `{name}` needs a value"))
+    };
     match lower.as_str() {
         "id" => number(name, needed()?).map(Action::Id),
         "phase" => phase(needed()?),
@@ -98,7 +137,9 @@ fn action(name: &str, value: Option<&str>) -> Result<Action, String> {
         "tag" => Ok(Action::Tag(needed()?.into())),
         "ver" | "rev" | "maturity" | "accuracy" | "xmlns" => Ok(Action::Note),
         "allow" => allow(value),
-        "redirect" => Macro::parse(needed()?).map(|to| Action::Disruption(Disruption::Redirect(to))),
+        "redirect" => {
+            Macro::parse(needed()?).map(|to| Action::Disruption(Disruption::Redirect(to)))
+        }
         "status" => number(name, needed()?).map(Action::Status),
         "t" => transform(needed()?),
         "setvar" => assign(needed()?).map(Action::Assign),
@@ -108,27 +149,40 @@ fn action(name: &str, value: Option<&str>) -> Result<Action, String> {
         "setsid" => Macro::parse(needed()?).map(|key| Action::Open(Collection::Session, key)),
         "setrsc" => Macro::parse(needed()?).map(|key| Action::Open(Collection::Resource, key)),
         "setenv" => {
-            let (key, text) = needed()?.split_once('=').unwrap_or((value.unwrap_or_default(), "1"));
+            let (key, text) = needed()?
+                .split_once('=')
+                .unwrap_or((value.unwrap_or_default(), "1"));
             Macro::parse(text).map(|text| Action::SetEnv(key.to_ascii_lowercase().into(), text))
         }
         "skip" => number(name, needed()?).map(Action::Skip),
         "skipafter" => Ok(Action::SkipAfter(needed()?.into())),
         "ctl" => control(needed()?).map(Action::Control),
-        "sanitisearg" | "sanitizearg" => Ok(Action::Hide(Variable::Args, needed()?.to_ascii_lowercase().into())),
-        "sanitiserequestheader" | "sanitizerequestheader" => {
-            Ok(Action::Hide(Variable::RequestHeaders, needed()?.to_ascii_lowercase().into()))
-        }
-        "sanitiseresponseheader" | "sanitizeresponseheader" => {
-            Ok(Action::Hide(Variable::ResponseHeaders, needed()?.to_ascii_lowercase().into()))
-        }
+        "sanitisearg" | "sanitizearg" => Ok(Action::Hide(
+            Variable::Args,
+            needed()?.to_ascii_lowercase().into(),
+        )),
+        "sanitiserequestheader" | "sanitizerequestheader" => Ok(Action::Hide(
+            Variable::RequestHeaders,
+            needed()?.to_ascii_lowercase().into(),
+        )),
+        "sanitiseresponseheader" | "sanitizeresponseheader" => Ok(Action::Hide(
+            Variable::ResponseHeaders,
+            needed()?.to_ascii_lowercase().into(),
+        )),
         _ => Err(unknown(name)),
     }
 }
 
 fn unknown(name: &str) -> String {
-    match REFUSED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+    match REFUSED
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+    {
         Some((known, why)) => format!("the action `{known}` is not supported: {why}"),
-        None => format!("unknown action `{name}`{}", nearest(name, NAMES.iter().copied())),
+        None => format!(
+            "unknown action `{name}`{}",
+            nearest(name, NAMES.iter().copied())
+        ),
     }
 }
 
@@ -157,7 +211,10 @@ fn flag(name: &str, value: Option<&str>) -> Option<Action> {
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, String> {
-    value.trim().parse().map_err(|_| format!("`{name}:{value}` is not a number in range"))
+    value
+        .trim()
+        .parse()
+        .map_err(|_| format!("`{name}:{value}` is not a number in range"))
 }
 
 fn phase(value: &str) -> Result<Action, String> {
@@ -167,21 +224,44 @@ fn phase(value: &str) -> Result<Action, String> {
         "3" => 3,
         "4" | "response" => 4,
         "5" | "logging" => 5,
-        _ => return Err(format!("`phase:{value}`: phases are 1 to 5, request, response and logging")),
+        _ => {
+            return Err(format!(
+                "`phase:{value}`: phases are 1 to 5, request, response and logging"
+            ));
+        }
     };
     Ok(Action::Phase(phase))
 }
 
-const SEVERITIES: [&str; 8] = ["EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"];
+const SEVERITIES: [&str; 8] = [
+    "EMERGENCY",
+    "ALERT",
+    "CRITICAL",
+    "ERROR",
+    "WARNING",
+    "NOTICE",
+    "INFO",
+    "DEBUG",
+];
 
 fn severity(value: &str) -> Result<Action, String> {
-    let by_name = SEVERITIES.iter().position(|name| name.eq_ignore_ascii_case(value));
-    let by_number = value.parse::<usize>().ok().filter(|&number| number < SEVERITIES.len());
+    let by_name = SEVERITIES
+        .iter()
+        .position(|name| name.eq_ignore_ascii_case(value));
+    let by_number = value
+        .parse::<usize>()
+        .ok()
+        .filter(|&number| number < SEVERITIES.len());
     by_name
         .or(by_number)
         .and_then(|number| u8::try_from(number).ok())
         .map(Action::Severity)
-        .ok_or_else(|| format!("unknown severity `{value}`{}", nearest(value, SEVERITIES.into_iter())))
+        .ok_or_else(|| {
+            format!(
+                "unknown severity `{value}`{}",
+                nearest(value, SEVERITIES.into_iter())
+            )
+        })
 }
 
 fn allow(value: Option<&str>) -> Result<Action, String> {
@@ -189,7 +269,11 @@ fn allow(value: Option<&str>) -> Result<Action, String> {
         None => Allow::All,
         Some("phase") => Allow::Phase,
         Some("request") => Allow::Request,
-        Some(other) => return Err(format!("`allow:{other}`: an allow may say phase or request")),
+        Some(other) => {
+            return Err(format!(
+                "`allow:{other}`: an allow may say phase or request"
+            ));
+        }
     };
     Ok(Action::Disruption(Disruption::Allow(scope)))
 }
@@ -200,22 +284,37 @@ fn transform(name: &str) -> Result<Action, String> {
     }
     Transform::named(name)
         .map(Action::Transform)
-        .ok_or_else(|| format!("unknown transformation `{name}`{}", nearest(name, Transform::names())))
+        .ok_or_else(|| {
+            format!(
+                "unknown transformation `{name}`{}",
+                nearest(name, Transform::names())
+            )
+        })
 }
 
 fn collection(text: &str) -> Result<(Collection, &str), String> {
-    let (name, key) =
-        text.split_once(['.', ':']).ok_or_else(|| format!("`{text}` names no collection, as in tx.name"))?;
+    let (name, key) = text
+        .split_once(['.', ':'])
+        .ok_or_else(|| format!("`{text}` names no collection, as in tx.name"))?;
     let collection = Collection::named(name).ok_or_else(|| {
-        let known = Collection::ALL.into_iter().map(|collection| collection.variable().name());
-        format!("`{name}` is not a collection that rules write to{}", nearest(name, known))
+        let known = Collection::ALL
+            .into_iter()
+            .map(|collection| collection.variable().name());
+        format!(
+            "`{name}` is not a collection that rules write to{}",
+            nearest(name, known)
+        )
     })?;
     Ok((collection, key))
 }
 
 fn assign(text: &str) -> Result<Assign, String> {
-    let (removed, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
-    let (target, value) = text.split_once('=').map_or((text, None), |(target, value)| (target, Some(value)));
+    let (removed, text) = text
+        .strip_prefix('!')
+        .map_or((false, text), |rest| (true, rest));
+    let (target, value) = text
+        .split_once('=')
+        .map_or((text, None), |(target, value)| (target, Some(value)));
     let (collection, key) = collection(target.trim())?;
     let key = Macro::parse(key.trim())?;
     let change = match (removed, value) {
@@ -228,73 +327,38 @@ fn assign(text: &str) -> Result<Assign, String> {
             _ => Change::Set(Macro::parse(value)?),
         },
     };
-    Ok(Assign { collection, key, change })
+    Ok(Assign {
+        collection,
+        key,
+        change,
+    })
 }
 
 fn expire(text: &str) -> Result<Action, String> {
     let (target, seconds) = text.split_once('=').unwrap_or((text, "3600"));
     let (collection, key) = collection(target)?;
     if collection == Collection::Tx {
-        return Err("expirevar of a TX variable has no effect: it ends with its transaction".to_owned());
+        return Err(
+            "expirevar of a TX variable has no effect: it ends with its transaction".to_owned(),
+        );
     }
-    Ok(Action::Expire(collection, Macro::parse(key)?, Macro::parse(seconds)?))
+    Ok(Action::Expire(
+        collection,
+        Macro::parse(key)?,
+        Macro::parse(seconds)?,
+    ))
 }
 
 fn open(text: &str) -> Result<Action, String> {
-    let (name, key) = text.split_once('=').ok_or_else(|| format!("`initcol:{text}` lacks its key, as in ip=%{{…}}"))?;
+    let (name, key) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`initcol:{text}` lacks its key, as in ip=%{{…}}"))?;
     match Collection::named(name) {
-        Some(Collection::Tx) | None => Err(format!("`initcol:{text}`: {name} is not a persistent collection")),
+        Some(Collection::Tx) | None => Err(format!(
+            "`initcol:{text}`: {name} is not a persistent collection"
+        )),
         Some(collection) => Macro::parse(key).map(|key| Action::Open(collection, key)),
     }
-}
-
-fn on_off(name: &str, value: &str) -> Result<bool, String> {
-    match value.to_ascii_lowercase().as_str() {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(format!("`{name}={value}` is neither On nor Off")),
-    }
-}
-
-const CONTROLS: &[&str] = &[
-    "ruleRemoveById", "ruleRemoveByTag", "ruleRemoveByMsg", "ruleRemoveTargetById", "ruleRemoveTargetByTag",
-    "ruleRemoveTargetByMsg", "ruleEngine", "requestBodyProcessor", "forceRequestBodyVariable", "requestBodyAccess",
-    "responseBodyAccess", "auditEngine", "auditLogParts",
-];
-
-fn control(text: &str) -> Result<Control, String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("`ctl:{text}` lacks its value"))?;
-    let value = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).unwrap_or(value);
-    let targets = |value: &str| -> Result<_, String> {
-        let (which, targets) = value.split_once(';').ok_or_else(|| format!("`{text}` lacks `;TARGET`"))?;
-        Ok((which.to_owned(), variables::parse_targets(targets)?))
-    };
-    Ok(match name.to_ascii_lowercase().as_str() {
-        "ruleremovebyid" => Control::RemoveRules(Select::Ids(ids(value)?)),
-        "ruleremovebytag" => Control::RemoveRules(Select::Tag(matching(value)?)),
-        "ruleremovebymsg" => Control::RemoveRules(Select::Message(matching(value)?)),
-        "ruleremovetargetbyid" => {
-            let (which, targets) = targets(value)?;
-            Control::RemoveTargets(Select::Ids(ids(&which)?), targets)
-        }
-        "ruleremovetargetbytag" => {
-            let (which, targets) = targets(value)?;
-            Control::RemoveTargets(Select::Tag(matching(&which)?), targets)
-        }
-        "ruleremovetargetbymsg" => {
-            let (which, targets) = targets(value)?;
-            Control::RemoveTargets(Select::Message(matching(&which)?), targets)
-        }
-        "ruleengine" => Control::Engine(engine_mode(value)?),
-        "requestbodyprocessor" => Control::RequestBodyProcessor(processor(value)?),
-        "forcerequestbodyvariable" => Control::ForceRequestBody(on_off(name, value)?),
-        "requestbodyaccess" => Control::RequestBodyAccess(on_off(name, value)?),
-        "responsebodyaccess" => Control::ResponseBodyAccess(on_off(name, value)?),
-        "auditengine" => Control::Audit(!value.eq_ignore_ascii_case("off")),
-        // Which parts of a request an event holds is the configuration's to say.
-        "auditlogparts" => Control::Audit(true),
-        _ => return Err(format!("unknown `ctl:{name}`{}", nearest(name, CONTROLS.iter().copied()))),
-    })
 }
 
 pub(super) fn engine_mode(value: &str) -> Result<EngineMode, String> {
@@ -302,36 +366,8 @@ pub(super) fn engine_mode(value: &str) -> Result<EngineMode, String> {
         "on" => Ok(EngineMode::On),
         "off" => Ok(EngineMode::Off),
         "detectiononly" => Ok(EngineMode::DetectionOnly),
-        _ => Err(format!("`{value}` is no mode of the engine: On, DetectionOnly or Off")),
-    }
-}
-
-fn processor(value: &str) -> Result<Processor, String> {
-    Processor::from_name(value).ok_or_else(|| {
-        let known = Processor::ALL.into_iter().map(Processor::name);
-        format!("unknown body processor `{value}`{}", nearest(value, known))
-    })
-}
-
-/// Ids and ranges of ids, separated by commas or spaces.
-pub(super) fn ids(text: &str) -> Result<Vec<(u64, u64)>, String> {
-    let mut found = Vec::new();
-    for part in text.split([',', ' ']).map(|part| part.trim_matches('"')).filter(|part| !part.is_empty()) {
-        let (low, high) = part.split_once('-').unwrap_or((part, part));
-        match (low.trim().parse(), high.trim().parse()) {
-            (Ok(low), Ok(high)) if low <= high => found.push((low, high)),
-            _ => return Err(format!("`{part}` is no rule id and no range of ids")),
-        }
-    }
-    if found.is_empty() { Err("no rule id is named".to_owned()) } else { Ok(found) }
-}
-
-/// A text, or a pattern between slashes.
-pub(super) fn matching(text: &str) -> Result<Matching, String> {
-    match text.strip_prefix('/').and_then(|text| text.strip_suffix('/')) {
-        None => Ok(Matching::Text(text.into())),
-        Some(pattern) => regex_automata::meta::Regex::new(pattern)
-            .map(|pattern| Matching::Pattern(Arc::new(pattern)))
-            .map_err(|error| format!("/{pattern}/ is no pattern: {error}")),
+        _ => Err(format!(
+            "`{value}` is no mode of the engine: On, DetectionOnly or Off"
+        )),
     }
 }

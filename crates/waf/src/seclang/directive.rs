@@ -6,13 +6,28 @@ use super::error::{LoadError, Place, nearest};
 use super::lexer::{self, Line};
 use super::source::{Limits, Sources, relative};
 use super::statement::{EngineMode, RuleSpec, Select, Setting, Statement};
-use super::{actions, operators, variables};
+use super::{actions, control, operators, variables};
 
 /// The statements of the files, in order.
-pub(crate) fn parse(sources: &dyn Sources, files: &[&str], limits: &Limits) -> Result<Vec<Statement>, LoadError> {
-    let mut parser = Parser { sources, limits, open: Vec::new(), found: Vec::new() };
+pub(crate) fn parse(
+    sources: &dyn Sources,
+    files: &[&str],
+    limits: &Limits,
+) -> Result<Vec<Statement>, LoadError> {
+    let mut parser = Parser {
+        sources,
+        limits,
+        open: Vec::new(),
+        found: Vec::new(),
+    };
     for file in files {
-        parser.file(&Place { file: (*file).into(), line: 0 }, file)?;
+        parser.file(
+            &Place {
+                file: (*file).into(),
+                line: 0,
+            },
+            file,
+        )?;
     }
     Ok(parser.found)
 }
@@ -31,11 +46,20 @@ impl Parser<'_> {
             return Err(from.error(format!("{name} includes itself: {}", self.open.join(" → "))));
         }
         if self.open.len() >= self.limits.include_depth {
-            return Err(from.error(format!("Include is nested deeper than {} files", self.limits.include_depth)));
+            return Err(from.error(format!(
+                "Include is nested deeper than {} files",
+                self.limits.include_depth
+            )));
         }
-        let bytes = self.sources.read(name, self.limits.file_bytes).map_err(|why| from.error(why))?;
+        let bytes = self
+            .sources
+            .read(name, self.limits.file_bytes)
+            .map_err(|why| from.error(why))?;
         let file: Arc<str> = name.into();
-        let at = |line| Place { file: Arc::clone(&file), line };
+        let at = |line| Place {
+            file: Arc::clone(&file),
+            line,
+        };
         let text = String::from_utf8(bytes).map_err(|error| {
             let offset = error.utf8_error().valid_up_to();
             at(0).error(format!("the file is not UTF-8 at byte {offset}"))
@@ -51,7 +75,10 @@ impl Parser<'_> {
 
     fn include(&mut self, place: &Place, pattern: &str, optional: bool) -> Result<(), LoadError> {
         let pattern = relative(&place.file, pattern);
-        let files = self.sources.matching(&pattern).map_err(|why| place.error(why))?;
+        let files = self
+            .sources
+            .matching(&pattern)
+            .map_err(|why| place.error(why))?;
         if files.is_empty() && !optional && !pattern.contains('*') {
             return Err(place.error(format!("Include {pattern} names no file")));
         }
@@ -63,93 +90,184 @@ impl Parser<'_> {
 
     fn statement(&mut self, place: &Place, line: &Line) -> Result<(), LoadError> {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
-        let Some((&name, arguments)) = words.split_first() else { return Ok(()) };
-        if let Some(long) = arguments.iter().find(|word| word.len() > self.limits.pattern_bytes) {
+        let Some((&name, arguments)) = words.split_first() else {
+            return Ok(());
+        };
+        if let Some(long) = arguments
+            .iter()
+            .find(|word| word.len() > self.limits.pattern_bytes)
+        {
             let most = self.limits.pattern_bytes;
-            return Err(place.error(format!("an argument has {} bytes, at most {most} are allowed", long.len())));
+            return Err(place.error(format!(
+                "an argument has {} bytes, at most {most} are allowed",
+                long.len()
+            )));
         }
         match (name.to_ascii_lowercase().as_str(), arguments) {
             ("include", [pattern]) => return self.include(place, pattern, false),
             ("includeoptional", [pattern]) => return self.include(place, pattern, true),
             (lower, arguments) => {
-                let made = statement(place, lower, name, arguments).map_err(|message| place.error(message))?;
+                let made = statement(place, lower, name, arguments)
+                    .map_err(|message| place.error(message))?;
                 self.found.extend(made);
             }
         }
         if self.found.len() > self.limits.rules {
-            return Err(place.error(format!("there are more than {} statements", self.limits.rules)));
+            return Err(place.error(format!(
+                "there are more than {} statements",
+                self.limits.rules
+            )));
         }
         Ok(())
     }
 }
 
-fn statement(place: &Place, lower: &str, name: &str, arguments: &[&str]) -> Result<Option<Statement>, String> {
+fn statement(
+    place: &Place,
+    lower: &str,
+    name: &str,
+    arguments: &[&str],
+) -> Result<Option<Statement>, String> {
     let place = place.clone();
     Ok(Some(match (lower, arguments) {
-        ("secrule", [targets, operator, rest @ ..]) if rest.len() <= 1 => Statement::Rule(RuleSpec {
-            place,
-            targets: variables::parse_targets(targets)?,
-            operator: Some(operators::parse(operator)?),
-            actions: actions::parse(rest.first().copied().unwrap_or_default())?,
-        }),
+        ("secrule", [targets, operator, rest @ ..]) if rest.len() <= 1 => {
+            Statement::Rule(RuleSpec {
+                place,
+                targets: variables::parse_targets(targets)?,
+                operator: Some(operators::parse(operator)?),
+                actions: actions::parse(rest.first().copied().unwrap_or_default())?,
+            })
+        }
         ("secaction", [text]) => {
             let actions = actions::parse(text)?;
-            Statement::Rule(RuleSpec { place, targets: Vec::new(), operator: None, actions })
+            Statement::Rule(RuleSpec {
+                place,
+                targets: Vec::new(),
+                operator: None,
+                actions,
+            })
         }
         ("secdefaultaction", [text]) => Statement::Default(place, actions::parse(text)?),
         ("secmarker", [name]) => Statement::Marker((*name).into()),
-        ("secruleremovebyid", ids @ [_, ..]) => Statement::Remove(place, Select::Ids(actions::ids(&ids.join(" "))?)),
-        ("secruleremovebytag", [tag]) => Statement::Remove(place, Select::Tag(actions::matching(tag)?)),
-        ("secruleremovebymsg", [text]) => Statement::Remove(place, Select::Message(actions::matching(text)?)),
-        ("secruleupdatetargetbyid", [ids, targets]) => {
-            Statement::UpdateTarget(place, Select::Ids(actions::ids(ids)?), variables::parse_targets(targets)?)
+        ("secruleremovebyid", ids @ [_, ..]) => {
+            Statement::Remove(place, Select::Ids(control::ids(&ids.join(" "))?))
         }
-        ("secruleupdatetargetbytag", [tag, targets]) => {
-            Statement::UpdateTarget(place, Select::Tag(actions::matching(tag)?), variables::parse_targets(targets)?)
+        ("secruleremovebytag", [tag]) => {
+            Statement::Remove(place, Select::Tag(control::matching(tag)?))
         }
-        ("secruleupdatetargetbymsg", [text, targets]) => {
-            Statement::UpdateTarget(place, Select::Message(actions::matching(text)?), variables::parse_targets(targets)?)
+        ("secruleremovebymsg", [text]) => {
+            Statement::Remove(place, Select::Message(control::matching(text)?))
         }
+        ("secruleupdatetargetbyid", [ids, targets]) => Statement::UpdateTarget(
+            place,
+            Select::Ids(control::ids(ids)?),
+            variables::parse_targets(targets)?,
+        ),
+        ("secruleupdatetargetbytag", [tag, targets]) => Statement::UpdateTarget(
+            place,
+            Select::Tag(control::matching(tag)?),
+            variables::parse_targets(targets)?,
+        ),
+        ("secruleupdatetargetbymsg", [text, targets]) => Statement::UpdateTarget(
+            place,
+            Select::Message(control::matching(text)?),
+            variables::parse_targets(targets)?,
+        ),
         ("secruleupdateactionbyid", [id, text]) => {
             let id = id.parse().map_err(|_| format!("`{id}` is no rule id"))?;
             Statement::UpdateAction(place, id, actions::parse(text)?)
         }
         // Told by rule sets for people and logs, used by no engine.
         ("seccomponentsignature", [_]) => return Ok(None),
-        (_, arguments) => return setting(lower, name, arguments).map(|setting| setting.map(Statement::Setting)),
+        (_, arguments) => {
+            return setting(lower, name, arguments).map(|setting| setting.map(Statement::Setting));
+        }
     }))
 }
 
 /// Directives with another home here: what they would say is said elsewhere, so that a file written
 /// for another engine loads, and nothing that would change a judgement is passed over.
 const ELSEWHERE: &[&str] = &[
-    "SecAuditEngine", "SecAuditLog", "SecAuditLog2", "SecAuditLogDirMode", "SecAuditLogFileMode", "SecAuditLogFormat",
-    "SecAuditLogParts", "SecAuditLogPrefix", "SecAuditLogRelevantStatus", "SecAuditLogStorageDir", "SecAuditLogType",
-    "SecDataDir", "SecDebugLog", "SecDebugLogLevel", "SecServerSignature", "SecStatusEngine", "SecTmpDir",
-    "SecTmpSaveUploadedFiles", "SecUploadDir", "SecUploadFileLimit", "SecUploadFileMode", "SecUploadKeepFiles",
-    "SecRequestBodyInMemoryLimit", "SecPcreMatchLimit", "SecPcreMatchLimitRecursion", "SecWebAppId", "SecSensorId",
-    "SecResponseBodyMimeType", "SecResponseBodyMimeTypesClear", "SecRequestBodyNoFilesLimit", "SecCookieFormat",
-    "SecXmlExternalEntity", "SecArgumentsLimitAction",
+    "SecAuditEngine",
+    "SecAuditLog",
+    "SecAuditLog2",
+    "SecAuditLogDirMode",
+    "SecAuditLogFileMode",
+    "SecAuditLogFormat",
+    "SecAuditLogParts",
+    "SecAuditLogPrefix",
+    "SecAuditLogRelevantStatus",
+    "SecAuditLogStorageDir",
+    "SecAuditLogType",
+    "SecDataDir",
+    "SecDebugLog",
+    "SecDebugLogLevel",
+    "SecServerSignature",
+    "SecStatusEngine",
+    "SecTmpDir",
+    "SecTmpSaveUploadedFiles",
+    "SecUploadDir",
+    "SecUploadFileLimit",
+    "SecUploadFileMode",
+    "SecUploadKeepFiles",
+    "SecRequestBodyInMemoryLimit",
+    "SecPcreMatchLimit",
+    "SecPcreMatchLimitRecursion",
+    "SecWebAppId",
+    "SecSensorId",
+    "SecResponseBodyMimeType",
+    "SecResponseBodyMimeTypesClear",
+    "SecRequestBodyNoFilesLimit",
+    "SecCookieFormat",
+    "SecXmlExternalEntity",
+    "SecArgumentsLimitAction",
 ];
 
 const SETTINGS: &[&str] = &[
-    "Include", "IncludeOptional", "SecRule", "SecAction", "SecDefaultAction", "SecMarker", "SecRuleRemoveById",
-    "SecRuleRemoveByTag", "SecRuleRemoveByMsg", "SecRuleUpdateTargetById", "SecRuleUpdateTargetByTag",
-    "SecRuleUpdateTargetByMsg", "SecRuleUpdateActionById", "SecComponentSignature", "SecRuleEngine",
-    "SecRequestBodyAccess", "SecResponseBodyAccess", "SecArgumentSeparator", "SecArgumentsLimit",
-    "SecRequestBodyJsonDepthLimit", "SecRequestBodyLimit", "SecRequestBodyLimitAction", "SecResponseBodyLimit",
-    "SecResponseBodyLimitAction", "SecCollectionTimeout",
+    "Include",
+    "IncludeOptional",
+    "SecRule",
+    "SecAction",
+    "SecDefaultAction",
+    "SecMarker",
+    "SecRuleRemoveById",
+    "SecRuleRemoveByTag",
+    "SecRuleRemoveByMsg",
+    "SecRuleUpdateTargetById",
+    "SecRuleUpdateTargetByTag",
+    "SecRuleUpdateTargetByMsg",
+    "SecRuleUpdateActionById",
+    "SecComponentSignature",
+    "SecRuleEngine",
+    "SecRequestBodyAccess",
+    "SecResponseBodyAccess",
+    "SecArgumentSeparator",
+    "SecArgumentsLimit",
+    "SecRequestBodyJsonDepthLimit",
+    "SecRequestBodyLimit",
+    "SecRequestBodyLimitAction",
+    "SecResponseBodyLimit",
+    "SecResponseBodyLimitAction",
+    "SecCollectionTimeout",
 ];
 
 fn setting(lower: &str, name: &str, arguments: &[&str]) -> Result<Option<Setting>, String> {
-    if ELSEWHERE.iter().any(|known| known.eq_ignore_ascii_case(lower)) {
+    if ELSEWHERE
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(lower))
+    {
         return Ok(None);
     }
     let [value] = arguments else {
-        return Err(match SETTINGS.iter().find(|known| known.eq_ignore_ascii_case(lower)) {
-            Some(known) => format!("{known} does not take {} arguments", arguments.len()),
-            None => unknown(name),
-        });
+        return Err(
+            match SETTINGS
+                .iter()
+                .find(|known| known.eq_ignore_ascii_case(lower))
+            {
+                Some(known) => format!("{known} does not take {} arguments", arguments.len()),
+                None => unknown(name),
+            },
+        );
     };
     let setting = match lower {
         "secruleengine" => Setting::Engine(actions::engine_mode(value)?),
@@ -177,7 +295,9 @@ fn unknown(name: &str) -> String {
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, String> {
-    value.parse().map_err(|_| format!("{name} takes a number, not `{value}`"))
+    value
+        .parse()
+        .map_err(|_| format!("{name} takes a number, not `{value}`"))
 }
 
 fn on_off(name: &str, value: &str) -> Result<bool, String> {
@@ -192,6 +312,8 @@ fn is_reject(name: &str, value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "reject" => Ok(true),
         "processpartial" => Ok(false),
-        _ => Err(format!("{name} takes Reject or ProcessPartial, not `{value}`")),
+        _ => Err(format!(
+            "{name} takes Reject or ProcessPartial, not `{value}`"
+        )),
     }
 }

@@ -12,7 +12,11 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn error(&self, message: impl Into<String>) -> LoadError {
-        LoadError { file: self.file.to_string(), line: self.line, message: message.into() }
+        LoadError {
+            file: self.file.to_string(),
+            line: self.line,
+            message: message.into(),
+        }
     }
 }
 
@@ -39,7 +43,12 @@ impl std::error::Error for LoadError {}
 pub(crate) fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> String {
     let lower = written.to_ascii_lowercase();
     known
-        .map(|name| (strsim::osa_distance(&lower, &name.to_ascii_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::osa_distance(&lower, &name.to_ascii_lowercase()),
+                name,
+            )
+        })
         .min()
         .map(|(_, name)| format!("; the nearest known name is `{name}`"))
         .unwrap_or_default()

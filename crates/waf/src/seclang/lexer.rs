@@ -9,7 +9,10 @@ pub(super) struct Line {
 /// The statements of a file. The error is a line and what is wrong there.
 pub(super) fn lines(text: &str) -> Result<Vec<Line>, (u32, String)> {
     let mut found = Vec::new();
-    let mut rows = (1u32..).zip(text.split('\n').map(|row| row.strip_suffix('\r').unwrap_or(row)));
+    let mut rows = (1u32..).zip(
+        text.split('\n')
+            .map(|row| row.strip_suffix('\r').unwrap_or(row)),
+    );
     while let Some((number, row)) = rows.next() {
         let first = row.trim_start();
         if first.is_empty() || first.starts_with('#') {
@@ -19,7 +22,10 @@ pub(super) fn lines(text: &str) -> Result<Vec<Line>, (u32, String)> {
         while let Some(kept) = joined.strip_suffix('\\') {
             let kept = kept.len();
             let Some((_, next)) = rows.next() else {
-                return Err((number, "the file ends in the middle of a continued line".to_owned()));
+                return Err((
+                    number,
+                    "the file ends in the middle of a continued line".to_owned(),
+                ));
             };
             joined.truncate(kept);
             joined.push_str(next.trim_start());
@@ -63,8 +69,14 @@ fn quoted(text: &str, quote: char) -> Result<(String, &str), String> {
             }
         } else if letter == quote {
             let rest = text.get(at + 1..).unwrap_or_default();
-            if rest.chars().next().is_some_and(|next| !next.is_whitespace()) {
-                return Err(format!("there is text right after the closing {quote}: leave a space or escape the quote"));
+            if rest
+                .chars()
+                .next()
+                .is_some_and(|next| !next.is_whitespace())
+            {
+                return Err(format!(
+                    "there is text right after the closing {quote}: leave a space or escape the quote"
+                ));
             }
             return Ok((word, rest));
         } else {

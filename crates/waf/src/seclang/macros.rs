@@ -21,7 +21,9 @@ impl Macro {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("%{") {
-            let Some((name, after)) = after.split_once('}') else { break };
+            let Some((name, after)) = after.split_once('}') else {
+                break;
+            };
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.as_bytes().into()));
             }
@@ -36,7 +38,9 @@ impl Macro {
 
     /// A text that holds no macro whatever is in it.
     pub(crate) fn of_text(text: &str) -> Self {
-        Self { pieces: vec![Piece::Text(text.as_bytes().into())] }
+        Self {
+            pieces: vec![Piece::Text(text.as_bytes().into())],
+        }
     }
 
     /// The text, where it holds no macro.
@@ -54,10 +58,16 @@ fn value(name: &str) -> Result<Piece, String> {
         Some((base, key)) => (base, Some(key.to_ascii_lowercase().into_boxed_str())),
         None => (name, None),
     };
-    let variable = Variable::named(base)
-        .ok_or_else(|| format!("unknown variable in the macro %{{{name}}}{}", variables::nearest_name(base)))?;
+    let variable = Variable::named(base).ok_or_else(|| {
+        format!(
+            "unknown variable in the macro %{{{name}}}{}",
+            variables::nearest_name(base)
+        )
+    })?;
     if key.is_none() && variable.shape() == variables::Shape::Keyed {
-        return Err(format!("the macro %{{{name}}} needs a key, as in %{{{name}.key}}"));
+        return Err(format!(
+            "the macro %{{{name}}} needs a key, as in %{{{name}.key}}"
+        ));
     }
     Ok(Piece::Value(variable, key.filter(|key| !key.is_empty())))
 }

@@ -5,6 +5,7 @@
 //! statement says of another (that is `compile`), or accept anything that would have no effect.
 
 mod actions;
+mod control;
 mod directive;
 mod error;
 mod lexer;
@@ -15,14 +16,14 @@ mod statement;
 mod variables;
 
 pub use error::LoadError;
-pub use statement::EngineMode;
 pub use source::{Disk, Limits, Memory, Sources};
+pub use statement::EngineMode;
 
 pub(crate) use directive::parse;
-pub(crate) use source::relative;
 pub(crate) use error::{Place, nearest};
 pub(crate) use macros::{Macro, Piece};
-pub(crate) use operators::{addresses, NumberTest, Operand, OperatorSpec, TextTest};
+pub(crate) use operators::{NumberTest, Operand, OperatorSpec, TextTest, addresses};
+pub(crate) use source::relative;
 pub(crate) use statement::{
     Action, Allow, Assign, Change, Collection, Control, Disruption, RuleSpec, Select, Setting,
     Statement,

@@ -56,35 +56,74 @@ pub(crate) struct OperatorSpec {
 }
 
 const NAMES: &[&str] = &[
-    "rx", "rxGlobal", "pm", "pmFromFile", "pmf", "eq", "gt", "ge", "lt", "le", "streq", "strmatch", "contains",
-    "containsWord", "beginsWith", "endsWith", "within", "ipMatch", "ipMatchFromFile", "ipMatchF", "validateByteRange",
-    "validateUrlEncoding", "validateUtf8Encoding", "detectSQLi", "detectXSS", "verifyCC", "geoLookup",
-    "unconditionalMatch", "noMatch",
+    "rx",
+    "rxGlobal",
+    "pm",
+    "pmFromFile",
+    "pmf",
+    "eq",
+    "gt",
+    "ge",
+    "lt",
+    "le",
+    "streq",
+    "strmatch",
+    "contains",
+    "containsWord",
+    "beginsWith",
+    "endsWith",
+    "within",
+    "ipMatch",
+    "ipMatchFromFile",
+    "ipMatchF",
+    "validateByteRange",
+    "validateUrlEncoding",
+    "validateUtf8Encoding",
+    "detectSQLi",
+    "detectXSS",
+    "verifyCC",
+    "geoLookup",
+    "unconditionalMatch",
+    "noMatch",
 ];
 
 /// Known to ModSecurity, refused here, with the reason.
 const REFUSED: &[(&str, &str)] = &[
     ("inspectFile", "it runs a program"),
-    ("rbl", "it asks the DNS on the request path; use an address feed"),
+    (
+        "rbl",
+        "it asks the DNS on the request path; use an address feed",
+    ),
     ("gsbLookup", "its service is gone"),
     ("fuzzyHash", "it needs ssdeep"),
     ("validateDTD", "document types are never read"),
     ("validateSchema", "schemas are never read"),
     ("rsub", "a judge does not change what it judges"),
-    ("verifySSN", "it needs allocation tables that are no longer issued"),
+    (
+        "verifySSN",
+        "it needs allocation tables that are no longer issued",
+    ),
     ("verifyCPF", "it is not implemented"),
     ("verifySVNR", "it is not implemented"),
 ];
 
 pub(super) fn parse(text: &str) -> Result<OperatorSpec, String> {
     let text = text.trim_start();
-    let (negated, rest) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest.trim_start()));
+    let (negated, rest) = text
+        .strip_prefix('!')
+        .map_or((false, text), |rest| (true, rest.trim_start()));
     let Some(named) = rest.strip_prefix('@') else {
-        let operand = Operand::Pattern { text: rest.into(), every_match: false };
+        let operand = Operand::Pattern {
+            text: rest.into(),
+            every_match: false,
+        };
         return Ok(OperatorSpec { negated, operand });
     };
     let (name, argument) = named.split_once(char::is_whitespace).unwrap_or((named, ""));
-    Ok(OperatorSpec { negated, operand: operand(name, argument.trim_start())? })
+    Ok(OperatorSpec {
+        negated,
+        operand: operand(name, argument.trim_start())?,
+    })
 }
 
 fn operand(name: &str, argument: &str) -> Result<Operand, String> {
@@ -92,8 +131,14 @@ fn operand(name: &str, argument: &str) -> Result<Operand, String> {
     let number = |test| Macro::parse(argument.trim()).map(|operand| Operand::Number(test, operand));
     let text = |test| Macro::parse(argument).map(|operand| Operand::Text(test, operand));
     match name.to_ascii_lowercase().as_str() {
-        "rx" => Ok(Operand::Pattern { text: argument.into(), every_match: false }),
-        "rxglobal" => Ok(Operand::Pattern { text: argument.into(), every_match: true }),
+        "rx" => Ok(Operand::Pattern {
+            text: argument.into(),
+            every_match: false,
+        }),
+        "rxglobal" => Ok(Operand::Pattern {
+            text: argument.into(),
+            every_match: true,
+        }),
         "pm" => phrases(argument),
         "pmf" | "pmfromfile" => files(name, argument).map(Operand::PhrasesFrom),
         "eq" => number(N::Equal),
@@ -118,9 +163,15 @@ fn operand(name: &str, argument: &str) -> Result<Operand, String> {
         "geolookup" => Ok(Operand::Country),
         "unconditionalmatch" => Ok(Operand::Always),
         "nomatch" => Ok(Operand::Never),
-        lower => match REFUSED.iter().find(|(known, _)| known.eq_ignore_ascii_case(lower)) {
+        lower => match REFUSED
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(lower))
+        {
             Some((known, why)) => Err(format!("the operator @{known} is not supported: {why}")),
-            None => Err(format!("unknown operator `@{name}`{}", nearest(name, NAMES.iter().copied()))),
+            None => Err(format!(
+                "unknown operator `@{name}`{}",
+                nearest(name, NAMES.iter().copied())
+            )),
         },
     }
 }
@@ -139,7 +190,7 @@ fn phrases(argument: &str) -> Result<Operand, String> {
 
 fn phrase(word: &str) -> Result<Box<[u8]>, String> {
     let parts: Vec<&str> = word.split('|').collect();
-    if parts.len() < 3 || parts.len() % 2 == 0 {
+    if parts.len() < 3 || parts.len().is_multiple_of(2) {
         return Ok(word.as_bytes().into());
     }
     let mut bytes = Vec::new();
@@ -147,7 +198,8 @@ fn phrase(word: &str) -> Result<Box<[u8]>, String> {
         if index % 2 == 0 {
             bytes.extend_from_slice(part.as_bytes());
         } else {
-            let byte = u8::from_str_radix(part, 16).map_err(|_| format!("|{part}| is no byte in hexadecimal"))?;
+            let byte = u8::from_str_radix(part, 16)
+                .map_err(|_| format!("|{part}| is no byte in hexadecimal"))?;
             bytes.push(byte);
         }
     }
@@ -156,21 +208,36 @@ fn phrase(word: &str) -> Result<Box<[u8]>, String> {
 
 fn files(name: &str, argument: &str) -> Result<Vec<Box<str>>, String> {
     let files: Vec<Box<str>> = argument.split_whitespace().map(Into::into).collect();
-    if files.is_empty() { Err(format!("@{name} names no file")) } else { Ok(files) }
+    if files.is_empty() {
+        Err(format!("@{name} names no file"))
+    } else {
+        Ok(files)
+    }
 }
 
 /// Addresses and networks, separated by commas.
 pub(crate) fn addresses(argument: &str) -> Result<Vec<(IpAddr, u8)>, String> {
-    argument.split(',').map(str::trim).filter(|part| !part.is_empty()).map(address).collect()
+    argument
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(address)
+        .collect()
 }
 
 fn address(text: &str) -> Result<(IpAddr, u8), String> {
     let wrong = || format!("`{text}` is no address and no network such as 192.0.2.0/24");
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let (address, length) = text
+        .split_once('/')
+        .map_or((text, None), |(address, length)| (address, Some(length)));
     let address: IpAddr = address.parse().map_err(|_| wrong())?;
     let most = if address.is_ipv4() { 32 } else { 128 };
     let length = length.map_or(Ok(most), |length| length.parse().map_err(|_| wrong()))?;
-    if length > most { Err(wrong()) } else { Ok((address, length)) }
+    if length > most {
+        Err(wrong())
+    } else {
+        Ok((address, length))
+    }
 }
 
 fn byte_range(argument: &str) -> Result<[u64; 4], String> {
@@ -178,7 +245,9 @@ fn byte_range(argument: &str) -> Result<[u64; 4], String> {
     for part in argument.split(',').map(str::trim) {
         let (low, high) = part.split_once('-').unwrap_or((part, part));
         let (Ok(low), Ok(high)) = (low.trim().parse::<u8>(), high.trim().parse::<u8>()) else {
-            return Err(format!("`{part}` is no byte and no range of bytes from 0 to 255"));
+            return Err(format!(
+                "`{part}` is no byte and no range of bytes from 0 to 255"
+            ));
         };
         for byte in low..=high {
             if let Some(word) = allowed.get_mut(usize::from(byte >> 6)) {

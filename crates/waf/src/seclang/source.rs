@@ -44,9 +44,13 @@ pub struct Disk;
 
 impl Sources for Disk {
     fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, String> {
-        let size = std::fs::metadata(path).map_err(|error| format!("cannot read {path}: {error}"))?.len();
+        let size = std::fs::metadata(path)
+            .map_err(|error| format!("cannot read {path}: {error}"))?
+            .len();
         if size > limit as u64 {
-            return Err(format!("{path} has {size} bytes, at most {limit} are allowed"));
+            return Err(format!(
+                "{path} has {size} bytes, at most {limit} are allowed"
+            ));
         }
         std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))
     }
@@ -57,7 +61,8 @@ impl Sources for Disk {
             return Ok(vec![pattern.to_owned()]);
         }
         let place = if folder.is_empty() { "." } else { folder };
-        let entries = std::fs::read_dir(Path::new(place)).map_err(|error| format!("cannot list {place}: {error}"))?;
+        let entries = std::fs::read_dir(Path::new(place))
+            .map_err(|error| format!("cannot list {place}: {error}"))?;
         let mut found: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|entry| wildcard_matches(name.as_bytes(), entry.as_bytes()))
@@ -77,9 +82,15 @@ pub struct Memory(
 
 impl Sources for Memory {
     fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, String> {
-        let bytes = self.0.get(path).ok_or_else(|| format!("there is no file {path}"))?;
+        let bytes = self
+            .0
+            .get(path)
+            .ok_or_else(|| format!("there is no file {path}"))?;
         if bytes.len() > limit {
-            return Err(format!("{path} has {} bytes, at most {limit} are allowed", bytes.len()));
+            return Err(format!(
+                "{path} has {} bytes, at most {limit} are allowed",
+                bytes.len()
+            ));
         }
         Ok(bytes.clone())
     }
@@ -88,17 +99,30 @@ impl Sources for Memory {
         if !has_wildcard(split(pattern).1) {
             return Ok(vec![pattern.to_owned()]);
         }
-        Ok(self.0.keys().filter(|key| wildcard_matches(pattern.as_bytes(), key.as_bytes())).cloned().collect())
+        Ok(self
+            .0
+            .keys()
+            .filter(|key| wildcard_matches(pattern.as_bytes(), key.as_bytes()))
+            .cloned()
+            .collect())
     }
 }
 
 /// `name` as the file at `from` means it.
 pub(crate) fn relative(from: &str, name: &str) -> String {
-    if name.starts_with('/') { name.to_owned() } else { join(split(from).0, name) }
+    if name.starts_with('/') {
+        name.to_owned()
+    } else {
+        join(split(from).0, name)
+    }
 }
 
 fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+    if folder.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{folder}/{name}")
+    }
 }
 
 fn split(path: &str) -> (&str, &str) {
@@ -131,5 +155,7 @@ fn wildcard_matches(pattern: &[u8], text: &[u8]) -> bool {
             }
         }
     }
-    pattern.get(p..).is_some_and(|rest| rest.iter().all(|&byte| byte == b'*'))
+    pattern
+        .get(p..)
+        .is_some_and(|rest| rest.iter().all(|&byte| byte == b'*'))
 }

@@ -116,8 +116,14 @@ pub(crate) enum Collection {
 }
 
 impl Collection {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Tx, Self::Ip, Self::Global, Self::Session, Self::User, Self::Resource];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Tx,
+        Self::Ip,
+        Self::Global,
+        Self::Session,
+        Self::User,
+        Self::Resource,
+    ];
 
     pub(crate) const fn variable(self) -> Variable {
         match self {
@@ -131,7 +137,9 @@ impl Collection {
     }
 
     pub(crate) fn of(variable: Variable) -> Option<Self> {
-        Self::ALL.into_iter().find(|collection| collection.variable() == variable)
+        Self::ALL
+            .into_iter()
+            .find(|collection| collection.variable() == variable)
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {

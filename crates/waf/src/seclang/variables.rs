@@ -142,7 +142,9 @@ variables! {
 impl Variable {
     /// The variable that is written so, in any case.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        ALL.iter().find(|(_, known, _)| known.eq_ignore_ascii_case(name)).map(|&(variable, ..)| variable)
+        ALL.iter()
+            .find(|(_, known, _)| known.eq_ignore_ascii_case(name))
+            .map(|&(variable, ..)| variable)
     }
 }
 
@@ -194,7 +196,9 @@ fn split(text: &str) -> Vec<&str> {
                 '\'' => quoted = !quoted,
                 // `XML:/*` and `XML://@*` are paths that no slash closes.
                 '/' if in_pattern => in_pattern = false,
-                '/' if (previous == ':' || previous == '\'') && !is_path(text.get(start..).unwrap_or_default()) => {
+                '/' if (previous == ':' || previous == '\'')
+                    && !is_path(text.get(start..).unwrap_or_default()) =>
+                {
                     in_pattern = true;
                 }
                 '|' | ',' if !in_pattern && !quoted => {
@@ -211,37 +215,61 @@ fn split(text: &str) -> Vec<&str> {
 }
 
 fn is_path(target: &str) -> bool {
-    target.trim_start_matches(['!', '&', ' ']).get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xml:"))
+    target
+        .trim_start_matches(['!', '&', ' '])
+        .get(..4)
+        .is_some_and(|start| start.eq_ignore_ascii_case("xml:"))
 }
 
 fn target(text: &str) -> Result<TargetSpec, String> {
     let text = text.trim();
-    let (exclude, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
-    let (count, text) = text.strip_prefix('&').map_or((false, text), |rest| (true, rest));
-    let (name, key) = text.split_once([':', '.']).map_or((text, None), |(name, key)| (name, Some(key)));
-    let variable =
-        Variable::named(name).ok_or_else(|| format!("unknown variable `{name}`{}", nearest_name(name)))?;
+    let (exclude, text) = text
+        .strip_prefix('!')
+        .map_or((false, text), |rest| (true, rest));
+    let (count, text) = text
+        .strip_prefix('&')
+        .map_or((false, text), |rest| (true, rest));
+    let (name, key) = text
+        .split_once([':', '.'])
+        .map_or((text, None), |(name, key)| (name, Some(key)));
+    let variable = Variable::named(name)
+        .ok_or_else(|| format!("unknown variable `{name}`{}", nearest_name(name)))?;
     let selector = selector(variable, key)?;
     if exclude && count {
-        return Err(format!("`!&{text}`: a target is either left out or counted"));
+        return Err(format!(
+            "`!&{text}`: a target is either left out or counted"
+        ));
     }
-    Ok(TargetSpec { variable, selector, count, exclude })
+    Ok(TargetSpec {
+        variable,
+        selector,
+        count,
+        exclude,
+    })
 }
 
 fn selector(variable: Variable, key: Option<&str>) -> Result<Selector, String> {
     let name = variable.name();
     let Some(key) = key else {
         if variable == Variable::Xml {
-            return Err("XML needs a path: XML:/* for all text or XML://@* for all attribute values".to_owned());
+            return Err(
+                "XML needs a path: XML:/* for all text or XML://@* for all attribute values"
+                    .to_owned(),
+            );
         }
         return Ok(Selector::All);
     };
-    let key = key.strip_prefix('\'').and_then(|key| key.strip_suffix('\'')).unwrap_or(key);
+    let key = key
+        .strip_prefix('\'')
+        .and_then(|key| key.strip_suffix('\''))
+        .unwrap_or(key);
     if variable == Variable::Xml {
         return match key {
             "/*" => Ok(Selector::XmlText),
             "//@*" => Ok(Selector::XmlAttributes),
-            _ => Err(format!("XML:{key}: of XPath only /* (all text) and //@* (all attribute values) are known")),
+            _ => Err(format!(
+                "XML:{key}: of XPath only /* (all text) and //@* (all attribute values) are known"
+            )),
         };
     }
     if variable.shape() == Shape::Single {

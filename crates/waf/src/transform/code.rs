@@ -19,11 +19,18 @@ const fn control(letter: u8) -> Option<u8> {
 
 /// Up to three octal digits of a byte: its value and their number.
 fn octal(text: &[u8]) -> (u8, usize) {
-    let mut digits = text.iter().take_while(|byte| matches!(byte, b'0'..=b'7')).count().min(3);
+    let mut digits = text
+        .iter()
+        .take_while(|byte| matches!(byte, b'0'..=b'7'))
+        .count()
+        .min(3);
     if digits == 3 && text.first().is_some_and(|&first| first > b'3') {
         digits = 2;
     }
-    let value = text.iter().take(digits).fold(0u8, |value, digit| value << 3 | (digit - b'0'));
+    let value = text
+        .iter()
+        .take(digits)
+        .fold(0u8, |value, digit| value << 3 | (digit - b'0'));
     (value, digits)
 }
 
@@ -48,7 +55,9 @@ fn js_escape(text: &[u8]) -> (u8, usize) {
             let (high, low) = four_digits(digits).unwrap_or_default();
             (narrow(high, low), 5)
         }
-        [b'x', ref digits @ ..] if hex_pair(digits).is_some() => (hex_pair(digits).unwrap_or_default(), 3),
+        [b'x', ref digits @ ..] if hex_pair(digits).is_some() => {
+            (hex_pair(digits).unwrap_or_default(), 3)
+        }
         [b'0'..=b'7', ..] => octal(text),
         [letter, ..] => (control(letter).unwrap_or(letter), 1),
         [] => (b'\\', 0),
@@ -89,8 +98,15 @@ fn c_escape(text: &[u8]) -> Option<(u8, usize)> {
 
 /// As C reads it: three digits always, of which the low byte counts.
 fn octal_c(text: &[u8]) -> (u8, usize) {
-    let digits = text.iter().take_while(|byte| matches!(byte, b'0'..=b'7')).count().min(3);
-    let value = text.iter().take(digits).fold(0u8, |value, digit| value << 3 | (digit - b'0'));
+    let digits = text
+        .iter()
+        .take_while(|byte| matches!(byte, b'0'..=b'7'))
+        .count()
+        .min(3);
+    let value = text
+        .iter()
+        .take(digits)
+        .fold(0u8, |value, digit| value << 3 | (digit - b'0'));
     (value, digits)
 }
 
@@ -102,7 +118,11 @@ pub(super) fn css_decode(input: &[u8], out: &mut Vec<u8>) {
             out.push(byte);
             continue;
         }
-        let digits = after.iter().take_while(|&&digit| hex_digit(digit).is_some()).count().min(6);
+        let digits = after
+            .iter()
+            .take_while(|&&digit| hex_digit(digit).is_some())
+            .count()
+            .min(6);
         if digits > 0 {
             out.push(css_byte(after.get(..digits).unwrap_or_default()));
             rest = after.get(digits..).unwrap_or_default();
@@ -121,9 +141,15 @@ pub(super) fn css_decode(input: &[u8], out: &mut Vec<u8>) {
 }
 
 fn css_byte(digits: &[u8]) -> u8 {
-    let value = digits.iter().fold(0u32, |value, &digit| value << 4 | u32::from(hex_digit(digit).unwrap_or_default()));
+    let value = digits.iter().fold(0u32, |value, &digit| {
+        value << 4 | u32::from(hex_digit(digit).unwrap_or_default())
+    });
     let [low, high, above, _] = value.to_le_bytes();
-    if above == 0 && digits.len() >= 4 { narrow(high, low) } else { low }
+    if above == 0 && digits.len() >= 4 {
+        narrow(high, low)
+    } else {
+        low
+    }
 }
 
 pub(super) fn hex_decode(input: &[u8], out: &mut Vec<u8>) {
@@ -176,7 +202,13 @@ const fn sextet(byte: u8) -> Option<u8> {
 /// What is Base64 up to the first byte that is not.
 pub(super) fn base64_decode(input: &[u8], out: &mut Vec<u8>) {
     let breaks = |byte: &&u8| matches!(byte, b'\r' | b'\n');
-    push_sextets(input.iter().filter(|byte| !breaks(byte)).map_while(|&byte| sextet(byte)), out);
+    push_sextets(
+        input
+            .iter()
+            .filter(|byte| !breaks(byte))
+            .map_while(|&byte| sextet(byte)),
+        out,
+    );
 }
 
 /// As `base64_decode`, but over whatever is no Base64.
@@ -199,11 +231,19 @@ fn push_sextets(sextets: impl Iterator<Item = u8>, out: &mut Vec<u8>) {
 
 pub(super) fn base64_encode(input: &[u8], out: &mut Vec<u8>) {
     for chunk in input.chunks(3) {
-        let bits = chunk.iter().chain([0, 0].iter()).take(3).fold(0u32, |bits, &byte| bits << 8 | u32::from(byte));
+        let bits = chunk
+            .iter()
+            .chain([0, 0].iter())
+            .take(3)
+            .fold(0u32, |bits, &byte| bits << 8 | u32::from(byte));
         for place in 0..4u32 {
             let index = (bits >> (18 - place * 6) & 63) as usize;
             let letter = ALPHABET.get(index).copied().unwrap_or(b'=');
-            out.push(if place as usize <= chunk.len() { letter } else { b'=' });
+            out.push(if place as usize <= chunk.len() {
+                letter
+            } else {
+                b'='
+            });
         }
     }
 }

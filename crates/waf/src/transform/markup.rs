@@ -5,32 +5,50 @@ use crate::bytes::hex_digit;
 /// The entities that hide a byte; others stay as they are.
 pub(super) fn entity_decode(input: &[u8], out: &mut Vec<u8>) {
     let mut rest = input;
-    while let Some((&byte, after)) = rest.split_first() {
-        match (byte, entity(after)) {
-            (b'&', Some((decoded, length))) => {
-                out.push(decoded);
-                rest = after.get(length..).unwrap_or_default();
-                rest = rest.strip_prefix(b";").unwrap_or(rest);
-            }
-            _ => {
-                out.push(byte);
-                rest = after;
-            }
+    while let Some(at) = memchr::memchr(b'&', rest) {
+        let (before, from) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let after = from.get(1..).unwrap_or_default();
+        if let Some((decoded, length)) = entity(after) {
+            out.push(decoded);
+            rest = after.get(length..).unwrap_or_default();
+            rest = rest.strip_prefix(b";").unwrap_or(rest);
+        } else {
+            out.push(b'&');
+            rest = after;
         }
     }
+    out.extend_from_slice(rest);
 }
 
 /// The byte and the length of the entity whose `&` came before.
 fn entity(text: &[u8]) -> Option<(u8, usize)> {
     match *text {
-        [b'#', b'x' | b'X', ref digits @ ..] => number(digits, 16).map(|(byte, length)| (byte, length + 2)),
+        [b'#', b'x' | b'X', ref digits @ ..] => {
+            number(digits, 16).map(|(byte, length)| (byte, length + 2))
+        }
         [b'#', ref digits @ ..] => number(digits, 10).map(|(byte, length)| (byte, length + 1)),
         _ => {
-            let length = text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            let length = text
+                .iter()
+                .take_while(|byte| byte.is_ascii_alphanumeric())
+                .count();
             let name = text.get(..length)?;
-            let known: [(&[u8], u8); 5] = [(b"quot", b'"'), (b"amp", b'&'), (b"lt", b'<'), (b"gt", b'>'), (b"nbsp", 0xa0)];
-            let starts = |wanted: &[u8]| name.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted));
-            known.into_iter().find(|(wanted, _)| starts(wanted)).map(|(_, byte)| (byte, length))
+            let known: [(&[u8], u8); 5] = [
+                (b"quot", b'"'),
+                (b"amp", b'&'),
+                (b"lt", b'<'),
+                (b"gt", b'>'),
+                (b"nbsp", 0xa0),
+            ];
+            let starts = |wanted: &[u8]| {
+                name.get(..wanted.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(wanted))
+            };
+            known
+                .into_iter()
+                .find(|(wanted, _)| starts(wanted))
+                .map(|(_, byte)| (byte, length))
         }
     }
 }
@@ -40,7 +58,9 @@ fn number(digits: &[u8], base: u32) -> Option<(u8, usize)> {
     let mut value = 0u32;
     let mut length = 0;
     for &byte in digits {
-        let Some(digit) = hex_digit(byte).filter(|&digit| u32::from(digit) < base) else { break };
+        let Some(digit) = hex_digit(byte).filter(|&digit| u32::from(digit) < base) else {
+            break;
+        };
         value = value.saturating_mul(base).saturating_add(u32::from(digit));
         length += 1;
     }
@@ -54,7 +74,9 @@ pub(super) fn replace_comments(input: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(rest.get(..start).unwrap_or_default());
         out.push(b' ');
         let inside = rest.get(start + 2..).unwrap_or_default();
-        let Some(end) = crate::bytes::find(inside, b"*/") else { return };
+        let Some(end) = crate::bytes::find(inside, b"*/") else {
+            return;
+        };
         rest = inside.get(end + 2..).unwrap_or_default();
     }
     out.extend_from_slice(rest);
@@ -76,7 +98,10 @@ pub(super) fn remove_comments(input: &[u8], out: &mut Vec<u8>) {
                 continue;
             }
         };
-        let ends = [crate::bytes::find(opened, b"*/").map(|at| at + 2), crate::bytes::find(opened, b"-->").map(|at| at + 3)];
+        let ends = [
+            crate::bytes::find(opened, b"*/").map(|at| at + 2),
+            crate::bytes::find(opened, b"-->").map(|at| at + 3),
+        ];
         let Some(end) = ends.into_iter().flatten().min() else {
             out.push(b' ');
             return;

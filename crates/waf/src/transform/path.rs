@@ -5,7 +5,10 @@ pub(super) fn normalize(input: &[u8], out: &mut Vec<u8>) {
 }
 
 pub(super) fn normalize_windows(input: &[u8], out: &mut Vec<u8>) {
-    let slashed: Vec<u8> = input.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect();
+    let slashed: Vec<u8> = input
+        .iter()
+        .map(|&byte| if byte == b'\\' { b'/' } else { byte })
+        .collect();
     resolve(&slashed, out);
 }
 
@@ -18,7 +21,10 @@ fn resolve(input: &[u8], out: &mut Vec<u8>) {
     }
     // Where each kept part begins that a `..` may take back.
     let mut starts: Vec<usize> = Vec::new();
-    let mut parts = input.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").peekable();
+    let mut parts = input
+        .split(|&byte| byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .peekable();
     while let Some(part) = parts.next() {
         if part == b".." {
             if let Some(start) = starts.pop() {

@@ -22,12 +22,24 @@ const CASES: &[(&str, &[u8], &[u8])] = &[
     ("cssDecode", b"\\00006aavascript", b"javascript"),
     ("cssDecode", b"\\ff1c x", b"<x"),
     ("cssDecode", b"a\\\nb\\", b"ab"),
-    ("escapeSeqDecode", b"\\a\\b\\x41\\101\\z\\\\\\'", b"\x07\x08AA\\z\\'"),
+    (
+        "escapeSeqDecode",
+        b"\\a\\b\\x41\\101\\z\\\\\\'",
+        b"\x07\x08AA\\z\\'",
+    ),
     ("escapeSeqDecode", b"\\xZZ\\", b"\\xZZ\\"),
     ("hexDecode", b"41426", b"AB"),
     ("hexEncode", b"\x00aZ", b"00615a"),
-    ("htmlEntityDecode", b"&lt;&#x3C;&#60&#0000106;&quot&amp;&nbsp;x", b"<<<j\"&\xa0x"),
-    ("htmlEntityDecode", b"&unknown;&#;&#x;&", b"&unknown;&#;&#x;&"),
+    (
+        "htmlEntityDecode",
+        b"&lt;&#x3C;&#60&#0000106;&quot&amp;&nbsp;x",
+        b"<<<j\"&\xa0x",
+    ),
+    (
+        "htmlEntityDecode",
+        b"&unknown;&#;&#x;&",
+        b"&unknown;&#;&#x;&",
+    ),
     ("jsDecode", b"\\x3c\\u003c\\uff1c\\74\\n\\q", b"<<<<\nq"),
     ("jsDecode", b"\\400\\377", b"\x200\xff"),
     ("jsDecode", b"a\\", b"a\\"),
@@ -51,8 +63,16 @@ const CASES: &[(&str, &[u8], &[u8])] = &[
     ("replaceComments", b"a/*x*/b/*y", b"a b "),
     ("replaceComments", b"a/b*/", b"a/b*/"),
     ("replaceNulls", b"a\0b", b"a b"),
-    ("sha1", b"abc", b"\xa9\x99\x3e\x36\x47\x06\x81\x6a\xba\x3e\x25\x71\x78\x50\xc2\x6c\x9c\xd0\xd8\x9d"),
-    ("md5", b"", b"\xd4\x1d\x8c\xd9\x8f\x00\xb2\x04\xe9\x80\x09\x98\xec\xf8\x42\x7e"),
+    (
+        "sha1",
+        b"abc",
+        b"\xa9\x99\x3e\x36\x47\x06\x81\x6a\xba\x3e\x25\x71\x78\x50\xc2\x6c\x9c\xd0\xd8\x9d",
+    ),
+    (
+        "md5",
+        b"",
+        b"\xd4\x1d\x8c\xd9\x8f\x00\xb2\x04\xe9\x80\x09\x98\xec\xf8\x42\x7e",
+    ),
     ("sqlHexDecode", b"x=0x414243 0x4", b"x=ABC 0x4"),
     ("trim", b" a b ", b"a b"),
     ("trimLeft", b" a ", b"a "),
@@ -85,10 +105,15 @@ fn every_transformation_has_a_case() {
 #[test]
 fn a_text_without_a_trigger_is_left_as_it_is() {
     let mut random = fastrand::Rng::with_seed(7);
-    for transform in Transform::names().filter_map(Transform::named).filter(|transform| !transform.is_always()) {
+    for transform in Transform::names()
+        .filter_map(Transform::named)
+        .filter(|transform| !transform.is_always())
+    {
         let quiet: Vec<u8> = transform.triggers().complement().iter().collect();
         for _ in 0..2000 {
-            let text: Vec<u8> = (0..random.usize(..12)).filter_map(|_| random.choice(&quiet).copied()).collect();
+            let text: Vec<u8> = (0..random.usize(..12))
+                .filter_map(|_| random.choice(&quiet).copied())
+                .collect();
             let mut out = Vec::new();
             transform.apply(&text, &mut out);
             assert_eq!(out, text, "{transform:?}");
@@ -99,9 +124,18 @@ fn a_text_without_a_trigger_is_left_as_it_is() {
 #[test]
 fn no_output_is_more_than_six_times_as_long_as_its_input() {
     let mut random = fastrand::Rng::with_seed(9);
-    for transform in Transform::names().filter_map(Transform::named).filter(|transform| !transform.is_always()) {
+    for transform in Transform::names()
+        .filter_map(Transform::named)
+        .filter(|transform| !transform.is_always())
+    {
         for _ in 0..2000 {
-            let text: Vec<u8> = (0..random.usize(..24)).map(|_| *random.choice(b"\\%&#xu0041+/*-<>'\"\xc3\xa9\xf0 ;.=").unwrap()).collect();
+            let text: Vec<u8> = (0..random.usize(..24))
+                .map(|_| {
+                    *random
+                        .choice(b"\\%&#xu0041+/*-<>'\"\xc3\xa9\xf0 ;.=")
+                        .unwrap()
+                })
+                .collect();
             let mut out = Vec::new();
             transform.apply(&text, &mut out);
             assert!(out.len() <= text.len() * 6 + 4, "{transform:?}");

@@ -19,12 +19,20 @@ pub(super) fn remove_nulls(input: &[u8], out: &mut Vec<u8>) {
 }
 
 pub(super) fn replace_nulls(input: &[u8], out: &mut Vec<u8>) {
-    out.extend(input.iter().map(|&byte| if byte == 0 { b' ' } else { byte }));
+    out.extend(
+        input
+            .iter()
+            .map(|&byte| if byte == 0 { b' ' } else { byte }),
+    );
 }
 
 /// The no-break space goes too, by its Latin-1 byte and by both bytes of its UTF-8.
 pub(super) fn remove_whitespace(input: &[u8], out: &mut Vec<u8>) {
-    out.extend(input.iter().filter(|&&byte| !is_space(byte) && byte != 0xa0 && byte != 0xc2));
+    out.extend(
+        input
+            .iter()
+            .filter(|&&byte| !is_space(byte) && byte != 0xa0 && byte != 0xc2),
+    );
 }
 
 pub(super) fn compress_whitespace(input: &[u8], out: &mut Vec<u8>) {
@@ -53,12 +61,18 @@ pub(super) fn trim_right(input: &[u8], out: &mut Vec<u8>) {
 }
 
 fn without_left(input: &[u8]) -> &[u8] {
-    let start = input.iter().position(|&byte| !is_space(byte)).unwrap_or(input.len());
+    let start = input
+        .iter()
+        .position(|&byte| !is_space(byte))
+        .unwrap_or(input.len());
     input.get(start..).unwrap_or_default()
 }
 
 fn without_right(input: &[u8]) -> &[u8] {
-    let end = input.iter().rposition(|&byte| !is_space(byte)).map_or(0, |last| last + 1);
+    let end = input
+        .iter()
+        .rposition(|&byte| !is_space(byte))
+        .map_or(0, |last| last + 1);
     input.get(..end).unwrap_or_default()
 }
 
@@ -104,5 +118,9 @@ pub(super) fn parity_odd(input: &[u8], out: &mut Vec<u8>) {
 
 fn with_parity(byte: u8, wanted: u32) -> u8 {
     let low = byte & 0x7f;
-    if low.count_ones() % 2 == wanted { low } else { low | 0x80 }
+    if low.count_ones() % 2 == wanted {
+        low
+    } else {
+        low | 0x80
+    }
 }

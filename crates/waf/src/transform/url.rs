@@ -23,26 +23,28 @@ pub(crate) fn decode(input: &[u8], out: &mut Vec<u8>) {
 /// As `decode`, with `%uXXXX` of IIS besides.
 pub(super) fn decode_unicode(input: &[u8], out: &mut Vec<u8>) {
     let mut rest = input;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match (byte, after) {
-            (b'%', [b'u' | b'U', digits @ ..]) if four_digits(digits).is_some() => {
-                if let Some((high, low)) = four_digits(digits) {
-                    out.push(narrow(high, low));
-                }
-                rest = after.get(5..).unwrap_or_default();
-            }
-            (b'%', [b'u' | b'U', ..]) => out.push(byte),
-            (b'%', _) => match hex_pair(after) {
-                Some(decoded) => {
-                    out.push(decoded);
-                    rest = after.get(2..).unwrap_or_default();
-                }
-                None => out.push(byte),
-            },
-            (b'+', _) => out.push(b' '),
-            _ => out.push(byte),
-        }
+    while let Some(at) = memchr::memchr2(b'%', b'+', rest) {
+        let (before, from) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let (decoded, length) = unescaped(from);
+        out.push(decoded);
+        rest = from.get(length..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+}
+
+/// The byte and the length of what begins with a `%` or a `+`.
+fn unescaped(text: &[u8]) -> (u8, usize) {
+    match *text {
+        [b'%', b'u' | b'U', ref digits @ ..] => match four_digits(digits) {
+            Some((high, low)) => (narrow(high, low), 6),
+            None => (b'%', 1),
+        },
+        [b'%', ref digits @ ..] => match hex_pair(digits) {
+            Some(decoded) => (decoded, 3),
+            None => (b'%', 1),
+        },
+        _ => (b' ', 1),
     }
 }
 
@@ -54,7 +56,11 @@ pub(super) fn four_digits(digits: &[u8]) -> Option<(u8, u8)> {
 /// The byte that a system without Unicode sees: the low one, and for full-width forms of ASCII the
 /// ASCII that they look like.
 pub(super) const fn narrow(high: u8, low: u8) -> u8 {
-    if high == 0xff && low > 0 && low < 0x5f { low + 0x20 } else { low }
+    if high == 0xff && low > 0 && low < 0x5f {
+        low + 0x20
+    } else {
+        low
+    }
 }
 
 pub(super) fn encode(input: &[u8], out: &mut Vec<u8>) {
@@ -71,7 +77,11 @@ pub(super) fn encode(input: &[u8], out: &mut Vec<u8>) {
 }
 
 pub(super) const fn lower_digit(nibble: u8) -> u8 {
-    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+    if nibble < 10 {
+        b'0' + nibble
+    } else {
+        b'a' + nibble - 10
+    }
 }
 
 /// Characters above ASCII as `%uXXXX`; bytes that are no UTF-8 stay.
@@ -98,7 +108,10 @@ pub(super) fn utf8_to_unicode(input: &[u8], out: &mut Vec<u8>) {
 }
 
 const fn is_overlong(code: u32, length: usize) -> bool {
-    matches!((length, code), (2, 0..=0x7f) | (3, 0..=0x7ff) | (4, 0..=0xffff))
+    matches!(
+        (length, code),
+        (2, 0..=0x7f) | (3, 0..=0x7ff) | (4, 0..=0xffff)
+    )
 }
 
 /// The code and length of a character above ASCII, well formed or overlong.

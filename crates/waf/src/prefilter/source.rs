@@ -1,0 +1,237 @@
+//! What a phase looks at: the targets of its rules, and which rules look at each by which probe.
+
+use crate::bytes::ByteSet;
+use crate::rule::{Bits, Chain, ChainId, Chosen, Link, Target};
+use crate::seclang::Variable;
+
+/// What a phase looks at.
+#[derive(Debug, Default)]
+pub(super) struct PhaseFilter {
+    /// Rules that are run whatever the values are.
+    pub(super) always: Bits,
+    pub(super) sources: Vec<Source>,
+}
+
+/// A target, and what is done with its values.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) target: Target,
+    /// The triggers of all chains together.
+    triggers: ByteSet,
+    /// The chains that a byte triggers, one bit for each of `chains`.
+    triggered: Box<[u64; 256]>,
+    /// The chains that change every value.
+    always: u64,
+    /// The probes of all chains together.
+    pub(super) probes: Bits,
+    pub(super) chains: Vec<Reach>,
+    /// Rules by probe and place among `chains`.
+    rules: Vec<(u16, u8, u32)>,
+}
+
+/// Chains of one target that are told apart; rules with those beyond are always run.
+const MOST_CHAINS: usize = 64;
+
+/// The probes that look at a target after a chain.
+#[derive(Debug)]
+pub(super) struct Reach {
+    pub(super) chain: ChainId,
+    pub(super) probes: Bits,
+}
+
+impl PhaseFilter {
+    /// Notes a look at a target. Whether there was room to.
+    pub(super) fn reach(
+        &mut self,
+        target: &Target,
+        chain: (ChainId, &Chain),
+        probe: u16,
+        position: usize,
+        words: usize,
+    ) -> bool {
+        let target = widened(target);
+        let at = self
+            .sources
+            .iter()
+            .position(|source| is_same(&source.target, &target))
+            .unwrap_or_else(|| {
+                self.sources.push(Source::new(target, words));
+                self.sources.len() - 1
+            });
+        self.sources
+            .get_mut(at)
+            .is_some_and(|source| source.reach(chain, probe, position, words))
+    }
+}
+
+impl Source {
+    fn new(target: Target, words: usize) -> Self {
+        Self {
+            target,
+            triggers: ByteSet::EMPTY,
+            triggered: Box::new([0; 256]),
+            always: 0,
+            probes: Bits(vec![0; words]),
+            chains: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+
+    /// Notes that a rule looks at the target with a probe after a chain. Whether there was room to.
+    fn reach(
+        &mut self,
+        (id, chain): (ChainId, &Chain),
+        probe: u16,
+        position: usize,
+        words: usize,
+    ) -> bool {
+        let known = self.chains.iter().position(|reach| reach.chain == id);
+        if known.is_none() && self.chains.len() >= MOST_CHAINS {
+            return false;
+        }
+        let place = known.unwrap_or_else(|| {
+            self.chains.push(Reach {
+                chain: id,
+                probes: Bits(vec![0; words]),
+            });
+            let place = self.chains.len() - 1;
+            self.add_triggers(place, chain);
+            place
+        });
+        if let Some(reach) = self.chains.get_mut(place) {
+            reach.probes.set(usize::from(probe));
+        }
+        self.probes.set(usize::from(probe));
+        let entry = (
+            probe,
+            u8::try_from(place).unwrap_or(u8::MAX),
+            u32::try_from(position).unwrap_or_default(),
+        );
+        let sorted = self.rules.partition_point(|known| *known < entry);
+        self.rules.insert(sorted, entry);
+        true
+    }
+
+    fn add_triggers(&mut self, place: usize, chain: &Chain) {
+        let bit = 1u64
+            .checked_shl(u32::try_from(place).unwrap_or(u32::MAX))
+            .unwrap_or_default();
+        if chain.always {
+            self.always |= bit;
+            return;
+        }
+        self.triggers = self.triggers.union(&chain.triggers);
+        chain.triggers.visit(|byte| {
+            if let Some(chains) = self.triggered.get_mut(usize::from(byte)) {
+                *chains |= bit;
+            }
+        });
+    }
+
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        let chains: usize = self
+            .chains
+            .iter()
+            .map(|reach| 32 + reach.probes.0.len() * 8)
+            .sum();
+        size_of_val(&*self.triggered) + self.rules.len() * 8 + chains
+    }
+
+    /// The chains that a text of these bytes may be changed by.
+    pub(super) fn changed_by(&self, bytes: &ByteSet) -> u64 {
+        let mut changed = self.always;
+        bytes.intersection(&self.triggers).visit(|byte| {
+            changed |= self
+                .triggered
+                .get(usize::from(byte))
+                .copied()
+                .unwrap_or_default();
+        });
+        changed
+    }
+
+    /// Marks the rules that look at this target by the probe, after one of the chains.
+    pub(super) fn wake(&self, probe: u16, chains: u64, live: &mut Bits) {
+        let first = self.rules.partition_point(|entry| entry.0 < probe);
+        for &(known, place, position) in self.rules.get(first..).unwrap_or_default() {
+            if known != probe {
+                break;
+            }
+            if chains >> place & 1 == 1 {
+                live.set(position as usize);
+            }
+        }
+    }
+}
+
+/// Whether the rules of a phase can be told from the values of the link's targets.
+pub(super) fn is_filtered(link: &Link) -> bool {
+    !link.negated
+        && link
+            .targets
+            .iter()
+            .all(|target| !target.count && is_sent(target.variable))
+}
+
+/// Variables whose values are texts that do not change within a phase.
+fn is_sent(variable: Variable) -> bool {
+    use Variable as V;
+    matches!(
+        variable,
+        V::Args
+            | V::ArgsGet
+            | V::ArgsPost
+            | V::ArgsNames
+            | V::ArgsGetNames
+            | V::ArgsPostNames
+            | V::RequestHeaders
+            | V::RequestHeadersNames
+            | V::RequestCookies
+            | V::RequestCookiesNames
+            | V::ResponseHeaders
+            | V::ResponseHeadersNames
+            | V::MultipartPartHeaders
+            | V::Files
+            | V::FilesNames
+            | V::FilesTmpContent
+            | V::MultipartFilename
+            | V::MultipartName
+            | V::Xml
+            | V::RequestUri
+            | V::RequestUriRaw
+            | V::RequestFilename
+            | V::RequestBasename
+            | V::RequestLine
+            | V::RequestMethod
+            | V::RequestProtocol
+            | V::RequestBody
+            | V::QueryString
+            | V::ResponseBody
+            | V::PathInfo
+    )
+}
+
+/// The target, or what holds it where a pattern chooses.
+fn widened(target: &Target) -> Target {
+    let chosen = match &target.chosen {
+        Chosen::Pattern(_) => Chosen::All,
+        chosen => chosen.clone(),
+    };
+    Target {
+        variable: target.variable,
+        chosen,
+        count: false,
+    }
+}
+
+fn is_same(one: &Target, other: &Target) -> bool {
+    one.variable == other.variable
+        && match (&one.chosen, &other.chosen) {
+            (Chosen::All, Chosen::All)
+            | (Chosen::XmlText, Chosen::XmlText)
+            | (Chosen::XmlAttributes, Chosen::XmlAttributes) => true,
+            (Chosen::Name(one, _), Chosen::Name(other, _)) => one == other,
+            _ => false,
+        }
+}
