@@ -247,7 +247,7 @@ impl<'a> Reader<'a> {
     fn name(&mut self) -> Read<&'a [u8]> {
         let rest = self.rest();
         match rest.first() {
-            Some(byte) if byte.is_ascii_alphabetic() || *byte >= 0x80 || b"_:".contains(byte) => {}
+            Some(byte) if begins_name(*byte) => {}
             Some(_) => return Err(BAD_NAME),
             None => return Err(CUT),
         }
@@ -285,9 +285,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn begins_name(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte >= 0x80 || b"_:".contains(&byte)
+}
+
 fn is_namespace_declaration(name: &[u8]) -> bool {
     let prefix = name.strip_prefix(b"xmlns:").unwrap_or_default();
-    name == b"xmlns" || (!prefix.is_empty() && !prefix.contains(&b':'))
+    let is_name = prefix.first().copied().is_some_and(begins_name) && !prefix.contains(&b':');
+    name == b"xmlns" || is_name
 }
 
 #[cfg(test)]
