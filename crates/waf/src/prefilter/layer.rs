@@ -43,6 +43,18 @@ impl Layer {
         }
     }
 
+    /// Whether no mask tells one digit from another.
+    pub(super) fn treats_digits_alike(&self) -> bool {
+        let words = self.free.0.len();
+        let block = |byte: u8| {
+            let at = usize::from(*self.block_of.get(usize::from(byte))?) * words;
+            self.blocks
+                .get(at..at + words)
+                .filter(|_| self.loud.contains(byte))
+        };
+        (b'0'..=b'9').all(|digit| block(digit) == block(b'0'))
+    }
+
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
         self.blocks.len() * 8

@@ -36,6 +36,8 @@ pub(crate) struct Prefilter {
     layers: Vec<Layer>,
     /// Bytes that any layer asks for.
     loud: ByteSet,
+    /// No layer tells one digit from another.
+    digits_alike: bool,
     /// The probes that a text of this length may match.
     lengths: Vec<Bits>,
     literals: Literals,
@@ -90,6 +92,7 @@ impl Prefilter {
             loud: layers
                 .iter()
                 .fold(ByteSet::EMPTY, |all, layer| all.union(&layer.loud)),
+            digits_alike: layers.iter().all(Layer::treats_digits_alike),
             layers,
             lengths: (0..=MOST_LENGTH)
                 .map(|length| those(&needs, |need| need.length.min(MOST_LENGTH) <= length))
@@ -153,7 +156,11 @@ impl Prefilter {
             Some(by_length) => found.copy_from_slice(&by_length.0),
             None => return,
         }
-        by_bytes.narrow(bytes.intersection(&self.loud), found, |left| {
+        let mut loud = bytes.intersection(&self.loud);
+        if self.digits_alike {
+            loud = loud.with_one_digit();
+        }
+        by_bytes.narrow(loud, found, |left| {
             for layer in &self.layers {
                 layer.narrow(bytes, left, open);
             }
