@@ -39,7 +39,7 @@ up: engine wasm-target ## start a node with the example on https://localhost:844
 
 .PHONY: test
 test: engine dev wasm-target h2spec crs extras ## run all tests, Rust first, then Python
-	cargo test --release --locked --workspace
+	VEDETTE_CRS_RULES="$$($(BIN)/python -m tests.waf.crs --rules)" cargo test --release --locked --workspace
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 .PHONY: check

@@ -82,8 +82,12 @@ def main() -> int:
     """Fetch the rule set unless it is there."""
     arguments = argparse.ArgumentParser(description=main.__doc__)
     arguments.add_argument("--is-there", action="store_true", help="only say whether it is")
+    arguments.add_argument("--rules", action="store_true", help="only say where the rules are")
     arguments.add_argument("--go", default="go", help="the Go client")
     given = arguments.parse_args()
+    if given.rules:
+        print(RULES)
+        return 0
     if FOLDER.exists() or given.is_there:
         return not FOLDER.exists()
     print(f"Fetching the Core Rule Set {VERSION} into {FOLDER}")

@@ -1,8 +1,9 @@
 //! What judging costs: CPU time of four kinds of requests at each paranoia level, hot, on one thread.
 //! A client's headers stay the same from request to request; arguments, the session and bodies do not.
 //!
-//! `measure RULES…` with the rule files in load order (the level and the engine's mode are set by this program, so the
-//! files must not). `--only=GET` and `--level=1` for one request or level. Prints the time to load, the set's memory, and the median of rounds of each request in microseconds.
+//! `cost RULES…` with the rule files in load order (the level and the engine's mode are set by this program, so the files
+//! must not). `--only=GET` and `--level=1` for one request or level. Prints the time to load, the set's memory, and the
+//! median of rounds of each request in microseconds.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use vedette_waf::{Disk, Ends, Memory, Options, RuleSet, Sources, Transaction, Wo
 
 const ROUNDS: usize = 41;
 const ROUND: Duration = Duration::from_millis(25);
-const SETTINGS: &str = "measure.conf";
+const SETTINGS: &str = "cost.conf";
 
 /// The files of the disk, and one that says the mode and the level.
 struct WithSettings(Memory);

@@ -69,10 +69,9 @@ impl ByteSet {
     }
 
     /// A cheap mix, by which tables place the set.
-    pub(crate) const fn mix(self) -> u64 {
+    pub(crate) const fn mix(self) -> usize {
         let [a, b, c, d] = self.0;
-        (a ^ b.rotate_left(17) ^ c.rotate_left(31) ^ d.rotate_left(47))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        spread(a ^ b.rotate_left(17) ^ c.rotate_left(31) ^ d.rotate_left(47))
     }
 
     pub(crate) fn complement(&self) -> Self {
@@ -114,6 +113,12 @@ impl ByteSet {
             })
         })
     }
+}
+
+/// A number of 24 bits in which each bit of the word plays a part.
+pub(crate) const fn spread(word: u64) -> usize {
+    let folded = word ^ word >> 32;
+    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
 }
 
 /// What C's `isspace` says in the C locale.

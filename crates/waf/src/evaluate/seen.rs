@@ -15,7 +15,7 @@ const MOST_BYTES: usize = 128;
 /// How often a text that was met again stays when another wants its place.
 const MOST_LIVES: u8 = 15;
 /// Places for sets of bytes; a power of two.
-const BYTE_PLACES: usize = 128;
+const BYTE_PLACES: usize = 512;
 
 /// The texts.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Seen {
     }
 
     fn at(text: &[u8]) -> usize {
-        usize::try_from(mix(text) >> 40).unwrap_or_default() % PLACES
+        mix(text) % PLACES
     }
 
     /// Writes the candidates of the text to `found`, if they are known.
@@ -130,7 +130,7 @@ impl ByBytes {
         found: &mut [u64],
         find: impl FnOnce(&mut [u64]),
     ) {
-        let at = usize::try_from(bytes.mix() >> 40).unwrap_or_default() % BYTE_PLACES;
+        let at = bytes.mix() % BYTE_PLACES;
         let block = at * found.len()..(at + 1) * found.len();
         let (Some(set), Some(words)) = (self.sets.get_mut(at), self.words.get_mut(block)) else {
             find(found);

@@ -5,7 +5,7 @@
 //! request has few texts, and what is found out of one is found out once.
 
 use super::seen::Seen;
-use crate::bytes::ByteSet;
+use crate::bytes::{ByteSet, spread};
 use crate::prefilter::Prefilter;
 use crate::rule::{Chain, ChainId};
 use crate::transform::Transform;
@@ -31,7 +31,7 @@ struct Entry {
 
 /// A cheap mix of a text's length and both its ends, by which tables place it. Texts that share a
 /// place cost a comparison, never a wrong answer.
-pub(super) fn mix(text: &[u8]) -> u64 {
+pub(super) fn mix(text: &[u8]) -> usize {
     let eight = |part: Option<&[u8; 8]>| part.map_or(0, |part| u64::from_le_bytes(*part));
     let (first, last) = match text.len() {
         0..8 => (
@@ -40,9 +40,7 @@ pub(super) fn mix(text: &[u8]) -> u64 {
         ),
         _ => (eight(text.first_chunk()), eight(text.last_chunk())),
     };
-    (first ^ last.rotate_left(29))
-        .wrapping_add(text.len() as u64)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    spread((first ^ last.rotate_left(29)).wrapping_add(text.len() as u64))
 }
 
 /// The texts.
@@ -90,7 +88,7 @@ impl Texts {
             self.exhausted = true;
             return self.add(b"");
         }
-        let place = usize::try_from(mix(text) >> 40).unwrap_or_default() % RECENT;
+        let place = mix(text) % RECENT;
         let known = self.recent.get(place).map(|&id| TextId(id));
         if let Some(known) =
             known.filter(|&known| self.entry(known).is_some() && self.get(known) == text)

@@ -18,6 +18,7 @@ fn sql_is_found_in_every_context_a_value_may_be_in() {
         ("1 LOCK IN SHARE MODE UNION SELECT a from b", "1kUEn"),
         ("sleep(5)#", "f(1)o"),
         ("1/*!UNION*/", "X"),
+        ("1 or 1 `", "1&1c"),
         ("{``.``.id}", "X"),
         ("/get?x=p{``ng%20127.0.0.1", "X"),
     ] {
@@ -37,6 +38,7 @@ fn honest_text_is_no_sql() {
         "it's 5 o'clock",
         "rock & roll",
         "1 union",
+        "1 `",
         "1234ABCDEF--",
         "a@b.example",
         "drop me a line; thanks",

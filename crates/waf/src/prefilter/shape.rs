@@ -12,7 +12,7 @@ const MOST_EXACT: usize = 64;
 /// Literals of one requirement, at most.
 const MOST_LITERALS: usize = 4000;
 /// Bytes of a literal that are looked for: more make the automaton larger and hardly surer.
-const MOST_BYTES: usize = 6;
+const MOST_BYTES: usize = 4;
 /// Masks kept of one pattern.
 pub(super) const MOST_MASKS: usize = 3;
 /// A mask that an ordinary value meets more often than this in a byte does not pay.

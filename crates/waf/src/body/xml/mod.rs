@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
         }
         let value = text::attribute(inside.get(..end).unwrap_or_default())?;
         // XPath's `@*` has no declarations of namespaces.
-        if name != b"xmlns" && !name.starts_with(b"xmlns:") {
+        if !is_namespace_declaration(name) {
             self.fields.xml_attribute(&value);
         }
         self.at += end + 2;
@@ -247,7 +247,7 @@ impl<'a> Reader<'a> {
     fn name(&mut self) -> Read<&'a [u8]> {
         let rest = self.rest();
         match rest.first() {
-            Some(byte) if byte.is_ascii_alphabetic() || *byte >= 0x80 || b"_:".contains(byte) => {}
+            Some(byte) if begins_name(*byte) => {}
             Some(_) => return Err(BAD_NAME),
             None => return Err(CUT),
         }
@@ -283,6 +283,16 @@ impl<'a> Reader<'a> {
     fn rest(&self) -> &'a [u8] {
         self.document.get(self.at..).unwrap_or_default()
     }
+}
+
+fn begins_name(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte >= 0x80 || b"_:".contains(&byte)
+}
+
+fn is_namespace_declaration(name: &[u8]) -> bool {
+    let prefix = name.strip_prefix(b"xmlns:").unwrap_or_default();
+    let is_name = prefix.first().copied().is_some_and(begins_name) && !prefix.contains(&b':');
+    name == b"xmlns" || is_name
 }
 
 #[cfg(test)]

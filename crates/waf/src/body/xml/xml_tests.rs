@@ -28,8 +28,9 @@ fn a_document_is_one_text_and_the_values_of_its_attributes() {
 
 #[test]
 fn declarations_of_namespaces_are_no_attributes() {
-    let (found, _) = xml("<a xmlns='urn:a' xmlns:b='urn:b' b:c='1'/>");
-    assert_eq!(found.attributes, ["1"]);
+    let (found, _) =
+        xml("<a xmlns='urn:a' xmlns:b='urn:b' b:c='1' xmlns::d='2' xmlns:='3' xmlns:-e='4'/>");
+    assert_eq!(found.attributes, ["1", "2", "3", "4"]);
 }
 
 #[test]
