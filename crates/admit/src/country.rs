@@ -14,7 +14,7 @@ use serde::Deserialize;
 use vedette_limit::source_part;
 
 /// The largest file that is read.
-const LARGEST: usize = 256 << 20;
+const LARGEST: usize = 64 << 20;
 
 /// Two capitals, as in ISO 3166-1 alpha-2.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +64,9 @@ struct Named<'a> {
 }
 
 impl Country {
+    /// For "unknown" where there must be a word: ISO 3166-1 leaves ZZ to users.
+    pub const UNKNOWN: Self = Self(*b"ZZ");
+
     /// Reads two letters.
     pub fn parse(code: &str) -> Option<Self> {
         let code: [u8; 2] = code.as_bytes().try_into().ok()?;

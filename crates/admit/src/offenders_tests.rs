@@ -187,3 +187,21 @@ fn an_offender_that_persists_is_blocked_though_the_table_is_full_of_lesser_ones(
     // It first wears one of the lesser down, then counts for itself.
     assert!(needed.unwrap() <= 14, "{needed:?}");
 }
+
+#[test]
+fn a_newcomer_with_little_pushes_nobody_out_who_has_done_more() {
+    let table = Offenders::within(0, Terms::default());
+    for source in 1..5_000 {
+        table.offend(v4(source), 50.0, at(0));
+    }
+    let before = table.stats(at(0));
+    assert_eq!(before.sources, before.capacity);
+    for source in 10_000..10_100 {
+        table.offend(v4(source), 1.0, at(0));
+    }
+    let after = table.stats(at(0));
+    assert_eq!(
+        (after.dropped, after.unseen),
+        (before.dropped, before.unseen + 100)
+    );
+}
