@@ -724,8 +724,13 @@ class Snapshot(Model):
             for file in route.backend.files
         }
         rules = {self.waf.rules} if self.waf else set()
+        return frozenset(
+            policies | components | files | rules | self.rule_files() | {self.policy.schema_}
+        )
+
+    def rule_files(self) -> frozenset[str]:
+        """The digests of the firewall's rule files that are a user's own."""
         own = self.waf.policy.rule_files if self.waf else ()
         for route in self.routes:
             own += route.waf.rule_files if route.waf else ()
-        rules |= {file.blob for file in own}
-        return frozenset(policies | components | files | rules | {self.policy.schema_})
+        return frozenset(file.blob for file in own)
