@@ -100,6 +100,7 @@ def _require_base(base: Snapshot, expected: str) -> None:
 
 def _require_same_node(base: Snapshot, snapshot: Snapshot) -> None:
     """What no manifest can say must be what it was."""
+
     def fixed(one: Snapshot) -> tuple[object, ...]:
         return one.node, one.policy.schema_, one.waf and (one.waf.version, one.waf.rules)
 
