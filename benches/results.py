@@ -12,6 +12,7 @@ from typing import Any
 
 from connections import Connections
 from density import Parts
+from firewall import Judging
 from machine import Machine
 from measure import Sample, Spread, spread
 from server import Mode
@@ -31,6 +32,7 @@ class Results:
     samples: dict[Mode, dict[str, list[Sample]]] = field(default_factory=dict)
     parts: Parts | None = None
     connections: dict[str, Connections] = field(default_factory=dict)
+    judging: Judging | None = None
     micro: dict[str, float] = field(default_factory=dict)
     """Nanoseconds by step."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Results:
             "rows": {mode.value: _rows(rows) for mode, rows in self.samples.items()},
             "parts": _parts(self.parts),
             "microNanoseconds": self.micro,
+            "firewall": asdict(self.judging) if self.judging else None,
             "connections": {
                 name: {**asdict(one), "kbEach": one.each()}
                 for name, one in self.connections.items()

@@ -12,7 +12,17 @@ from typing import Literal
 from measure import Tool
 from server import Mode
 
-ServerName = Literal["origin", "nginx", "workerd", "wasmtime", "envoy", "vedette", "vedette-open"]
+ServerName = Literal[
+    "origin",
+    "nginx",
+    "workerd",
+    "wasmtime",
+    "envoy",
+    "nginx-modsecurity",
+    "coraza",
+    "vedette",
+    "vedette-open",
+]
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,15 @@ ROWS = (
     ),
     Row("envoy-new", "Envoy, the same", "envoy", "tls", tool="wrk-new"),
     Row("vedette-new", "Vedette, the same, with its record", "vedette", "open", tool="wrk-new"),
+    Row("nginx-file", "nginx, a small file, plain", "nginx-modsecurity", "open"),
+    Row(
+        "nginx-modsecurity",
+        "the same, libmodsecurity, Core Rule Set, level 1",
+        "nginx-modsecurity",
+        "judged",
+    ),
+    Row("go-open", "Go's net/http, plain", "coraza", "open"),
+    Row("coraza", "the same, Coraza, Core Rule Set, level 1", "coraza", "judged"),
     Row(
         "nginx-half",
         "open loop: nginx `return 200`, plain, at the rate of `vedette-static-half`",
@@ -149,11 +168,12 @@ ROWS = (
 
 PARTS = {
     "micro": "single steps: a limit's check, a policy decision, a known token",
+    "firewall": "judging in process: this engine, Coraza, libmodsecurity, four kinds of requests",
     "connections": "memory of 10,000 idle TLS connections, Vedette beside nginx and Envoy",
     "idle": "engine memory, idle",
     "cold": "first request of a function never loaded, against a warm one",
     "density": "1,000 functions: memory each, p99 of one of them before and after",
 }
 
-ROOMS = frozenset({"micro", "connections"})
+ROOMS = frozenset({"micro", "firewall", "connections"})
 """The parts that are not of the one node that the others share."""
