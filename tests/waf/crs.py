@@ -1,107 +1,31 @@
-"""The OWASP Core Rule Set and its regression tests: which version, where from, and that it is that one.
-
-Owns the pin. The rules are never part of this repository: `make crs` brings them into the cache with a Go client,
-once, and everything here reads them there.
-"""
+"""The Core Rule Set and its regression tests, where `make crs` put them."""
 
 from __future__ import annotations
 
-import argparse
-import base64
-import hashlib
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from pathlib import Path
+from vedette.policy.coreruleset import (
+    CHECKSUM,
+    FOLDER,
+    MISSING,
+    MODULE,
+    RULES,
+    SETUP,
+    TESTS,
+    VERSION,
+    FetchError,
+    content_checksum,
+    unpack,
+)
 
-MODULE = "github.com/corazawaf/coraza-coreruleset/v4"
-VERSION = "v4.25.0"
-# Go's own form (base64 of a SHA-256 over the SHA-256 of each file), so that one pin is checked twice: by the Go client
-# against the public checksum database, and here against the bytes that were unpacked.
-CHECKSUM = "h1:tqFO1lfVpTiyWtlN618OXpZMfw+nnN0Q4///W5W+/HM="
-
-FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vedette/crs" / VERSION
-RULES = FOLDER / "rules/@owasp_crs"
-SETUP = FOLDER / "rules/@crs-setup.conf.example"
-TESTS = FOLDER / "tests"
-MISSING = f"{FOLDER} does not exist: run `make crs`"
-
-
-class FetchError(Exception):
-    """The rule set could not be had, or is another one than the pinned."""
-
-
-def content_checksum(archive: zipfile.ZipFile) -> str:
-    """The checksum of a Go module's archive (golang.org/x/mod/sumdb/dirhash, Hash1)."""
-    lines = (
-        f"{hashlib.sha256(archive.read(name)).hexdigest()}  {name}\n"
-        for name in sorted(archive.namelist())
-    )
-    digest = hashlib.sha256("".join(lines).encode()).digest()
-    return "h1:" + base64.b64encode(digest).decode()
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Check `archive` against the pin and lay its rules and tests into `folder`, whole or not at all."""
-    with zipfile.ZipFile(archive) as module:
-        if (found := content_checksum(module)) != CHECKSUM:
-            raise FetchError(f"{MODULE} {VERSION} has the checksum {found}, pinned is {CHECKSUM}")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            prefix = f"{MODULE}@{VERSION}/"
-            wanted = (prefix + "rules/", prefix + "tests/", prefix + "LICENSE")
-            module.extractall(
-                scratch, [name for name in module.namelist() if name.startswith(wanted)]
-            )
-            shutil.rmtree(folder, ignore_errors=True)
-            (Path(scratch) / prefix).rename(folder)
-
-
-def fetch(go: str) -> None:
-    """Download the module with the Go client and unpack it into the cache."""
-    with tempfile.TemporaryDirectory() as scratch:
-        environment = os.environ | {"GOMODCACHE": f"{scratch}/modules", "GOFLAGS": "-modcacherw"}
-        done = subprocess.run(
-            [go, "mod", "download", "-json", f"{MODULE}@{VERSION}"],
-            cwd=scratch,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise FetchError(f"`go mod download` failed: {done.stdout}{done.stderr}".strip())
-        unpack(Path(json.loads(done.stdout)["Zip"]), FOLDER)
-
-
-def main() -> int:
-    """Fetch the rule set unless it is there."""
-    arguments = argparse.ArgumentParser(description=main.__doc__)
-    arguments.add_argument("--is-there", action="store_true", help="only say whether it is")
-    arguments.add_argument("--rules", action="store_true", help="only say where the rules are")
-    arguments.add_argument("--go", default="go", help="the Go client")
-    given = arguments.parse_args()
-    if given.rules:
-        print(RULES)
-        return 0
-    if FOLDER.exists() or given.is_there:
-        return not FOLDER.exists()
-    print(f"Fetching the Core Rule Set {VERSION} into {FOLDER}")
-    try:
-        fetch(given.go)
-    except FetchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        print(
-            f"mend: give this machine the Go module proxy, or copy {FOLDER} from one that has it",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+__all__ = [
+    "CHECKSUM",
+    "FOLDER",
+    "MISSING",
+    "MODULE",
+    "RULES",
+    "SETUP",
+    "TESTS",
+    "VERSION",
+    "FetchError",
+    "content_checksum",
+    "unpack",
+]

@@ -6,7 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.waf import crs
+
+from vedette.policy import coreruleset as crs
 
 GO_DIRHASH = "h1:ohH3LXOZvB1unaKSF5doILdr1WrJTyymaTMcewqEMiQ="
 

@@ -1,10 +1,12 @@
 //! Bodies: what a function reads, counted and limited; what a caller gets, tied to its record.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -14,7 +16,7 @@ use tokio::task::AbortHandle;
 use vedette_upstream::UpstreamBody;
 use vedette_wasm::{BodyError, Failure, GuestBody};
 
-use crate::node::{Connection, Held};
+use crate::node::{Connection, Held, Room};
 use crate::pace::{Pace, Patience};
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
@@ -58,9 +60,13 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Dropped before its end over HTTP/2, it is read on for a moment: resetting the stream at once is
 /// legal (RFC 9113 §8.1), but clients such as curl 7.88 then throw the answer away. Over HTTP/1.1 the
 /// connection closes after the answer, and is told to listen for as long.
+#[derive(Default)]
 pub struct Unread {
     body: Option<Incoming>,
     connection: Option<Arc<Connection>>,
+    /// What was read to be inspected, and is to be read again.
+    kept: VecDeque<Frame<Bytes>>,
+    room: Option<Room>,
 }
 
 impl Unread {
@@ -70,7 +76,25 @@ impl Unread {
         Self {
             body: Some(body),
             connection: is_whole_connection.then(|| Arc::clone(connection)),
+            kept: VecDeque::new(),
+            room: None,
         }
+    }
+
+    /// Has what was read of it read again; `room` is what that takes of the node's memory.
+    pub fn put_back(&mut self, frames: VecDeque<Frame<Bytes>>, room: Room) {
+        self.kept = frames;
+        self.room = Some(room);
+    }
+
+    /// What was put back.
+    pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
+        let frames = self.kept.iter();
+        frames.filter_map(|frame| frame.data_ref().map(Bytes::as_ref))
+    }
+
+    fn kept_len(&self) -> u64 {
+        self.kept().map(|chunk| chunk.len() as u64).sum()
     }
 }
 
@@ -114,6 +138,10 @@ impl Body for Unread {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(frame) = self.kept.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        self.room = None;
         match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(cx),
             None => Poll::Ready(None),
@@ -121,11 +149,15 @@ impl Body for Unread {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.kept.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+        let rest = self.body.as_ref().map(Body::size_hint).unwrap_or_default();
+        if self.kept.is_empty() {
+            return rest;
+        }
+        plus(&rest, self.kept_len())
     }
 }
 
@@ -152,6 +184,11 @@ impl LimitedBody {
             }),
             meter,
         }
+    }
+
+    /// The rest of it, neither limited nor counted.
+    pub fn into_inner(self) -> Unread {
+        self.inner
     }
 }
 
@@ -202,6 +239,8 @@ pub enum Content {
     Guest(GuestBody),
     /// What a service sends.
     Upstream(UpstreamBody),
+    /// What was kept back to be inspected, and what follows it.
+    Kept(VecDeque<Frame<Bytes>>, Box<Content>),
     /// Nothing; the connection becomes a tunnel between the two.
     Tunnel(Box<Ends>),
 }
@@ -212,7 +251,84 @@ impl Content {
         match self {
             Self::Fixed(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Guest(body) => body.size_hint().exact(),
-            Self::Upstream(_) | Self::Tunnel(_) => None,
+            Self::Upstream(_) | Self::Tunnel(_) | Self::Kept(..) => None,
+        }
+    }
+
+    /// Reads `most` bytes of it, to be sent all the same; returns it and what was read.
+    pub async fn keep_back(mut self, most: usize) -> Result<(Self, Vec<u8>), Refusal> {
+        let (mut frames, mut seen) = (VecDeque::new(), Vec::new());
+        let wall_end = self.wall_end();
+        let reading = async {
+            while seen.len() < most {
+                match poll_fn(|cx| self.poll_frame(cx)).await {
+                    None => break,
+                    Some(Ok(frame)) => {
+                        seen.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
+                        frames.push_back(frame);
+                    }
+                    Some(Err(failure)) => return Err(failure),
+                }
+            }
+            Ok(())
+        };
+        let read = match wall_end {
+            Some(end) => tokio::time::timeout_at(end.into(), reading)
+                .await
+                .unwrap_or(Err(Failure::WallTime)),
+            None => reading.await,
+        };
+        read.map_err(|failure| self.refusal_of(&failure))?;
+        seen.truncate(most);
+        Ok((Self::Kept(frames, Box::new(self)), seen))
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match self {
+            Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
+            Self::Guest(body) => Pin::new(body).poll_frame(cx),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| {
+                frame
+                    .map(|frame| frame.map_err(|error| Failure::ResponseInvalid(error.to_string())))
+            }),
+            Self::Kept(frames, rest) => match frames.pop_front() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => rest.poll_frame(cx),
+            },
+            Self::Tunnel(_) => Poll::Ready(None),
+        }
+    }
+
+    /// The refusal that a failure while it is read amounts to.
+    fn refusal_of(&self, failure: &Failure) -> Refusal {
+        match (self, failure) {
+            (Self::Upstream(_), Failure::ResponseInvalid(error)) => {
+                Refusal::with(Cause::UpstreamReset, error.clone())
+            }
+            (Self::Kept(_, rest), failure) => rest.refusal_of(failure),
+            _ => refusal_of(failure),
+        }
+    }
+
+    /// When a guest that makes it is stopped.
+    fn wall_end(&self) -> Option<Instant> {
+        match self {
+            Self::Guest(body) => body.wall_end(),
+            Self::Kept(_, rest) => rest.wall_end(),
+            Self::Fixed(_) | Self::Upstream(_) | Self::Tunnel(_) => None,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Fixed(_) => SizeHint::with_exact(self.exact_len().unwrap_or(0)),
+            Self::Guest(body) => body.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
+            Self::Kept(frames, rest) => {
+                let kept = frames.iter().filter_map(Frame::data_ref);
+                plus(&rest.size_hint(), kept.map(|it| it.len() as u64).sum())
+            }
+            Self::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 
@@ -221,6 +337,7 @@ impl Content {
             Self::Fixed(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Guest(body) => body.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
+            Self::Kept(frames, rest) => frames.is_empty() && rest.is_end(),
             Self::Tunnel(_) => true,
         }
     }
@@ -257,10 +374,7 @@ impl ResponseBody {
             }
             content => content,
         };
-        let wall_end = match &content {
-            Content::Guest(body) => body.wall_end(),
-            _ => None,
-        };
+        let wall_end = content.wall_end();
         let answer = Answer {
             content,
             record,
@@ -291,15 +405,7 @@ impl Answer {
         if let Some(handing) = &self.held.handing {
             handing.asked();
         }
-        let polled = match &mut self.content {
-            Content::Fixed(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
-            Content::Guest(body) => Pin::new(body).poll_frame(cx),
-            Content::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| {
-                frame
-                    .map(|frame| frame.map_err(|error| Failure::ResponseInvalid(error.to_string())))
-            }),
-            Content::Tunnel(_) => Poll::Ready(None),
-        };
+        let polled = self.content.poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let size = frame.data_ref().map_or(0, Bytes::len);
@@ -317,21 +423,7 @@ impl Answer {
     /// A body that breaks off breaks the answer off: it must not look whole.
     fn fail(&mut self, failure: &Failure) {
         self.record.outcome = Outcome::Failed;
-        self.record.refusal = Some(match (&self.content, failure) {
-            (Content::Upstream(_), Failure::ResponseInvalid(error)) => {
-                Refusal::with(Cause::UpstreamReset, error.clone())
-            }
-            _ => refusal_of(failure),
-        });
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Fixed(_) => SizeHint::with_exact(self.content.exact_len().unwrap_or(0)),
-            Content::Guest(body) => body.size_hint(),
-            Content::Upstream(body) => body.size_hint(),
-            Content::Tunnel(_) => SizeHint::with_exact(0),
-        }
+        self.record.refusal = Some(self.content.refusal_of(failure));
     }
 }
 
@@ -389,14 +481,23 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Own(answer) => answer.size_hint(),
+            Inner::Own(answer) => answer.content.size_hint(),
             Inner::Over => SizeHint::with_exact(0),
             Inner::Watched(answer, _) => lock(answer)
                 .as_ref()
-                .map(Answer::size_hint)
+                .map(|answer| answer.content.size_hint())
                 .unwrap_or_default(),
         }
     }
+}
+
+fn plus(rest: &SizeHint, kept: u64) -> SizeHint {
+    let mut whole = SizeHint::new();
+    whole.set_lower(rest.lower().saturating_add(kept));
+    if let Some(upper) = rest.upper() {
+        whole.set_upper(upper.saturating_add(kept));
+    }
+    whole
 }
 
 /// The refusal that a guest's failure amounts to.

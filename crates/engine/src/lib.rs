@@ -53,6 +53,7 @@ mod sys;
 mod tls;
 mod trace;
 mod tunnel;
+mod waf;
 mod wire;
 mod worker;
 

@@ -35,6 +35,8 @@ pub struct Node {
     pub in_flight: Counter,
     /// Connections open.
     pub connections: Counter,
+    /// Bytes of bodies that are kept back to be inspected.
+    pub kept_back: Budget,
     /// Since when.
     pub started: Instant,
     plan: ArcSwapOption<Plan>,
@@ -56,6 +58,7 @@ impl Node {
             shards: Shards::default(),
             in_flight: Counter::default(),
             connections: Counter::default(),
+            kept_back: Budget::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
             quotas: Mutex::new(None),
@@ -233,6 +236,40 @@ impl Counter {
     /// How many there are now.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Counts bytes that come and go.
+#[derive(Default)]
+pub struct Budget(Arc<AtomicUsize>);
+
+/// Some of the bytes that a [`Budget`] counts; gone when dropped.
+pub struct Room {
+    budget: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Room for nothing yet.
+    pub fn room(&self) -> Room {
+        Room {
+            budget: Arc::clone(&self.0),
+            bytes: 0,
+        }
+    }
+}
+
+impl Room {
+    /// Takes room for so many bytes more; whether all rooms together are then within `limit`.
+    pub fn grow(&mut self, bytes: usize, limit: usize) -> bool {
+        self.bytes += bytes;
+        self.budget.fetch_add(bytes, Ordering::AcqRel) + bytes <= limit
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.budget.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The request path. It reads downwards, and this is all of it.
 //!
 //! Each stage takes the proof that the stage before it left (`Admitted`, `Routed`,
-//! `Authenticated`, `Limited`, `Permitted`), and only that stage can make one: a stage left out does not
+//! `Authenticated`, `Limited`, `Permitted`, `Inspected`), and only that stage can make one: a stage left out does not
 //! compile. The record is open before the first stage and closes after the last byte.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::body::{Content, ResponseBody, Unread};
 use crate::node::{Connection, Held, Node};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal, Stage};
-use crate::stages::{admit, authenticate, authorize, execute, limit, respond, route};
+use crate::stages::{admit, authenticate, authorize, execute, inspect, limit, respond, route};
 use crate::streams::Handing;
 
 /// Answers one request; `handing` is told what of the answer the client has.
@@ -68,7 +68,19 @@ async fn follow(
     let permitted = authorize::authorize(&plan, record, limited)?;
     record.passed(Stage::Authorize);
 
-    let response = execute::execute(node, &plan, record, permitted, body).await?;
+    let target = Arc::clone(permitted.target());
+    let (inspected, inspection) =
+        inspect::inspect(node, &plan, &target, record, permitted, body).await?;
+    record.passed(Stage::Inspect);
+
+    let response = match execute::execute(node, &plan, record, inspected).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            inspection.end(record);
+            return Err(refusal);
+        }
+    };
     record.passed(Stage::Execute);
-    Ok(response)
+
+    inspect::answer(record, inspection, response).await
 }

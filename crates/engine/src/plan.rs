@@ -29,6 +29,7 @@ use crate::snapshot::{
     self, BackendRefKind, LimitPer, PathMatchType, QuotaPeriod, RouteBackend, Snapshot,
 };
 use crate::trace::next_random;
+use crate::waf;
 
 /// What the engine serves.
 pub struct Plan {
@@ -102,6 +103,8 @@ pub struct Target {
     pub changes: Option<Changes>,
     /// The path that the route matched, for what replaces it; of an exact match as well.
     pub path: Box<str>,
+    /// How its requests are inspected; `None`: not at all.
+    pub waf: Option<Arc<waf::Policy>>,
 }
 
 /// Who answers.
@@ -192,6 +195,7 @@ impl Plan {
             services: &services,
             policies: &policies,
             dir,
+            inspection: waf::Compiler::new(snapshot.waf.as_ref(), dir)?,
             claims: HashSet::new(),
             next: 0,
         };
@@ -203,6 +207,7 @@ impl Plan {
             builder.place(&mut routes, &route, index)?;
             rules.push(builder.rule(route)?);
         }
+        builder.inspection.finish();
         Ok(Self {
             digest: digest.into(),
             serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
@@ -485,6 +490,7 @@ struct Builder<'a> {
     services: &'a Services,
     policies: &'a Policies,
     dir: &'a EngineDir,
+    inspection: waf::Compiler<'a>,
     claims: HashSet<String>,
     next: u32,
 }
@@ -521,6 +527,7 @@ impl Builder<'_> {
     fn rule(&mut self, route: snapshot::Route) -> Result<Rule, LoadError> {
         let conditions = Conditions::of(&route)?;
         let changes = Changes::of(&route)?;
+        let inspection = self.inspection.policy(&route)?;
         let own = |backend, slice| (1, String::new(), backend, slice);
         let services = match &route.backend {
             RouteBackend::Function(it) => {
@@ -563,6 +570,7 @@ impl Builder<'_> {
                     slice,
                     changes: changes.clone(),
                     path: route.path.value.as_str().into(),
+                    waf: inspection.clone(),
                 };
                 self.next += 1;
                 Service {

@@ -35,7 +35,7 @@ pub enum Outcome {
 /// Time spent in each stage.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Timings {
-    nanos: [u32; 7],
+    nanos: [u32; 8],
 }
 
 /// What is known of a request so far.
@@ -140,6 +140,7 @@ struct TimingsUs {
     authenticate: f32,
     limit: f32,
     authorize: f32,
+    inspect: f32,
     execute: f32,
     respond: f32,
 }
@@ -225,6 +226,7 @@ impl Record {
             authenticate: us(Stage::Authenticate),
             limit: us(Stage::Limit),
             authorize: us(Stage::Authorize),
+            inspect: us(Stage::Inspect),
             execute: us(Stage::Execute),
             respond: us(Stage::Respond),
         }

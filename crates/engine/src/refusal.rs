@@ -20,6 +20,8 @@ pub enum Stage {
     Limit,
     /// May they.
     Authorize,
+    /// What the firewall says of it.
+    Inspect,
     /// The function or what else answers.
     Execute,
     /// The way back.
@@ -35,6 +37,7 @@ impl Stage {
             Self::Authenticate => "authenticate",
             Self::Limit => "limit",
             Self::Authorize => "authorize",
+            Self::Inspect => "inspect",
             Self::Execute => "execute",
             Self::Respond => "respond",
         }
@@ -134,6 +137,16 @@ causes! {
     PolicyDenied Authorize "policy_denied" 403 "This is not allowed";
     /// A policy could not be evaluated.
     PolicyError Authorize "policy_error" 403 "This is not allowed";
+    /// The rules of the firewall say that it is an attack.
+    WafBlocked Inspect "waf_blocked" 403 "Request blocked by WAF";
+    /// The rules of the firewall say that the answer tells too much.
+    WafAnswerBlocked Inspect "waf_answer_blocked" 403 "Response blocked by WAF";
+    /// The body is not what its content type says.
+    BodyMalformed Inspect "body_malformed" 400 "The request body is malformed";
+    /// The body is larger than the firewall looks into.
+    BodyBeyondInspection Inspect "body_beyond_inspection" 413 "The request body is too large to be inspected";
+    /// This thread has nothing to inspect with.
+    InspectionUnavailable Inspect "inspection_unavailable" 503 "The node cannot inspect requests";
     /// The function is already answering as many requests as it may.
     ConcurrencyExceeded Execute "concurrency_exceeded" 503 "The function is busy";
     /// No instance slot is free.

@@ -470,6 +470,170 @@ pub struct Stickiness {
     pub cookie: String,
 }
 
+/// Whether it is inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum WafOverrideMode {
+    /// `block`.
+    #[serde(rename = "block")]
+    Block,
+    /// `detect`.
+    #[serde(rename = "detect")]
+    Detect,
+    /// `off`.
+    #[serde(rename = "off")]
+    Off,
+}
+
+/// What becomes of a larger body: `Reject`: 413. `Pass`: what fits is inspected, the rest flows on
+/// unseen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum WafBodyBeyond {
+    /// `Reject`.
+    Reject,
+    /// `Pass`.
+    Pass,
+}
+
+/// How much of a request's body is kept back until it is inspected.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WafBody {
+    /// Most bytes of a body but for uploaded files.
+    pub limit_bytes: u64,
+    /// Most bytes of a body with files (multipart/form-data), the files included.
+    pub upload_limit_bytes: u64,
+    /// What becomes of a larger body: `Reject`: 413. `Pass`: what fits is inspected, the rest flows
+    /// on unseen.
+    pub beyond: WafBodyBeyond,
+}
+
+/// Which answers are inspected, and how much of them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WafResponse {
+    /// Most bytes of an answer that are kept back and inspected; the rest flows on.
+    pub limit_bytes: u64,
+    /// Answers that are inspected, sorted; event streams never are.
+    pub content_types: Vec<String>,
+}
+
+/// What is not inspected on a route, why, and until when.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WafExclusion {
+    /// Rules: an id, a range of ids (`942100-942199`), or `tag:` and a tag.
+    pub rules: Vec<String>,
+    /// The part they do not look at, such as `ARGS:comment` or `REQUEST_COOKIES:/^_ga/`; absent:
+    /// the rules are left out altogether.
+    #[serde(default)]
+    pub parameter: Option<String>,
+    /// When it ends, in seconds since 1970; absent: never.
+    #[serde(default)]
+    pub until: Option<u64>,
+    /// Why, for whoever reads it later.
+    pub reason: String,
+}
+
+/// How the field is compared with the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum WafRuleOperator {
+    /// `Equals`.
+    Equals,
+    /// `Contains`.
+    Contains,
+    /// `StartsWith`.
+    StartsWith,
+    /// `EndsWith`.
+    EndsWith,
+    /// `Matches`.
+    Matches,
+    /// `InNetworks`.
+    InNetworks,
+}
+
+/// `Block`: 403. `Allow`: no further rule is asked. `Log`: it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum WafRuleAction {
+    /// `Block`.
+    Block,
+    /// `Allow`.
+    Allow,
+    /// `Log`.
+    Log,
+}
+
+/// A rule of a user's own.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WafRule {
+    /// What events call it.
+    pub name: String,
+    /// What it looks at: `path`, `query`, `method`, `address`, `header:NAME`, `cookie:NAME`,
+    /// `argument:NAME`, `argument` (any), `body` (of a form).
+    pub field: String,
+    /// How the field is compared with the value.
+    pub operator: WafRuleOperator,
+    /// For what.
+    pub value: String,
+    /// `Block`: 403. `Allow`: no further rule is asked. `Log`: it is told.
+    pub action: WafRuleAction,
+}
+
+/// A file of SecLang rules, before those of the Core Rule Set.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WafRuleFile {
+    /// Its name, for messages.
+    pub name: String,
+    /// Digest of its text.
+    pub blob: String,
+}
+
+/// Whether events hold the bytes that matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum WafOverrideMatchedData {
+    /// `Redact`.
+    Redact,
+    /// `Keep`.
+    Keep,
+}
+
+/// What a route has otherwise than `waf.policy`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WafOverride {
+    /// Whether it is inspected.
+    #[serde(default)]
+    pub mode: Option<WafOverrideMode>,
+    /// How suspicious the Core Rule Set is.
+    #[serde(default)]
+    pub paranoia_level: Option<u64>,
+    /// Anomaly score at which a request is refused.
+    #[serde(default)]
+    pub inbound_threshold: Option<u64>,
+    /// Anomaly score at which an answer is refused.
+    #[serde(default)]
+    pub outbound_threshold: Option<u64>,
+    /// Types of bodies that requests may have, sorted.
+    #[serde(default)]
+    pub content_types: Option<Vec<String>>,
+    /// Bodies of requests.
+    #[serde(default)]
+    pub body: Option<WafBody>,
+    /// Inspection of answers.
+    #[serde(default)]
+    pub response: Option<WafResponse>,
+    /// What is not inspected, beside what the node says.
+    pub exclusions: Vec<WafExclusion>,
+    /// Rules of its own, after the node's.
+    pub rules: Vec<WafRule>,
+    /// SecLang files of its own, after the node's.
+    pub rule_files: Vec<WafRuleFile>,
+    /// Whether events hold the bytes that matched.
+    #[serde(default)]
+    pub matched_data: Option<WafOverrideMatchedData>,
+}
+
 /// Which requests go to which backend. Of several routes that match, the most specific answers:
 /// the host, the path, then the method, then most header fields, query parameters and cookies.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -513,6 +677,9 @@ pub struct Route {
     /// Whether a caller stays with one service.
     #[serde(default)]
     pub sticky: Option<Stickiness>,
+    /// How it is inspected; absent: as `waf.policy` says.
+    #[serde(default)]
+    pub waf: Option<WafOverride>,
 }
 
 /// One place where an upstream answers.
@@ -682,6 +849,70 @@ pub struct Limit {
     pub quota: Option<Quota>,
 }
 
+/// `block`: refuse what scores too high. `detect`: only tell. `off`: do not look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum WafPolicyMode {
+    /// `block`.
+    #[serde(rename = "block")]
+    Block,
+    /// `detect`.
+    #[serde(rename = "detect")]
+    Detect,
+    /// `off`.
+    #[serde(rename = "off")]
+    Off,
+}
+
+/// Whether events hold the bytes that matched, or only how many there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum WafPolicyMatchedData {
+    /// `Redact`.
+    Redact,
+    /// `Keep`.
+    Keep,
+}
+
+/// How a route is inspected.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WafPolicy {
+    /// `block`: refuse what scores too high. `detect`: only tell. `off`: do not look.
+    pub mode: WafPolicyMode,
+    /// How suspicious the Core Rule Set is.
+    pub paranoia_level: u64,
+    /// Anomaly score at which a request is refused.
+    pub inbound_threshold: u64,
+    /// Anomaly score at which an answer is refused.
+    pub outbound_threshold: u64,
+    /// Types of bodies that requests may have, sorted.
+    pub content_types: Vec<String>,
+    /// Bodies of requests.
+    pub body: WafBody,
+    /// Inspection of answers; absent: none.
+    #[serde(default)]
+    pub response: Option<WafResponse>,
+    /// What is not inspected.
+    pub exclusions: Vec<WafExclusion>,
+    /// Rules of a user's own.
+    pub rules: Vec<WafRule>,
+    /// SecLang files of a user's own.
+    pub rule_files: Vec<WafRuleFile>,
+    /// Whether events hold the bytes that matched, or only how many there were.
+    pub matched_data: WafPolicyMatchedData,
+}
+
+/// The Core Rule Set of the node, and how routes that say nothing themselves are inspected.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Waf {
+    /// Version of the Core Rule Set, such as 4.25.0.
+    pub version: String,
+    /// Digest of its files.
+    pub rules: String,
+    /// What holds for routes without one of their own.
+    pub policy: WafPolicy,
+}
+
 /// Everything the engine needs to know, as one signed value.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -706,4 +937,7 @@ pub struct Snapshot {
     pub upstreams: Vec<Upstream>,
     /// Limits, sorted by name.
     pub limits: Vec<Limit>,
+    /// The firewall; absent: nothing is inspected.
+    #[serde(default)]
+    pub waf: Option<Waf>,
 }

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vedette_waf::Workbench;
+
 use crate::caller::Caller;
 use crate::clock;
 use crate::metrics::Shard;
@@ -21,6 +23,8 @@ const MAX_TOKENS: usize = 16 * 1024;
 const MAX_CERTIFICATES: usize = 4 * 1024;
 /// The most decisions remembered by one worker.
 const MAX_DECISIONS: usize = 32 * 1024;
+/// The most rule sets that one worker has what it takes for at hand.
+const MAX_WORKBENCHES: usize = 4;
 /// The longest key of a decision that is remembered, in bytes.
 const MAX_DECISION_KEY: usize = 256;
 
@@ -62,6 +66,8 @@ pub struct Worker {
     line: Vec<u8>,
     shard: Arc<Shard>,
     memory: Memory,
+    /// By the address of the rule set that each is for, oldest first.
+    workbenches: Vec<(usize, Workbench)>,
 }
 
 /// What was found out under one plan.
@@ -88,6 +94,7 @@ pub fn install(spool: Spool, shard: Arc<Shard>) {
         line: Vec::with_capacity(2048),
         shard,
         memory: Memory::default(),
+        workbenches: Vec::new(),
     };
     WORKER.with(|slot| *slot.borrow_mut() = Some(worker));
 }
@@ -122,6 +129,22 @@ impl Worker {
     /// Counts a request that has ended.
     pub fn count(&self, record: &Record, total: Duration) {
         self.shard.count(record, total);
+    }
+
+    /// Has `work` done with what this worker judges with by the rule set at this address. A workbench
+    /// fits itself to another set that came to be there.
+    pub fn judge<T>(&mut self, set: usize, work: impl FnOnce(&mut Workbench) -> T) -> T {
+        let mut benches = self.workbenches.iter_mut();
+        if let Some((_, bench)) = benches.find(|(of, _)| *of == set) {
+            return work(bench);
+        }
+        if self.workbenches.len() >= MAX_WORKBENCHES {
+            self.workbenches.remove(0);
+        }
+        let mut bench = Workbench::default();
+        let done = work(&mut bench);
+        self.workbenches.push((set, bench));
+        done
     }
 
     /// What this worker remembers of the plan with this serial number.

@@ -25,6 +25,7 @@ mod operator;
 mod prefilter;
 mod rule;
 mod seclang;
+mod tailor;
 mod transform;
 
 pub mod body;
@@ -40,3 +41,4 @@ pub use evaluate::{
 };
 pub use rule::{RuleSet, Settings};
 pub use seclang::{Disk, EngineMode, Limits, LoadError, Memory, Sources};
+pub use tailor::{Exclusion, Selected, TailorError, Tailored, Tailoring};

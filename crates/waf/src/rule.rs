@@ -363,9 +363,16 @@ pub struct RuleSet {
     pub(crate) patterns: usize,
     pub(crate) prefilter: Prefilter,
     /// What TX variables hold before the first rule of a request.
-    pub(crate) presets: Vec<(Slot, Preset)>,
+    pub(crate) presets: Presets,
+    /// The positions in phase 1 of the rules that made them, which are not run again.
+    pub(crate) constant: Bits,
+    /// The highest paranoia level whose rules are in the set.
+    pub(crate) ceiling: Option<u8>,
     pub(crate) warnings: Vec<LoadError>,
 }
+
+/// What TX variables hold before any request.
+pub(crate) type Presets = Vec<(Slot, Preset)>;
 
 /// A value that is there before any request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -21,10 +21,12 @@ from vedette.cli.changes_text import changed_settings
 from vedette.cli.interrupting import Interrupted
 from vedette.cli.render import say, say_if_away
 from vedette.clock import format_duration
+from vedette.config.gather import read_text
 from vedette.config.manifest import FunctionManifest, ManifestReuse
 from vedette.config.model import bounds, build, wire_name, wire_value
 from vedette.config.quantities import format_size, parse_size
 from vedette.config.snapshot import FunctionLimits
+from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import millis
 from vedette.control.client import ControlClient, segment
 from vedette.errors import ConfigError
@@ -33,7 +35,7 @@ from vedette.functions.admit import read_component
 from vedette.functions.build import BuildProgress
 from vedette.functions.project import Project, locate
 from vedette.functions.sources import state_of
-from vedette.ids import require_name
+from vedette.ids import digest_of, require_name
 
 _LARGE: Final = (
     4 << 20
@@ -59,6 +61,8 @@ class DeployOptions:
     reuse: bool | None = None
     reuse_max_requests: int | None = None
     reuse_max_age: str | None = None
+    waf: str | None = None
+    waf_paranoia: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,10 @@ def deploy_project(
     quick: bool = False,
 ) -> Deployed:
     """Builds when told to, uploads and activates. `quick`: see `build`. Raises `VedetteError`."""
-    wish = function_wish("", project.manifest, options)  # a wrong flag is told before a long build
+    rule_files = _rule_files(project)
+    digests = {file: digest_of(text) for file, text in rule_files.items()}
+    # A wrong flag is told before a long build.
+    wish = function_wish("", project.manifest, options, digests)
     started = time.monotonic()
     component = build_project(project, quick) if builds else project.component
     if component is None:
@@ -108,12 +115,24 @@ def deploy_project(
     with progress_bar() as progress:
         task = progress.add_task(f"Uploading {name}", total=admitted.size)
         client.upload(admitted.digest, component, lambda count: progress.advance(task, count))
+        for file, text in rule_files.items():
+            client.upload_bytes(digests[file], text)
         progress.update(task, description=_activation(name, admitted.size), total=None)
         for host in wish["allowedHosts"]:
             if "//localhost" in host:
                 say(f"{host}: a name leads to this machine only within a range that is listed too")
         answer = _activate(client, name, {**wish, "component": admitted.digest})
     return Deployed(name, answer, built - started, time.monotonic() - built)
+
+
+def _rule_files(project: Project) -> dict[str, bytes]:
+    """The texts of the firewall's rule files that the manifest names, by path as written."""
+    spec = project.manifest.spec.waf if project.manifest else None
+    folder = project.folder or Path()
+    return {
+        file: read_text(folder / file, repr(file)).encode()
+        for file in (spec.rule_files if spec else ())
+    }
 
 
 def _activate(client: ControlClient, name: str, wish: dict[str, Any]) -> dict[str, Any]:
@@ -147,9 +166,14 @@ def function_name(given: str | None, manifest: FunctionManifest | None, componen
 
 
 def function_wish(
-    digest: str, manifest: FunctionManifest | None, options: DeployOptions
+    digest: str,
+    manifest: FunctionManifest | None,
+    options: DeployOptions,
+    rule_files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The body of the request: the manifest, with what the command line says on top."""
+    """The body of the request: the manifest, with what the command line says on top. `rule_files`:
+    digests of the firewall's rule files that the manifest names.
+    """
     spec = manifest.spec if manifest else None
     limits = spec.limits.resolve() if spec else FunctionLimits()
     public = options.public if options.public is not None else bool(spec and spec.public)
@@ -165,6 +189,9 @@ def function_wish(
     reuse = _reuse(spec.reuse if spec else None, options)
     if reuse is not None:
         wish["reuse"] = wire_value(reuse.resolve())
+    waf = _waf(spec.waf if spec else None, options)
+    if waf is not None:
+        wish["waf"] = wire_value(waf.override(rule_files or {}))
     route = options.route or (spec.route if spec else None)
     return wish if route is None else {**wish, "route": route}
 
@@ -178,6 +205,16 @@ def _reuse(written: ManifestReuse | None, options: DeployOptions) -> ManifestReu
         return None
     before = wire_value(written) if written else {}
     return build(ManifestReuse, {**before, **given}, code="manifest_invalid")
+
+
+def _waf(written: WafSpec | None, options: DeployOptions) -> WafSpec | None:
+    """How the function is inspected: the manifest's, with what the command line says on top."""
+    flags = {"mode": options.waf, "paranoiaLevel": options.waf_paranoia}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if written is None and not given:
+        return None
+    before = wire_value(written) if written else {}
+    return build(WafSpec, {**before, **given}, code="manifest_invalid")
 
 
 def _limit_options(options: DeployOptions) -> dict[str, int]:

@@ -101,6 +101,12 @@ def deploy(
     reuse_max_age: Annotated[
         str | None, typer.Option(help="Age at which it takes no more, e.g. 1m.")
     ] = None,
+    waf: Annotated[
+        str | None, typer.Option(help="block, detect or off; default: as the node says.")
+    ] = None,
+    waf_paranoia: Annotated[
+        int | None, typer.Option(min=1, max=4, help="How suspicious the firewall is.")
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Build and deploy again on each save, until Ctrl-C.")
     ] = False,
@@ -125,6 +131,8 @@ def deploy(
         reuse=reuse,
         reuse_max_requests=reuse_max_requests,
         reuse_max_age=reuse_max_age,
+        waf=waf,
+        waf_paranoia=waf_paranoia,
     )
     if watch:
         with said_on_interrupt("Stopped watching; what is deployed stays"):

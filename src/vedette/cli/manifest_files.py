@@ -81,6 +81,9 @@ def _read_stdin() -> bytes:
 
 def _attach(manifest: Manifest, loaded: Loaded, problems: Problems) -> None:
     model = manifest.model
+    waf = getattr(model.spec, "waf", None)
+    for index, file in enumerate(waf.rule_files if waf else ()):
+        _attach_text(manifest, file, problems, "spec", "waf", "ruleFiles", index)
     match model:
         case PolicyManifest():
             _attach_text(manifest, model.spec.cedar_file, problems, "spec", "cedarFile")

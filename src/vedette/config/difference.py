@@ -79,6 +79,7 @@ def _node(snapshot: Snapshot) -> dict[str, Any]:
     admit["hosts"] = [host for host in snapshot.admit.hosts if host not in routed]
     return {
         **admit,
+        **({"waf": wire_value(snapshot.waf)} if snapshot.waf else {}),
         "trustDomain": snapshot.node.trust_domain,
         "policySchema": snapshot.policy.schema_,
         "revokedTokens": list(snapshot.identity.revoked_tokens),

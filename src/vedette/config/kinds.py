@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints, model_validator
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
 from vedette.config.snapshot import Algorithm, Name
+from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import (
     Duration,
     FileReference,
@@ -65,6 +66,10 @@ class NodeSpec(Model):
     )
     limits: NodeLimits = Field(default_factory=NodeLimits, description="Sizes and counts.")
     timers: NodeTimers = Field(default_factory=NodeTimers, description="Patience with clients.")
+    waf: WafSpec = Field(
+        default_factory=WafSpec,
+        description="How routes are inspected that do not say otherwise.",
+    )
 
 
 class NodeManifest(Model):

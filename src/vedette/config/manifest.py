@@ -17,6 +17,7 @@ from vedette.config.invariants import settings_problems
 from vedette.config.model import Count, Flag, Model, build
 from vedette.config.quantities import parse_size
 from vedette.config.snapshot import FunctionLimits, Name, Reuse
+from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import Destination, Duration, FileReference, Host, RoutePath, Size
 from vedette.config.yaml_source import Document, read_yaml
 from vedette.errors import ConfigError
@@ -149,6 +150,9 @@ class FunctionSpec(Model):
     )
     reuse: ManifestReuse | None = Field(
         default=None, description="Whether instances are used again; absent: a fresh one each time."
+    )
+    waf: WafSpec | None = Field(
+        default=None, description="How its requests are inspected; absent: as the node says."
     )
 
     @model_validator(mode="after")

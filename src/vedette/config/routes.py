@@ -15,6 +15,7 @@ from vedette.config.kinds import ApiVersion
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Flag, Model
 from vedette.config.snapshot import Name
+from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import Duration, FileReference, Host
 
 HeaderName = Annotated[
@@ -367,6 +368,9 @@ class RouteSpec(Model):
     public: Flag = Field(
         default=False,
         description="Whether anybody may call it, without a token. An explicit policy says so.",
+    )
+    waf: WafSpec | None = Field(
+        default=None, description="How its requests are inspected; absent: as the node says."
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config import invariants
 from vedette.config.model import Count, Model, build, wire_value
+from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
 from vedette.ids import DIGEST_PATTERN, NAME_PATTERN, digest_of
 
@@ -502,6 +503,9 @@ class Route(Model):
     sticky: Stickiness | None = Field(
         default=None, description="Whether a caller stays with one service."
     )
+    waf: WafOverride | None = Field(
+        default=None, description="How it is inspected; absent: as `waf.policy` says."
+    )
 
 
 class Endpoint(Model):
@@ -656,6 +660,7 @@ class Snapshot(Model):
     routes: tuple[Route, ...] = Field(default=(), description="Routes, sorted by name.")
     upstreams: tuple[Upstream, ...] = Field(default=(), description="Upstreams, sorted by name.")
     limits: tuple[Limit, ...] = Field(default=(), description="Limits, sorted by name.")
+    waf: Waf | None = Field(default=None, description="The firewall; absent: nothing is inspected.")
 
     @model_validator(mode="after")
     def _require_invariants(self) -> Self:
@@ -709,7 +714,7 @@ class Snapshot(Model):
         return next((each for each in self.routes if each.name == name), None)
 
     def blobs(self) -> frozenset[str]:
-        """The digests of every blob the snapshot needs: components, policies, the schema."""
+        """The digests of every blob the snapshot needs: components, policies, rules, the schema."""
         policies = {each.blob for each in self.policy.policies}
         components = {each.component for each in self.functions}
         files = {
@@ -718,4 +723,9 @@ class Snapshot(Model):
             if isinstance(route.backend, FilesBackend)
             for file in route.backend.files
         }
-        return frozenset(policies | components | files | {self.policy.schema_})
+        rules = {self.waf.rules} if self.waf else set()
+        own = self.waf.policy.rule_files if self.waf else ()
+        for route in self.routes:
+            own += route.waf.rule_files if route.waf else ()
+        rules |= {file.blob for file in own}
+        return frozenset(policies | components | files | rules | {self.policy.schema_})

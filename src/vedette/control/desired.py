@@ -23,6 +23,7 @@ from vedette.config.snapshot import (
     Route,
     Snapshot,
 )
+from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError
 
 Change = Callable[[Snapshot], Snapshot]
@@ -53,7 +54,9 @@ def _normal(text: str) -> list[str]:
         return []  # a machine name that is no host name; nobody can ask for it
 
 
-def function_route(name: str, domains: Sequence[str], path: str | None) -> Route:
+def function_route(
+    name: str, domains: Sequence[str], path: str | None, waf: WafOverride | None = None
+) -> Route:
     """The route of a function: `path`, else `/` on its own domains, else `/NAME` on every host."""
     value = path or ("/" if domains else f"/{name}")
     if len(value) > 1:
@@ -64,6 +67,7 @@ def function_route(name: str, domains: Sequence[str], path: str | None) -> Route
         hosts=hosts,
         path=PathMatch(type="PathPrefix", value=value),
         backend=FunctionBackend(function=name),
+        waf=waf,
     )
 
 
@@ -214,6 +218,13 @@ def _require_authority(snapshot: Snapshot, name: str) -> ClientAuthority:
 def _with_identity(snapshot: Snapshot, **changes: Any) -> Snapshot:
     fields = {name: getattr(snapshot.identity, name) for name in Identity.model_fields}
     return snapshot.with_(identity=Identity(**{**fields, **changes}))
+
+
+def with_waf(snapshot: Snapshot, version: str, rules: str) -> Snapshot:
+    """The same, inspected by these rules unless it is inspected already."""
+    if snapshot.waf is not None:
+        return snapshot
+    return snapshot.with_(waf=Waf(version=version, rules=rules))
 
 
 def with_hosts(snapshot: Snapshot, base: frozenset[str]) -> Snapshot:

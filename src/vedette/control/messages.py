@@ -13,6 +13,7 @@ from vedette.config.difference import FieldChange, ObjectChange
 from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
+from vedette.config.waf import WafOverride
 
 
 class SnapshotStatus(Model):
@@ -133,6 +134,9 @@ class FunctionWish(Model):
     )
     reuse: Reuse | None = Field(default=None, description="Whether instances are used again.")
     public: bool = Field(default=False, description="Whether callers need no token.")
+    waf: WafOverride | None = Field(
+        default=None, description="How its requests are inspected; absent: as the node says."
+    )
 
 
 class Activation(Model):

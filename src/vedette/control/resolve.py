@@ -7,7 +7,7 @@ policies (the caller has the native check), or say what changes (`config.differe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -38,6 +38,8 @@ from vedette.config.snapshot import (
     Snapshot,
     Upstream,
 )
+from vedette.config.waf import Waf, WafOverride, WafPolicy
+from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import millis, parse_origin, parse_quota, parse_rate
 from vedette.control.desired import function_route
 from vedette.control.resolve_routes import Names, routes_of
@@ -54,6 +56,7 @@ from vedette.store.history import Applied
 
 Key = tuple[str, str]
 M = TypeVar("M", bound=Model)
+W = TypeVar("W", WafPolicy, WafOverride)
 
 UNBUILT: Final = "sha256:" + "0" * 64
 _NODE: Final = "node"
@@ -130,6 +133,8 @@ class _Resolver:
     problems: Problems = field(default_factory=Problems)
     notes: list[str] = field(default_factory=list)
     unbuilt: list[str] = field(default_factory=list)
+    inspection: WafPolicy | None = None
+    """How the Node of these manifests has routes inspected."""
     made: dict[str, list[str]] = field(default_factory=dict)
     """Names of routes by the name of the manifest that makes them."""
 
@@ -201,6 +206,7 @@ class _Resolver:
             },
         }
         self._make(manifest, "Node", _NODE, Admit, admit)
+        self.inspection = self._waf(manifest, model.spec.waf, WafSpec.policy)
 
     def _function(self, manifest: Manifest, model: FunctionManifest) -> None:
         spec, name = model.spec, manifest.name
@@ -219,7 +225,9 @@ class _Resolver:
         }
         self._make(manifest, "Function", name, Function, function)
         if not self._has_own_route(manifest, model):
-            self._claim(manifest, "Route", name, function_route(name, spec.domains, spec.route))
+            waf = self._waf(manifest, spec.waf, WafSpec.override) if spec.waf else None
+            route = function_route(name, spec.domains, spec.route, waf)
+            self._claim(manifest, "Route", name, route)
         if spec.public:
             self._public(manifest, public_policy_name(name), public_policy(name))
 
@@ -227,9 +235,10 @@ class _Resolver:
         """Whether a Route of the function's name stands for the default one."""
         if manifest.name not in self.route_names:
             return False
-        if model.spec.route is not None or model.spec.domains:
-            message = f"the Route {manifest.name!r} has the name of this function's own route"
-            self._problem(manifest, message, "spec", "route")
+        for field_ in ("route", "domains", "waf"):
+            if getattr(model.spec, field_):
+                message = f"the Route {manifest.name!r} has the name of this function's own route"
+                self._problem(manifest, message, "spec", field_)
         return True
 
     def _upstream(self, manifest: Manifest, model: UpstreamManifest) -> None:
@@ -301,6 +310,24 @@ class _Resolver:
             self._problem(manifest, "it holds no certificate in PEM that could be read", *where)
         return text
 
+    def _waf(
+        self, manifest: Manifest, spec: WafSpec, read: Callable[[WafSpec, Mapping[str, str]], W]
+    ) -> W | None:
+        """What the firewall does, with the rule files of a user's own among the texts to store."""
+        digests = {}
+        for index, file in enumerate(spec.rule_files):
+            text = manifest.attachment(file).text
+            if text is None:
+                self._problem(manifest, "the file was not sent", "spec", "waf", "ruleFiles", index)
+                return None
+            digests[file] = digest_of(text.encode())
+            self.texts[digests[file]] = text
+        try:
+            return read(spec, digests)
+        except ConfigError as error:
+            self._problem(manifest, error.message, "spec", "waf")
+            return None
+
     def _policy(self, manifest: Manifest, model: PolicyManifest) -> None:
         name = f"{manifest.name}.cedar"
         spec = model.spec
@@ -360,9 +387,12 @@ class _Resolver:
         self._make(manifest, "ClientAuthority", manifest.name, ClientAuthority, data)
 
     def _routes(self, manifest: Manifest, names: Names) -> None:
+        spec = manifest.model.spec.waf if isinstance(manifest.model, RouteManifest) else None
+        waf = self._waf(manifest, spec, WafSpec.override) if spec else None
         made = routes_of(manifest, names, self.problems, self.notes)
         for each in made:
-            self._claim(manifest, "Route", each.route.name, each.route, *each.place)
+            route = each.route.model_copy(update={"waf": waf})
+            self._claim(manifest, "Route", route.name, route, *each.place)
         model = manifest.model
         if isinstance(model, RouteManifest) and model.spec.public and made:
             text = public_route_policy(manifest.name, [each.route for each in made])
@@ -471,7 +501,18 @@ class _Resolver:
             routes=routes,
             upstreams=self._rows("Upstream", base.upstreams, gone),
             limits=self._rows("Limit", base.limits, gone),
+            waf=self._inspection(gone),
         )
+
+    def _inspection(self, gone: set[Key]) -> Waf | None:
+        """How routes are inspected that do not say: as the Node does, if there is one."""
+        waf = self.base.waf
+        if waf is None:
+            return None
+        if ("Node", _NODE) in self.claims:
+            return waf.model_copy(update={"policy": self.inspection})
+        policy = WafPolicy() if ("Node", _NODE) in gone else waf.policy
+        return waf.model_copy(update={"policy": policy})
 
     def _admit(self, routes: Iterable[Route], gone: set[Key]) -> Admit:
         """What the node lets in: its own hosts and those of its routes."""

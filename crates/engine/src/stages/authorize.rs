@@ -7,6 +7,7 @@ use crate::plan::{Plan, Target};
 use crate::policy::{Attributes, Decision, ResourceKind};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
+use crate::stages::admit::Admitted;
 use crate::stages::authenticate::Authenticated;
 use crate::stages::limit::Limited;
 use crate::stages::route::Routed;
@@ -18,6 +19,16 @@ pub struct Permitted {
 }
 
 impl Permitted {
+    /// The request as admitted.
+    pub fn admitted(&self) -> &Admitted {
+        self.authenticated.routed().admitted()
+    }
+
+    /// Where it leads.
+    pub fn target(&self) -> &Arc<Target> {
+        self.authenticated.routed().target()
+    }
+
     /// The request, where it leads, and who makes it.
     pub fn into_inner(self) -> (Routed, Option<Arc<Caller>>) {
         self.authenticated.into_inner()

@@ -18,8 +18,8 @@ use crate::plan::{Backend, Deployed, Fixed, Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
-use crate::stages::authorize::Permitted;
 use crate::stages::forward::forward;
+use crate::stages::inspect::Inspected;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
@@ -30,9 +30,9 @@ pub async fn execute(
     node: &Node,
     plan: &Plan,
     record: &mut Record,
-    permitted: Permitted,
-    body: Unread,
+    inspected: Inspected,
 ) -> Result<Response<Content>, Refusal> {
+    let (permitted, body) = inspected.into_inner();
     let (routed, caller) = permitted.into_inner();
     let (mut admitted, target, stay) = routed.into_inner();
     let changes = target.changes.as_ref();

@@ -5,6 +5,7 @@ pub mod authenticate;
 pub mod authorize;
 pub mod execute;
 pub mod forward;
+pub mod inspect;
 pub mod limit;
 pub mod respond;
 pub mod route;

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 
 use crate::body::{Content, ResponseBody};
+use crate::clock;
 use crate::node::Held;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal, Stage};
@@ -53,6 +54,9 @@ pub fn answer(
 struct RefusalBody<'a> {
     error: &'static str,
     request_id: &'a str,
+    /// When, where the answer is also evidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
 }
 
 /// Turns a refusal into its answer. The caller learns the sentence and the id, the record the rest.
@@ -69,6 +73,7 @@ pub fn refuse(mut record: Box<Record>, mut held: Held, refusal: Refusal) -> Resp
     let body = RefusalBody {
         error,
         request_id: record.ids.request(),
+        timestamp: (stage == Stage::Inspect).then(|| clock::rfc3339(clock::since_epoch())),
     };
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let body = if record.method == Method::HEAD {
@@ -95,6 +100,7 @@ pub fn refuse_unreadable(cause: Cause, ids: &Ids, location: &HeaderValue) -> Vec
     let body = RefusalBody {
         error: cause.outcome().3,
         request_id: ids.request(),
+        timestamp: None,
     };
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let mut answer = format!(

@@ -9,7 +9,8 @@ use crate::bytes::leading_number;
 use crate::seclang::{Action, Change, LoadError, NumberTest, Operand, Piece, Selector, Variable};
 
 const DETECTION: &str = "detection_paranoia_level";
-const LEVELS: [&str; 2] = [DETECTION, "blocking_paranoia_level"];
+/// The TX variables that say the level.
+pub(crate) const LEVELS: [&str; 2] = [DETECTION, "blocking_paranoia_level"];
 
 pub(super) fn leave_out(gathered: &mut Gathered, ceiling: u8) -> Result<(), LoadError> {
     for rule in gathered.rules.iter().filter(|rule| !rule.removed) {

@@ -10,13 +10,16 @@ mod prelude;
 mod resolve;
 mod update;
 
+pub(crate) use fold::LEVELS;
+pub(crate) use resolve::whole_number;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::custom::CustomRule;
 use crate::evaluate;
 use crate::prefilter::Prefilter;
-use crate::rule::{Phase, RuleSet, Step};
+use crate::rule::{Bits, Phase, RuleSet, Step};
 use crate::seclang::{self, Limits, LoadError, Sources};
 
 /// How a rule set is compiled.
@@ -73,11 +76,13 @@ impl RuleSet {
             patterns: interned.patterns,
             prefilter: Prefilter::default(),
             presets: Vec::new(),
+            constant: Bits::default(),
+            ceiling: options.paranoia_ceiling,
             warnings,
         };
-        let constant = prelude::positions(&set);
-        set.presets = evaluate::presets(&set, &constant);
-        set.prefilter = Prefilter::new(&set, &interned.shapes, &constant);
+        set.constant = prelude::positions(&set);
+        set.presets = evaluate::presets(&set, &Vec::new());
+        set.prefilter = Prefilter::new(&set, &interned.shapes, &set.constant);
         // The presets were found without the filter: what a worker kept of that is of another set.
         set.generation = generation();
         Ok(set)

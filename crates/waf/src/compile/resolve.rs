@@ -237,7 +237,7 @@ fn resolve_assign(assign: &seclang::Assign, interner: &mut Interner<'_>) -> Assi
 }
 
 /// A number that is written as we would write it.
-fn whole_number(text: &[u8]) -> Option<i64> {
+pub(crate) fn whole_number(text: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == text).then_some(number)
 }

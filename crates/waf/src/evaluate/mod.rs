@@ -27,8 +27,9 @@ pub(crate) use state::{State, Value};
 pub(crate) use strings::TextId;
 pub(crate) use tx::Content;
 
-use crate::rule::{Bits, Preset, RuleSet, Slot};
+use crate::rule::{Preset, Presets, RuleSet};
 use crate::seclang::{EngineMode, Variable};
+use crate::tailor::Tailored;
 use run::Run;
 
 /// A request under judgement, and its answer.
@@ -39,6 +40,7 @@ use run::Run;
 #[derive(Debug)]
 pub struct Transaction<'r> {
     set: &'r RuleSet,
+    tailored: Option<&'r Tailored>,
     state: Box<State>,
 }
 
@@ -47,9 +49,36 @@ impl<'r> Transaction<'r> {
     /// (`UNIQUE_ID`), and sampling takes its chance from it.
     pub fn begin(set: &'r RuleSet, bench: &mut Workbench, now_micros: u64, unique: &str) -> Self {
         let mut state = bench.state();
-        state.reset(set, now_micros);
+        state.reset(set, &set.presets, now_micros);
         state.set_text(Variable::UniqueId, unique.as_bytes());
-        Self { set, state }
+        Self {
+            set,
+            tailored: None,
+            state,
+        }
+    }
+
+    /// Begins a request as `begin` does, judged as the tailoring has it.
+    pub fn begin_tailored(
+        tailored: &'r Tailored,
+        bench: &mut Workbench,
+        now_micros: u64,
+        unique: &str,
+    ) -> Self {
+        let set = tailored.set();
+        let mut state = bench.state();
+        state.reset(set, tailored.presets(), now_micros);
+        state.set_text(Variable::UniqueId, unique.as_bytes());
+        state.mode = tailored.mode();
+        for removed in tailored.removed_at(now_micros) {
+            state.removed.add(removed);
+            state.has_removed = true;
+        }
+        Self {
+            set,
+            tailored: tailored.loses_targets().then_some(tailored),
+            state,
+        }
     }
 
     /// Overrides `SecRuleEngine`.
@@ -167,6 +196,7 @@ impl<'r> Transaction<'r> {
             bench.fit(self.set);
             Run {
                 set: self.set,
+                tailored: self.tailored,
                 state: &mut self.state,
                 bench,
             }
@@ -252,18 +282,19 @@ impl<'r> Transaction<'r> {
     }
 }
 
-/// What TX variables hold after the rules at these positions of phase 1, which ask nothing of a
-/// request.
-pub(crate) fn presets(set: &RuleSet, positions: &Bits) -> Vec<(Slot, Preset)> {
+/// What TX variables hold after the constant rules of the set, which ask nothing of a request, where
+/// the given hold whatever those rules say.
+pub(crate) fn presets(set: &RuleSet, given: &Presets) -> Presets {
     let mut bench = Workbench::new(set);
     let mut state = State::new();
-    state.reset(set, 0);
+    state.reset(set, given, 0);
     Run {
         set,
+        tailored: None,
         state: &mut state,
         bench: &mut bench,
     }
-    .constants(positions);
+    .constants(given);
     let preset = |content| match content {
         Content::Number(number) => Preset::Number(number),
         Content::Text(id) => Preset::Text(state.texts.get(id).into()),

@@ -5,12 +5,15 @@ use super::tx::Content;
 use super::verdict::{Answer, Found, Interruption, MOST_PLACES, MOST_TOLD, Matched};
 use super::workbench::Workbench;
 use crate::operator::compare;
-use crate::rule::{After, Bits, ChainId, Guard, Link, Rule, RuleSet};
+use crate::rule::{After, ChainId, Guard, Link, Presets, Rule, RuleSet};
 use crate::seclang::{Allow, Disruption, EngineMode, Variable};
+use crate::tailor::{Lost, Tailored};
 
 /// One phase under way.
 pub(super) struct Run<'a> {
     pub(super) set: &'a RuleSet,
+    /// Where rules lose targets by a tailoring.
+    pub(super) tailored: Option<&'a Tailored>,
     pub(super) state: &'a mut State,
     pub(super) bench: &'a mut Workbench,
 }
@@ -70,12 +73,12 @@ impl Run<'_> {
         self.bench.live = live;
     }
 
-    /// Runs the rules at these positions of phase 1, and no other.
-    pub(super) fn constants(&mut self, positions: &Bits) {
+    /// Runs the constant rules of phase 1, and no other. What is given stays as it is.
+    pub(super) fn constants(&mut self, given: &Presets) {
         let set = self.set;
         let [first, ..] = &set.phases;
         let mut from = 0;
-        while let Some(position) = positions.next(from) {
+        while let Some(position) = set.constant.next(from) {
             from = position + 1;
             let Some(step) = first.steps.get(position) else {
                 break;
@@ -83,6 +86,7 @@ impl Run<'_> {
             let index = step.rule as usize;
             if let Some(rule) = set.rules.get(index) {
                 self.rule(index, rule, position);
+                self.state.preset(given);
             }
         }
     }
@@ -109,7 +113,9 @@ impl Run<'_> {
         let mut matches = Matches::default();
         for (depth, link) in rule.links.iter().enumerate() {
             let told = (rule.logged && depth == 0).then_some(&mut matches);
-            if !self.link(index, link, told) {
+            let lost = self.tailored.filter(|_| depth == 0);
+            let lost = lost.and_then(|tailored| tailored.lost(index));
+            if !self.link(index, link, lost, told) {
                 return;
             }
         }
@@ -123,7 +129,13 @@ impl Run<'_> {
     }
 
     /// Runs one link over all its values. Whether any matched.
-    fn link(&mut self, index: usize, link: &Link, mut told: Option<&mut Matches>) -> bool {
+    fn link(
+        &mut self,
+        index: usize,
+        link: &Link,
+        lost: Option<&[Lost]>,
+        mut told: Option<&mut Matches>,
+    ) -> bool {
         let Some(operator) = link.operator else {
             self.assign_all(link);
             return true;
@@ -139,7 +151,9 @@ impl Run<'_> {
             values.clear();
             self.state.collect(self.set, target, &mut values);
             for value in &values {
-                if self.is_excluded(index, link, value, has_removals) {
+                if self.is_excluded(index, link, value, has_removals)
+                    || lost.is_some_and(|lost| self.is_lost(lost, value))
+                {
                     continue;
                 }
                 matched |= self.value(operator, link, value, told.as_deref_mut());
@@ -157,6 +171,12 @@ impl Run<'_> {
             && self.state.removals.iter().any(|removal| {
                 removal.rules.has(index) && self.state.is_among(self.set, &removal.targets, value)
             })
+    }
+
+    fn is_lost(&self, lost: &[Lost], value: &Value) -> bool {
+        let now = self.state.began_micros;
+        lost.iter()
+            .any(|lost| lost.holds(now) && self.state.is_among(self.set, &lost.targets, value))
     }
 
     /// Looks at a value in each stage of its transformation that the link asks for.

@@ -6,7 +6,7 @@ use super::strings::{TextId, Texts};
 use super::tx::{Content, Tx};
 use super::verdict::{Interruption, Matched};
 use crate::body::Processor;
-use crate::rule::{Bits, NameId, Names, Preset, Removal, RuleSet, Slot};
+use crate::rule::{Bits, NameId, Names, Preset, Presets, Removal, RuleSet, Slot};
 use crate::seclang::{Allow, Collection, EngineMode, Variable};
 
 /// A name and its value.
@@ -149,7 +149,7 @@ impl State {
     }
 
     /// Forgets the last request.
-    pub(crate) fn reset(&mut self, set: &RuleSet, now_micros: u64) {
+    pub(crate) fn reset(&mut self, set: &RuleSet, presets: &Presets, now_micros: u64) {
         if !Arc::ptr_eq(&self.names, &set.names) {
             self.names = Arc::clone(&set.names);
         }
@@ -167,13 +167,7 @@ impl State {
         self.xml_attributes.clear();
         self.environment.clear();
         self.tx.reset(set.slot_names.len());
-        for (slot, preset) in &set.presets {
-            let content = match preset {
-                Preset::Number(number) => Content::Number(*number),
-                Preset::Text(text) => Content::Text(self.texts.add(text)),
-            };
-            self.tx.set(*slot, Some(content));
-        }
+        self.preset(presets);
         self.opened.clear();
         self.matching.clear();
         self.mode = set.settings.engine;
@@ -197,6 +191,17 @@ impl State {
         self.highest_severity = 255;
         self.body.clear();
         self.response_body.clear();
+    }
+
+    /// Gives TX variables a value that no rule of this request gave them.
+    pub(crate) fn preset(&mut self, presets: &Presets) {
+        for (slot, preset) in presets {
+            let content = match preset {
+                Preset::Number(number) => Content::Number(*number),
+                Preset::Text(text) => Content::Text(self.texts.add(text)),
+            };
+            self.tx.set(*slot, Some(content));
+        }
     }
 
     #[inline]

@@ -108,7 +108,7 @@ pub(super) fn ids(text: &str) -> Result<Vec<(u64, u64)>, String> {
 }
 
 /// A text, or a pattern between slashes.
-pub(super) fn matching(text: &str) -> Result<Matching, String> {
+pub(crate) fn matching(text: &str) -> Result<Matching, String> {
     match text
         .strip_prefix('/')
         .and_then(|text| text.strip_suffix('/'))

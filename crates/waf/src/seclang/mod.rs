@@ -19,16 +19,17 @@ pub use error::LoadError;
 pub use source::{Disk, Limits, Memory, Sources};
 pub use statement::EngineMode;
 
+pub(crate) use control::matching;
 pub(crate) use directive::parse;
 pub(crate) use error::{Place, nearest};
 pub(crate) use macros::{Macro, Piece};
 pub(crate) use operators::{NumberTest, Operand, OperatorSpec, TextTest, addresses};
 pub(crate) use source::relative;
 pub(crate) use statement::{
-    Action, Allow, Assign, Change, Collection, Control, Disruption, RuleSpec, Select, Setting,
-    Statement,
+    Action, Allow, Assign, Change, Collection, Control, Disruption, Matching, RuleSpec, Select,
+    Setting, Statement,
 };
-pub(crate) use variables::{Selector, TargetSpec, Variable};
+pub(crate) use variables::{Selector, TargetSpec, Variable, parse_targets};
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,195 @@
+//! Inspect: the firewall, over target, header fields and body. Who answers gets what was judged.
+//!
+//! A body of names and values is kept back until all of it was judged; what is opaque flows on. The
+//! way back is inspected where the route's policy asks for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use crate::body::{BodyMeter, Content, LimitedBody, Unread};
+use crate::node::Node;
+use crate::plan::{Backend, Plan, Target};
+use crate::record::Record;
+use crate::refusal::{Cause, Refusal};
+use crate::stages::authorize::Permitted;
+use crate::waf::{BodyKind, Judgement, Ruling};
+
+/// Bytes of bodies that the node keeps back at most, all requests together; beyond: 503.
+const KEPT_BACK: usize = 256 << 20;
+
+/// A request that the rules let pass, and its body.
+pub struct Inspected {
+    permitted: Permitted,
+    body: Unread,
+}
+
+/// What the event of a request tells, and what of its judgement is left to do.
+pub struct Inspection<'p> {
+    judgement: Option<Judgement<'p>>,
+    user_agent: Option<HeaderValue>,
+    query: Option<Box<str>>,
+}
+
+impl Inspected {
+    /// The request, and its body.
+    pub fn into_inner(self) -> (Permitted, Unread) {
+        (self.permitted, self.body)
+    }
+}
+
+/// Judges a request. What it was judged to be is concluded by [`answer`] or by [`Inspection::end`].
+pub async fn inspect<'p>(
+    node: &Node,
+    plan: &Plan,
+    target: &'p Target,
+    record: &mut Record,
+    permitted: Permitted,
+    mut body: Unread,
+) -> Result<(Inspected, Inspection<'p>), Refusal> {
+    let Some(policy) = &target.waf else {
+        let inspection = Inspection {
+            judgement: None,
+            user_agent: None,
+            query: None,
+        };
+        return Ok((Inspected { permitted, body }, inspection));
+    };
+    let admitted = permitted.admitted();
+    let headers = &admitted.parts().headers;
+    let (judgement, ruling) = Judgement::begin(policy, record, admitted)?;
+    let mut inspection = Inspection {
+        judgement: Some(judgement),
+        user_agent: headers.get(USER_AGENT).cloned(),
+        query: admitted.parts().uri.query().map(Box::from),
+    };
+    if let Ruling::Refuse(cause) = ruling {
+        return Err(inspection.refuse(record, cause.into()));
+    }
+    let kind = match is_read(target) && !body.is_end_stream() {
+        true => kind_of(headers),
+        false => BodyKind::Opaque,
+    };
+    let most = policy.body.of(kind);
+    if most > 0 {
+        let rejects = policy.body.rejects && kind != BodyKind::Raw;
+        if rejects && declared_length(headers).is_some_and(|length| length > most as u64) {
+            return Err(inspection.refuse(record, Cause::BodyBeyondInspection.into()));
+        }
+        let pace = plan.admit.limits.timers.body_bytes_per_second;
+        match keep_back(node, record, &mut body, most, pace).await {
+            Ok(false) if rejects => {
+                return Err(inspection.refuse(record, Cause::BodyBeyondInspection.into()));
+            }
+            Ok(_) => {}
+            Err(refusal) => return Err(inspection.refuse(record, refusal)),
+        }
+    }
+    if let Some(judgement) = &mut inspection.judgement
+        && let Ruling::Refuse(cause) = judgement.body(body.kept())?
+    {
+        return Err(inspection.refuse(record, cause.into()));
+    }
+    Ok((Inspected { permitted, body }, inspection))
+}
+
+/// Judges the answer where the route asks for it, and concludes.
+pub async fn answer(
+    record: &Record,
+    mut inspection: Inspection<'_>,
+    response: Response<Content>,
+) -> Result<Response<Content>, Refusal> {
+    let Some(judgement) = &mut inspection.judgement else {
+        return Ok(response);
+    };
+    let answers = judgement.policy().response.as_ref();
+    let Some(answers) = answers.filter(|it| it.includes(response.headers())) else {
+        inspection.end(record);
+        return Ok(response);
+    };
+    let most = answers.most;
+    if let Ruling::Refuse(cause) = judgement.answer(&response)? {
+        return Err(inspection.refuse(record, cause.into()));
+    }
+    let (parts, content) = response.into_parts();
+    let (content, seen) = content.keep_back(most).await?;
+    if let Ruling::Refuse(cause) = judgement.answer_body(&seen)? {
+        return Err(inspection.refuse(record, cause.into()));
+    }
+    inspection.end(record);
+    Ok(Response::from_parts(parts, content))
+}
+
+impl Inspection<'_> {
+    /// Concludes without a further look.
+    pub fn end(self, record: &Record) {
+        if let Some(judgement) = self.judgement {
+            let user_agent = self.user_agent.as_ref().map(HeaderValue::as_bytes);
+            judgement.conclude(record, user_agent, self.query.as_deref());
+        }
+    }
+
+    fn refuse(self, record: &Record, refusal: Refusal) -> Refusal {
+        self.end(record);
+        refusal
+    }
+}
+
+/// Whether whoever answers reads bodies at all.
+fn is_read(target: &Target) -> bool {
+    matches!(target.backend, Backend::Function(_) | Backend::Upstream(_))
+}
+
+/// What is encoded cannot be looked into: the Core Rule Set refuses it (920450), and where a route
+/// has excluded that rule, it flows on.
+fn kind_of(headers: &HeaderMap) -> BodyKind {
+    let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !identity(coding) => BodyKind::Opaque,
+        _ => BodyKind::of(headers),
+    }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Keeps back `most` bytes of the body, and says whether that is all of it.
+async fn keep_back(
+    node: &Node,
+    record: &mut Record,
+    body: &mut Unread,
+    most: usize,
+    pace: u64,
+) -> Result<bool, Refusal> {
+    let meter = Arc::new(BodyMeter::default());
+    record.bytes_in = Some(Arc::clone(&meter));
+    let whole = std::mem::take(body);
+    let mut reading = LimitedBody::new(whole, u64::MAX, pace, Arc::clone(&meter));
+    let (mut kept, mut room, mut size) = (VecDeque::new(), node.kept_back.room(), 0);
+    while size <= most {
+        match reading.frame().await {
+            None => break,
+            Some(Ok(frame)) => {
+                let more = frame.data_ref().map_or(0, Bytes::len);
+                if !room.grow(more, KEPT_BACK) {
+                    return Err(Refusal::with(Cause::Overloaded, "too much is kept back"));
+                }
+                size += more;
+                kept.push_back(frame);
+            }
+            Some(Err(error)) => {
+                let cause = meter.cut_off().unwrap_or(Cause::RequestBroken);
+                return Err(Refusal::with(cause, error.to_string()));
+            }
+        }
+    }
+    *body = reading.into_inner();
+    body.put_back(kept, room);
+    Ok(size <= most)
+}
