@@ -127,6 +127,14 @@ def rule_set(pick: Callable[[Judging], float | None]) -> Figure:
     return single
 
 
+def flooded(results: Results) -> Spread | None:
+    """The honest clients' p99 beside a flood, over theirs alone."""
+    if results.flood is None:
+        return None
+    times = results.flood.p99 / results.flood.quiet_p99
+    return Spread(times, times, times)
+
+
 def mb(kib: float) -> float:
     """Megabytes from KiB."""
     return kib * 1024 / 1e6

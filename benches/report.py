@@ -237,6 +237,7 @@ def _part_lines(results: Results) -> list[Line]:
         Line(micro.STEPS[name], (f"{nanos / 1000:.2f} µs",))
         for name, nanos in results.micro.items()
     ]
+    held += _flood_lines(results)
     idle = results.parts.idle if results.parts else None
     if idle is None:
         return held
@@ -246,6 +247,25 @@ def _part_lines(results: Results) -> list[Line]:
         Line("engine, idle: CPU", (f"{idle.engine_cpu_percent:.1f} % of a core",)),
     ]
     return lines + _cold_lines(results) + _density_lines(results) + held
+
+
+def _flood_lines(results: Results) -> list[Line]:
+    flood = results.flood
+    if flood is None:
+        return []
+    became = ", ".join(f"{status}: {count:,}" for status, count in flood.statuses.items())
+    return [
+        Line("honest clients alone: p50, p99", (_times_ms(flood.quiet_p50, flood.quiet_p99),)),
+        Line("the same beside a flood of one address", (_times_ms(flood.p50, flood.p99),)),
+        Line(
+            "the flood: answered a second, answers by status, connections closed",
+            (f"{flood.answered_per_second:,.0f}; {became}; {flood.closed:,}",),
+        ),
+    ]
+
+
+def _times_ms(p50: float, p99: float) -> str:
+    return f"{p50 / 1000:.2f} ms, {p99 / 1000:.2f} ms"
 
 
 def _judging_lines(results: Results) -> list[Line]:

@@ -13,6 +13,7 @@ from typing import Any
 from connections import Connections
 from density import Parts
 from firewall import Judging
+from flood import Flood
 from machine import Machine
 from measure import Sample, Spread, spread
 from server import Mode
@@ -33,6 +34,7 @@ class Results:
     parts: Parts | None = None
     connections: dict[str, Connections] = field(default_factory=dict)
     judging: Judging | None = None
+    flood: Flood | None = None
     micro: dict[str, float] = field(default_factory=dict)
     """Nanoseconds by step."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Results:
             "parts": _parts(self.parts),
             "microNanoseconds": self.micro,
             "firewall": asdict(self.judging) if self.judging else None,
+            "flood": asdict(self.flood) if self.flood else None,
             "connections": {
                 name: {**asdict(one), "kbEach": one.each()}
                 for name, one in self.connections.items()

@@ -19,6 +19,7 @@ import peers
 import shields
 from connections import measure_connections
 from credentials import Credentials
+from flood import measure_flood
 from install import Tool
 from load import LoadTools
 from measure import Load, measure
@@ -127,6 +128,19 @@ def run_connections(setting: Setting, results: Results, say: Callable[[str], Non
 
 RULED: frozenset[ServerName] = frozenset({"nginx-modsecurity", "coraza"})
 """The servers that need the Core Rule Set."""
+
+
+def run_flood(setting: Setting, results: Results, say: Callable[[str], None]) -> None:
+    """Honest clients of a node, alone and beside a flood."""
+    row = Row("flood", "flood", "vedette", "flooded")
+    with _servers(Mode.PINNED, [row], setting, results, say, "flood-") as servers:
+        if server := servers.get(row.server):
+            endpoint = server.endpoints[row.endpoint]
+            require_right(server, endpoint)
+            try:
+                results.flood = measure_flood(setting.load.paced.path, server, endpoint, say)
+            except (BenchError, OSError) as error:
+                results.missing["vedette: flood"] = str(error)
 
 
 def _round(mode: Mode, row: Row, server: Server, setting: Setting, results: Results) -> None:

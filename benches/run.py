@@ -27,7 +27,15 @@ from load import LoadTools
 from processes import CORES, BenchError, free_port
 from results import Results
 from rich.console import Console
-from rounds import CONNECTION_SERVERS, RULED, Setting, prepare_tools, run_connections, run_mode
+from rounds import (
+    CONNECTION_SERVERS,
+    RULED,
+    Setting,
+    prepare_tools,
+    run_connections,
+    run_flood,
+    run_mode,
+)
 from rows import PARTS, ROOMS, ROWS, Row
 from server import Mode
 from verdicts import judge
@@ -143,6 +151,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             _measure_micro(results, say)
         if "firewall" in parts:
             _measure_firewall(setting, results, say)
+        if "flood" in parts:
+            run_flood(setting, results, say)
         if parts - ROOMS:
             _measure_parts(options, parts - ROOMS, setting, results, say)
     return _finish(options, console, results)
