@@ -117,15 +117,19 @@ def wasmtime(build: bool, say: Say) -> Tool:
 
 def paced(checkout: Path, say: Say) -> Tool:
     """Our own open loop, built where the engine is."""
+    return Tool(example(checkout, "paced", say), "of this checkout")
+
+
+def example(checkout: Path, name: str, say: Say) -> Path:
+    """One of our crates' examples."""
     target = Path(os.environ.get("CARGO_TARGET_DIR") or cache_folder().parent / "target")
-    path = target / "release" / "examples" / "paced"
-    say("cargo: the open loop")
+    say(f"cargo: {name}")
     command = ["cargo", "build", "--release", "--locked", "--workspace", "--examples"]
     run(
         [*command, "--manifest-path", str(checkout / "Cargo.toml")],
         {"CARGO_TARGET_DIR": str(target)},
     )
-    return Tool(path, "of this checkout")
+    return target / "release" / "examples" / name
 
 
 def hello_components(guests: Path, say: Say) -> tuple[Path, Path]:

@@ -24,6 +24,8 @@ from server import Endpoint
 CONNECTIONS = 32
 PACED_CONNECTIONS = 64
 _GRACE_SECONDS = 30
+PATIENCE = "10s"
+"""Of wrk, whose own two seconds a server of 200 answers a second may take; a longer wait is in the percentiles."""
 
 _REPORT = """
 done = function(summary, latency, requests)
@@ -38,9 +40,10 @@ _IN_TURN = """
 local turn, prepared = 0, {}
 init = function(arguments)
   for p, path in ipairs(paths) do
-    local token = tokens[(p - 1) % #tokens + 1]
-    prepared[p] = wrk.format("GET", path, {
-      ["Host"] = wrk.headers["Host"], ["Authorization"] = token })
+    local fields = {}
+    for name, value in pairs(wrk.headers) do fields[name] = value end
+    if #tokens > 0 then fields["Authorization"] = tokens[(p - 1) % #tokens + 1] end
+    prepared[p] = wrk.format("GET", path, fields)
   end
 end
 request = function()
@@ -73,7 +76,16 @@ class LoadTools:
 def wrk_command(tool: str, endpoint: Endpoint, seconds: float, script: str) -> list[str]:
     """The wrk command as it is run and as RESULTS.md shows it."""
     duration = f"{max(1, round(seconds))}s"
-    options = ["-t1", f"-c{CONNECTIONS}", f"-d{duration}", "--latency", "-s", script]
+    options = [
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{duration}",
+        "--latency",
+        "--timeout",
+        PATIENCE,
+        "-s",
+        script,
+    ]
     return [tool, *options, endpoint.url]
 
 
@@ -105,10 +117,15 @@ def wrk_script(endpoint: Endpoint, reconnect: bool) -> Iterator[Path]:
 
 def _script(endpoint: Endpoint, reconnect: bool) -> str:
     tokens = [f"Bearer {token}" for token in endpoint.tokens]
+    fields = "".join(
+        f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}\n"
+        for name, value in endpoint.fields.items()
+    )
     if endpoint.paths:
         lists = f"local paths = {_lua(endpoint.paths)}\nlocal tokens = {_lua(tokens)}\n"
-        return lists + _IN_TURN + _REPORT
-    head = f'wrk.headers["Authorization"] = {json.dumps(tokens[0])}\n' if tokens else ""
+        return fields + lists + _IN_TURN + _REPORT
+    head = fields
+    head += f'wrk.headers["Authorization"] = {json.dumps(tokens[0])}\n' if tokens else ""
     head += 'wrk.headers["Connection"] = "close"\n' if reconnect else ""
     return head + _REPORT
 

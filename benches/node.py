@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from processes import CORES, BenchError, free_port, pinned
-from server import GREETING, KILOBYTE, Endpoint, Place, Server
+from server import KILOBYTE, Endpoint, Place, Server
+from shields import asked
 
 VEDETTE = Path(sys.executable).with_name("vedette")
 POLICIES = Path(__file__).with_name("policies.cedar")
@@ -44,12 +45,45 @@ kind: Route
 metadata: {{name: anybody}}
 spec:
   public: true
+  waf: {{mode: "off"}}
   rules:
     - matches: [{{path: {{value: /proxy}}}}]
       backendRefs: [{{kind: Upstream, group: vedette.dev, name: origin}}]
     - matches: [{{path: {{value: /open}}}}]
       static: {{body: "Hello from Vedette\\n"}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: judged}}
+spec:
+  rules:
+    - matches: [{{path: {{value: /judged}}}}]
+      static: {{body: "Hello from Vedette\\n"}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: unjudged}}
+spec:
+  waf: {{mode: "off"}}
+  rules:
+    - matches: [{{path: {{value: /static}}}}]
+      static: {{body: "Hello from Vedette\\n"}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: flooded}}
+spec:
+  public: true
+  rules:
+    - matches: [{{path: {{value: /flooded}}}}]
+      static: {{body: "Hello from Vedette\\n"}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Limit
+metadata: {{name: flooded}}
+spec: {{per: [Source], routes: [flooded], rate: 100/min}}
 """
+UNJUDGED = {"mode": "off"}
 CALLERS = 50
 PATHS = 1_000
 _COMMAND_SECONDS = 120
@@ -215,12 +249,15 @@ def _vedette(arguments: Sequence[str], cores: Sequence[int] = CORES) -> str:
 
 
 def secured(place: Place) -> Server:
-    """All stages on: TLS 1.3, token, the node's policy and 19 more, `hello` and a static route."""
+    """All stages on: TLS 1.3, token, the node's policy and 19 more, `hello` and a static route, each with the
+    firewall and without.
+    """
     node = up(place, "https")
     try:
-        node.deploy("hello", place.component.read_bytes())
+        node.deploy("hello", place.component.read_bytes(), waf=UNJUDGED)
+        node.deploy("guarded", place.component.read_bytes())
+        node.deploy("unguarded", place.component.read_bytes(), waf=UNJUDGED)
         node.call("PUT", "/v1/policies/bench.cedar", {"text": POLICIES.read_text()})
-        node.call("PUT", "/v1/routes/static", static_route())
         node.apply(place.folder / "bench.yaml", MANIFEST.format(origin=place.origin))
         tokens = node.tokens(CALLERS)
     except BaseException:
@@ -232,7 +269,15 @@ def secured(place: Place) -> Server:
         "static": Endpoint(f"{node.url}/static", tokens[:1]),
         "proxy": Endpoint(f"{node.url}/proxy", body=KILOBYTE),
         "open": Endpoint(f"{node.url}/open"),
+        "flooded": Endpoint(f"{node.url}/flooded"),
     }
+    for name, path, judged in (
+        ("function-judged", "/guarded", True),
+        ("function-unjudged", "/unguarded", False),
+        ("static-judged", "/judged", True),
+        ("static-unjudged", "/static", False),
+    ):
+        endpoints[name] = asked(f"{node.url}{path}", judged=judged, tokens=tokens[:1])
     return served("vedette", node, endpoints)
 
 
@@ -240,10 +285,12 @@ def opened(place: Place) -> Server:
     """Security off as far as it goes: plain HTTP on loopback, the functions public."""
     node = up(place, "http")
     try:
-        node.deploy("hello", place.component.read_bytes(), public=True)
+        node.deploy("hello", place.component.read_bytes(), public=True, waf=UNJUDGED)
         component = place.component_3.read_bytes()
-        node.deploy("fresh", component, public=True)
-        node.deploy("reused", component, public=True, reuse={"maxRequests": 1_000_000})
+        node.deploy("fresh", component, public=True, waf=UNJUDGED)
+        node.deploy(
+            "reused", component, public=True, reuse={"maxRequests": 1_000_000}, waf=UNJUDGED
+        )
     except BaseException:
         node.down()
         raise
@@ -253,19 +300,6 @@ def opened(place: Place) -> Server:
         "p3-reused": Endpoint(f"{node.url}/reused"),
     }
     return served("vedette-open", node, endpoints)
-
-
-def static_route() -> dict[str, object]:
-    """The admin API's form of a route that answers by itself."""
-    return {
-        "path": "/static",
-        "backend": {
-            "type": "Static",
-            "status": 200,
-            "contentType": "text/plain",
-            "body": GREETING,
-        },
-    }
 
 
 def _paths() -> Iterator[str]:

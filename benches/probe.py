@@ -1,7 +1,7 @@
 """Asks a server once before it is measured: a wrong answer measured fast is worth nothing.
 
-Owns: the checks that an endpoint answers, over TLS 1.3 where it should, and refuses without a
-token where it should.
+Owns: the checks that an endpoint answers, over TLS 1.3 where it should, refuses without a token where it
+should, and refuses an attack where a firewall is measured and only there.
 Must not: time anything.
 """
 
@@ -16,6 +16,7 @@ from processes import BenchError
 from server import Endpoint, Server
 
 _SECONDS = 10.0
+_ATTACK = "?id=1%27%20union%20select%20password%20from%20users--%20"
 
 
 def require_right(server: Server, endpoint: Endpoint) -> None:
@@ -25,14 +26,25 @@ def require_right(server: Server, endpoint: Endpoint) -> None:
         status, body = _get(endpoint, path, token)
         if (status, body) != (200, endpoint.body.encode()):
             raise BenchError(f"{server.name}: {endpoint.url} answered {status}: {body[:300]!r}")
+        if endpoint.judged is not None:
+            _require_judged(server, endpoint, path, token)
         if token and (refused := _get(endpoint, path, None)[0]) != 401:
             raise BenchError(f"{server.name}: {endpoint.url} without a token answered {refused}")
+
+
+def _require_judged(server: Server, endpoint: Endpoint, path: str, token: str | None) -> None:
+    status, _ = _get(endpoint, path.partition("?")[0] + _ATTACK, token)
+    if (status == 403) != endpoint.judged:
+        wanted = "refused with 403" if endpoint.judged else "let through"
+        raise BenchError(f"{server.name}: {endpoint.url}: an attack must be {wanted}, got {status}")
 
 
 def _get(endpoint: Endpoint, path: str, token: str | None) -> tuple[int, bytes]:
     connection = _connect(endpoint)
     with contextlib.closing(connection):
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        headers = dict(endpoint.fields)
+        if token:
+            headers["authorization"] = f"Bearer {token}"
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         return response.status, response.read()

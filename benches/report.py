@@ -13,6 +13,7 @@ from pathlib import Path
 
 import load
 import micro
+from firewall import Judging
 from measure import Sample, spread
 from processes import pinned
 from results import Results
@@ -20,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from rows import ROWS
 from server import Endpoint, Mode
-from verdicts import NGINX_US, Verdict
+from targets import NGINX_US
+from verdicts import Verdict
 
 HERE = Path(__file__).parent
 _COLUMNS = (
@@ -32,6 +34,8 @@ _COLUMNS = (
     "p99 ms",
 )
 _JUDGED = ("target", "limit", "goal", "figure", "verdict")
+_FIREWALL = "The firewall, in process, CPU a request"
+_ENGINES = {"vedette": "ours, µs", "coraza": "Coraza, µs", "libmodsecurity": "libmodsecurity, µs"}
 _MODES = {
     Mode.PINNED: "Server on one core, load on the other",
     Mode.SHARED: "Server and load on both cores together",
@@ -53,6 +57,8 @@ def print_results(console: Console, results: Results, verdicts: Sequence[Verdict
             _print_table(console, heading, ("row", *_COLUMNS), lines)
     if lines := _part_lines(results):
         _print_table(console, "One node", ("figure", "value"), lines)
+    if lines := _judging_lines(results):
+        _print_table(console, _FIREWALL, ("request", *_ENGINES.values()), lines)
     if judged := _judged([verdict for verdict in verdicts if verdict.figure]):
         _print_table(console, "Targets", _JUDGED, judged)
     for what, reason in results.missing.items():
@@ -91,6 +97,9 @@ def _markdown(results: Results, verdicts: Sequence[Verdict]) -> str:
             parts.append(_section(heading, _markdown_table(("row", *_COLUMNS), lines)))
     if lines := _part_lines(results):
         parts.append(_section("One node", _markdown_table(("figure", "value"), lines)))
+    if lines := _judging_lines(results):
+        columns = ("request", *_ENGINES.values())
+        parts.append(_section(_FIREWALL, _markdown_table(columns, lines)))
     if results.missing:
         rows = [f"- {what}: {' '.join(why.split())}" for what, why in results.missing.items()]
         parts.append(_section("Not measured", "\n".join(rows)))
@@ -228,6 +237,7 @@ def _part_lines(results: Results) -> list[Line]:
         Line(micro.STEPS[name], (f"{nanos / 1000:.2f} µs",))
         for name, nanos in results.micro.items()
     ]
+    held += _flood_lines(results)
     idle = results.parts.idle if results.parts else None
     if idle is None:
         return held
@@ -237,6 +247,44 @@ def _part_lines(results: Results) -> list[Line]:
         Line("engine, idle: CPU", (f"{idle.engine_cpu_percent:.1f} % of a core",)),
     ]
     return lines + _cold_lines(results) + _density_lines(results) + held
+
+
+def _flood_lines(results: Results) -> list[Line]:
+    flood = results.flood
+    if flood is None:
+        return []
+    became = ", ".join(f"{status}: {count:,}" for status, count in flood.statuses.items())
+    return [
+        Line("honest clients alone: p50, p99", (_times_ms(flood.quiet_p50, flood.quiet_p99),)),
+        Line("the same beside a flood of one address", (_times_ms(flood.p50, flood.p99),)),
+        Line(
+            "the flood: answered a second, answers by status, connections closed",
+            (f"{flood.answered_per_second:,.0f}; {became}; {flood.closed:,}",),
+        ),
+    ]
+
+
+def _times_ms(p50: float, p99: float) -> str:
+    return f"{p50 / 1000:.2f} ms, {p99 / 1000:.2f} ms"
+
+
+def _judging_lines(results: Results) -> list[Line]:
+    """A line a kind and level; beside a peer's figure, how many times ours it is."""
+    found = results.judging
+    if found is None:
+        return []
+    return [
+        Line(kind, tuple(_beside(found, engine, kind) for engine in _ENGINES))
+        for kind in found.micros.get("vedette", {})
+    ]
+
+
+def _beside(found: Judging, engine: str, kind: str) -> str:
+    ours, micros = found.micros["vedette"][kind], found.micros.get(engine, {}).get(kind)
+    if micros is None:
+        return ""
+    times = "" if engine == "vedette" else f" ({micros / ours:.0f}x)"
+    return f"{micros:,.1f}{times}"
 
 
 def _cold_lines(results: Results) -> list[Line]:

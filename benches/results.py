@@ -12,6 +12,8 @@ from typing import Any
 
 from connections import Connections
 from density import Parts
+from firewall import Judging
+from flood import Flood
 from machine import Machine
 from measure import Sample, Spread, spread
 from server import Mode
@@ -31,6 +33,8 @@ class Results:
     samples: dict[Mode, dict[str, list[Sample]]] = field(default_factory=dict)
     parts: Parts | None = None
     connections: dict[str, Connections] = field(default_factory=dict)
+    judging: Judging | None = None
+    flood: Flood | None = None
     micro: dict[str, float] = field(default_factory=dict)
     """Nanoseconds by step."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -63,6 +67,8 @@ class Results:
             "rows": {mode.value: _rows(rows) for mode, rows in self.samples.items()},
             "parts": _parts(self.parts),
             "microNanoseconds": self.micro,
+            "firewall": asdict(self.judging) if self.judging else None,
+            "flood": asdict(self.flood) if self.flood else None,
             "connections": {
                 name: {**asdict(one), "kbEach": one.each()}
                 for name, one in self.connections.items()

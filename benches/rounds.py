@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import envoy
+import firewall
 import install
 import node
 import peers
+import shields
 from connections import measure_connections
 from credentials import Credentials
+from flood import measure_flood
 from install import Tool
 from load import LoadTools
 from measure import Load, measure
@@ -43,6 +46,8 @@ class Setting:
     tools: dict[str, Tool]
     rounds: int
     seconds: float
+    rules: list[Path]
+    """The Core Rule Set in load order, where a row or part needs it."""
     origin: int
     """A port for the service that the proxies have behind them."""
 
@@ -72,6 +77,8 @@ def prepare_tools(
         "workerd": lambda: install.workerd(say),
         "wasmtime": lambda: install.wasmtime(with_wasmtime, say),
         "envoy": lambda: install.envoy(say),
+        "nginx-modsecurity": lambda: shields.nginx_module(say),
+        "coraza": lambda: firewall.coraza(say),
     }
     tools: dict[str, Tool] = {}
     missing: dict[str, str] = {}
@@ -117,6 +124,23 @@ def run_connections(setting: Setting, results: Results, say: Callable[[str], Non
                 results.connections.update(measure_connections([(server, endpoint)], say))
             except (BenchError, OSError) as error:
                 results.missing[f"connections: {row.server}"] = str(error)
+
+
+RULED: frozenset[ServerName] = frozenset({"nginx-modsecurity", "coraza"})
+"""The servers that need the Core Rule Set."""
+
+
+def run_flood(setting: Setting, results: Results, say: Callable[[str], None]) -> None:
+    """Honest clients of a node, alone and beside a flood."""
+    row = Row("flood", "flood", "vedette", "flooded")
+    with _servers(Mode.PINNED, [row], setting, results, say, "flood-") as servers:
+        if server := servers.get(row.server):
+            endpoint = server.endpoints[row.endpoint]
+            require_right(server, endpoint)
+            try:
+                results.flood = measure_flood(setting.load.paced.path, server, endpoint, say)
+            except (BenchError, OSError) as error:
+                results.missing["vedette: flood"] = str(error)
 
 
 def _round(mode: Mode, row: Row, server: Server, setting: Setting, results: Results) -> None:
@@ -179,13 +203,17 @@ def _needed(rows: Sequence[Row], results: Results) -> list[str]:
 
 
 def _starts(setting: Setting) -> dict[str, Start]:
-    tools = setting.tools
+    tools, rules = setting.tools, setting.rules
     return {
         "origin": lambda place: peers.origin(tools["origin"], place),
         "nginx": lambda place: peers.nginx(tools["nginx"], place),
         "workerd": lambda place: peers.workerd(tools["workerd"], place),
         "wasmtime": lambda place: peers.wasmtime(tools["wasmtime"], place),
         "envoy": lambda place: envoy.envoy(tools["envoy"], place),
+        "nginx-modsecurity": lambda place: shields.nginx_modsecurity(
+            tools["nginx-modsecurity"], rules, place
+        ),
+        "coraza": lambda place: shields.coraza(tools["coraza"], rules, place),
         "vedette": node.secured,
         "vedette-open": node.opened,
     }

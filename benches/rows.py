@@ -12,7 +12,17 @@ from typing import Literal
 from measure import Tool
 from server import Mode
 
-ServerName = Literal["origin", "nginx", "workerd", "wasmtime", "envoy", "vedette", "vedette-open"]
+ServerName = Literal[
+    "origin",
+    "nginx",
+    "workerd",
+    "wasmtime",
+    "envoy",
+    "nginx-modsecurity",
+    "coraza",
+    "vedette",
+    "vedette-open",
+]
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ ROWS = (
     Row("envoy-h2", "Envoy TLS + JWT + RBAC + limit, HTTP/2", "envoy", "full", tool="h2load"),
     Row(
         "vedette",
-        "Vedette all stages, TLS 1.3, JWT, 20 Cedar policies, fresh instance",
+        "Vedette all stages but the firewall, TLS 1.3, JWT, 20 Cedar policies, fresh instance",
         "vedette",
         "function",
         shared=True,
@@ -92,6 +102,30 @@ ROWS = (
         "vedette-open",
         "p3-reused",
     ),
+    Row(
+        "vedette-waf",
+        "Vedette all stages and the firewall (level 1), a browser's request, fresh instance",
+        "vedette",
+        "function-judged",
+    ),
+    Row(
+        "vedette-waf-off",
+        "the same with the firewall off",
+        "vedette",
+        "function-unjudged",
+    ),
+    Row(
+        "vedette-static-waf",
+        "static answer: TLS + JWT + Cedar + firewall (level 1) + record, a browser's request",
+        "vedette",
+        "static-judged",
+    ),
+    Row(
+        "vedette-static-waf-off",
+        "the same with the firewall off",
+        "vedette",
+        "static-unjudged",
+    ),
     Row("nginx-proxy", "nginx proxies 1 kB, TLS 1.3", "nginx", "proxy"),
     Row("envoy-proxy", "Envoy proxies 1 kB, TLS 1.3", "envoy", "proxy"),
     Row(
@@ -105,6 +139,15 @@ ROWS = (
     ),
     Row("envoy-new", "Envoy, the same", "envoy", "tls", tool="wrk-new"),
     Row("vedette-new", "Vedette, the same, with its record", "vedette", "open", tool="wrk-new"),
+    Row("nginx-file", "nginx, a small file, plain", "nginx-modsecurity", "open"),
+    Row(
+        "nginx-modsecurity",
+        "the same, libmodsecurity, Core Rule Set, level 1",
+        "nginx-modsecurity",
+        "judged",
+    ),
+    Row("go-open", "Go's net/http, plain", "coraza", "open"),
+    Row("coraza", "the same, Coraza, Core Rule Set, level 1", "coraza", "judged"),
     Row(
         "nginx-half",
         "open loop: nginx `return 200`, plain, at the rate of `vedette-static-half`",
@@ -149,11 +192,13 @@ ROWS = (
 
 PARTS = {
     "micro": "single steps: a limit's check, a policy decision, a known token",
+    "firewall": "judging in process: this engine, Coraza, libmodsecurity, four kinds of requests",
+    "flood": "honest clients beside one address that sends 50,000 requests a second",
     "connections": "memory of 10,000 idle TLS connections, Vedette beside nginx and Envoy",
     "idle": "engine memory, idle",
     "cold": "first request of a function never loaded, against a warm one",
     "density": "1,000 functions: memory each, p99 of one of them before and after",
 }
 
-ROOMS = frozenset({"micro", "connections"})
+ROOMS = frozenset({"micro", "firewall", "flood", "connections"})
 """The parts that are not of the one node that the others share."""

@@ -18,6 +18,7 @@ from types import FrameType
 
 import credentials
 import density
+import firewall
 import install
 import machine
 import micro
@@ -26,7 +27,15 @@ from load import LoadTools
 from processes import CORES, BenchError, free_port
 from results import Results
 from rich.console import Console
-from rounds import CONNECTION_SERVERS, Setting, prepare_tools, run_connections, run_mode
+from rounds import (
+    CONNECTION_SERVERS,
+    RULED,
+    Setting,
+    prepare_tools,
+    run_connections,
+    run_flood,
+    run_mode,
+)
 from rows import PARTS, ROOMS, ROWS, Row
 from server import Mode
 from verdicts import judge
@@ -140,6 +149,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             run_connections(setting, results, say)
         if "micro" in parts:
             _measure_micro(results, say)
+        if "firewall" in parts:
+            _measure_firewall(setting, results, say)
+        if "flood" in parts:
+            run_flood(setting, results, say)
         if parts - ROOMS:
             _measure_parts(options, parts - ROOMS, setting, results, say)
     return _finish(options, console, results)
@@ -209,6 +222,9 @@ def _set_up(
         servers.update(CONNECTION_SERVERS)
     tools, missing = prepare_tools(servers, options.with_wasmtime, say)
     results.missing.update(missing)
+    rules = []
+    if "firewall" in parts or servers & RULED:
+        rules = firewall.rule_files(CHECKOUT, say)
     component, component_3 = install.hello_components(GUESTS, say)
     return Setting(
         folder=folder,
@@ -219,6 +235,7 @@ def _set_up(
         load=LoadTools(wrk, h2load, install.paced(CHECKOUT, say)),
         origin=free_port(),
         tools=tools,
+        rules=rules,
         rounds=options.rounds,
         seconds=float(options.seconds),
     )
@@ -229,6 +246,19 @@ def _measure_micro(results: Results, say: Say) -> None:
         results.micro = micro.measure_micro(CHECKOUT, say)
     except (BenchError, OSError) as error:
         results.missing["vedette: micro"] = str(error)
+
+
+def _measure_firewall(setting: Setting, results: Results, say: Say) -> None:
+    try:
+        found, versions, missing = firewall.measure_firewall(
+            CHECKOUT, setting.rules, setting.folder, say
+        )
+    except (BenchError, OSError) as error:
+        results.missing["vedette: firewall"] = str(error)
+        return
+    results.judging = found
+    results.versions.update(versions)
+    results.missing.update(missing)
 
 
 def _measure_parts(

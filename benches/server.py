@@ -64,6 +64,10 @@ class Endpoint:
     tokens: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     body: str = GREETING
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Further header fields of each request."""
+    judged: bool | None = None
+    """Whether a firewall is before it, where that is measured: then an attack is asked too."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The Core Rule Set's regression tests against an engine: `python -m tests.waf.run [--engine oracle] [--decisions]`.
+"""The Core Rule Set's regression tests against an engine: `python -m tests.waf.run` (`--help` says what else it asks).
 
 Owns the numbers: how many tests an engine passes as they are, how many after the published overrides, and, in decision
 mode, how often both engines agree on blocked or not blocked, with the engine switched on.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.waf import configuration, engines, ftw
+from tests.waf import configuration, engines, ftw, honest
 from tests.waf.engines import Engine, Verdict
 
 OVERRIDES = Path(__file__).with_name("overrides.yaml")
@@ -170,6 +170,8 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=main.__doc__)
     arguments.add_argument("--engine", choices=("ours", "oracle"), default="ours")
     arguments.add_argument("--decisions", action="store_true", help="engine on, beside the oracle")
+    arguments.add_argument("--honest", action="store_true", help="honest requests that are blocked")
+    arguments.add_argument("--values", type=Path, help="with --honest: a file of honest values too")
     arguments.add_argument("--paranoia", type=int, choices=PARANOIA_LEVELS, action="append")
     arguments.add_argument("only", nargs="*", help="names of tests or rules (942100-3, 942100)")
     given = arguments.parse_args()
@@ -178,6 +180,8 @@ def main() -> int:
     ]
     if given.decisions:
         return _print_decisions(asked, given.paranoia or PARANOIA_LEVELS)
+    if given.honest:
+        return _print_honest(asked, given.values, (given.paranoia or [1])[0])
     return _print_matches(given.engine, asked)
 
 
@@ -208,6 +212,27 @@ def _print_decisions(asked: list[ftw.Case], levels: Iterable[int]) -> int:
             f"decision mode, PL{level}: as the oracle decides {agreement(found, asked)}; without the "
             f"{len(disputed)} tests that it does not pass itself {agreement(found, asked, without=disputed)}; "
             f"{len(unexplained)} differences are not explained in {DIFFERENCES.name}"
+        )
+    return bool(new)
+
+
+def _print_honest(asked: list[ftw.Case], file: Path | None, paranoia: int) -> int:
+    lists = {"written for this": honest.corpus(), "of the rule set": [*honest.negatives(asked)]}
+    if file:
+        lists[str(file)] = [*honest.values(file.read_text().splitlines())]
+    new = 0
+    for name, requests in lists.items():
+        with engine("ours", mode="On", paranoia=paranoia) as ours:
+            mine = honest.blocked(ours, requests)
+        with engine("oracle", mode="On", paranoia=paranoia) as oracle:
+            theirs = honest.blocked(oracle, requests)
+        more = honest.more_than(theirs, mine)
+        new += len(more)
+        for each in mine:
+            print(f"{'only ours' if each in more else 'both'}: {each}")
+        print(
+            f"honest requests {name}, PL{paranoia}: ours blocks {len(mine)} of {len(requests)}, the oracle "
+            f"{len(theirs)}, only ours {len(more)}"
         )
     return bool(new)
 

@@ -11,7 +11,7 @@ CHANGED = 1_500
 
 pytestmark = [
     pytest.mark.skipif(
-        not engines.has_oracle(), reason="libmodsecurity3 is not installed: make modsecurity"
+        not engines.has_oracle(), reason="libmodsecurity3 is not installed: make extras"
     ),
     pytest.mark.timeout(300),
 ]

@@ -9,7 +9,7 @@ INPUTS = 150_000
 
 
 @pytest.mark.skipif(
-    not engines.has_oracle(), reason="libmodsecurity3 is not installed: make modsecurity"
+    not engines.has_oracle(), reason="libmodsecurity3 is not installed: make extras"
 )
 def test_every_value_is_judged_as_libinjection_does() -> None:
     found = injection.differences(INPUTS, seed=20261121)

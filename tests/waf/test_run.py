@@ -14,7 +14,7 @@ from tests.waf.exchange import read
 ORACLE_FLOOR = 4607
 
 needs_oracle = pytest.mark.skipif(
-    not engines.has_oracle(), reason="libmodsecurity3 is not installed: make modsecurity"
+    not engines.has_oracle(), reason="libmodsecurity3 is not installed: make extras"
 )
 
 

@@ -5,15 +5,19 @@
 //! again or ask in bursts. It spins on a core of its own, so its clock is good to a microsecond.
 //! Must not: check certificates; it measures servers that it was told to.
 //!
+//! `--from=ADDRESS+COUNT` spreads the connections over so many addresses of this machine; `--any` takes every
+//! answer and opens again what the server closes, as a flood does; `--rest` sleeps a little while nothing happens,
+//! for a core that is shared.
+//!
 //! Standard input: one header field a line. Standard output: one JSON object, times in microseconds.
 
 // A measurement may panic.
 #![allow(clippy::indexing_slicing)]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::io::{BufRead, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,13 +27,18 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 type Failure = Box<dyn Error>;
 
-const USAGE: &str =
-    "usage: paced ADDRESS:PORT https|http PATH REQUESTS_PER_SECOND SECONDS CONNECTIONS < FIELDS";
+const USAGE: &str = "usage: paced ADDRESS:PORT https|http PATH REQUESTS_PER_SECOND SECONDS CONNECTIONS \
+                     [--from=ADDRESS+COUNT] [--any] [--rest] < FIELDS";
+/// How long `--rest` sleeps at a time.
+const REST: Duration = Duration::from_micros(50);
 /// How long answers that are still out are waited for at the end.
 const LAST: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Failure> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, arguments): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .partition(|word| word.starts_with("--"));
+    let manner = Manner::of(&flags)?;
     let [address, scheme, path, rate, seconds, connections] = arguments.as_slice() else {
         return Err(USAGE.into());
     };
@@ -41,22 +50,71 @@ fn main() -> Result<(), Failure> {
     let request = format!("{request}\r\n").into_bytes();
     let connections: usize = connections.parse()?;
     let mut clients = (0..connections)
-        .map(|_| Client::open(address, scheme == "https"))
+        .map(|index| Client::open(address, scheme == "https", manner.source(index)))
         .collect::<Result<Vec<_>, _>>()?;
-    for client in &mut clients {
-        client.ask(&request, Instant::now())?;
-        while client.due.is_some() {
-            client.poll()?;
+    if !manner.any {
+        for client in &mut clients {
+            client.ask(&request, Instant::now())?;
+            while client.due.is_some() {
+                client.poll(false)?;
+            }
         }
     }
-    let run = run(&mut clients, &request, rate.parse()?, seconds.parse()?)?;
+    let run = run(
+        &mut clients,
+        &request,
+        rate.parse()?,
+        seconds.parse()?,
+        &manner,
+    )?;
     print!("{}", run.to_json()?);
     Ok(())
+}
+
+/// What the flags say.
+struct Manner {
+    first: Option<Ipv4Addr>,
+    addresses: u32,
+    any: bool,
+    rest: bool,
+}
+
+impl Manner {
+    fn of(flags: &[String]) -> Result<Self, Failure> {
+        let mut manner = Self {
+            first: None,
+            addresses: 1,
+            any: false,
+            rest: false,
+        };
+        for flag in flags {
+            match (flag.as_str(), flag.strip_prefix("--from=")) {
+                ("--any", _) => manner.any = true,
+                ("--rest", _) => manner.rest = true,
+                (_, Some(from)) => {
+                    let (first, count) = from.split_once('+').ok_or(USAGE)?;
+                    manner.first = Some(first.parse()?);
+                    manner.addresses = count.parse::<u32>()?.max(1);
+                }
+                _ => return Err(USAGE.into()),
+            }
+        }
+        Ok(manner)
+    }
+
+    /// The address that connection comes from.
+    fn source(&self, index: usize) -> Option<Ipv4Addr> {
+        let offset = u32::try_from(index).unwrap_or_default() % self.addresses;
+        self.first
+            .map(|first| Ipv4Addr::from(u32::from(first).wrapping_add(offset)))
+    }
 }
 
 struct Run {
     latencies: Vec<Duration>,
     seconds: f64,
+    statuses: BTreeMap<u16, u64>,
+    closed: u64,
 }
 
 impl Run {
@@ -66,17 +124,30 @@ impl Run {
             Ok::<_, Failure>(found.as_secs_f64() * 1e6)
         };
         let count = self.latencies.len();
+        let statuses = self
+            .statuses
+            .iter()
+            .map(|(status, count)| format!("\"{status}\":{count}"));
+        let statuses = statuses.collect::<Vec<_>>().join(",");
         Ok(format!(
-            "{{\"requests\":{count},\"seconds\":{:.3},\"p50\":{:.1},\"p99\":{:.1}}}\n",
+            "{{\"requests\":{count},\"seconds\":{:.3},\"p50\":{:.1},\"p99\":{:.1},\
+             \"statuses\":{{{statuses}}},\"closed\":{}}}\n",
             self.seconds,
             micros(count / 2)?,
-            micros(count * 99 / 100)?
+            micros(count * 99 / 100)?,
+            self.closed
         ))
     }
 }
 
-fn run(clients: &mut [Client], request: &[u8], rate: f64, seconds: f64) -> Result<Run, Failure> {
-    let mut latencies = Vec::new();
+fn run(
+    clients: &mut [Client],
+    request: &[u8],
+    rate: f64,
+    seconds: f64,
+    manner: &Manner,
+) -> Result<Run, Failure> {
+    let (mut latencies, mut statuses, mut closed) = (Vec::new(), BTreeMap::new(), 0);
     let mut free: VecDeque<usize> = (0..clients.len()).collect();
     let mut busy = Vec::with_capacity(clients.len());
     let started = Instant::now();
@@ -85,30 +156,57 @@ fn run(clients: &mut [Client], request: &[u8], rate: f64, seconds: f64) -> Resul
     while due < end || !busy.is_empty() {
         let now = Instant::now();
         if now > end + LAST {
-            return Err("answers are missing".into());
+            match manner.any {
+                true => break,
+                false => return Err("answers are missing".into()),
+            }
         }
+        let mut is_idle = true;
         if due <= now
             && due < end
             && let Some(index) = free.pop_front()
         {
-            clients[index].ask(request, due)?;
-            busy.push(index);
+            match clients[index].ask(request, due) {
+                Err(error) if !manner.any => return Err(error),
+                _ => busy.push(index),
+            }
             due += gap(rate);
+            is_idle = false;
         }
         let mut next = 0;
         while let Some(index) = busy.get(next).copied() {
-            if let Some(latency) = clients[index].poll()? {
-                latencies.push(latency);
-                free.push_back(busy.swap_remove(next));
-            } else {
-                next += 1;
+            match clients[index].poll(manner.any) {
+                Ok(None) => {
+                    next += 1;
+                    continue;
+                }
+                Ok(Some((status, latency))) => {
+                    latencies.push(latency);
+                    *statuses.entry(status).or_default() += 1;
+                    free.push_back(busy.swap_remove(next));
+                }
+                Err(error) if !manner.any => return Err(error),
+                Err(_) => {
+                    closed += 1;
+                    if clients[index].open_again().is_ok() {
+                        free.push_back(busy.swap_remove(next));
+                    } else {
+                        next += 1;
+                    }
+                }
             }
+            is_idle = false;
+        }
+        if manner.rest && is_idle {
+            std::thread::sleep(REST);
         }
     }
     latencies.sort_unstable();
     Ok(Run {
         latencies,
         seconds: started.elapsed().as_secs_f64(),
+        statuses,
+        closed,
     })
 }
 
@@ -118,6 +216,8 @@ fn gap(rate: f64) -> Duration {
 }
 
 struct Client {
+    address: String,
+    source: Option<Ipv4Addr>,
     stream: TcpStream,
     tls: Option<ClientConnection>,
     answer: Vec<u8>,
@@ -125,17 +225,27 @@ struct Client {
 }
 
 impl Client {
-    fn open(address: &str, secure: bool) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(address)?;
+    fn open(address: &str, secure: bool, source: Option<Ipv4Addr>) -> Result<Self, Failure> {
+        let stream = match source {
+            None => TcpStream::connect(address)?,
+            Some(source) => connect_from(source, address.parse()?)?,
+        };
         stream.set_nodelay(true)?;
         let tls = secure.then(|| connection(&stream)).transpose()?;
         stream.set_nonblocking(true)?;
         Ok(Self {
+            address: address.to_owned(),
+            source,
             stream,
             tls,
             answer: Vec::new(),
             due: None,
         })
+    }
+
+    fn open_again(&mut self) -> Result<(), Failure> {
+        *self = Self::open(&self.address, self.tls.is_some(), self.source)?;
+        Ok(())
     }
 
     fn ask(&mut self, request: &[u8], due: Instant) -> Result<(), Failure> {
@@ -151,8 +261,8 @@ impl Client {
         Ok(())
     }
 
-    /// What the answer took, once it is whole.
-    fn poll(&mut self) -> Result<Option<Duration>, Failure> {
+    /// The answer's status and what it took, once it is whole.
+    fn poll(&mut self, any: bool) -> Result<Option<(u16, Duration)>, Failure> {
         match self.read() {
             Ok(0) => return Err("the server closed a connection".into()),
             Ok(_) => {}
@@ -166,8 +276,13 @@ impl Client {
                 _ => {}
             }
         }
-        let is_whole = is_whole(&self.answer)?;
-        Ok(self.due.take_if(|_| is_whole).map(|due| due.elapsed()))
+        let Some(status) = whole(&self.answer)? else {
+            return Ok(None);
+        };
+        if status != 200 && !any {
+            return Err(format!("not served: {status}").into());
+        }
+        Ok(self.due.take().map(|due| (status, due.elapsed())))
     }
 
     fn read(&mut self) -> std::io::Result<usize> {
@@ -181,22 +296,39 @@ impl Client {
     }
 }
 
-fn is_whole(answer: &[u8]) -> Result<bool, Failure> {
+/// Connects from an address of this machine, which the standard library cannot.
+fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Result<TcpStream, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        socket.connect(address).await?.into_std()
+    })?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// The status of an answer that has come whole.
+fn whole(answer: &[u8]) -> Result<Option<u16>, Failure> {
     let Some(end) = answer.windows(4).position(|it| it == b"\r\n\r\n") else {
-        return Ok(false);
+        return Ok(None);
     };
     let (head, body) = answer.split_at(end + 4);
     let head = std::str::from_utf8(head)?.to_ascii_lowercase();
-    if !head.starts_with("http/1.1 200 ") {
-        return Err(format!("not served: {head}").into());
-    }
+    let status = head.strip_prefix("http/1.1 ").and_then(|it| it.get(..3));
+    let status = status
+        .ok_or_else(|| format!("no answer: {head}"))?
+        .parse()?;
     let length = head
         .lines()
         .find_map(|it| it.strip_prefix("content-length:"));
-    Ok(match length {
+    let is_whole = match length {
         Some(length) => body.len() >= length.trim().parse()?,
         None => body.ends_with(b"0\r\n\r\n"),
-    })
+    };
+    Ok(is_whole.then_some(status))
 }
 
 fn connection(mut stream: &TcpStream) -> Result<ClientConnection, Failure> {

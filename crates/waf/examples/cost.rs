@@ -3,11 +3,14 @@
 //!
 //! `cost RULES…` with the rule files in load order (the level and the engine's mode are set by this program, so the files
 //! must not). `--only=GET` and `--level=1` for one request or level. Prints the time to load, the set's memory, and the
-//! median of rounds of each request in microseconds.
+//! median of rounds of each request in microseconds. `cost --requests` prints the requests instead, one JSON object a
+//! line, for other engines to be asked the same.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use serde_json::json;
 use vedette_waf::{Disk, Ends, Memory, Options, RuleSet, Sources, Transaction, Workbench};
 
 const ROUNDS: usize = 41;
@@ -43,6 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (flags, rules): (Vec<String>, Vec<String>) = std::env::args()
         .skip(1)
         .partition(|word| word.starts_with("--"));
+    if flags.iter().any(|flag| flag == "--requests") {
+        return Ok(print_requests());
+    }
     let flag = |name: &str| flags.iter().find_map(|flag| flag.strip_prefix(name));
     let (only, wanted) = (
         flag("--only="),
@@ -69,6 +75,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     Ok(())
+}
+
+fn print_requests() {
+    for request in kinds().into_iter().flatten() {
+        let body = base64::engine::general_purpose::STANDARD.encode(&request.body);
+        println!(
+            "{}",
+            json!({
+                "name": request.name, "method": request.method, "target": request.target,
+                "headers": request.headers, "body": body,
+            })
+        );
+    }
 }
 
 fn load(level: u8, rules: &[String]) -> Result<(RuleSet, Duration), Box<dyn Error>> {
@@ -100,14 +119,21 @@ fn kinds() -> Vec<Vec<Request>> {
         (0..4096).map(get).collect(),
         (0..512).map(form).collect(),
         (0..512)
-            .map(|variant| posted("JSON 1 kB", "application/json", json(5, variant), variant))
+            .map(|variant| {
+                posted(
+                    "JSON 1 kB",
+                    "application/json",
+                    articles(5, variant),
+                    variant,
+                )
+            })
             .collect(),
         (0..8)
             .map(|variant| {
                 posted(
                     "JSON 64 kB",
                     "application/json",
-                    json(330, variant),
+                    articles(330, variant),
                     variant,
                 )
             })
@@ -184,7 +210,7 @@ fn posted(name: &'static str, media_type: &str, body: Vec<u8>, variant: usize) -
     }
 }
 
-fn json(items: usize, variant: usize) -> Vec<u8> {
+fn articles(items: usize, variant: usize) -> Vec<u8> {
     let word = word(variant);
     let item = |number: usize| {
         format!(

@@ -731,11 +731,20 @@ class Snapshot(Model):
             for file in route.backend.files
         }
         rules = {self.waf.rules} if self.waf else set()
+        named = self.rule_files() | self.address_files()
+        return frozenset(policies | components | files | rules | named | {self.policy.schema_})
+
+    def rule_files(self) -> frozenset[str]:
+        """The digests of the firewall's rule files that are a user's own."""
         own = self.waf.policy.rule_files if self.waf else ()
         for route in self.routes:
             own += route.waf.rule_files if route.waf else ()
-        rules |= {file.blob for file in own}
-        known = {each.blob for each in self.addresses.lists} if self.addresses else set()
-        if self.addresses and self.addresses.countries:
-            known.add(self.addresses.countries.blob)
-        return frozenset(policies | components | files | rules | known | {self.policy.schema_})
+        return frozenset(file.blob for file in own)
+
+    def address_files(self) -> frozenset[str]:
+        """The digests of the lists of addresses and of the database of countries."""
+        if self.addresses is None:
+            return frozenset()
+        countries = self.addresses.countries
+        lists = {each.blob for each in self.addresses.lists}
+        return frozenset(lists | ({countries.blob} if countries else set()))

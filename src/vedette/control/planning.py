@@ -100,12 +100,17 @@ def _require_base(base: Snapshot, expected: str) -> None:
 
 def _require_same_node(base: Snapshot, snapshot: Snapshot) -> None:
     """What no manifest can say must be what it was."""
-    if (snapshot.node, snapshot.policy.schema_) != (base.node, base.policy.schema_):
+
+    def fixed(one: Snapshot) -> tuple[object, ...]:
+        return one.node, one.policy.schema_, one.waf and (one.waf.version, one.waf.rules)
+
+    if fixed(snapshot) != fixed(base):
         raise TrustError("plan_altered", "the plan is for another node")
 
 
 def _store_texts(activator: Activator, snapshot: Snapshot, texts: Mapping[str, str]) -> None:
-    needed = snapshot.blobs()
+    policies = {ref.blob for ref in snapshot.policy.policies}
+    needed = policies | snapshot.rule_files() | snapshot.address_files()
     for digest, text in texts.items():
         if digest not in needed or digest_of(text.encode()) != digest:
             raise TrustError("plan_altered", f"a text does not have the digest {digest}")
