@@ -23,7 +23,15 @@ VARIABLE = "VEDETTE_FUZZ_TARGET"
 _CURRENT = "current"
 _MEMORY_MB = 1024
 _SLOW_SECONDS = 10
-_LONGEST = {"http1": 8192, "http2": 8192, "snapshot": 16_384, "envelope": 4096, "certificate": 4096}
+_LONGEST = {
+    "http1": 8192,
+    "http2": 8192,
+    "snapshot": 16_384,
+    "envelope": 4096,
+    "certificate": 4096,
+    "country": 4096,
+    "hello": 4096,
+}
 _LONGEST_OTHERS = 1024
 
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from tests.cli.conftest import Shell
 from tests.simulators.native import COMPONENT
 
-from vedette.cli.traffic import callers, goes_to, matches
+from vedette.cli.traffic import callers, goes_to, inspected, matches
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
 
 HEAD = "apiVersion: vedette.dev/v1alpha1\n"
@@ -114,6 +114,7 @@ def _route(**changes: Any) -> dict[str, Any]:
         "backends": [],
         "mirror": None,
         "callers": [],
+        "waf": {"mode": "block", "paranoiaLevel": 1, "exclusions": 0, "expired": 0},
     }
     return {**route, **changes}
 
@@ -159,3 +160,10 @@ def test_who_may_call_is_told_in_short() -> None:
     assert callers(_route(callers=[named])) == "iss#\\x1b[2Jalice (team)"
     workload = _caller("mesh", principalType="Workload", conditional=True)
     assert callers(_route(callers=[workload])) == "client certificates if mesh"
+
+
+def test_the_firewall_is_shown_in_a_few_words() -> None:
+    waf = {"mode": "detect", "paranoiaLevel": 2, "exclusions": 3, "expired": 1}
+    assert inspected(_route()) == "block 1"
+    assert inspected(_route(waf=waf)) == "detect 2, 3 exclusions (1 ended)"
+    assert inspected(_route(waf={**waf, "mode": "off"})) == "off"

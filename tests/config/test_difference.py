@@ -76,8 +76,19 @@ def test_no_part_of_a_snapshot_can_change_unseen() -> None:
         "upstreams": [{"name": "u", "endpoints": [{"host": "10.0.0.1", "port": 80}]}],
         "limits": [{"name": "l", "per": [], "concurrency": 1}],
         "waf": {"version": "4.25.0", "rules": "sha256:" + "d" * 64},
+        "addresses": {
+            "lists": [],
+            "countries": {"blob": "sha256:" + "e" * 64, "size": 1},
+        },
     }.items():
         assert len(difference(snapshot(), _changed(**{part: value}))) == 1, part
     assert set(Snapshot.model_fields) - {"api_version", "kind"} == {
-        "node", "admit", "identity", "policy", "functions", "routes", "upstreams", "limits", "waf"
+        "node", "admit", "identity", "policy", "functions", "routes", "upstreams", "limits", "waf",
+        "addresses",
     }  # fmt: skip
+
+
+def test_a_list_of_addresses_is_an_object_of_its_own() -> None:
+    one = {"name": "drop", "action": "Block", "blob": "sha256:" + "e" * 64, "size": 1}
+    (change,) = difference(snapshot(), _changed(addresses={"lists": [one]}))
+    assert (change.action, change.kind, change.name) == ("create", "AddressList", "drop")

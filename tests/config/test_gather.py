@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from vedette.config import gather
-from vedette.config.gather import content_type, place_of, read_sources, read_text, read_tree
+from vedette.config.gather import (
+    content_type,
+    place_of,
+    read_blob,
+    read_sources,
+    read_text,
+    read_tree,
+)
 from vedette.config.manifests import ManifestObject
 from vedette.errors import ConfigError
+from vedette.ids import digest_of
 
 NODE = b"apiVersion: vedette.dev/v1alpha1\nkind: Node\nmetadata: {name: n}\n"
 
@@ -131,7 +139,7 @@ def test_a_tree_has_an_end(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="more than 1 files"):
         read_tree(site, "'site'")
     monkeypatch.setattr(gather, "MAX_FILE_BYTES", 3)
-    with pytest.raises(ConfigError, match="larger than 64 MiB"):
+    with pytest.raises(ConfigError, match="larger than 3 bytes"):
         read_tree(site, "'site'")
 
 
@@ -147,3 +155,20 @@ def test_types_do_not_depend_on_the_machine() -> None:
     assert content_type("a/App.JS") == "text/javascript; charset=utf-8"
     assert content_type("x.wasm") == "application/wasm"
     assert content_type("x.unknown") == content_type("LICENSE") == "application/octet-stream"
+
+
+def test_a_file_that_goes_as_it_is_has_its_digest_size_and_time(tmp_path: Path) -> None:
+    file = tmp_path / "drop.txt"
+    file.write_bytes(b"192.0.2.0/24\n")
+    os.utime(file, (1_750_000_000.9, 1_750_000_000.9))
+    found, modified = read_blob(file, "'drop.txt'", 1 << 20)
+    assert (found.blob, found.size) == (digest_of(b"192.0.2.0/24\n"), 13)
+    assert modified == "2025-06-15T15:06:40Z"
+
+
+def test_a_file_that_is_too_large_or_not_there_is_told_as_written(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * ((1 << 20) + 1))
+    for name, sentence in (("large", "'large' is larger than 1,048,576 bytes"), ("none", "'none'")):
+        with pytest.raises(ConfigError, match=sentence) as caught:
+            read_blob(tmp_path / name, repr(name), 1 << 20)
+        assert caught.value.code == "manifest_invalid"

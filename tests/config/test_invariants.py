@@ -29,6 +29,9 @@ def _copy_route(data: dict[str, Any], **changes: Any) -> None:
     data["routes"].append({**_route(data), "name": "zz", **changes})
 
 
+_LIST = {"name": "drop", "action": "Block", "blob": "sha256:" + "a" * 64, "size": 1}
+_SWISS = {"action": "Allow", "codes": ["CH"]}
+
 BROKEN: list[tuple[Change, str]] = [
     (lambda d: d["routes"].reverse(), "routes is not sorted"),
     (lambda d: d["functions"].append(d["functions"][0]), "hello is there more than once"),
@@ -61,6 +64,14 @@ BROKEN: list[tuple[Change, str]] = [
     ),
     (lambda d: d["identity"]["issuers"][0].update(audiences=[]), "audiences"),
     (lambda d: d["routes"][0]["backend"].update(contentType="a\r\nb: c"), "contentType"),
+    (lambda d: d.update(addresses={"lists": []}), "addresses says nothing"),
+    (lambda d: d.update(addresses={"lists": [_LIST, _LIST]}), "drop is there more than once"),
+    (lambda d: _route(d).update(countries=_SWISS), "the node has no database of countries"),
+    (
+        lambda d: _route(d).update(countries={"action": "Allow", "codes": ["DE", "CH"]}),
+        "countries.codes is not sorted",
+    ),
+    (lambda d: _route(d).update(countries={"action": "Allow", "codes": ["ch"]}), "codes"),
     (lambda d: d.update(generation=3), "unknown field 'generation'"),
     (lambda d: d.pop("policy"), "policy is missing"),
 ]

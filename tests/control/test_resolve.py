@@ -12,7 +12,7 @@ from tests.control.manifest_texts import OUR, resolved
 from vedette.config.difference import difference
 from vedette.config.manifests import Attachment, Component
 from vedette.config.model import wire_value
-from vedette.config.snapshot import IssuerKey, Mirror, Snapshot
+from vedette.config.snapshot import IssuerKey, Mirror, Snapshot, StaticFile
 from vedette.control.resolve import UNBUILT, Resolved
 from vedette.errors import ConfigError
 from vedette.identity.authority import Authority
@@ -282,3 +282,87 @@ def test_a_function_calls_nowhere_and_is_fresh_by_default() -> None:
     assert function["name"] == "a"
     assert function["allowedHosts"] == []
     assert "reuse" not in function
+
+
+FEED = {
+    "drop.txt": Attachment(
+        files=(StaticFile(path="drop.txt", blob=DIGEST, size=9, content_type="text/plain"),),
+        modified_at="2026-11-21T18:00:00Z",
+    )
+}
+DATABASE = {
+    "c.mmdb": Attachment(
+        files=(StaticFile(path="c.mmdb", blob=DIGEST, size=7, content_type="application/x"),)
+    )
+}
+
+
+def test_a_list_of_addresses_is_a_file_with_its_age() -> None:
+    spec = "{action: Block, file: drop.txt, onBadLine: Refuse, maxAge: 2d}"
+    found = resolved(of("AddressList", spec, "drop"), attachments=FEED)
+    assert found.snapshot.addresses is not None
+    (one,) = found.snapshot.addresses.lists
+    assert dict(wire_value(one)) == {
+        "name": "drop",
+        "action": "Block",
+        "blob": DIGEST,
+        "size": 9,
+        "onBadLine": "Refuse",
+        "updatedAt": "2026-11-21T18:00:00Z",
+        "maxAgeSeconds": 172_800,
+    }
+    assert DIGEST in found.snapshot.blobs()
+    assert [each.kind for each in found.applied] == ["AddressList"]
+
+
+def test_a_list_of_addresses_may_stand_in_its_manifest() -> None:
+    spec = "{action: Allow, networks: [192.0.2.0/24, '2001:db8::1']}"
+    found = resolved(of("AddressList", spec, "office"))
+    assert found.snapshot.addresses is not None
+    (one,) = found.snapshot.addresses.lists
+    assert found.texts[one.blob] == "192.0.2.0/24\n2001:db8::1\n"
+    assert (one.size, one.updated_at) == (25, None)
+    for wrong, sentence in (
+        ("{action: Allow}", "give it file or networks"),
+        ("{action: Allow, networks: [a b], file: x}", "give it file or networks"),
+        ("{action: Allow, networks: ['1.2.3.4'], maxAge: 1d}", "maxAge is for a file"),
+        ('{action: Allow, networks: ["1.2.3.4\\n5.6.7.8"]}', "one address or CIDR"),
+        ("{action: Block, file: drop.txt}", "the file was not sent"),
+    ):
+        assert sentence in refused(of("AddressList", wrong)).message
+
+
+def test_a_list_goes_with_prune_and_its_neighbours_stay() -> None:
+    lists = of("AddressList", "{action: Block, networks: [192.0.2.1]}", "a")
+    more = of("AddressList", "{action: Block, networks: [192.0.2.2]}", "b")
+    both = resolved(lists + more)
+    left = resolved(lists, base=both.snapshot, applied=both.applied, prune=True).snapshot
+    assert left.addresses is not None
+    assert [each.name for each in left.addresses.lists] == ["a"]
+    none = resolved(LIMITS, base=left, applied=both.applied, prune=True).snapshot
+    assert none.addresses is None
+
+
+def test_a_route_says_from_which_countries_once_the_node_has_a_database() -> None:
+    node = of("Node", "{countryFile: c.mmdb}", "edge")
+    route = of("Route", "{countries: {allow: [DE, CH, DE]}, rules: [{static: {}}]}", "shop")
+    found = resolved(node + route, attachments=DATABASE).snapshot
+    assert found.addresses is not None
+    assert found.addresses.countries is not None
+    assert (found.addresses.countries.blob, found.addresses.countries.size) == (DIGEST, 7)
+    shop = found.route("shop")
+    assert shop is not None
+    assert shop.countries is not None
+    assert (shop.countries.action, shop.countries.codes) == ("Allow", ("CH", "DE"))
+    assert "no database of countries" in refused(route).message
+    both = route.replace("allow: [DE, CH, DE]", "allow: [DE], block: [FR]")
+    assert "give it allow or block" in refused(node + both, attachments=DATABASE).message
+
+
+def test_a_node_that_names_no_database_any_more_has_none() -> None:
+    with_one = resolved(of("Node", "{countryFile: c.mmdb}"), attachments=DATABASE)
+    assert with_one.snapshot.addresses is not None
+    without = resolved(of("Node", "{}"), base=with_one.snapshot, applied=with_one.applied)
+    assert without.snapshot.addresses is None
+    other = resolved(LIMITS, base=with_one.snapshot, applied=with_one.applied)
+    assert other.snapshot.addresses == with_one.snapshot.addresses, "no Node, nothing said"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -62,9 +64,12 @@ def _outline(name: str, resource: Scope = ANY, effect: str = "permit", **more: A
     )
 
 
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
 def _routes(snapshot: Snapshot, *outlines: Outline) -> dict[str, RouteStatus]:
     upstreams = upstream_statuses(snapshot, UPSTREAMS)
-    return {each.name: each for each in route_statuses(snapshot, BASE, outlines, upstreams)}
+    return {each.name: each for each in route_statuses(snapshot, BASE, outlines, upstreams, NOW)}
 
 
 def test_a_service_is_shown_with_what_the_engine_knows_of_it(snapshot: Snapshot) -> None:
@@ -83,6 +88,26 @@ def test_a_service_is_shown_with_what_the_engine_knows_of_it(snapshot: Snapshot)
     assert endpoint.last_error is not None
     assert endpoint.last_error.message == "it answered 503"
     assert (spare.check, spare.health is not None) == ("active", True)
+
+
+def test_a_route_is_inspected_as_the_node_says_unless_it_says_otherwise(snapshot: Snapshot) -> None:
+    ended = {"rules": ["942100"], "until": 1, "reason": "once"}
+    waf = {
+        "version": "4.25.0",
+        "rules": "sha256:" + "e" * 64,
+        "policy": {"paranoiaLevel": 2, "exclusions": [ended]},
+    }
+    data = json.loads(snapshot.canonical_bytes())
+    data["waf"] = waf
+    for route in data["routes"]:
+        if route["name"] == "site":
+            exclusion = {"rules": ["tag:attack-xss"], "reason": "prose"}
+            route["waf"] = {"mode": "detect", "exclusions": [exclusion]}
+    found = _routes(build(Snapshot, data))
+    site, split = found["site"].waf, found["split"].waf
+    assert (site.mode, site.paranoia_level, site.exclusions, site.expired) == ("detect", 2, 2, 1)
+    assert (split.mode, split.paranoia_level, split.exclusions, split.expired) == ("block", 2, 1, 1)
+    assert _routes(snapshot)["site"].waf.mode == "off", "a snapshot from before the firewall"
 
 
 def test_without_an_engine_nothing_is_known_of_a_service(snapshot: Snapshot) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "request.md"
-STAGES = ["admit", "route", "authenticate", "limit", "authorize", "execute", "respond"]
-LATER = ["inspect", "cache"]
+STAGES = ["admit", "route", "authenticate", "limit", "authorize", "inspect", "execute", "respond"]
+LATER = ["cache"]
 
 
 @pytest.fixture(scope="module")

@@ -50,9 +50,11 @@ class Caller:
         body: bytes | Iterable[bytes] | None = None,
     ) -> Answer:
         """One request on a kept connection. An answer that breaks off is returned as incomplete, not raised."""
-        proof = {} if anonymous else self.authorization(token)
+        told = {} if anonymous else self.authorization(token)
+        if body is not None:
+            told["content-type"] = "application/octet-stream"
         request = self.client.build_request(
-            method, path, headers={**proof, **(headers or {})}, content=body
+            method, path, headers={**told, **(headers or {})}, content=body
         )
         response = self.client.send(request, stream=True)
         try:

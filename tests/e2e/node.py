@@ -34,6 +34,7 @@ kind: Route
 metadata: {{name: all}}
 spec:
   public: true
+  waf: {{mode: "off"}} # what is tested is how requests are read, and attacks are among them
   rules:
     - backendRefs: [{{kind: Upstream, group: vedette.dev, name: service}}]
 """

@@ -18,15 +18,18 @@ from tests.simulators.service import Service
 
 REFUSED = b"refused"
 
+# A request that names the address to call looks like an attack, and rightly so.
+UNSEEN = ("--waf", "off")
+
 
 @pytest.fixture(scope="module")
 def origin(node: Node, guests: Guests) -> Iterator[Origin]:
     """A server on the list of the functions `courier` (WASI 0.2) and `courier3` (WASI 0.3)."""
     with running_origin() as origin:
         hosts = ("--allow-host", origin.url, "--allow-host", "http://localhost", "--timeout", "5s")
-        node.deploy(guests.outbound, "courier", *hosts)
-        node.deploy(guests.service, "courier3", *hosts)
-        node.deploy(guests.outbound, "homebody")
+        node.deploy(guests.outbound, "courier", *hosts, *UNSEEN)
+        node.deploy(guests.service, "courier3", *hosts, *UNSEEN)
+        node.deploy(guests.outbound, "homebody", *UNSEEN)
         yield origin
 
 
@@ -128,12 +131,12 @@ def test_a_range_of_addresses_is_called_and_nothing_beside_it(
 ) -> None:
     """Its port too: `127.0.0.0/8:PORT` is no way to the other ports of this machine."""
     ranges = (f"http://127.0.0.0/8:{origin.port}", "http://[fd00::/8]:8080")
-    node.deploy(guests.outbound, "ranger", *(f"--allow-host={it}" for it in ranges))
+    node.deploy(guests.outbound, "ranger", *(f"--allow-host={it}" for it in ranges), *UNSEEN)
     answer = caller.ask(f"/ranger/get?{origin.authority}/in-range")
     assert answer.body == b"REACHED 200\norigin\n"
     # A name leads there too: the range is what says where names may lead.
     hosts = (*ranges, f"http://localhost:{origin.port}")
-    node.deploy(guests.outbound, "ranger", *(f"--allow-host={it}" for it in hosts))
+    node.deploy(guests.outbound, "ranger", *(f"--allow-host={it}" for it in hosts), *UNSEEN)
     answer = caller.ask(f"/ranger/get?localhost:{origin.port}/by-name")
     assert answer.body == b"REACHED 200\norigin\n"
     for beside in ("127.0.0.1:1/", "10.0.0.1/", f"https:127.0.0.1:{origin.port}/"):
@@ -293,7 +296,7 @@ def test_a_certificate_must_be_of_an_authority_that_the_machine_trusts(
     try:
         node.start()
         hosts = [f"--allow-host=https://127.0.0.1:{it.port}" for it in (ours, theirs)]
-        node.deploy(guests.outbound, "courier", *hosts)
+        node.deploy(guests.outbound, "courier", *hosts, *UNSEEN)
         caller = Caller(node, protocol)
         answer = caller.ask(f"/courier/get?https:127.0.0.1:{ours.port}/")
         assert answer.body.startswith(b"REACHED 200"), answer

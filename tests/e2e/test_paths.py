@@ -74,7 +74,7 @@ def test_a_path_with_a_hidden_separator_is_malformed(caller: Caller, target: str
     [
         ("/mirror/method", "/mirror/method"),
         ("/mirror/%6Dethod", "/mirror/method"),
-        ("/mirror/x/../method?a=%2F..%2F&b", "/mirror/method?a=%2F..%2F&b"),
+        ("/mirror/x/../method?a=%2Fx%2F&b", "/mirror/method?a=%2Fx%2F&b"),
         ("//mirror///method", "/mirror/method"),
         ("/../../mirror/method", "/mirror/method"),
     ],

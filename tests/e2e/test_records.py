@@ -34,7 +34,8 @@ def test_a_record_says_who_what_and_how_long(caller: Caller, node: Node) -> None
     assert record["bytesOut"] == len(answer.body)
     component = next(each for each in node.status()["functions"] if each["name"] == "hello")
     assert record["component"] == component["digest"]
-    stages = {"admit", "route", "authenticate", "limit", "authorize", "execute", "respond"}
+    stages = {"admit", "route", "authenticate", "limit", "authorize"}
+    stages |= {"inspect", "execute", "respond"}
     assert set(record["timingsUs"]) == stages
     assert all(value >= 0 for value in record["timingsUs"].values())
     assert sum(record["timingsUs"].values()) <= record["totalUs"] + len(stages)

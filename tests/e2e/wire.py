@@ -73,12 +73,17 @@ def connect(
     sni: str | None = "localhost",
     timeout: float = 20.0,
     name_checked: bool = True,
+    source: str = "",
 ) -> Iterator[ssl.SSLSocket]:
-    """A TLS connection; the chain is always checked. Without `sni` no server name is sent or checked."""
+    """A TLS connection; the chain is always checked. Without `sni` no server name is sent or checked. `source`: the
+    client's own address, one of 127.0.0.0/8.
+    """
     context = tls_context(endpoint.ca_file, protocol)
     context.check_hostname = name_checked and sni is not None
     with (
-        socket.create_connection((endpoint.host, endpoint.port), timeout=timeout) as plain,
+        socket.create_connection(
+            (endpoint.host, endpoint.port), timeout=timeout, source_address=(source, 0)
+        ) as plain,
         context.wrap_socket(plain, server_hostname=sni) as secured,
     ):
         assert secured.selected_alpn_protocol() == _ALPN[protocol]
@@ -97,10 +102,11 @@ def send(
     sni: str | None = "localhost",
     timeout: float = 20.0,
     name_checked: bool = True,
+    source: str = "",
 ) -> Answer:
     """One request on a connection of its own, every part exactly as given."""
     authority = endpoint.authority if authority is None else authority
-    with connect(endpoint, protocol, sni, timeout, name_checked) as secured:
+    with connect(endpoint, protocol, sni, timeout, name_checked, source) as secured:
         if protocol == HTTP_1:
             lines = [f"{method} {target} HTTP/1.1", f"host: {authority}", "connection: close"]
             lines += [f"{name}: {value}" for name, value in headers]

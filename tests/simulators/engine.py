@@ -64,6 +64,7 @@ METRICS: dict[str, Any] = {
     "logsDropped": 0,
     "inFlight": 2,
     "connections": 4,
+    "connectionsTurnedAway": 6,
     "upstreams": UPSTREAMS,
 }
 
@@ -79,6 +80,7 @@ class EngineSimulator:
         self.error: str | None = None
         self.tls_loads = 0
         self.unready: list[str] = []
+        self.lists: list[dict[str, Any]] = []
         self._load_active()
 
     def _load_active(self) -> None:
@@ -144,6 +146,8 @@ class EngineSimulator:
             "draining": False,
             "uptimeSeconds": time.monotonic() - self._started,
             "unreadyUpstreams": self.unready,
+            "addressLists": self.lists,
+            "countries": {"networks": 3, "built": 1_750_000_000},
         }
 
 

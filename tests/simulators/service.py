@@ -5,6 +5,7 @@ Owns: what it was asked, for tests to look at. Must not: know what a test expect
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import socket
@@ -88,6 +89,8 @@ class Service:
             return _pipe(peer, stream, headers)
         body = b"".join(_body(stream, headers))
         self.asked.append(Asked(method, target, headers, body, number, _common_name(peer)))
+        if "/say?text=" in target:
+            return _say(peer, base64.urlsafe_b64decode(target.partition("/say?text=")[2]))
         return self._answer(peer, method, target.split("?")[0].rsplit("/", 1)[-1], headers, body)
 
     def _answer(
@@ -133,6 +136,13 @@ class Service:
         )
         peer.sendall(head.encode() + (b"" if method == "HEAD" else content))
         return True
+
+
+def _say(peer: socket.socket, text: bytes) -> bool:
+    """A page with this text."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {len(text)}\r\n\r\n"
+    peer.sendall(head.encode() + text)
+    return True
 
 
 def _pipe(peer: socket.socket, stream, headers: dict[str, str]) -> bool:  # type: ignore[no-untyped-def]

@@ -168,6 +168,7 @@ fn changeable(name: &str) -> Result<HeaderName, String> {
     let parsed = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| format!("{name:?} is no header field"))?;
     let is_ours = parsed.as_str().starts_with("x-vedette-")
+        || parsed.as_str().starts_with("x-edge-")
         || matches!(parsed.as_str(), "x-request-id" | "traceparent");
     if is_ours || FRAMING.contains(&parsed) {
         return Err(format!(

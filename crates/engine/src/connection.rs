@@ -22,8 +22,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use vedette_admit::ranges::Listing;
 
 use crate::certificate::{Authorities, Presented, refusal_of};
+use crate::clock;
 use crate::frames::Frames;
 use crate::handover::{Phase, leaving};
 use crate::node::{Connection, Node, Place};
@@ -36,6 +38,7 @@ use crate::snapshot::Timers;
 use crate::streams::Streams;
 use crate::tls::{self, Tls};
 use crate::wire::{Answering, Patience, Wire};
+use crate::worker;
 
 /// Streams that a client may have open at once on one HTTP/2 connection.
 const STREAMS: u32 = 128;
@@ -67,6 +70,7 @@ pub async fn accept(
     shared: Arc<ListenerShared>,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let mut told = Sampled::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -78,6 +82,9 @@ pub async fn accept(
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
+        if turned_away(&node, &shared, peer, &mut told) {
+            continue;
+        }
         let limit = node
             .plan()
             .map_or(CONNECTIONS, |it| it.admit.limits.max_connections);
@@ -92,6 +99,80 @@ pub async fn accept(
         };
         tokio::spawn(task.run(stream, peer));
     }
+}
+
+/// Whether the address is one that is not let in. Its connection costs no handshake, and is counted;
+/// of a flood of them, some are recorded.
+fn turned_away(node: &Node, shared: &ListenerShared, peer: SocketAddr, told: &mut Sampled) -> bool {
+    let Some(plan) = node.plan() else {
+        return false;
+    };
+    let Listing::Blocked(list) = plan.addresses.judge(peer.ip()) else {
+        return false;
+    };
+    worker::with(|worker| worker.count_turned_away());
+    if told.has_room() {
+        let scheme = if shared.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let connection = connection(node, shared, scheme, peer, None, None);
+        let mut record = Record::open(&connection, &no_request());
+        record.protocol = "TCP";
+        record.snapshot = Some(Arc::clone(&plan.digest));
+        record.country = plan.addresses.country(peer.ip());
+        record.outcome = Outcome::Refused;
+        let detail = format!("the list {list}");
+        record.refusal = Some(Refusal::with(Cause::AddressBlocked, detail));
+    }
+    true
+}
+
+/// At most so many of something in a second: a flood must not fill the disk with records.
+#[derive(Default)]
+struct Sampled {
+    second: u64,
+    taken: u32,
+}
+
+impl Sampled {
+    const MOST: u32 = 10;
+
+    fn has_room(&mut self) -> bool {
+        let second = clock::unix_seconds();
+        if self.second != second {
+            (self.second, self.taken) = (second, 0);
+        }
+        self.taken += 1;
+        self.taken <= Self::MOST
+    }
+}
+
+/// A connection as its requests and its record see it.
+fn connection(
+    node: &Node,
+    shared: &ListenerShared,
+    scheme: &'static str,
+    peer: SocketAddr,
+    sni: Option<String>,
+    certificate: Option<Presented>,
+) -> Arc<Connection> {
+    // An IPv4 client of an IPv6 socket is an IPv4 client to policies and records.
+    let ip = peer.ip().to_canonical();
+    Arc::new(Connection {
+        listener: Arc::clone(&shared.name),
+        scheme,
+        client: SocketAddr::new(ip, peer.port()).to_string().into(),
+        client_address: ip,
+        client_ip: ip.to_string().into(),
+        client_ip_value: HeaderValue::from_str(&ip.to_string())
+            .unwrap_or_else(|_| HeaderValue::from_static("")),
+        sni: sni.map(Into::into),
+        certificate,
+        location: node.location.clone(),
+        answering: Answering::default(),
+    })
 }
 
 /// A connection after its handshake.
@@ -182,21 +263,7 @@ impl Task {
         sni: Option<String>,
         certificate: Option<Presented>,
     ) -> Arc<Connection> {
-        // An IPv4 client of an IPv6 socket is an IPv4 client to policies and records.
-        let ip = peer.ip().to_canonical();
-        Arc::new(Connection {
-            listener: Arc::clone(&self.shared.name),
-            scheme,
-            client: SocketAddr::new(ip, peer.port()).to_string().into(),
-            client_address: ip,
-            client_ip: ip.to_string().into(),
-            client_ip_value: HeaderValue::from_str(&ip.to_string())
-                .unwrap_or_else(|_| HeaderValue::from_static("")),
-            sni: sni.map(Into::into),
-            certificate,
-            location: self.node.location.clone(),
-            answering: Answering::default(),
-        })
+        connection(&self.node, &self.shared, scheme, peer, sni, certificate)
     }
 
     /// A handshake that failed over the client's certificate leaves a record; others are noise.

@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use vedette_wasm::Allocator;
 
+use crate::addresses::Addresses;
 use crate::confine::Confinement;
 use crate::handover::Phase;
 use crate::load::{Active, LoadError};
@@ -152,10 +153,11 @@ impl Control {
         let unready = plan
             .as_ref()
             .map(|plan| services::without_ready_endpoint(&plan.services));
+        let addresses = plan.as_ref().map(|plan| &plan.addresses);
         json!({
             "pid": std::process::id(),
             "version": crate::VERSION,
-            "digest": plan.map(|plan| plan.digest.to_string()),
+            "digest": plan.as_ref().map(|plan| plan.digest.to_string()),
             "generation": self.node.generation(),
             "error": refused,
             "engineKey": self.engine_key,
@@ -165,6 +167,8 @@ impl Control {
             "landlock": self.confinement.as_str(),
             "seccomp": self.system_calls.as_str(),
             "listeners": self.listeners,
+            "addressLists": addresses.map_or(&[][..], Addresses::lists),
+            "countries": addresses.and_then(Addresses::countries),
             "unreadyUpstreams": unready.unwrap_or_default(),
             "inFlight": self.node.in_flight.count(),
             "draining": *self.phase.borrow() != Phase::Serving,

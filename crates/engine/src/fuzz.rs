@@ -119,6 +119,7 @@ fn head(data: &[u8]) {
     for name in parts.headers.keys() {
         let folded = name.as_str().replace('_', "-");
         assert!(!folded.starts_with("x-vedette-"), "{name}");
+        assert!(!folded.starts_with("x-edge-"), "{name}");
     }
     let Ok(authority) = admit::authority(&parts) else {
         return;

@@ -7,6 +7,7 @@
 //! Must not: hold a signing key, write anything but its spool, read anything but its own folder,
 //! connect to anything but the services and listed hosts of its plan, or wait for control.
 
+mod addresses;
 mod body;
 mod caller;
 mod certificate;

@@ -1,6 +1,7 @@
 //! Counters, a shard per worker, added up when somebody asks.
 //!
-//! Bounded: a row per route that was ever deployed since the start, and per status and stage of it.
+//! Bounded: a row per route that was ever deployed since the start, and per status, stage and country of
+//! it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use vedette_admit::country::Country;
 
 use crate::node::Node;
 use crate::record::Record;
@@ -29,6 +31,7 @@ pub struct Shards(Mutex<Vec<Arc<Shard>>>);
 pub struct Shard {
     counts: Mutex<Counts>,
     records_dropped: AtomicU64,
+    turned_away: AtomicU64,
 }
 
 #[derive(Default)]
@@ -40,8 +43,8 @@ struct Counts {
 #[derive(Default)]
 struct RouteCounts {
     function: String,
-    /// By status and the stage that refused; few enough to search.
-    answers: Vec<(u16, &'static str, u64)>,
+    /// By status, the stage that refused and the country.
+    answers: BTreeMap<(u16, &'static str, Option<Country>), u64>,
     buckets: [u64; BOUNDS.len() + 1],
     sum: Duration,
     count: u64,
@@ -72,8 +75,13 @@ impl Shard {
             counts.routes.insert(route.to_owned(), row);
         }
         if let Some(row) = counts.routes.get_mut(route) {
-            row.add(record.status, stage, total);
+            row.add((record.status, stage, record.country), total);
         }
+    }
+
+    /// Counts a connection that was closed because of its address.
+    pub fn count_turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says how many records this worker has lost so far.
@@ -83,15 +91,8 @@ impl Shard {
 }
 
 impl RouteCounts {
-    fn add(&mut self, status: u16, stage: &'static str, total: Duration) {
-        let row = self
-            .answers
-            .iter_mut()
-            .find(|row| row.0 == status && row.1 == stage);
-        match row {
-            Some(row) => row.2 += 1,
-            None => self.answers.push((status, stage, 1)),
-        }
+    fn add(&mut self, answer: (u16, &'static str, Option<Country>), total: Duration) {
+        *self.answers.entry(answer).or_default() += 1;
         let seconds = total.as_secs_f64();
         let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
         if let Some(bucket) = self.buckets.get_mut(bucket) {
@@ -120,6 +121,7 @@ pub struct Report {
     logs_dropped: u64,
     in_flight: usize,
     connections: usize,
+    connections_turned_away: u64,
     upstreams: Vec<ServiceRow>,
 }
 
@@ -129,8 +131,7 @@ struct RequestsRow {
     function: String,
     status: u16,
     stage: &'static str,
-    /// ISO 3166 reserves ZZ for "unknown"; addresses are not looked up yet.
-    country: &'static str,
+    country: String,
     count: u64,
 }
 
@@ -152,21 +153,21 @@ struct MemoryRow {
 /// Adds up the shards of `node`.
 pub fn report(node: &Node) -> Report {
     let mut totals: BTreeMap<String, RouteCounts> = BTreeMap::new();
-    let (mut cold_starts, mut records_dropped) = (0, 0);
+    let (mut cold_starts, mut records_dropped, mut turned_away) = (0, 0, 0);
     for shard in lock(&node.shards.0).iter() {
         let counts = lock(&shard.counts);
         cold_starts += counts.cold_starts;
         records_dropped += shard.records_dropped.load(Ordering::Relaxed);
+        turned_away += shard.turned_away.load(Ordering::Relaxed);
         for (route, row) in &counts.routes {
             merge(totals.entry(route.clone()).or_default(), row);
         }
     }
-    let answers = |row: &RouteCounts| row.answers.clone();
     let errors = totals
         .values()
-        .flat_map(answers)
-        .filter(|it| it.0 >= 500)
-        .map(|it| it.2)
+        .flat_map(|row| &row.answers)
+        .filter(|((status, ..), _)| *status >= 500)
+        .map(|(_, count)| count)
         .sum();
     Report {
         requests: totals
@@ -182,6 +183,7 @@ pub fn report(node: &Node) -> Report {
         logs_dropped: node.log.dropped(),
         in_flight: node.in_flight.count(),
         connections: node.connections.count(),
+        connections_turned_away: turned_away,
         upstreams: node
             .plan()
             .map_or_else(Vec::new, |plan| services::report(&plan.services)),
@@ -190,15 +192,8 @@ pub fn report(node: &Node) -> Report {
 
 fn merge(total: &mut RouteCounts, row: &RouteCounts) {
     total.function.clone_from(&row.function);
-    for (status, stage, count) in &row.answers {
-        match total
-            .answers
-            .iter_mut()
-            .find(|it| it.0 == *status && it.1 == *stage)
-        {
-            Some(found) => found.2 += count,
-            None => total.answers.push((*status, stage, *count)),
-        }
+    for (answer, count) in &row.answers {
+        *total.answers.entry(*answer).or_default() += count;
     }
     for (sum, bucket) in total.buckets.iter_mut().zip(row.buckets) {
         *sum += bucket;
@@ -211,12 +206,12 @@ fn requests(route: &str, row: &RouteCounts) -> Vec<RequestsRow> {
     let rows = row
         .answers
         .iter()
-        .map(|(status, stage, count)| RequestsRow {
+        .map(|((status, stage, country), count)| RequestsRow {
             route: route.to_owned(),
             function: row.function.clone(),
             status: *status,
             stage,
-            country: "ZZ",
+            country: country.unwrap_or(Country::UNKNOWN).to_string(),
             count: *count,
         });
     rows.collect()

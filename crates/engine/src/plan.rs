@@ -14,6 +14,7 @@ use vedette_limit::{CompileError, Image, Limit, LimitSet, Memory, Per, Period, Q
 use vedette_upstream::{Retry, SendOptions, Upstream};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Outbound, Reuse, Runtime};
 
+use crate::addresses::{Addresses, CountryRule};
 use crate::certificate::Authorities;
 use crate::changes::{Changes, Redirect};
 use crate::conditions::{Conditions, cookie};
@@ -39,6 +40,8 @@ pub struct Plan {
     pub serial: u64,
     /// What is let in.
     pub admit: Admit,
+    /// Lists of addresses, and countries.
+    pub addresses: Addresses,
     /// Whose tokens are believed.
     pub issuers: Issuers,
     /// What may be asked for.
@@ -105,6 +108,8 @@ pub struct Target {
     pub path: Box<str>,
     /// How its requests are inspected; `None`: not at all.
     pub waf: Option<Arc<waf::Policy>>,
+    /// From which countries it may be asked; `None`: from everywhere.
+    pub countries: Option<Arc<CountryRule>>,
 }
 
 /// Who answers.
@@ -179,6 +184,11 @@ impl Plan {
             dir,
             previous.map(|plan| &plan.services),
         )?;
+        let addresses = Addresses::compile(
+            snapshot.addresses,
+            dir,
+            previous.map(|plan| &plan.addresses),
+        )?;
         let policies = read_policies(&snapshot.policy, dir)?;
         let identity = snapshot.identity;
         let authorities = Authorities::compile(
@@ -212,6 +222,7 @@ impl Plan {
             digest: digest.into(),
             serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
             admit: Admit::new(snapshot.admit),
+            addresses,
             issuers: Issuers::compile(identity.issuers, identity.revoked_tokens)?,
             authorities,
             limits,
@@ -528,6 +539,10 @@ impl Builder<'_> {
         let conditions = Conditions::of(&route)?;
         let changes = Changes::of(&route)?;
         let inspection = self.inspection.policy(&route)?;
+        let countries = route.countries.as_ref();
+        let countries = countries
+            .map(|rule| CountryRule::compile(&route.name, rule).map(Arc::new))
+            .transpose()?;
         let own = |backend, slice| (1, String::new(), backend, slice);
         let services = match &route.backend {
             RouteBackend::Function(it) => {
@@ -571,6 +586,7 @@ impl Builder<'_> {
                     changes: changes.clone(),
                     path: route.path.value.as_str().into(),
                     waf: inspection.clone(),
+                    countries: countries.clone(),
                 };
                 self.next += 1;
                 Service {

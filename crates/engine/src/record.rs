@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use vedette_admit::country::Country;
 
 use crate::body::BodyMeter;
 use crate::caller::Caller;
@@ -64,6 +65,8 @@ pub struct Record {
     pub certificate: Option<Arc<Caller>>,
     /// The policies that decided.
     pub policies: Option<Arc<[String]>>,
+    /// The country of the client's address, where one is known.
+    pub country: Option<Country>,
     /// The status sent.
     pub status: u16,
     /// How it ended.
@@ -95,6 +98,8 @@ struct Line<'a> {
     snapshot: Option<&'a str>,
     listener: &'a str,
     client: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    country: Option<&'a str>,
     protocol: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<&'a str>,
@@ -172,6 +177,7 @@ impl Record {
             expires_at: None,
             certificate: None,
             policies: None,
+            country: None,
             status: 0,
             outcome: Outcome::Aborted,
             refusal: None,
@@ -245,6 +251,7 @@ impl Record {
             snapshot: self.snapshot.as_deref(),
             listener: &self.connection.listener,
             client: &self.connection.client,
+            country: self.country.as_ref().map(Country::as_str),
             protocol: self.protocol,
             sni: self.connection.sni.as_deref(),
             method: self.method.as_str(),

@@ -91,6 +91,8 @@ causes! {
     NoSnapshot Admit "no_snapshot" 503 "The node is not ready";
     /// Too many requests at once on this node.
     Overloaded Admit "overloaded" 503 "The node is overloaded";
+    /// A list of addresses that are not let in has the client's.
+    AddressBlocked Admit "address_blocked" 403 "This address is not let in";
     /// The record of this request could not be kept.
     RecordUnavailable Admit "record_unavailable" 503 "The node cannot record requests";
     /// Nothing is deployed at this host and path.
@@ -133,6 +135,8 @@ causes! {
     QuotaExceeded Limit "quota_exceeded" 429 "The quota is used up";
     /// Too many requests at once of this caller, route or source.
     TooManyAtOnce Limit "too_many_at_once" 503 "There are too many requests at once";
+    /// The route is not for the country of the client's address.
+    CountryNotAllowed Limit "country_not_allowed" 403 "This is not offered in your country";
     /// No policy permits it, or one forbids it.
     PolicyDenied Authorize "policy_denied" 403 "This is not allowed";
     /// A policy could not be evaluated.

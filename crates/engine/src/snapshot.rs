@@ -634,6 +634,25 @@ pub struct WafOverride {
     pub matched_data: Option<WafOverrideMatchedData>,
 }
 
+/// `Allow`: only these; `Block`: all but these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum CountryRuleAction {
+    /// `Allow`.
+    Allow,
+    /// `Block`.
+    Block,
+}
+
+/// From which countries a route may be asked.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CountryRule {
+    /// `Allow`: only these; `Block`: all but these.
+    pub action: CountryRuleAction,
+    /// Countries (ISO 3166-1 alpha-2), sorted.
+    pub codes: Vec<String>,
+}
+
 /// Which requests go to which backend. Of several routes that match, the most specific answers:
 /// the host, the path, then the method, then most header fields, query parameters and cookies.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -680,6 +699,9 @@ pub struct Route {
     /// How it is inspected; absent: as `waf.policy` says.
     #[serde(default)]
     pub waf: Option<WafOverride>,
+    /// From which countries it may be asked; absent: from everywhere.
+    #[serde(default)]
+    pub countries: Option<CountryRule>,
 }
 
 /// One place where an upstream answers.
@@ -913,6 +935,67 @@ pub struct Waf {
     pub policy: WafPolicy,
 }
 
+/// What becomes of its addresses; `Allow` wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum AddressListAction {
+    /// `Allow`.
+    Allow,
+    /// `Block`.
+    Block,
+}
+
+/// What becomes of a line that is no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum AddressListOnBadLine {
+    /// `LeaveOut`.
+    LeaveOut,
+    /// `Refuse`.
+    Refuse,
+}
+
+/// Addresses that are let in or not, from a plain file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AddressList {
+    /// Name of the list, unique on the node; in records.
+    pub name: String,
+    /// What becomes of its addresses; `Allow` wins.
+    pub action: AddressListAction,
+    /// Digest of the file: an address or CIDR a line.
+    pub blob: String,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// What becomes of a line that is no address.
+    pub on_bad_line: AddressListOnBadLine,
+    /// When the file was last changed, RFC 3339; absent: there is none.
+    #[serde(default)]
+    pub updated_at: Option<String>,
+    /// Age from which `status` calls it expired; it is used all the same.
+    #[serde(default)]
+    pub max_age_seconds: Option<u64>,
+}
+
+/// Which country an address is in: a file in MaxMind's format.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CountryDatabase {
+    /// Digest of the file.
+    pub blob: String,
+    /// Its size, in bytes.
+    pub size: u64,
+}
+
+/// What is known of addresses.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Addresses {
+    /// Lists, sorted by name.
+    pub lists: Vec<AddressList>,
+    /// The database of countries; absent: no address has one.
+    #[serde(default)]
+    pub countries: Option<CountryDatabase>,
+}
+
 /// Everything the engine needs to know, as one signed value.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -940,4 +1023,7 @@ pub struct Snapshot {
     /// The firewall; absent: nothing is inspected.
     #[serde(default)]
     pub waf: Option<Waf>,
+    /// What is known of addresses; absent: nothing.
+    #[serde(default)]
+    pub addresses: Option<Addresses>,
 }

@@ -147,6 +147,11 @@ impl Worker {
         done
     }
 
+    /// Counts a connection that was closed because of its address.
+    pub fn count_turned_away(&self) {
+        self.shard.count_turned_away();
+    }
+
     /// What this worker remembers of the plan with this serial number.
     pub fn memory(&mut self, plan: u64) -> &mut Memory {
         if self.memory.plan != plan {

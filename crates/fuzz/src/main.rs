@@ -12,6 +12,7 @@ type Target = fn(&[u8]);
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let wanted = std::env::var("VEDETTE_FUZZ_TARGET").unwrap_or_default();
     let rooms = [
+        vedette_admit::fuzz::TARGETS,
         vedette_engine::fuzz::TARGETS,
         vedette_limit::fuzz::TARGETS,
         vedette_upstream::fuzz::TARGETS,

@@ -54,7 +54,7 @@ impl Seed {
 
 /// An IPv4 address, also one mapped into IPv6 (RFC 4291 §2.5.5.2), or the /64 of an IPv6 address:
 /// what one subscriber has at least (RFC 6177).
-pub(crate) fn source_part(source: IpAddr) -> u64 {
+pub fn source_part(source: IpAddr) -> u64 {
     match source.to_canonical() {
         // `::/32` is not given to anyone, so this is no /64 of a client.
         IpAddr::V4(address) => u64::from(u32::from(address)),

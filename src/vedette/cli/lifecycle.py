@@ -17,7 +17,7 @@ import typer
 
 from vedette import __version__
 from vedette.cli.options import HomeOption, JsonOption, client_of, home_of
-from vedette.cli.render import print_json, print_table, say, short
+from vedette.cli.render import print_json, print_table, printable, say, short
 from vedette.errors import UnavailableError, VedetteError
 
 if TYPE_CHECKING:
@@ -264,6 +264,12 @@ def _print_status(answer: dict[str, Any]) -> None:
     if engine["unreadyUpstreams"]:
         names = ", ".join(engine["unreadyUpstreams"])
         rows.append(("services", f"no healthy endpoint: {names} (vedette upstreams)"))
+    rows += [("addresses", _shown_list(one)) for one in answer["addressLists"]]
+    if answer["countries"]:
+        countries = answer["countries"]
+        rows.append(
+            ("countries", f"{countries['networks']:,} networks, made {countries['builtAt']}")
+        )
     rows.append(
         ("allocator", " ".join(filter(None, (engine["allocator"], engine["allocatorReason"]))))
     )
@@ -275,6 +281,20 @@ def _print_status(answer: dict[str, Any]) -> None:
         from vedette.cli.functions import print_functions
 
         print_functions(answer["functions"])
+
+
+def _shown_list(one: dict[str, Any]) -> str:
+    """A list of addresses in a few words; what a person should mend comes last."""
+    shown = f"{one['name']}: {one['action'].lower()}"
+    if one["networks"] is not None:
+        shown += f" {one['networks']:,} networks"
+    if one["updatedAt"]:
+        shown += f", of {one['updatedAt']}"
+    if one["expired"]:
+        shown += ", EXPIRED"
+    if one["leftOut"]:
+        shown += f", {one['leftOut']} lines left out ({printable('; '.join(one['badLines'][:3]))})"
+    return shown
 
 
 def version() -> None:

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from vedette.cli.deploying import build_project, has_recipe, needs_build
-from vedette.config.gather import Tree, place_of, read_sources, read_text, read_tree
+from vedette.config.addresses import MAX_BLOB_BYTES
+from vedette.config.addresses_manifest import AddressListManifest
+from vedette.config.gather import Tree, place_of, read_blob, read_sources, read_text, read_tree
 from vedette.config.kinds import (
     ClientAuthorityManifest,
     IssuerManifest,
+    NodeManifest,
     PolicyManifest,
     UpstreamManifest,
 )
@@ -100,6 +103,10 @@ def _attach(manifest: Manifest, loaded: Loaded, problems: Problems) -> None:
                 return Attachment(keys=tuple(load_keys(_as_text(text), spec.alg)))
 
             _put(manifest, spec.jwks_file, problems, keys, "spec", "jwksFile")
+        case AddressListManifest():
+            _attach_blob(manifest, model.spec.file, loaded, problems, "file")
+        case NodeManifest():
+            _attach_blob(manifest, model.spec.country_file, loaded, problems, "countryFile")
         case RouteManifest():
             _attach_folders(manifest, model, loaded, problems)
         case FunctionManifest():
@@ -145,6 +152,21 @@ def _attach_text(
         return Attachment(text=read_text(path, repr(file)))
 
     _put(manifest, file, problems, text, *place)
+
+
+def _attach_blob(
+    manifest: Manifest, file: str | None, loaded: Loaded, problems: Problems, field_: str
+) -> None:
+    """A file that the engine reads: it is sent as it is, and known by its digest until then."""
+    if file is None:
+        return
+
+    def blob(path: Path) -> Attachment:
+        found, modified = read_blob(path, repr(file), MAX_BLOB_BYTES)
+        loaded.files[found.blob] = path
+        return Attachment(files=(found,), modified_at=modified)
+
+    _put(manifest, file, problems, blob, "spec", field_)
 
 
 def _attach_folders(

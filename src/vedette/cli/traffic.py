@@ -47,8 +47,11 @@ def routes(
     if as_json:
         print_json(found)
         return
-    rows = [(one["name"], matches(one), goes_to(one), callers(one)) for one in found]
-    print_table(("name", "matches", "goes to", "who may call"), rows, "There is no such route")
+    rows = [
+        (one["name"], matches(one), goes_to(one), inspected(one), callers(one)) for one in found
+    ]
+    columns = ("name", "matches", "goes to", "firewall", "who may call")
+    print_table(columns, rows, "There is no such route")
 
 
 def upstreams(
@@ -124,6 +127,17 @@ def goes_to(route: dict[str, Any]) -> str:
         shown.append(text)
     copies = [f"copies to {route['mirror']}"] if route["mirror"] else []
     return printable(", ".join([*shown, *copies]))
+
+
+def inspected(route: dict[str, Any]) -> str:
+    """How the firewall looks at it: `block 1`, `detect 2, 3 exclusions (1 ended)`, `off`."""
+    waf = route["waf"]
+    if waf["mode"] == "off":
+        return "off"
+    text, count = f"{waf['mode']} {waf['paranoiaLevel']}", waf["exclusions"]
+    if count:
+        text += f", {count} exclusion{'' if count == 1 else 's'}"
+    return f"{text} ({waf['expired']} ended)" if waf["expired"] else text
 
 
 def callers(route: dict[str, Any]) -> str:

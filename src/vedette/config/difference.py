@@ -27,6 +27,7 @@ _KINDS: Final = (
     "Upstream",
     "Route",
     "Limit",
+    "AddressList",
 )
 _NAMED_BY: Final = ("name", "path", "host", "kid")
 _PLAIN_MAPS: Final = ("env", "config")  # empty says nothing; an empty `tls` says a lot
@@ -63,6 +64,7 @@ def objects(snapshot: Snapshot) -> dict[Key, dict[str, Any]]:
         ("Upstream", snapshot.upstreams),
         ("Route", snapshot.routes),
         ("Limit", snapshot.limits),
+        ("AddressList", snapshot.addresses.lists if snapshot.addresses else ()),
     ]
     found: dict[Key, dict[str, Any]] = {NODE: _node(snapshot)}
     for kind, rows in named:
@@ -77,9 +79,11 @@ def _node(snapshot: Snapshot) -> dict[str, Any]:
     routed = {host for route in snapshot.routes for host in route.hosts}
     admit = dict(wire_value(snapshot.admit))
     admit["hosts"] = [host for host in snapshot.admit.hosts if host not in routed]
+    known = snapshot.addresses
     return {
         **admit,
         **({"waf": wire_value(snapshot.waf)} if snapshot.waf else {}),
+        **({"countries": wire_value(known.countries)} if known and known.countries else {}),
         "trustDomain": snapshot.node.trust_domain,
         "policySchema": snapshot.policy.schema_,
         "revokedTokens": list(snapshot.identity.revoked_tokens),

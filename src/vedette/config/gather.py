@@ -10,9 +10,11 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from vedette.clock import to_rfc3339
 from vedette.config.manifest import MANIFEST_NAME
 from vedette.config.manifests import ManifestObject
 from vedette.config.snapshot import StaticFile
@@ -149,6 +151,16 @@ def read_text(path: Path, shown: str) -> str:
         raise ConfigError("manifest_invalid", f"{shown} is not UTF-8") from None
 
 
+def read_blob(path: Path, shown: str, most: int) -> tuple[StaticFile, str]:
+    """A file that goes to the node as it is, by digest, and when it was last changed (RFC 3339).
+
+    Raises `ConfigError` manifest_invalid.
+    """
+    digest, size = _digest(path, shown, most)
+    found = StaticFile(path=path.name, blob=digest, size=size, content_type=content_type(path.name))
+    return found, to_rfc3339(datetime.fromtimestamp(int(path.stat().st_mtime), UTC))
+
+
 @dataclass
 class Tree:
     """The files of a folder, where they lie, and what was left out."""
@@ -171,7 +183,8 @@ def read_tree(folder: Path, shown: str) -> Tree:
         name = path.relative_to(folder).as_posix()
         if not name.isprintable() or "\\" in name or len(name) > 1_024:
             raise ConfigError("manifest_invalid", f"{shown} holds {name!r}, a name no URL can have")
-        digest, size = _digest(require_inside(path, folder, f"{shown}/{name}"), f"{shown}/{name}")
+        place = f"{shown}/{name}"
+        digest, size = _digest(require_inside(path, folder, place), place, MAX_FILE_BYTES)
         total += size
         if total > MAX_TREE_BYTES or len(tree.files) >= MAX_FILES:
             message = f"{shown} is more than {MAX_FILES:,} files or 1 GiB"
@@ -197,7 +210,7 @@ def _walk(folder: Path, tree: Tree) -> Iterator[Path]:
         yield from (here / name for name in sorted(files) if not name.startswith("."))
 
 
-def _digest(path: Path, shown: str) -> tuple[str, int]:
+def _digest(path: Path, shown: str, most: int) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     try:
         if not path.is_file():
@@ -206,8 +219,9 @@ def _digest(path: Path, shown: str) -> tuple[str, int]:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
                 size += len(chunk)
-                if size > MAX_FILE_BYTES:
-                    raise ConfigError("manifest_invalid", f"{shown} is larger than 64 MiB")
+                if size > most:
+                    message = f"{shown} is larger than {most:,} bytes"
+                    raise ConfigError("manifest_invalid", message)
     except OSError as error:
         raise _unreadable(shown, error) from None
     return f"sha256:{digest.hexdigest()}", size

@@ -51,6 +51,7 @@ def problems_of(snapshot: Snapshot) -> list[str]:
         _services,
         _limits,
         _authorities,
+        _addresses,
     )
     return [problem for check in checks for problem in check(snapshot)]
 
@@ -227,3 +228,17 @@ def _authorities(snapshot: Snapshot) -> Iterator[str]:
         for serial in authority.revoked:
             if not re.fullmatch(r"[1-9a-f][0-9a-f]{0,39}", serial):
                 yield f"{where}.revoked: {serial!r} is not a serial number in lower-case hex"
+
+
+def _addresses(snapshot: Snapshot) -> Iterator[str]:
+    known = snapshot.addresses
+    if known is not None:
+        yield from _sorted("addresses.lists", [each.name for each in known.lists])
+        if not known.lists and known.countries is None:
+            yield "addresses says nothing: leave it out"
+    for route in snapshot.routes:
+        if route.countries is None:
+            continue
+        yield from _sorted(f"routes.{route.name}.countries.codes", route.countries.codes)
+        if known is None or known.countries is None:
+            yield f"routes.{route.name}.countries: the node has no database of countries"

@@ -70,6 +70,10 @@ class NodeSpec(Model):
         default_factory=WafSpec,
         description="How routes are inspected that do not say otherwise.",
     )
+    country_file: FileReference | None = Field(
+        default=None,
+        description="Database of countries in MaxMind's format (`.mmdb`); absent: no address has one.",
+    )
 
 
 class NodeManifest(Model):

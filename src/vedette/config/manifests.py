@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from vedette.config.addresses_manifest import AddressListManifest
 from vedette.config.kinds import (
     ClientAuthorityManifest,
     IssuerManifest,
@@ -36,6 +37,7 @@ AnyManifest = (
     | UpstreamManifest
     | PolicyManifest
     | LimitManifest
+    | AddressListManifest
     | IssuerManifest
     | ClientAuthorityManifest
     | HttpRouteManifest
@@ -47,6 +49,7 @@ KINDS: Final[dict[str, type[AnyManifest]]] = {
     "Upstream": UpstreamManifest,
     "Policy": PolicyManifest,
     "Limit": LimitManifest,
+    "AddressList": AddressListManifest,
     "Issuer": IssuerManifest,
     "ClientAuthority": ClientAuthorityManifest,
     "HTTPRoute": HttpRouteManifest,
@@ -72,7 +75,12 @@ class Attachment(Model):
     component: Component | None = Field(
         default=None, description="A component; absent while it is still to be built."
     )
-    files: tuple[StaticFile, ...] = Field(default=(), description="Files of a folder, by path.")
+    files: tuple[StaticFile, ...] = Field(
+        default=(), description="Files of a folder, by path; or the one file."
+    )
+    modified_at: str | None = Field(
+        default=None, description="When the one file was last changed, RFC 3339."
+    )
 
 
 class LineOf(Model):

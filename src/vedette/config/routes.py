@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from vedette.config.addresses_manifest import CountriesSpec
 from vedette.config.kinds import ApiVersion
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Flag, Model
@@ -371,6 +372,10 @@ class RouteSpec(Model):
     )
     waf: WafSpec | None = Field(
         default=None, description="How its requests are inspected; absent: as the node says."
+    )
+    countries: CountriesSpec | None = Field(
+        default=None,
+        description="From which countries; absent: from everywhere. Needs `countryFile` of the Node.",
     )
 
 

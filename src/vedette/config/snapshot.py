@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config import invariants
+from vedette.config.addresses import Addresses, CountryRule
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
@@ -506,6 +507,9 @@ class Route(Model):
     waf: WafOverride | None = Field(
         default=None, description="How it is inspected; absent: as `waf.policy` says."
     )
+    countries: CountryRule | None = Field(
+        default=None, description="From which countries it may be asked; absent: from everywhere."
+    )
 
 
 class Endpoint(Model):
@@ -661,6 +665,9 @@ class Snapshot(Model):
     upstreams: tuple[Upstream, ...] = Field(default=(), description="Upstreams, sorted by name.")
     limits: tuple[Limit, ...] = Field(default=(), description="Limits, sorted by name.")
     waf: Waf | None = Field(default=None, description="The firewall; absent: nothing is inspected.")
+    addresses: Addresses | None = Field(
+        default=None, description="What is known of addresses; absent: nothing."
+    )
 
     @model_validator(mode="after")
     def _require_invariants(self) -> Self:
@@ -724,8 +731,20 @@ class Snapshot(Model):
             for file in route.backend.files
         }
         rules = {self.waf.rules} if self.waf else set()
+        named = self.rule_files() | self.address_files()
+        return frozenset(policies | components | files | rules | named | {self.policy.schema_})
+
+    def rule_files(self) -> frozenset[str]:
+        """The digests of the firewall's rule files that are a user's own."""
         own = self.waf.policy.rule_files if self.waf else ()
         for route in self.routes:
             own += route.waf.rule_files if route.waf else ()
-        rules |= {file.blob for file in own}
-        return frozenset(policies | components | files | rules | {self.policy.schema_})
+        return frozenset(file.blob for file in own)
+
+    def address_files(self) -> frozenset[str]:
+        """The digests of the lists of addresses and of the database of countries."""
+        if self.addresses is None:
+            return frozenset()
+        countries = self.addresses.countries
+        lists = {each.blob for each in self.addresses.lists}
+        return frozenset(lists | ({countries.blob} if countries else set()))

@@ -84,6 +84,28 @@ class EngineState(Model):
     )
 
 
+class AddressListStatus(Model):
+    """One list of addresses: as it is declared, and what the engine made of it."""
+
+    name: str = Field(description="Name of the list.")
+    action: str = Field(description="Allow or Block.")
+    networks: int | None = Field(description="Networks it names; null while the engine is away.")
+    left_out: int | None = Field(description="Lines that are no address; null as above.")
+    bad_lines: tuple[str, ...] = Field(description="The first of them, with their numbers.")
+    updated_at: str | None = Field(description="When its file was last changed, RFC 3339.")
+    age_seconds: int | None = Field(description="How long ago that is.")
+    expired: bool = Field(
+        description="Whether it is older than it may be; it is used all the same."
+    )
+
+
+class CountriesStatus(Model):
+    """The database of countries."""
+
+    networks: int = Field(description="Networks that have a country.")
+    built_at: str = Field(description="When the database was made, RFC 3339.")
+
+
 class FunctionStatus(Model):
     """One deployed function."""
 
@@ -114,6 +136,12 @@ class NodeStatus(Model):
     processes: ProcessesStatus = Field(description="The node's processes.")
     engine: EngineState = Field(description="What the engine says of itself.")
     functions: tuple[FunctionStatus, ...] = Field(description="Deployed functions, by name.")
+    address_lists: tuple[AddressListStatus, ...] = Field(
+        default=(), description="Lists of addresses, by name."
+    )
+    countries: CountriesStatus | None = Field(
+        default=None, description="The database of countries; null: none, or the engine is away."
+    )
 
 
 class FunctionWish(Model):

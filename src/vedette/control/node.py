@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vedette import __version__
-from vedette.clock import from_rfc3339, to_rfc3339
+from vedette.clock import from_rfc3339, now, to_rfc3339
 from vedette.config.hosts import normalise_host
 from vedette.config.model import build
 from vedette.config.snapshot import (
@@ -113,7 +113,7 @@ class Node:
         snapshot = self._activator.active()[1]
         checked = self._activator.check_texts(self._activator.policy_texts(snapshot, {}))
         base = base_url(self._supervised())
-        return route_statuses(snapshot, base, checked.outlines, self.upstreams())
+        return route_statuses(snapshot, base, checked.outlines, self.upstreams(), now())
 
     def require_function(self, name: str) -> None:
         """Raises `ConfigError` function_unknown."""

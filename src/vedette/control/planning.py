@@ -100,15 +100,20 @@ def _require_base(base: Snapshot, expected: str) -> None:
 
 def _require_same_node(base: Snapshot, snapshot: Snapshot) -> None:
     """What no manifest can say must be what it was."""
-    if (snapshot.node, snapshot.policy.schema_) != (base.node, base.policy.schema_):
+
+    def fixed(one: Snapshot) -> tuple[object, ...]:
+        return one.node, one.policy.schema_, one.waf and (one.waf.version, one.waf.rules)
+
+    if fixed(snapshot) != fixed(base):
         raise TrustError("plan_altered", "the plan is for another node")
 
 
 def _store_texts(activator: Activator, snapshot: Snapshot, texts: Mapping[str, str]) -> None:
-    needed = {ref.blob for ref in snapshot.policy.policies}
+    policies = {ref.blob for ref in snapshot.policy.policies}
+    needed = policies | snapshot.rule_files() | snapshot.address_files()
     for digest, text in texts.items():
         if digest not in needed or digest_of(text.encode()) != digest:
-            raise TrustError("plan_altered", f"a policy text does not have the digest {digest}")
+            raise TrustError("plan_altered", f"a text does not have the digest {digest}")
         activator.blobs.put(text.encode())
 
 
@@ -118,6 +123,10 @@ def _require_blobs(activator: Activator, snapshot: Snapshot, base: Snapshot) -> 
     for route in snapshot.routes:
         if isinstance(route.backend, FilesBackend):
             sizes.update({each.blob: each.size for each in route.backend.files})
+    if snapshot.addresses is not None:
+        sizes.update({each.blob: each.size for each in snapshot.addresses.lists})
+        if snapshot.addresses.countries is not None:
+            sizes[snapshot.addresses.countries.blob] = snapshot.addresses.countries.size
     for digest in sorted(snapshot.blobs() - base.blobs()):
         if not activator.blobs.has(digest):
             raise ConfigError("blob_missing", f"the content {digest} was not uploaded")

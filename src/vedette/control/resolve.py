@@ -13,6 +13,8 @@ from typing import Any, Final, TypeVar
 
 from cryptography import x509
 
+from vedette.config.addresses import Addresses, AddressList, CountryDatabase
+from vedette.config.addresses_manifest import AddressListManifest
 from vedette.config.kinds import (
     ClientAuthorityManifest,
     IssuerManifest,
@@ -36,6 +38,7 @@ from vedette.config.snapshot import (
     PolicyRef,
     Route,
     Snapshot,
+    StaticFile,
     Upstream,
 )
 from vedette.config.waf import Waf, WafOverride, WafPolicy
@@ -135,6 +138,8 @@ class _Resolver:
     unbuilt: list[str] = field(default_factory=list)
     inspection: WafPolicy | None = None
     """How the Node of these manifests has routes inspected."""
+    countries: CountryDatabase | None = None
+    """That of the Node of these manifests."""
     made: dict[str, list[str]] = field(default_factory=dict)
     """Names of routes by the name of the manifest that makes them."""
 
@@ -185,6 +190,8 @@ class _Resolver:
                 self._issuer(manifest, manifest.model)
             case ClientAuthorityManifest():
                 self._authority(manifest, manifest.model)
+            case AddressListManifest():
+                self._address_list(manifest, manifest.model)
             case _:
                 pass  # routes and limits need the names of the others
 
@@ -207,6 +214,10 @@ class _Resolver:
         }
         self._make(manifest, "Node", _NODE, Admit, admit)
         self.inspection = self._waf(manifest, model.spec.waf, WafSpec.policy)
+        if model.spec.country_file is not None:
+            file = self._file(manifest, model.spec.country_file, "countryFile")
+            if file is not None:
+                self.countries = CountryDatabase(blob=file.blob, size=file.size)
 
     def _function(self, manifest: Manifest, model: FunctionManifest) -> None:
         spec, name = model.spec, manifest.name
@@ -386,14 +397,46 @@ class _Resolver:
             data["trustDomain"] = spec.trust_domain
         self._make(manifest, "ClientAuthority", manifest.name, ClientAuthority, data)
 
+    def _address_list(self, manifest: Manifest, model: AddressListManifest) -> None:
+        spec = model.spec
+        data: dict[str, Any] = {
+            "name": manifest.name,
+            "action": spec.action,
+            "onBadLine": spec.on_bad_line,
+        }
+        if spec.file is not None:
+            file = self._file(manifest, spec.file, "file")
+            if file is None:
+                return
+            modified = manifest.attachment(spec.file).modified_at
+            data |= {"blob": file.blob, "size": file.size, "updatedAt": modified}
+        else:
+            text = "".join(f"{network}\n" for network in spec.networks)
+            digest = digest_of(text.encode())
+            self.texts[digest] = text
+            data |= {"blob": digest, "size": len(text.encode())}
+        if spec.max_age is not None:
+            data["maxAgeSeconds"] = max(1, millis(spec.max_age) // 1_000)
+        self._make(manifest, "AddressList", manifest.name, AddressList, data)
+
+    def _file(self, manifest: Manifest, written: str, field_: str) -> StaticFile | None:
+        files = manifest.attachment(written).files
+        if len(files) != 1:
+            self._problem(manifest, "the file was not sent", "spec", field_)
+            return None
+        return files[0]
+
     def _routes(self, manifest: Manifest, names: Names) -> None:
-        spec = manifest.model.spec.waf if isinstance(manifest.model, RouteManifest) else None
-        waf = self._waf(manifest, spec, WafSpec.override) if spec else None
+        model = manifest.model
+        own = model.spec if isinstance(model, RouteManifest) else None
+        of_all: dict[str, Any] = {
+            "waf": self._waf(manifest, own.waf, WafSpec.override) if own and own.waf else None,
+            "countries": own.countries.rule() if own and own.countries else None,
+        }
         made = routes_of(manifest, names, self.problems, self.notes)
         for each in made:
-            route = each.route.model_copy(update={"waf": waf})
+            route = each.route.model_copy(update=of_all)
             self._claim(manifest, "Route", route.name, route, *each.place)
-        model = manifest.model
         if isinstance(model, RouteManifest) and model.spec.public and made:
             text = public_route_policy(manifest.name, [each.route for each in made])
             self._public(manifest, public_route_policy_name(manifest.name), text)
@@ -502,6 +545,7 @@ class _Resolver:
             upstreams=self._rows("Upstream", base.upstreams, gone),
             limits=self._rows("Limit", base.limits, gone),
             waf=self._inspection(gone),
+            addresses=self._addresses(gone),
         )
 
     def _inspection(self, gone: set[Key]) -> Waf | None:
@@ -513,6 +557,17 @@ class _Resolver:
             return waf.model_copy(update={"policy": self.inspection})
         policy = WafPolicy() if ("Node", _NODE) in gone else waf.policy
         return waf.model_copy(update={"policy": policy})
+
+    def _addresses(self, gone: set[Key]) -> Addresses | None:
+        """The lists, and the database that the Node names, if there is one."""
+        known = self.base.addresses or Addresses(lists=())
+        countries = known.countries
+        if ("Node", _NODE) in self.claims or ("Node", _NODE) in gone:
+            countries = self.countries
+        lists = self._rows("AddressList", known.lists, gone)
+        if not lists and countries is None:
+            return None
+        return Addresses(lists=lists, countries=countries)
 
     def _admit(self, routes: Iterable[Route], gone: set[Key]) -> Admit:
         """What the node lets in: its own hosts and those of its routes."""

@@ -237,7 +237,7 @@ class _Reader:
 
     def _headers(self, spec: HeaderFilterSpec, place: Place) -> dict[str, Any]:
         for name in (*(each.name for each in (*spec.set, *spec.add)), *spec.remove):
-            if name.lower() in _OWN_HEADERS or name.lower().startswith("x-vedette-"):
+            if name.lower() in _OWN_HEADERS or name.lower().startswith(("x-vedette-", "x-edge-")):
                 self._problem(f"the header field {name} is the node's own", *place)
         changed = [each.name.lower() for each in (*spec.set, *spec.add)]
         changed += [name.lower() for name in spec.remove]

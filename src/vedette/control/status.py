@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from vedette import __version__
-from vedette.clock import to_rfc3339
+from vedette.clock import from_rfc3339, now, to_rfc3339
 from vedette.config.snapshot import FunctionBackend, Route, Snapshot
 from vedette.control.messages import (
+    AddressListStatus,
+    CountriesStatus,
     EngineState,
     FunctionStatus,
     ListenerStatus,
@@ -76,8 +79,6 @@ def offline_status(home: Home) -> NodeStatus:
 
 
 def _modified(home: Home) -> str:
-    from datetime import UTC, datetime
-
     moment = datetime.fromtimestamp(home.active_file.stat().st_mtime, UTC)
     return to_rfc3339(moment, microseconds=True)
 
@@ -108,7 +109,44 @@ def _assemble(
         ),
         engine=engine_state(engine),
         functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
+        address_lists=tuple(list_statuses(snapshot, engine, now())) if snapshot else (),
+        countries=_countries(engine),
     )
+
+
+def list_statuses(
+    snapshot: Snapshot, engine: EngineStatus | None, at: datetime
+) -> list[AddressListStatus]:
+    """One entry for each list of addresses, by name; `at` is now."""
+    rows = {row["name"]: row for row in (engine.get("addressLists", []) if engine else [])}
+    found = []
+    for declared in snapshot.addresses.lists if snapshot.addresses else ():
+        row = rows.get(declared.name)
+        age = None
+        if declared.updated_at is not None:
+            age = max(0, int((at - from_rfc3339(declared.updated_at)).total_seconds()))
+        most = declared.max_age_seconds
+        found.append(
+            AddressListStatus(
+                name=declared.name,
+                action=declared.action,
+                networks=row["networks"] if row else None,
+                left_out=row["leftOut"] if row else None,
+                bad_lines=tuple(row["badLines"]) if row else (),
+                updated_at=declared.updated_at,
+                age_seconds=age,
+                expired=age is not None and most is not None and age > most,
+            )
+        )
+    return found
+
+
+def _countries(engine: EngineStatus | None) -> CountriesStatus | None:
+    row = engine.get("countries") if engine else None
+    if row is None:
+        return None
+    built = datetime.fromtimestamp(row["built"], UTC)
+    return CountriesStatus(networks=row["networks"], built_at=to_rfc3339(built))
 
 
 def _process(process: ProcessState) -> ProcessStatus:

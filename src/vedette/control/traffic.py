@@ -21,12 +21,14 @@ from vedette.config.snapshot import (
     StaticBackend,
     Upstream,
 )
+from vedette.config.waf import WafOverride
 from vedette.control.status import route_url
 from vedette.control.traffic_messages import (
     EndpointError,
     EndpointStatus,
     RouteBackend,
     RouteCaller,
+    RouteInspection,
     RouteStatus,
     UpstreamStatus,
 )
@@ -46,7 +48,11 @@ def upstream_statuses(snapshot: Snapshot, rows: Rows | None) -> list[UpstreamSta
 
 
 def route_statuses(
-    snapshot: Snapshot, base: str, outlines: Sequence[Outline], upstreams: Iterable[UpstreamStatus]
+    snapshot: Snapshot,
+    base: str,
+    outlines: Sequence[Outline],
+    upstreams: Iterable[UpstreamStatus],
+    now: datetime,
 ) -> list[RouteStatus]:
     """The routes of a snapshot by name; `base`: URL of the node, `outlines`: its policies."""
     ready = {each.name: each.ready for each in upstreams}
@@ -67,10 +73,26 @@ def route_statuses(
                 for limit in snapshot.limits
                 if not limit.routes or route.name in limit.routes
             ),
+            waf=_inspection(snapshot, route, now),
             callers=tuple(_callers(route, outlines)),
         )
         for route in snapshot.routes
     ]
+
+
+def _inspection(snapshot: Snapshot, route: Route, now: datetime) -> RouteInspection:
+    """What the node says of inspection, with what the route has otherwise on top."""
+    if snapshot.waf is None:
+        return RouteInspection(mode="off", paranoia_level=1, exclusions=0, expired=0)
+    node, own = snapshot.waf.policy, route.waf or WafOverride()
+    exclusions = node.exclusions + own.exclusions
+    ended = [each for each in exclusions if each.until and each.until <= now.timestamp()]
+    return RouteInspection(
+        mode=own.mode or node.mode,
+        paranoia_level=own.paranoia_level or node.paranoia_level,
+        exclusions=len(exclusions),
+        expired=len(ended),
+    )
 
 
 def _backends(route: Route, ready: Mapping[str, bool | None]) -> Iterable[RouteBackend]:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from vedette.config.model import Model
 from vedette.config.snapshot import ActiveHealth, PassiveHealth, PathMatch, ValueMatch
+from vedette.config.waf import Mode
 
 
 class RouteBackend(Model):
@@ -46,6 +47,15 @@ class RouteCaller(Model):
     conditional: bool = Field(description="Whether it asks more: a `when` or `unless`.")
 
 
+class RouteInspection(Model):
+    """How the firewall inspects a route."""
+
+    mode: Mode = Field(description="block, detect or off.")
+    paranoia_level: int = Field(description="How suspicious the Core Rule Set is, 1 to 4.")
+    exclusions: int = Field(description="How many exclusions there are, expired ones included.")
+    expired: int = Field(description="How many of them have ended.")
+
+
 class RouteStatus(Model):
     """A route: which requests it takes, who answers them, and who may send them."""
 
@@ -60,6 +70,7 @@ class RouteStatus(Model):
     backends: tuple[RouteBackend, ...] = Field(description="Who answers, each with its weight.")
     mirror: str | None = Field(default=None, description="Upstream that gets copies of requests.")
     limits: tuple[str, ...] = Field(default=(), description="Limits a request must pass, by name.")
+    waf: RouteInspection = Field(description="How the firewall inspects it.")
     callers: tuple[RouteCaller, ...] = Field(
         description="Policies about it, permits first; `vedette policy explain` judges a request."
     )

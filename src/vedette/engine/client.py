@@ -10,7 +10,7 @@ import http.client
 import json
 import socket
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from vedette.errors import ConfigError, UnavailableError
 
@@ -45,6 +45,8 @@ class EngineStatus(TypedDict):
     draining: bool
     uptimeSeconds: float
     unreadyUpstreams: list[str]
+    addressLists: NotRequired[list[dict[str, Any]]]
+    countries: NotRequired[dict[str, Any] | None]
 
 
 class UnixHTTPConnection(http.client.HTTPConnection):

@@ -143,6 +143,13 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield _gauge("edge_requests_in_flight", "Requests being answered.", counters["inFlight"], at)
     yield _gauge("edge_connections", "Open connections.", counters["connections"], at)
     yield _counter(
+        "edge_connections_turned_away",
+        "Connections closed because a list blocks their address.",
+        # An engine of before is asked while it is being replaced.
+        counters.get("connectionsTurnedAway", 0),
+        at,
+    )
+    yield _counter(
         "vedette_records_dropped",
         "Records that could not be written.",
         counters["recordsDropped"],

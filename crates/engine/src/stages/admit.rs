@@ -1,4 +1,4 @@
-//! Admit: sizes, method, host, and one spelling for the path. Looks at nothing but the head.
+//! Admit: the address, sizes, method, host, and one spelling for the path. Looks at nothing but the head.
 
 use std::net::Ipv6Addr;
 
@@ -8,6 +8,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Request};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
+use vedette_admit::ranges::Listing;
 use vedette_upstream::WebSocketKey;
 
 use crate::changes::Changes;
@@ -172,6 +173,7 @@ pub fn admit(
     if !worker::with(worker::Worker::has_room).unwrap_or(false) {
         return Err(Cause::RecordUnavailable.into());
     }
+    require_address(plan, record)?;
     require_sizes(&parts, limits)?;
     let websocket = websocket(&mut parts);
     record.method.clone_from(&parts.method);
@@ -192,6 +194,19 @@ pub fn admit(
         record.path = admitted.wire_path().into();
     }
     Ok(admitted)
+}
+
+/// A connection that was there before its address was listed ends at its next request.
+fn require_address(plan: &Plan, record: &mut Record) -> Result<(), Refusal> {
+    let address = record.connection.client_address;
+    record.country = plan.addresses.country(address);
+    match plan.addresses.judge(address) {
+        Listing::Blocked(list) => {
+            let detail = format!("the list {list}");
+            Err(Refusal::with(Cause::AddressBlocked, detail))
+        }
+        Listing::Allowed | Listing::Unlisted => Ok(()),
+    }
 }
 
 /// RFC 9112 §3.2, RFC 9113 §8.3.1: one authority, from the target or the one Host field; when both
@@ -315,13 +330,17 @@ pub fn require_one_length(headers: &HeaderMap) -> Result<(), Refusal> {
     ))
 }
 
-/// Whether the name begins with `x-vedette-`, each `_` read as `-`: much software folds the two.
+/// Whether the name begins with `x-vedette-` or `x-edge-`, each `_` read as `-`: much software folds
+/// the two.
 fn is_reserved(name: &str) -> bool {
-    const PREFIX: &[u8] = b"x-vedette-";
-    let folded = name
-        .bytes()
-        .map(|byte| if byte == b'_' { b'-' } else { byte });
-    name.len() >= PREFIX.len() && folded.take(PREFIX.len()).eq(PREFIX.iter().copied())
+    const PREFIXES: [&[u8]; 2] = [b"x-vedette-", b"x-edge-"];
+    let folded = || {
+        name.bytes()
+            .map(|byte| if byte == b'_' { b'-' } else { byte })
+    };
+    PREFIXES.iter().any(|prefix| {
+        name.len() >= prefix.len() && folded().take(prefix.len()).eq(prefix.iter().copied())
+    })
 }
 
 /// Takes away header fields that only this node may set; returns how many there were.

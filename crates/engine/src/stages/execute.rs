@@ -23,6 +23,7 @@ use crate::stages::inspect::Inspected;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
+const COUNTRY: HeaderName = HeaderName::from_static("x-edge-country");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Has the request answered.
@@ -220,4 +221,7 @@ fn set_identity(headers: &mut HeaderMap, caller: Option<&Caller>, record: &Recor
     headers.insert(REQUEST_ID, record.ids.request.clone());
     headers.insert(CLIENT_IP, record.connection.client_ip_value.clone());
     headers.insert(TRACEPARENT, record.ids.traceparent.clone());
+    if let Some(Ok(country)) = record.country.map(|it| HeaderValue::from_str(it.as_str())) {
+        headers.insert(COUNTRY, country);
+    }
 }

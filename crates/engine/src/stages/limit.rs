@@ -1,10 +1,10 @@
-//! Limit: how much the principal, the route and the source may still ask for.
+//! Limit: how much the principal, the route and the source may still ask for, and from which country.
 
 use http::HeaderValue;
 use vedette_limit::{Allowed, Kind, RequestKeys};
 
 use crate::node::{Held, now};
-use crate::plan::Plan;
+use crate::plan::{Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::authenticate::Authenticated;
@@ -28,9 +28,19 @@ pub fn limit(
     held: &mut Held,
     authenticated: Authenticated,
 ) -> Result<Limited, Refusal> {
-    if plan.limits.is_empty() {
-        return Ok(Limited { authenticated });
+    if !plan.limits.is_empty() {
+        take(plan, record, held, &authenticated)?;
     }
+    require_country(record, authenticated.routed().target())?;
+    Ok(Limited { authenticated })
+}
+
+fn take(
+    plan: &Plan,
+    record: &Record,
+    held: &mut Held,
+    authenticated: &Authenticated,
+) -> Result<(), Refusal> {
     let keys = RequestKeys {
         principal: authenticated
             .caller()
@@ -42,7 +52,7 @@ pub fn limit(
         Ok(allowed) => {
             held.standing = standing(&allowed);
             held.places = Some(allowed.places);
-            Ok(Limited { authenticated })
+            Ok(())
         }
         Err(refused) => {
             let cause = match refused.kind {
@@ -56,6 +66,25 @@ pub fn limit(
             Err(refusal)
         }
     }
+}
+
+/// After the rate: who asks too often is told that, from wherever they ask.
+fn require_country(record: &Record, target: &Target) -> Result<(), Refusal> {
+    let Some(rule) = &target.countries else {
+        return Ok(());
+    };
+    if rule.permits(record.country) {
+        return Ok(());
+    }
+    let detail = record
+        .country
+        .map_or("the address has no country".into(), |it| {
+            format!("the country {it}").into()
+        });
+    Err(Refusal {
+        detail: Some(detail),
+        ..Cause::CountryNotAllowed.into()
+    })
 }
 
 /// The values of `RateLimit` and `RateLimit-Policy`; names of limits are plain, so they are values.

@@ -4,6 +4,7 @@
 //! otherwise, and of a query only the names.
 
 use serde::Serialize;
+use vedette_admit::country::Country;
 use vedette_waf::{Matched, Verdict};
 
 use super::Policy;
@@ -79,7 +80,11 @@ impl<'a> Event<'a> {
             request_id: record.ids.request(),
             action,
             client: &record.connection.client,
-            country: "ZZ",
+            country: record
+                .country
+                .as_ref()
+                .unwrap_or(&Country::UNKNOWN)
+                .as_str(),
             user_agent: None,
             url: format!(
                 "{}://{}{}",

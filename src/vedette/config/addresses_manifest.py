@@ -1,0 +1,91 @@
+"""Addresses as people write them: the kind AddressList, and what a Route says of countries.
+
+Owns: their shape. Must not: read the files they name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from vedette.config.addresses import CountryCode, CountryRule, ListAction, OnBadLine
+from vedette.config.manifest import Metadata
+from vedette.config.model import Model
+from vedette.config.written import Duration, FileReference
+
+
+def _one_line(text: str) -> str:
+    if "\n" in text or "\r" in text:
+        raise ValueError("one address or CIDR in each item")
+    return text
+
+
+NetworkText = Annotated[str, Field(min_length=2, max_length=64), AfterValidator(_one_line)]
+
+
+class AddressListSpec(Model):
+    """Which addresses, and what becomes of them."""
+
+    action: ListAction = Field(
+        description="`Block`, or `Allow`: let in although another list blocks it."
+    )
+    file: FileReference | None = Field(
+        default=None,
+        description="A feed: an address or CIDR a line, `#` and `;` begin a comment (Spamhaus DROP, "
+        "FireHOL).",
+    )
+    networks: tuple[NetworkText, ...] = Field(
+        default=(), max_length=10_000, description="The same, here; one of the two."
+    )
+    on_bad_line: OnBadLine = Field(
+        default="LeaveOut",
+        description="A line that is no address is left out and shown by `status`, or `Refuse`: then "
+        "the whole list is.",
+    )
+    max_age: Duration | None = Field(
+        default=None, description="Age of the file from which `status` calls it expired."
+    )
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        if (self.file is None) == (not self.networks):
+            raise ValueError("give it file or networks, one of the two")
+        if self.max_age is not None and self.file is None:
+            raise ValueError("maxAge is for a file")
+        return self
+
+
+class AddressListManifest(Model):
+    """Addresses that are blocked, or let in although another list blocks them."""
+
+    api_version: Literal["vedette.dev/v1alpha1"] = Field(description="Version of this shape.")
+    kind: Literal["AddressList"] = Field(description="Always `AddressList`.")
+    metadata: Metadata = Field(description="What it is called; records name it.")
+    spec: AddressListSpec = Field(description="Which addresses.")
+
+
+class CountriesSpec(Model):
+    """From which countries callers may come; one of the two."""
+
+    allow: tuple[CountryCode, ...] = Field(
+        default=(),
+        max_length=250,
+        description="Only from these (ISO 3166-1 alpha-2), and not from an address without a country.",
+    )
+    block: tuple[CountryCode, ...] = Field(
+        default=(), max_length=250, description="From all but these."
+    )
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        if bool(self.allow) == bool(self.block):
+            raise ValueError("give it allow or block, one of the two")
+        return self
+
+    def rule(self) -> CountryRule:
+        """The same as a snapshot says it."""
+        return CountryRule(
+            action="Allow" if self.allow else "Block",
+            codes=tuple(sorted({*self.allow, *self.block})),
+        )
