@@ -56,6 +56,7 @@ def test_events_are_alike_by_route_rule_and_part() -> None:
 
 def test_what_was_not_stopped_suggests_nothing() -> None:
     assert groups([event(action="noted"), event(route=None)]) == []
+    assert groups([{"kind": "security", "action": "blocked", "route": "shop"}]) == []
     assert len(groups([event(action="detected")])) == 1
 
 

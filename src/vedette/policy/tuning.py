@@ -94,8 +94,9 @@ def groups(events: Iterable[Event]) -> list[Group]:
     for event in events:
         if event.get("action") not in STOPPED or not event.get("route"):
             continue
-        parts = {(each["rule"], each.get("location", "")) for each in event["violations"]}
-        messages |= {each["rule"]: each.get("message", "") for each in event["violations"]}
+        violations = event.get("violations", ())  # what is turned away at the door has none
+        parts = {(each["rule"], each.get("location", "")) for each in violations}
+        messages |= {each["rule"]: each.get("message", "") for each in violations}
         for rule, part in parts:
             if not switches_scoring_off(rule):
                 found[event["route"], rule, part].append(event)
