@@ -13,7 +13,8 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use vedette_waf::{EngineMode, Exclusion, Selected, Tailored, Tailoring};
 
-pub use judgement::{Judgement, Ruling};
+pub use event::{action, violations};
+pub use judgement::{Judgement, Ruling, ruling, scores, tell};
 
 use crate::load::{EngineDir, LoadError};
 use crate::snapshot::{
