@@ -159,7 +159,9 @@ pub fn check_snapshot(
 ) -> Result<String, LoadError> {
     let key = VerifyingKey::from_pem(public_key_pem)?;
     let dir = EngineDir::new(engine_dir, engine_key);
-    compile(envelope, &key, &dir, Before::Nothing).map(|plan| plan.digest.to_string())
+    let digest = compile(envelope, &key, &dir, Before::Nothing).map(|plan| plan.digest.to_string());
+    crate::sys::give_back_memory();
+    digest
 }
 
 /// An error as JSON, for whoever reads it on the other side of a border.

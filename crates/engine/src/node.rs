@@ -17,6 +17,7 @@ use crate::metrics::Shards;
 use crate::plan::{Before, Plan};
 use crate::record::log::FunctionLog;
 use crate::streams::Handing;
+use crate::sys;
 use crate::wire::Answering;
 
 /// One engine.
@@ -168,6 +169,8 @@ impl Node {
         self.plan.store(Some(Arc::new(plan)));
         self.generation.store(generation, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // Compiling rules takes several times what they are in the end.
+        sys::give_back_memory();
         Ok(())
     }
 }

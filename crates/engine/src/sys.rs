@@ -75,6 +75,13 @@ pub fn say(what: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "engine: {what}");
 }
 
+/// Has the allocator give memory that is not used back to the system now, and not when it next has
+/// a reason to look: an idle engine may have none for hours.
+pub fn give_back_memory() {
+    // SAFETY: it only looks at the heap of this thread and at memory that nobody uses.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
 /// The user id of this process.
 pub fn own_uid() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.
