@@ -32,6 +32,7 @@ mod load;
 mod measure_tests;
 mod metrics;
 mod node;
+mod offenders;
 mod outline;
 mod pace;
 mod path;
