@@ -96,12 +96,11 @@ def measure_firewall(
 
 
 def rule_files(checkout: Path, say: Say) -> list[Path]:
-    """The Core Rule Set as the tests pin it, its setup first; fetched when it is not in the cache."""
-    ask = [sys.executable, "-m", "tests.waf.crs"]
-    place = {"PYTHONPATH": str(checkout)}
-    rules = Path(install.run([*ask, "--rules"], place).strip())
+    """The Core Rule Set as the node pins it, its setup first; fetched when it is not in the cache."""
+    ask = [sys.executable, str(checkout / "src/vedette/policy/coreruleset.py")]
+    rules = Path(install.run([*ask, "--rules"]).strip())
     if not rules.exists():
-        install.run([*ask, "--go", go_client(say)], place)
+        install.run([*ask, "--go", go_client(say)])
     return [rules.parent / "@crs-setup.conf.example", *sorted(rules.glob("*.conf"))]
 
 

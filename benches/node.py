@@ -81,7 +81,7 @@ spec:
 apiVersion: vedette.dev/v1alpha1
 kind: Limit
 metadata: {{name: flooded}}
-spec: {{per: [Source], routes: [flooded], rate: 100/min}}
+spec: {{per: [Source], routes: [flooded], rate: 100/m}}
 """
 UNJUDGED = {"mode": "off"}
 CALLERS = 50

@@ -120,7 +120,8 @@ def test_a_body_that_looks_like_a_refusal_passes_untouched(node: Node) -> None:
     """Only hyper's own refusals are replaced; a body is the function's, whatever it begins with."""
     body = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n" * 4
     caller = Caller(node, HTTP_1)
-    answer = caller.send("/mirror/echo", method="POST", body=body)
+    kind = [("content-type", "application/octet-stream")]
+    answer = caller.send("/mirror/echo", method="POST", headers=kind, body=body)
     assert (answer.status, answer.body) == (200, body)
     caller.close()
 
@@ -176,7 +177,10 @@ def test_a_body_that_nobody_reads_does_not_spoil_the_answer(
     section 8.1), makes common clients (curl 7.88) throw the answer away."""
     with connect(node.endpoint, protocol) as secured:
         if protocol == HTTP_1:
-            head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n"
+            head = (
+                f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n"
+                "content-type: application/octet-stream\r\n\r\n"
+            )
             secured.sendall(head.encode())
             time.sleep(0.05)
             secured.sendall(b"x=1")
@@ -201,6 +205,7 @@ def _post(node: Node, path: str) -> list[tuple[str, str]]:
         (":authority", authority),
         (":path", path),
         ("content-length", "3"),
+        ("content-type", "application/octet-stream"),
     ]
 
 

@@ -118,7 +118,10 @@ def kept_http_1(node: Node, pause: float = 0.0) -> Iterator[Answer]:
     connection.connect()
     try:
         while True:
-            headers = {"authorization": f"Bearer {node.usual_token}"}
+            headers = {
+                "authorization": f"Bearer {node.usual_token}",
+                "content-type": "application/octet-stream",
+            }
             connection.request("POST", "/hostile/echo", BODY, headers)
             response = connection.getresponse()
             fields = {name.lower(): value for name, value in response.getheaders()}
@@ -142,6 +145,7 @@ def kept_http_2(node: Node) -> Iterator[Answer]:
                     (":authority", node.endpoint.authority),
                     (":path", "/hostile/echo"),
                     ("authorization", f"Bearer {node.usual_token}"),
+                    ("content-type", "application/octet-stream"),
                 ],
                 BODY,
             )

@@ -64,6 +64,28 @@ class NativeSimulator:
         asked = json.loads(query)["requests"]
         return json.dumps([{**empty, **denied} for _ in asked]).encode()
 
+    def judge(self, query: bytes, engine_dir: str) -> bytes:
+        """A target with `attack` is blocked, unless the node's firewall is off or its route excludes rule 1."""
+        assert Path(engine_dir).is_dir()
+        asked = json.loads(query)
+        is_off = asked.get("waf", {}).get("policy", {}).get("mode") == "off"
+
+        def answer(request: dict[str, str]) -> dict[str, object]:
+            route = request.get("route") or "none"
+            own = asked["routes"].get(route) or {}
+            excluded = any("1" in each["rules"] for each in own.get("exclusions", ()))
+            found = {"rule": 1, "message": "attack", "location": "ARGS:q", "size": 6}
+            is_attack = "attack" in request["target"] and not excluded
+            action = "uninspected" if is_off else "blocked" if is_attack else "passed"
+            score = 5 if action == "blocked" else 0
+            violations = [found] if score else []
+            told = {"route": route, "action": action, "score": score, "threshold": 5}
+            empty = dict.fromkeys(("cause", "detail"))
+            status = 403 if score else None
+            return {**told, **empty, "status": status, "violations": violations}
+
+        return json.dumps([answer(one) for one in asked["requests"]]).encode()
+
 
 def _outlines(file: dict[str, str]) -> list[dict[str, object]]:
     """Of each `permit` or `forbid` what its text plainly says."""

@@ -25,6 +25,7 @@ mod frames;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handover;
+mod judge;
 mod jwt;
 mod load;
 #[cfg(test)]
@@ -60,6 +61,7 @@ mod wire;
 mod worker;
 
 pub use explain::explain;
+pub use judge::judge;
 pub use load::{LoadError, check_snapshot, error_json};
 pub use policy::check_policies;
 pub use server::{Config, Listener, run};

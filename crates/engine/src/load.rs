@@ -104,19 +104,23 @@ impl EngineDir {
         ))
     }
 
-    /// Loads, verifies and compiles the snapshot with `digest`.
-    pub fn load(&self, digest: &str, before: Before<'_>) -> Result<Plan, LoadError> {
+    /// The verified snapshot with `digest`, not compiled.
+    pub fn snapshot(&self, digest: &str) -> Result<Snapshot, LoadError> {
         let name = format!("{}.json", hex_of(digest)?);
         let envelope = read(&self.root.join("snapshots").join(name), "snapshot_missing")?;
-        let key = self.verifying_key()?;
-        let plan = compile(&envelope, &key, self, before)?;
-        if plan.digest.as_ref() == digest {
-            return Ok(plan);
+        let (snapshot, found) = open(&envelope, &self.verifying_key()?)?;
+        if found == digest {
+            return Ok(snapshot);
         }
         Err(LoadError::new(
             "digest_mismatch",
-            format!("the file of {digest} holds {}", plan.digest),
+            format!("the file of {digest} holds {found}"),
         ))
+    }
+
+    /// Loads, verifies and compiles the snapshot with `digest`.
+    pub fn load(&self, digest: &str, before: Before<'_>) -> Result<Plan, LoadError> {
+        Plan::compile(self.snapshot(digest)?, digest.to_owned(), self, before)
     }
 
     fn verifying_key(&self) -> Result<VerifyingKey, LoadError> {
@@ -131,10 +135,16 @@ fn compile(
     dir: &EngineDir,
     before: Before<'_>,
 ) -> Result<Plan, LoadError> {
+    let (snapshot, digest) = open(envelope, key)?;
+    Plan::compile(snapshot, digest, dir, before)
+}
+
+/// The snapshot in a verified envelope, and its digest.
+fn open(envelope: &[u8], key: &VerifyingKey) -> Result<(Snapshot, String), LoadError> {
     let payload = verify(envelope, key)?;
-    let snapshot: Snapshot = serde_json::from_slice(&payload)
+    let snapshot = serde_json::from_slice(&payload)
         .map_err(|error| LoadError::new("snapshot_malformed", error.to_string()))?;
-    Plan::compile(snapshot, sha256(&payload), dir, before)
+    Ok((snapshot, sha256(&payload)))
 }
 
 /// Checks `envelope` as the engine would before it activates it; returns the digest of its payload.

@@ -13,7 +13,8 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use vedette_waf::{EngineMode, Exclusion, Selected, Tailored, Tailoring};
 
-pub use judgement::{Judgement, Ruling};
+pub use event::{action, violations};
+pub use judgement::{Judgement, Ruling, ruling, scores, tell};
 
 use crate::load::{EngineDir, LoadError};
 use crate::snapshot::{
@@ -287,4 +288,102 @@ impl Answers {
 fn media_type(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or_default().trim_ascii())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn kind(content_type: &str) -> BodyKind {
+        let mut headers = HeaderMap::new();
+        if !content_type.is_empty() {
+            headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
+        }
+        BodyKind::of(&headers)
+    }
+
+    #[test]
+    fn what_rules_take_apart_is_kept_back_and_the_rest_flows() {
+        for fields in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/merge-patch+json",
+            "text/xml",
+            "image/svg+xml",
+            "application/x-www-form-urlencoded",
+            "application/csp-report",
+        ] {
+            assert_eq!(kind(fields), BodyKind::Fields, "{fields}");
+        }
+        assert_eq!(kind("multipart/form-data; boundary=x"), BodyKind::Upload);
+        for raw in ["", "text/plain", "TEXT/csv; header=present"] {
+            assert_eq!(kind(raw), BodyKind::Raw, "{raw}");
+        }
+        for opaque in [
+            "application/grpc",
+            "application/grpc+json",
+            "application/octet-stream",
+            "image/png",
+            "json",
+        ] {
+            assert_eq!(kind(opaque), BodyKind::Opaque, "{opaque}");
+        }
+    }
+
+    fn node() -> snapshot::WafPolicy {
+        serde_json::from_value(serde_json::json!({
+            "mode": "block", "paranoiaLevel": 2, "inboundThreshold": 5, "outboundThreshold": 4,
+            "contentTypes": ["text/plain"], "matchedData": "Redact",
+            "body": {"limitBytes": 1024, "uploadLimitBytes": 2048, "beyond": "Reject"},
+            "exclusions": [{"rules": ["1"], "reason": "node"}], "rules": [], "ruleFiles": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_route_has_what_the_node_says_but_for_what_it_says_itself() {
+        let own = serde_json::json!({
+            "mode": "detect", "inboundThreshold": 9, "rules": [], "ruleFiles": [],
+            "exclusions": [{"rules": ["2"], "reason": "own"}],
+        });
+        let both = over(&node(), &serde_json::from_value(own).unwrap());
+        assert_eq!(both.mode, WafPolicyMode::Detect);
+        assert_eq!((both.paranoia_level, both.inbound_threshold), (2, 9));
+        let reasons: Vec<_> = both
+            .exclusions
+            .iter()
+            .map(|it| it.reason.as_str())
+            .collect();
+        assert_eq!(reasons, ["node", "own"]);
+        let nothing = serde_json::json!({"exclusions": [], "rules": [], "ruleFiles": []});
+        assert_eq!(
+            over(&node(), &serde_json::from_value(nothing).unwrap()),
+            node()
+        );
+    }
+
+    #[test]
+    fn an_exclusion_names_rules_one_by_one() {
+        let declared = serde_json::json!({
+            "rules": ["942100", "941000-941999", "tag:attack-sqli"], "reason": "r",
+            "parameter": "ARGS:q", "until": 5,
+        });
+        let found = exclusions(&serde_json::from_value(declared).unwrap()).unwrap();
+        let rules: Vec<_> = found.iter().map(|it| it.rules.clone()).collect();
+        let tag = Selected::Tag("attack-sqli".to_owned());
+        assert_eq!(
+            rules,
+            [
+                Selected::Id(942_100),
+                Selected::Range(941_000, 941_999),
+                tag
+            ]
+        );
+        assert!(
+            found
+                .iter()
+                .all(|it| it.until_micros == Some(5_000_000) && !it.force)
+        );
+    }
 }

@@ -96,6 +96,21 @@ fn explain<'py>(py: Python<'py>, query: &[u8], engine_dir: &str) -> PyResult<Bou
         .map_err(|error| refused(error.code, &error.message))
 }
 
+/// Says what the firewall makes of requests under a snapshot.
+#[pyfunction]
+fn judge<'py>(py: Python<'py>, query: &[u8], engine_dir: &str) -> PyResult<Bound<'py, PyBytes>> {
+    let (query, engine_dir) = (query.to_vec(), engine_dir.to_owned());
+    let judged = py.detach(move || {
+        let engine_key = vedette_wasm::engine_key().map_err(|error| error.to_string());
+        engine_key
+            .map(|engine_key| vedette_engine::judge(&query, Path::new(&engine_dir), engine_key))
+    });
+    judged
+        .map_err(PyRuntimeError::new_err)?
+        .map(|answers| PyBytes::new(py, &answers))
+        .map_err(|error| refused(error.code, &error.message))
+}
+
 /// The module `vedette.engine._native`.
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -106,5 +121,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_snapshot, module)?)?;
     module.add_function(wrap_pyfunction!(check_policies, module)?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;
+    module.add_function(wrap_pyfunction!(judge, module)?)?;
     Ok(())
 }

@@ -155,11 +155,12 @@ fn run(
     let end = started + Duration::from_secs_f64(seconds);
     while due < end || !busy.is_empty() {
         let now = Instant::now();
+        // A flood that the server does not keep up with never catches up with what was due.
+        if manner.any && now > end {
+            break;
+        }
         if now > end + LAST {
-            match manner.any {
-                true => break,
-                false => return Err("answers are missing".into()),
-            }
+            return Err("answers are missing".into());
         }
         let mut is_idle = true;
         if due <= now

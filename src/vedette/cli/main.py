@@ -26,6 +26,7 @@ from vedette.cli import (
     snapshots,
     traffic,
     upgrading,
+    waf,
 )
 from vedette.cli.render import print_error
 from vedette.errors import VedetteError
@@ -71,6 +72,7 @@ for room in (
     snapshots,
     policies,
     records,
+    waf,
 ):
     room.register(app)
 

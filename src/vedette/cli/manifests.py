@@ -61,7 +61,7 @@ def plan(
     """Show what applying manifests would change. Exit code 0: nothing, 2: changes, 1: an error."""
     try:
         names = [*(paths or []), *(files or [])]
-        answer, loaded = _planned(client_of(home), names, prune, verbose)
+        answer, loaded = planned(client_of(home), names, prune, verbose)
         if out is not None:
             _save(out, answer, loaded)
         _show(answer, as_json)
@@ -125,7 +125,7 @@ def diff(
     if files:
         if before is not None:
             raise ConfigError("request_invalid", "name snapshots or manifests, not both")
-        answer, _ = _planned(client, files)
+        answer, _ = planned(client, files)
         answer = {
             "before": answer["base"],
             "after": answer["digest"],
@@ -153,9 +153,10 @@ def schema(
     print_json(manifests_schema() if kind is None else manifest_schema(kind))
 
 
-def _planned(
+def planned(
     client: ControlClient, names: list[str], prune: bool = False, verbose: bool = False
 ) -> tuple[dict[str, Any], Loaded]:
+    """What applying those files would do, and what was read of them."""
     from vedette.cli.manifest_files import load
 
     loaded = load(names)

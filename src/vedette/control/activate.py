@@ -25,6 +25,7 @@ from vedette.functions.compile import CompileResult, compile_component
 from vedette.identity.signer import verify_envelope
 from vedette.policy.check import Checked, check
 from vedette.policy.explain import explain
+from vedette.policy.inspection import Candidate, Judged, judge
 from vedette.policy.resources import unknown_names
 from vedette.store.activation import activate, heal
 from vedette.store.blobs import BlobStore
@@ -143,6 +144,14 @@ class Activator:
         return explain(
             self._native.explain, str(self._home.engine), entry.digest, policies, requests
         )
+
+    def judge(self, requests: Sequence[Mapping[str, Any]], candidate: Candidate) -> list[Judged]:
+        """What the firewall says of `requests`; another one where `candidate` has it.
+
+        Raises `ConfigError` request_invalid, route_unknown, snapshot_invalid.
+        """
+        entry, _ = self.active()
+        return judge(self._native.judge, str(self._home.engine), entry.digest, candidate, requests)
 
     def _activate(self, snapshot: Snapshot, action: str, actor: str) -> Outcome:
         for function in snapshot.functions:

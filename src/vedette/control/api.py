@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from vedette import __version__
 from vedette.config.snapshot import ClientAuthority
+from vedette.control.api_firewall import add_firewall
 from vedette.control.limits import BodyLimit
 from vedette.control.messages import (
     Activation,
@@ -93,6 +94,7 @@ def create_app(node: Node) -> FastAPI:
     _manifests(app, node)
     _authorities(app, node)
     _certificates(app, node)
+    add_firewall(app, node, _actor)
     _streams(app, node)
     return app
 

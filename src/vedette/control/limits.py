@@ -15,11 +15,11 @@ from vedette.errors import ConfigError
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_PLAN_BYTES = 64 * 1024 * 1024
 UPLOADS = ("/v1/blobs/", "/v1/files/")
-PLANS = ("/v1/plan", "/v1/apply")
+LARGE = ("/v1/plan", "/v1/apply", "/v1/waf/judge", "/v1/waf/replay", "/v1/waf/rules")
 
 
 class BodyLimit:
-    """ASGI wrapper: 413 for a body over 2 MiB, or 64 MiB for a set of manifests and a plan."""
+    """ASGI wrapper: 413 for a body over 2 MiB, or 64 MiB for manifests, plans, recorded traffic and rule sets."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -29,7 +29,7 @@ class BodyLimit:
         if scope["type"] != "http" or scope["path"].startswith(UPLOADS):
             await self._app(scope, receive, send)
             return
-        most = MAX_PLAN_BYTES if scope["path"] in PLANS else MAX_BODY_BYTES
+        most = MAX_PLAN_BYTES if scope["path"] in LARGE else MAX_BODY_BYTES
         body = bytearray()
         while True:
             message = await receive()

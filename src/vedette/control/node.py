@@ -30,6 +30,7 @@ from vedette.control import desired, planning
 from vedette.control.activate import Activator, Outcome
 from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
+from vedette.control.firewall import Firewall
 from vedette.control.jwks import JwksRefresher
 from vedette.control.messages import (
     Activation,
@@ -87,6 +88,7 @@ class Node:
         self.jwks = JwksRefresher(home, activator)
         self.revocations = Revocations(home, activator)
         self.certificates = ClientCertificates(home, activator)
+        self.firewall = Firewall(home, activator)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

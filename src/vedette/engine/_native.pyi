@@ -5,6 +5,7 @@ __all__ = [
     "check_snapshot",
     "engine_key",
     "explain",
+    "judge",
     "precompile",
     "run",
     "version",
@@ -33,3 +34,6 @@ def check_policies(request: bytes) -> bytes:
 
 def explain(query: bytes, engine_dir: str) -> bytes:
     """Explanations of requests under a snapshot, JSON (vedette.policy.explain). Raises `ValueError` as `precompile`."""
+
+def judge(query: bytes, engine_dir: str) -> bytes:
+    """What the firewall says of requests, JSON (vedette.policy.inspection). Raises `ValueError` as `precompile`."""

@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -25,6 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
 from vedette.config.snapshot import PAYLOAD_TYPE
 from vedette.errors import ConfigError, TrustError
 from vedette.identity.key_files import ensure_ed25519, load_ed25519
+
+RULE_SET_TYPE: Final = "application/vnd.vedette.rule-set+json"
+"""The payload type of a packed Core Rule Set, which its publisher signs."""
 
 
 class SnapshotSigner:
@@ -62,11 +65,11 @@ class SnapshotSigner:
         """Hexadecimal SHA-256 of the SPKI DER."""
         return _key_id(self._key.public_key())
 
-    def sign(self, payload: bytes) -> bytes:
+    def sign(self, payload: bytes, kind: str = PAYLOAD_TYPE) -> bytes:
         """The envelope of `payload`, as JSON."""
-        signature = self._key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
+        signature = self._key.sign(pre_authentication_encoding(kind, payload))
         envelope = {
-            "payloadType": PAYLOAD_TYPE,
+            "payloadType": kind,
             "payload": base64.b64encode(payload).decode(),
             "signatures": [{"keyid": self.key_id, "sig": base64.b64encode(signature).decode()}],
         }
@@ -83,24 +86,24 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     )
 
 
-def verify_envelope(envelope: bytes, public_key_pem: bytes) -> bytes:
-    """The payload, when this key signed it. Raises `TrustError` envelope_invalid or
+def verify_envelope(envelope: bytes, public_key_pem: bytes, kind: str = PAYLOAD_TYPE) -> bytes:
+    """The payload, when this key signed it as one of that kind. Raises `TrustError` envelope_invalid or
     envelope_signature.
     """
-    payload, signatures = _open(envelope)
+    payload, signatures = _open(envelope, kind)
     key = _public_key(public_key_pem)
     key_id = _key_id(key)
-    message = pre_authentication_encoding(PAYLOAD_TYPE, payload)
+    message = pre_authentication_encoding(kind, payload)
     for signature in (sig for candidate, sig in signatures if candidate == key_id):
         try:
             key.verify(signature, message)
         except InvalidSignature:
             continue
         return payload
-    raise TrustError("envelope_signature", "no signature of this node's key verifies")
+    raise TrustError("envelope_signature", "no signature of that key verifies")
 
 
-def _open(envelope: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
+def _open(envelope: bytes, wanted: str) -> tuple[bytes, list[tuple[str, bytes]]]:
     try:
         fields: Any = json.loads(envelope)
         kind = fields["payloadType"]
@@ -111,8 +114,8 @@ def _open(envelope: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
         ]
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise TrustError("envelope_invalid", "this is not a DSSE envelope") from None
-    if kind != PAYLOAD_TYPE:
-        raise TrustError("envelope_invalid", f"the envelope holds {kind!r}, not a snapshot")
+    if kind != wanted:
+        raise TrustError("envelope_invalid", f"the envelope holds {kind!r}, not {wanted!r}")
     return payload, signatures
 
 

@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 MODULE = "github.com/corazawaf/coraza-coreruleset/v4"
 VERSION = "v4.25.0"
@@ -29,12 +31,15 @@ CHECKSUM = "h1:tqFO1lfVpTiyWtlN618OXpZMfw+nnN0Q4///W5W+/HM="
 
 # Beside this module: the rules as a blob of the snapshot.
 PACKED = Path(__file__).with_name("coreruleset.json")
+# Beside it: what the rules' own tests send, to try on parameters (`vedette waf tune`).
+ATTACKS = Path(__file__).with_name("coreruleset-attacks.json")
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vedette/crs" / VERSION
 RULES = FOLDER / "rules/@owasp_crs"
 SETUP = FOLDER / "rules/@crs-setup.conf.example"
 TESTS = FOLDER / "tests"
 MISSING = f"{FOLDER} does not exist: run `make crs`"
 _SETUP_PATH = "crs-setup.conf"
+_LONGEST_ATTACK = 512
 
 
 class FetchError(Exception):
@@ -97,6 +102,39 @@ def pack(rules: Path, setup: Path, version: str) -> bytes:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
+def attacks(tests: Path) -> dict[str, list[str]]:
+    """Values that the tests send and a rule must find, by rule: of each test the longest argument.
+
+    Reads the lines that it needs of the tests' YAML and passes over what it cannot; the standard library has no reader.
+    """
+    found: dict[str, set[str]] = {}
+    for file in sorted(tests.rglob("*.yaml")):
+        for test in re.split(r"^ +- test_id:", file.read_text(), flags=re.MULTILINE)[1:]:
+            rules = re.search(r"^ +expect_ids: \[(\d+)", test, re.MULTILINE)
+            query = _scalar(test, "uri").partition("?")[2]
+            sent = [*parse_qsl(_scalar(test, "data")), *parse_qsl(query)]
+            values = [value for _, value in sent]
+            if rules and values:
+                longest = max(values, key=len)
+                if len(longest) <= _LONGEST_ATTACK and "\ufffd" not in longest:
+                    found.setdefault(rules[1], set()).add(longest)
+    return {rule: sorted(values) for rule, values in sorted(found.items())}
+
+
+def _scalar(test: str, name: str) -> str:
+    """A value of one line; empty when there is none, or it is written over several."""
+    line = re.search(rf"^ +{name}: (.+)$", test, re.MULTILINE)
+    text = line[1].strip() if line else ""
+    if text.startswith('"') and text.endswith('"'):
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return ""
+    if text.startswith("'") and text.endswith("'"):
+        return text[1:-1].replace("''", "'")
+    return "" if text[:1] in "|>{[&*" else text
+
+
 @dataclass(frozen=True, slots=True)
 class CoreRuleSet:
     """A packed rule set."""
@@ -125,9 +163,9 @@ def main() -> int:
         print(RULES)
         return 0
     if given.is_there:
-        return not (FOLDER.exists() and PACKED.exists())
+        return not (FOLDER.exists() and PACKED.exists() and ATTACKS.exists())
     if FOLDER.exists():
-        PACKED.write_bytes(pack(RULES, SETUP, VERSION.removeprefix("v")))
+        _write()
         return 0
     print(f"Fetching the Core Rule Set {VERSION} into {FOLDER}")
     try:
@@ -139,8 +177,13 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    PACKED.write_bytes(pack(RULES, SETUP, VERSION.removeprefix("v")))
+    _write()
     return 0
+
+
+def _write() -> None:
+    PACKED.write_bytes(pack(RULES, SETUP, VERSION.removeprefix("v")))
+    ATTACKS.write_text(json.dumps(attacks(TESTS), ensure_ascii=False, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

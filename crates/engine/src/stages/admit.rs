@@ -36,6 +36,26 @@ enum AdmittedPath {
 }
 
 impl Admitted {
+    /// A request that somebody describes: what the path would make of its head, but for sizes.
+    pub fn described(plan: &Plan, mut parts: Parts) -> Result<Self, Refusal> {
+        let authority = authority(&parts)?;
+        let host = host_of(&authority)?;
+        require_method(&parts.method)?;
+        if !plan.admit.allows(&host) {
+            return Err(Cause::HostNotAllowed.into());
+        }
+        require_one_length(&parts.headers)?;
+        strip_reserved(&mut parts.headers);
+        let path = normal_path(&parts)?;
+        Ok(Self {
+            parts,
+            authority,
+            host,
+            path,
+            websocket: None,
+        })
+    }
+
     /// The head of the request.
     pub fn parts(&self) -> &Parts {
         &self.parts

@@ -141,13 +141,13 @@ impl Inspection<'_> {
 }
 
 /// Whether whoever answers reads bodies at all.
-fn is_read(target: &Target) -> bool {
+pub fn is_read(target: &Target) -> bool {
     matches!(target.backend, Backend::Function(_) | Backend::Upstream(_))
 }
 
 /// What is encoded cannot be looked into: the Core Rule Set refuses it (920450), and where a route
 /// has excluded that rule, it flows on.
-fn kind_of(headers: &HeaderMap) -> BodyKind {
+pub fn kind_of(headers: &HeaderMap) -> BodyKind {
     let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     match headers.get(CONTENT_ENCODING) {
         Some(coding) if !identity(coding) => BodyKind::Opaque,

@@ -45,8 +45,9 @@ pub struct Event<'a> {
     snapshot: Option<&'a str>,
 }
 
+/// What one rule found.
 #[derive(Serialize)]
-struct Violation<'a> {
+pub struct Violation<'a> {
     rule: u64,
     message: &'a str,
     location: String,
@@ -71,17 +72,7 @@ impl<'a> Event<'a> {
         verdict: &'a Verdict,
         (score, answer_score): (i64, i64),
     ) -> Option<Self> {
-        let found = || verdict.matched.iter().filter(|it| is_of_note(it));
-        if found().next().is_none() && verdict.interruption.is_none() {
-            return None;
-        }
-        let is_over =
-            score >= policy.inbound_threshold || answer_score >= policy.outbound_threshold;
-        let action = match (verdict.interruption.is_some(), is_over) {
-            (true, _) => "blocked",
-            (false, true) if !policy.blocks => "detected",
-            _ => "noted",
-        };
+        let action = action(policy, verdict, (score, answer_score))?;
         let target = record.target.as_deref();
         Some(Self {
             kind: "security",
@@ -105,11 +96,8 @@ impl<'a> Event<'a> {
             score,
             threshold: policy.inbound_threshold,
             answer_score: policy.response.is_some().then_some(answer_score),
-            violations: found()
-                .take(MOST_VIOLATIONS)
-                .map(|it| violation(it, policy.keeps_data))
-                .collect(),
-            more_violations: found().count().saturating_sub(MOST_VIOLATIONS),
+            violations: violations(verdict, policy.keeps_data).collect(),
+            more_violations: of_note(verdict).count().saturating_sub(MOST_VIOLATIONS),
             snapshot: record.snapshot.as_deref(),
         })
     }
@@ -130,6 +118,30 @@ impl<'a> Event<'a> {
         let _ = serde_json::to_writer(&mut *into, self);
         into.push(b'\n');
     }
+}
+
+/// What became of a request with these scores; `None`: nothing is to be told of it.
+pub fn action(
+    policy: &Policy,
+    verdict: &Verdict,
+    (score, answer_score): (i64, i64),
+) -> Option<&'static str> {
+    let is_over = score >= policy.inbound_threshold || answer_score >= policy.outbound_threshold;
+    match (verdict.interruption.is_some(), is_over) {
+        (true, _) => Some("blocked"),
+        (false, true) if !policy.blocks => Some("detected"),
+        _ => of_note(verdict).next().map(|_| "noted"),
+    }
+}
+
+/// What rules found, the first of them.
+pub fn violations(verdict: &Verdict, keeps_data: bool) -> impl Iterator<Item = Violation<'_>> {
+    let found = of_note(verdict).take(MOST_VIOLATIONS);
+    found.map(move |it| violation(it, keeps_data))
+}
+
+fn of_note(verdict: &Verdict) -> impl Iterator<Item = &Matched> {
+    verdict.matched.iter().filter(|it| is_of_note(it))
 }
 
 /// Rules that only sum up what others found say nothing of the request.

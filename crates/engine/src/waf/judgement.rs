@@ -40,22 +40,9 @@ impl<'p> Judgement<'p> {
             let now = u64::try_from(clock::since_epoch().as_micros()).unwrap_or(u64::MAX);
             let mut it =
                 Transaction::begin_tailored(&policy.rules, bench, now, record.ids.request());
-            it.connection(&Ends {
-                client: (
-                    record.connection.client_address,
-                    port_of(&record.connection.client),
-                ),
-                server: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-            });
-            let parts = admitted.parts();
-            let target = target_of(admitted);
-            let protocol = record.protocol.as_bytes();
-            it.request_line(
-                parts.method.as_str().as_bytes(),
-                target.as_bytes(),
-                protocol,
-            );
-            tell_headers(&mut it, &parts.headers, admitted);
+            let client = &record.connection;
+            let client = (client.client_address, port_of(&client.client));
+            tell(&mut it, client, record.protocol, admitted);
             let ruling = ruling(it.end_of_request_headers(bench));
             let transaction = Some(Box::new(it));
             (
@@ -112,14 +99,7 @@ impl<'p> Judgement<'p> {
             return;
         };
         let policy = self.policy;
-        let score = |name: &str| {
-            let text = it.tx(name)?;
-            std::str::from_utf8(&text).ok()?.trim().parse::<i64>().ok()
-        };
-        let scores = (
-            score("blocking_inbound_anomaly_score").unwrap_or_default(),
-            score("blocking_outbound_anomaly_score").unwrap_or_default(),
-        );
+        let scores = scores(&it);
         let verdict = on_worker(policy, |bench| it.end(bench));
         let Ok(verdict) = verdict else { return };
         let Some(event) = event::Event::of(policy, record, &verdict, scores) else {
@@ -145,7 +125,35 @@ fn on_worker<T>(
     done.ok_or_else(|| Cause::InspectionUnavailable.into())
 }
 
-fn ruling(interruption: Option<&Interruption>) -> Ruling {
+/// Tells who asks for what: all but the body.
+pub fn tell(it: &mut Transaction<'_>, client: (IpAddr, u16), protocol: &str, admitted: &Admitted) {
+    it.connection(&Ends {
+        client,
+        server: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    });
+    let parts = admitted.parts();
+    it.request_line(
+        parts.method.as_str().as_bytes(),
+        target_of(admitted).as_bytes(),
+        protocol.as_bytes(),
+    );
+    tell_headers(it, &parts.headers, admitted);
+}
+
+/// The anomaly scores so far, of the request and of the answer.
+pub fn scores(it: &Transaction<'_>) -> (i64, i64) {
+    let score = |name: &str| {
+        let text = it.tx(name)?;
+        std::str::from_utf8(&text).ok()?.trim().parse::<i64>().ok()
+    };
+    (
+        score("blocking_inbound_anomaly_score").unwrap_or_default(),
+        score("blocking_outbound_anomaly_score").unwrap_or_default(),
+    )
+}
+
+/// What an interruption means for the request.
+pub fn ruling(interruption: Option<&Interruption>) -> Ruling {
     match interruption {
         None => Ruling::GoOn,
         // Rules 200002 and 200003: the body is not what it says.

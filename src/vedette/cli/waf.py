@@ -1,0 +1,337 @@
+"""`vedette waf …`: what the firewall says of requests, what to leave out, and which rules it has.
+
+Owns: the options of these commands and how answers read. Must not: judge; the engine's code does, in control.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from vedette.cli.options import HomeOption, JsonOption, client_of
+from vedette.cli.render import print_json, print_table, printable, say, say_if_away
+from vedette.errors import ConfigError
+
+_waf = typer.Typer(help="The firewall: try it, tune it, keep its rules.", no_args_is_help=True)
+_rules = typer.Typer(help="The Core Rule Set of the node.", no_args_is_help=True)
+
+_BATCH = 1_000
+_BATCH_BYTES = 16 << 20
+_SHOWN = 160
+
+TrafficArgument = Annotated[
+    Path, typer.Argument(help="Requests: raw HTTP, HAR, or one JSON object a line.")
+]
+AddressOption = Annotated[str, typer.Option(help="Address that the requests come from.")]
+RouteOption = Annotated[str | None, typer.Option(help="The route, whatever host and path.")]
+KeyOption = Annotated[Path | None, typer.Option(help="Public key of the publisher, PEM.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    _waf.command(
+        "test", epilog="Example: vedette waf test --curl \"curl 'https://localhost:8443/?q=1'\""
+    )(try_out)
+    _waf.command("tune", epilog="Example: vedette waf tune --route shop")(tune)
+    _waf.command(
+        "replay", epilog="Example: vedette waf replay traffic.har -f vedette.yaml --paranoia 2"
+    )(replay)
+    _rules.command("show", epilog="Example: vedette waf rules show")(show_rules)
+    _rules.command(
+        "update", epilog="Example: vedette waf rules update crs-4.26.json --key publisher.pem"
+    )(update_rules)
+    _rules.command(
+        "sign",
+        epilog="Example: vedette waf rules sign coreruleset.json --key publisher.key --out crs.json",
+    )(sign_rules)
+    _waf.add_typer(_rules, name="rules")
+    app.add_typer(_waf, name="waf")
+
+
+def try_out(
+    file: Annotated[
+        Path | None, typer.Argument(help="Requests: raw HTTP, HAR, or one JSON object a line.")
+    ] = None,
+    home: HomeOption = None,
+    curl: Annotated[
+        str | None, typer.Option(help="A command of curl, as browsers copy it.")
+    ] = None,
+    route: RouteOption = None,
+    address: AddressOption = "192.0.2.1",
+    expect: Annotated[
+        Literal["pass", "stop"] | None,
+        typer.Option(help="Exit with 1 when a request is stopped (pass) or is not (stop)."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what would become of requests, and which rules find what in them. Nothing is sent."""
+    from vedette.cli.traffic_files import of_curl, read_requests
+
+    if (file is None) == (curl is None):
+        raise ConfigError("request_invalid", "give a file of requests, or --curl with a command")
+    asked = read_requests(file, address) if file else [of_curl(curl or "", address)]
+    if route is not None:
+        asked = [{**each, "route": route} for each in asked]
+    answers = [
+        one
+        for batch in _batches(asked)
+        for one in client_of(home).post("/v1/waf/judge", {"requests": batch})["answers"]
+    ]
+    if as_json:
+        print_json(answers)
+    else:
+        for request, answer in zip(asked, answers, strict=True):
+            print("\n".join(judged(request, answer)))
+    stopped = [is_stopped(each) for each in answers]
+    if (expect == "pass" and any(stopped)) or (expect == "stop" and not all(stopped)):
+        raise typer.Exit(1)
+
+
+def is_stopped(answer: dict[str, Any]) -> bool:
+    """Whether the request scores too high, or a rule refuses it."""
+    return answer["action"] in ("blocked", "detected", "refused")
+
+
+def outcome(answer: dict[str, Any]) -> tuple[str, int | None]:
+    """What the caller notices: rules that find something below the threshold change nothing."""
+    goes_on = answer["action"] in ("passed", "noted")
+    return ("passed" if goes_on else answer["action"], answer["status"])
+
+
+def judged(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+    """An answer as lines for a person."""
+    route = f"  route {answer['route']}" if answer["route"] else ""
+    status = f" with {answer['status']} {answer['cause']}" if answer["status"] else ""
+    score = f"  score {answer['score']} of {answer['threshold']}" if answer["threshold"] else ""
+    target = _short(f"{request['method']} {request['host']}{request['target']}")
+    lines = [f"{answer['action']}{status}  {target}{route}{score}"]
+    if answer["detail"]:
+        lines.append(f"  {answer['detail']}")
+    for each in answer["violations"]:
+        found = f"  {_short(each['matched'])!r}" if each["matched"] else ""
+        lines.append(f"  {each['rule']}  {each['message']}  {each['location']}{found}")
+    return lines
+
+
+def replay(
+    file: TrafficArgument,
+    home: HomeOption = None,
+    manifests: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--file", "-f", help="Manifests whose firewall is compared; nothing is applied."
+        ),
+    ] = None,
+    rules: Annotated[Path | None, typer.Option(help="A signed rule set; with --key.")] = None,
+    key: KeyOption = None,
+    mode: Annotated[str | None, typer.Option(help="block, detect or off.")] = None,
+    paranoia: Annotated[
+        int | None, typer.Option(min=1, max=4, help="Paranoia level of all routes.")
+    ] = None,
+    address: AddressOption = "192.0.2.1",
+    as_json: JsonOption = False,
+) -> None:
+    """Judge recorded requests by the active firewall and by another, and show what changes."""
+    from vedette.cli.traffic_files import read_requests
+
+    candidate = _candidate(home, manifests or [], rules, key, mode, paranoia)
+    asked = read_requests(file, address)
+    changed, count = [], 0
+    for batch in _batches(asked):
+        wish = {"requests": batch, "candidate": candidate}
+        answer = client_of(home).post("/v1/waf/replay", wish)
+        for request, before, after in zip(batch, answer["before"], answer["after"], strict=True):
+            count += 1
+            if outcome(before) != outcome(after):
+                changed.append({"request": request, "before": before, "after": after})
+    if as_json:
+        print_json({"requests": count, "changed": changed})
+        return
+    for one in changed:
+        print("\n".join(_difference(one["request"], one["before"], one["after"])))
+    print(f"{len(changed)} of {count} requests are judged otherwise", file=sys.stderr)
+
+
+def _difference(
+    request: dict[str, Any], before: dict[str, Any], after: dict[str, Any]
+) -> list[str]:
+    head, *rest = judged(request, after)
+    known = {(each["rule"], each["location"]) for each in before["violations"]}
+    new = {(each["rule"], each["location"]) for each in after["violations"]}
+    gone = [f"  no longer {rule}  {location}" for rule, location in sorted(known - new)]
+    return [f"{before['action']} -> {head}", *rest, *gone]
+
+
+def _candidate(
+    home: Path | None,
+    manifests: list[Path],
+    rules: Path | None,
+    key: Path | None,
+    mode: str | None,
+    paranoia: int | None,
+) -> dict[str, Any]:
+    """The other firewall, as the admin API takes it."""
+    found: dict[str, Any] = {"mode": mode, "paranoiaLevel": paranoia}
+    if manifests:
+        from vedette.cli.manifests import planned
+
+        plan, _ = planned(client_of(home), [str(each) for each in manifests])
+        if plan["payload"] is None:
+            raise ConfigError("request_invalid", "the manifests name components to build first")
+        found |= {"payload": plan["payload"], "texts": plan["texts"]}
+    if rules is not None:
+        found |= _signed(rules, key)
+    if not any(found.values()):
+        raise ConfigError(
+            "request_invalid", "say what to compare with: -f, --rules, --mode or --paranoia"
+        )
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def tune(
+    home: HomeOption = None,
+    route: Annotated[str | None, typer.Option(help="Only this route.")] = None,
+    events: Annotated[int, typer.Option(min=1, help="Look at the last so many events.")] = 10_000,
+    min_requests: Annotated[int, typer.Option(min=1, help="Fewer propose nothing.")] = 3,
+    min_clients: Annotated[int, typer.Option(min=1, help="Fewer addresses propose nothing.")] = 2,
+    days: Annotated[int, typer.Option(min=1, help="Days until a proposal ends.")] = 90,
+    rule: Annotated[
+        int | None, typer.Option(help="Try leaving out this rule; with --route.")
+    ] = None,
+    parameter: Annotated[
+        str | None, typer.Option(help="With --rule: the part, such as ARGS:comment.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose exclusions from the security events, each with what else it would let through."""
+    wish = {
+        "route": route,
+        "events": events,
+        "minRequests": min_requests,
+        "minClients": min_clients,
+        "days": days,
+        "rule": rule,
+        "parameter": parameter,
+    }
+    said = {name: value for name, value in wish.items() if value is not None}
+    answer = client_of(home).post("/v1/waf/tune", said)
+    if as_json:
+        print_json(answer)
+        return
+    for one in answer["proposals"]:
+        print("\n".join(proposed(one)))
+    for one in answer["refused"]:
+        place = f"{one['route']}: rule {one['rule']} in {one['location'] or 'any part'}"
+        say(f"not proposed: {place}: {one['why']}")
+    say(
+        f"{answer['stopped']} of {answer['events']} events are of a request that was stopped; "
+        f"exclusions proposed: {len(answer['proposals'])}"
+    )
+
+
+def proposed(one: dict[str, Any]) -> list[str]:
+    """A proposal: what is known as comments, and the lines of a manifest."""
+    exclusion = one["exclusion"]
+    by_rule = ", ".join(f"{rule} x{count}" for rule, count in one["letThroughByRule"].items())
+    lines = [
+        f"# route {one['route']}: {one['message'] or 'rule'} ({one['rule']}) in {one['location'] or 'any part'}",
+        f"# {one['requests']} requests of {one['clients']} clients were stopped; {one['wouldPass']} would pass",
+        f"# lets through {one['letThrough']} of {one['attacks']} attacks of the rule set's tests"
+        + (f": {by_rule}" if by_rule else ""),
+        *(f"#   {_short(each['value'])!r}" for each in one["examples"]),
+        f'- rules: ["{one["rule"]}"]',
+    ]
+    if exclusion["parameter"] is not None:
+        lines.append(f"  parameter: '{exclusion['parameter']}'")
+    return [*lines, f"  until: {_day(exclusion['until'])}", f"  reason: {exclusion['reason']}"]
+
+
+def _day(seconds: int) -> str:
+    """The last day that an exclusion holds."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds - 1, UTC).date().isoformat()
+
+
+def show_rules(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show which rule set is in force, since when the node has it, and which one is installed."""
+    answer = client_of(home).get("/v1/waf/rules")
+    if as_json:
+        print_json(answer)
+        return
+    rows = [
+        ("in force", answer["version"], answer["digest"], answer["storedAt"]),
+        ("installed", answer["installed"], answer["installedDigest"], None),
+    ]
+    shown = [tuple(each or "-" for each in row) for row in rows]
+    print_table(("rule set", "version", "digest", "here since"), shown, "")
+    say(f"by default: {answer['mode'] or 'off'}, paranoia level {answer['paranoiaLevel'] or '-'}")
+
+
+def update_rules(
+    file: Annotated[
+        Path | None, typer.Argument(help="A signed rule set; default: the installed one.")
+    ] = None,
+    home: HomeOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Put a signed rule set in force; `vedette waf replay --rules` shows first what it changes."""
+    wish = _signed(file, key) if file else {}
+    answer = client_of(home).put("/v1/waf/rules", wish)
+    say_if_away(answer)
+    say("the rule set is in force; `vedette rollback` brings the one before back")
+
+
+def sign_rules(
+    file: Annotated[Path, typer.Argument(help="A packed rule set.")],
+    key: Annotated[Path, typer.Option(help="The publisher's Ed25519 key; made when absent.")],
+    out: Annotated[Path, typer.Option(help="Where the signed rule set goes.")],
+) -> None:
+    """Sign a packed rule set, for `vedette waf rules update` on any node; needs no node itself."""
+    from vedette.identity.signer import RULE_SET_TYPE, SnapshotSigner
+
+    try:
+        packed = file.read_bytes()
+    except OSError as error:
+        raise ConfigError("file_unreadable", f"cannot read {file}: {error.strerror}") from None
+    signer = SnapshotSigner.ensure(key)
+    public = key.with_name(f"{key.name}.pub")
+    public.write_bytes(signer.public_pem)
+    out.write_bytes(signer.sign(packed, RULE_SET_TYPE))
+    say(f"{out} is signed; nodes take it with --key {public}")
+
+
+def _signed(file: Path, key: Path | None) -> dict[str, str]:
+    """A signed rule set and its publisher's key, as the admin API takes them."""
+    if key is None:
+        raise ConfigError("request_invalid", "a signed rule set needs --key, its publisher's key")
+    try:
+        rules, public = file.read_bytes(), key.read_text()
+    except OSError as error:
+        message = f"cannot read {error.filename}: {error.strerror}"
+        raise ConfigError("file_unreadable", message) from None
+    return {"rules": base64.b64encode(rules).decode(), "key": public}
+
+
+def _batches(requests: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """As many at once as one call to the admin API takes."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for each in requests:
+        size += len(each["body"]) + len(each["target"])
+        if batch and (len(batch) == _BATCH or size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], len(each["body"]) + len(each["target"])
+        batch.append(each)
+    if batch:
+        yield batch
+
+
+def _short(text: str) -> str:
+    shown = printable(text)
+    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"

@@ -1,0 +1,280 @@
+"""The firewall's questions: what it says of a request, what another would say, what events suggest, which rules it has.
+
+Owns: putting together the active snapshot, the engine's own judgement and the recorded events. Must not: judge, or
+activate anything but a rule set that a publisher signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from vedette.clock import now, to_rfc3339
+from vedette.config.model import build, wire_value
+from vedette.config.snapshot import Snapshot
+from vedette.config.waf import Waf, WafExclusion, WafOverride
+from vedette.control.activate import Activator
+from vedette.control.firewall_messages import (
+    AttackExample,
+    DescribedRequest,
+    FirewallCandidate,
+    JudgeAnswer,
+    JudgedRequest,
+    JudgeWish,
+    Proposal,
+    RefusedProposal,
+    ReplayAnswer,
+    ReplayWish,
+    RuleSetStatus,
+    RuleSetWish,
+    TuneAnswer,
+    TuneWish,
+)
+from vedette.control.messages import Activation
+from vedette.errors import ConfigError
+from vedette.identity.signer import RULE_SET_TYPE, verify_envelope
+from vedette.ids import digest_of
+from vedette.observability import spool
+from vedette.policy import attacks, coreruleset, tuning
+from vedette.policy.inspection import STOPPED, Candidate, Judged
+from vedette.store.home import Home
+
+_EXAMPLES = 5
+
+
+class Firewall:
+    """Answers questions about the firewall of a node."""
+
+    def __init__(self, home: Home, activator: Activator) -> None:
+        self._home = home
+        self._activator = activator
+
+    def judge(self, wish: JudgeWish) -> JudgeAnswer:
+        """What would become of requests. Raises `ConfigError` request_invalid, route_unknown."""
+        entry, _ = self._activator.active()
+        found = self._activator.judge(_asked(wish.requests), Candidate())
+        return JudgeAnswer(digest=entry.digest, answers=_told(found))
+
+    def replay(self, wish: ReplayWish) -> ReplayAnswer:
+        """What the active firewall and another say of requests.
+
+        Raises `ConfigError` request_invalid, snapshot_invalid; `TrustError` payload_invalid, envelope_signature.
+        """
+        entry, active = self._activator.active()
+        candidate = self._candidate(active, wish.candidate)
+        asked = _asked(wish.requests)
+        before = self._activator.judge(asked, Candidate())
+        after = self._activator.judge(asked, candidate)
+        return ReplayAnswer(digest=entry.digest, before=_told(before), after=_told(after))
+
+    def tune(self, wish: TuneWish) -> TuneAnswer:
+        """Exclusions that the recorded events suggest, each with what else it would let through.
+
+        Raises `ConfigError` request_invalid, route_unknown.
+        """
+        _, active = self._activator.active()
+        events = spool.last_lines(self._home.spool_requests, wish.events, _is_event)
+        groups = [each for each in tuning.groups(events) if wish.route in (None, each.route)]
+        if wish.rule is not None:
+            groups = [_tried(active, wish, groups)]
+        stopped = sum(each.get("action") in STOPPED for each in events)
+        enough: list[tuning.Group] = []
+        refused: list[RefusedProposal] = []
+        for group in groups:
+            why = _why_not(active, wish, group)
+            if why is None and len(enough) < wish.most:
+                enough.append(group)
+            elif why is not None:
+                refused.append(
+                    RefusedProposal(
+                        route=group.route, rule=group.rule, location=group.part, why=why
+                    )
+                )
+        corpus = attacks.installed()
+        proposals = tuple(self._proposal(active, group, wish.days, corpus) for group in enough)
+        return TuneAnswer(
+            events=len(events), stopped=stopped, proposals=proposals, refused=tuple(refused)
+        )
+
+    def rules(self) -> RuleSetStatus:
+        """The rule set in force, and the one that is installed."""
+        _, active = self._activator.active()
+        waf, installed = active.waf, coreruleset.installed()
+        stored = None if waf is None else self._activator.blobs.path(waf.rules).stat().st_mtime
+        return RuleSetStatus(
+            version=waf.version if waf else None,
+            digest=waf.rules if waf else None,
+            stored_at=None if stored is None else to_rfc3339(datetime.fromtimestamp(stored, UTC)),
+            installed=installed.version if installed else None,
+            installed_digest=digest_of(installed.packed) if installed else None,
+            mode=waf.policy.mode if waf else None,
+            paranoia_level=waf.policy.paranoia_level if waf else None,
+        )
+
+    def update(self, wish: RuleSetWish, actor: str) -> Activation:
+        """Puts a signed rule set in force, or the installed one.
+
+        Raises `ConfigError` rule_set_invalid or engine_refused; `TrustError` envelope_invalid, envelope_signature.
+        """
+        version, digest = self._stored(wish.rules, wish.key)
+
+        def change(active: Snapshot) -> Snapshot:
+            waf = active.waf or Waf(version=version, rules=digest)
+            return active.with_(waf=waf.model_copy(update={"version": version, "rules": digest}))
+
+        outcome = self._activator.change(change, f"waf rules {version}", actor)
+        entry = outcome.entry
+        return Activation(digest=entry.digest, generation=entry.generation, applied=outcome.applied)
+
+    def _stored(self, rules: str | None, key: str | None) -> tuple[str, str]:
+        """Version and digest of a rule set that is among the blobs now."""
+        if rules is None:
+            installed = coreruleset.installed()
+            if installed is None:
+                raise ConfigError("rule_set_invalid", "this installation brings no rule set")
+            return installed.version, self._activator.blobs.put(installed.packed)
+        if key is None:
+            raise ConfigError("request_invalid", "a signed rule set needs its publisher's key")
+        try:
+            envelope = base64.b64decode(rules, validate=True)
+        except binascii.Error as error:
+            raise ConfigError("request_invalid", f"rules: {error}") from None
+        packed = verify_envelope(envelope, key.encode(), RULE_SET_TYPE)
+        return _version_of(packed), self._activator.blobs.put(packed)
+
+    def _candidate(self, active: Snapshot, wish: FirewallCandidate) -> Candidate:
+        """The firewall that is compared with the active one."""
+        waf = active.waf
+        routes: dict[str, WafOverride | None] = {}
+        if wish.payload is not None:
+            planned = Snapshot.parse(wish.payload.encode())
+            for text in wish.texts.values():
+                self._activator.blobs.put(text.encode())
+            waf, known = planned.waf, {each.name: each for each in planned.routes}
+            routes = {
+                each.name: known[each.name].waf for each in active.routes if each.name in known
+            }
+        if waf is None:
+            raise ConfigError("rule_set_invalid", "the node has no rule set to compare with")
+        if wish.rules is not None:
+            version, digest = self._stored(wish.rules, wish.key)
+            waf = waf.model_copy(update={"version": version, "rules": digest})
+        said = {"mode": wish.mode, "paranoia_level": wish.paranoia_level}
+        given = {name: value for name, value in said.items() if value is not None}
+        if given:
+            waf = waf.model_copy(update={"policy": waf.policy.model_copy(update=given)})
+            own = {each.name: routes.get(each.name, each.waf) for each in active.routes}
+            routes |= {
+                name: override.model_copy(update=given)
+                for name, override in own.items()
+                if override is not None
+            }
+        return Candidate(waf, routes)
+
+    def _proposal(
+        self, active: Snapshot, group: tuning.Group, days: int, corpus: Sequence[attacks.Attack]
+    ) -> Proposal:
+        until = now().date() + timedelta(days=days)
+        counted = f"{len(group.events)} requests of {group.clients} clients"
+        reason = f"{counted} taken for honest, found by `vedette waf tune`"
+        exclusion = group.exclusion(until, reason)
+        proof = self._proof(active, group, exclusion, corpus)
+        times = sorted(str(each["time"]) for each in group.events) or ["", ""]
+        return Proposal(
+            route=group.route,
+            rule=group.rule,
+            message=group.message,
+            location=group.part,
+            exclusion=exclusion,
+            requests=len(group.events),
+            clients=group.clients,
+            would_pass=group.would_pass,
+            first=times[0],
+            last=times[-1],
+            attacks=proof.tried,
+            let_through=len(proof.let_through),
+            let_through_by_rule=proof.by_rule(),
+            examples=tuple(
+                AttackExample(rule=each.rule, value=each.value)
+                for each in proof.let_through[:_EXAMPLES]
+            ),
+        )
+
+    def _proof(
+        self,
+        active: Snapshot,
+        group: tuning.Group,
+        exclusion: WafExclusion,
+        corpus: Sequence[attacks.Attack],
+    ) -> tuning.Proof:
+        """The rule set's attacks in that part of that route, judged with and without the exclusion."""
+        if not corpus:
+            return tuning.Proof(0, ())
+        asked = [
+            {**attacks.request(group.place, each.value), "route": group.route} for each in corpus
+        ]
+        own = next(each.waf for each in active.routes if each.name == group.route) or WafOverride()
+        more = own.model_copy(update={"exclusions": (*own.exclusions, exclusion)})
+        before = self._activator.judge(asked, Candidate())
+        after = self._activator.judge(asked, Candidate(routes={group.route: more}))
+        return tuning.proof(corpus, before, after)
+
+
+def _version_of(packed: bytes) -> str:
+    """The version of a packed rule set. Whether its rules can be used, the engine's check says."""
+    try:
+        archive = json.loads(packed)
+        version, files, load = archive["version"], archive["files"], archive["load"]
+        is_whole = isinstance(version, str) and load and all(name in files for name in load)
+    except (ValueError, KeyError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise ConfigError("rule_set_invalid", "it has no `version`, `files` and `load`")
+    return str(version)
+
+
+def _is_event(line: Mapping[str, Any]) -> bool:
+    return line.get("kind") == "security"
+
+
+def _tried(active: Snapshot, wish: TuneWish, groups: Sequence[tuning.Group]) -> tuning.Group:
+    """The group of a rule that a person names; without events when there are none."""
+    if wish.route is None or wish.rule is None:
+        raise ConfigError("request_invalid", "say the route whose rule is to be tried")
+    part = wish.parameter or ""
+    for each in groups:
+        if (each.rule, each.part) == (wish.rule, part):
+            return each
+    route = next((each for each in active.routes if each.name == wish.route), None)
+    if route is None:
+        raise ConfigError("route_unknown", f"there is no route {wish.route!r}")
+    host = (*(each for each in route.hosts if not each.startswith("*")), "localhost")[0]
+    place = attacks.Place(route.method or "GET", host, route.path.value, part)
+    return tuning.Group(wish.route, wish.rule, "", place)
+
+
+def _why_not(active: Snapshot, wish: TuneWish, group: tuning.Group) -> str | None:
+    """Why nothing is proposed for a group, if so."""
+    if tuning.switches_scoring_off(group.rule):
+        return "it sums the scores up or decides by them: without it the firewall is off"
+    if not any(each.name == group.route for each in active.routes):
+        return "the route is gone"
+    if wish.rule is not None:
+        return None
+    if len(group.events) < wish.min_requests:
+        return f"{len(group.events)} requests: too few to tell a mistake from an attack"
+    if group.clients < wish.min_clients:
+        return f"all from {group.clients} address{'' if group.clients == 1 else 'es'}: that may be an attacker"
+    return None
+
+
+def _asked(requests: Sequence[DescribedRequest]) -> list[dict[str, Any]]:
+    return [dict(wire_value(each)) for each in requests]
+
+
+def _told(found: Sequence[Judged]) -> tuple[JudgedRequest, ...]:
+    return tuple(build(JudgedRequest, each, code="request_invalid") for each in found)

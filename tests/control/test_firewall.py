@@ -1,0 +1,120 @@
+"""What control makes of questions about the firewall; the engine's judgement is simulated."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.control.conftest import Running
+
+from vedette.config.snapshot import PathMatch, Route, StaticBackend
+from vedette.config.waf import Waf, WafExclusion, WafOverride
+from vedette.control.firewall_messages import (
+    DescribedRequest,
+    FirewallCandidate,
+    JudgeWish,
+    ReplayWish,
+    RuleSetWish,
+    TuneWish,
+)
+from vedette.errors import ConfigError
+from vedette.ids import digest_of
+from vedette.policy import attacks
+
+ASKED = (DescribedRequest(target="/?q=fine"), DescribedRequest(target="/?q=attack"))
+KEPT = WafExclusion(rules=("2",), reason="from before")
+
+
+@pytest.fixture
+def guarded(running: Running) -> Running:
+    """A node with rules and a route `shop` that has an exclusion."""
+    digest = running.activator.blobs.put(b"rules")
+    route = Route(
+        name="shop",
+        path=PathMatch(type="PathPrefix", value="/shop"),
+        backend=StaticBackend(body="ok"),
+        waf=WafOverride(exclusions=(KEPT,)),
+    )
+    running.activator.change(
+        lambda active: active.with_(
+            waf=Waf(version="4.0.0", rules=digest), routes=(*active.routes, route)
+        ),
+        "test",
+        "test",
+    )
+    return running
+
+
+def event(client: str) -> dict[str, Any]:
+    violation = {"rule": 1, "message": "attack", "location": "ARGS:q", "severity": 2}
+    return {
+        "kind": "security",
+        "time": "2026-11-21T10:00:00Z",
+        "action": "blocked",
+        "route": "shop",
+        "client": client,
+        "method": "GET",
+        "url": "https://localhost/shop?q=…",
+        "score": 5,
+        "threshold": 5,
+        "violations": [violation],
+    }
+
+
+def record(running: Running, *lines: dict[str, Any]) -> None:
+    folder = running.home.spool_requests
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "w0-1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_each_request_is_judged_under_the_active_snapshot(guarded: Running) -> None:
+    answer = guarded.node.firewall.judge(JudgeWish(requests=ASKED))
+    assert answer.digest == guarded.activator.active()[0].digest
+    assert [each.action for each in answer.answers] == ["passed", "blocked"]
+
+
+def test_another_firewall_is_asked_and_nothing_is_activated(guarded: Running) -> None:
+    generation = guarded.activator.active()[0].generation
+    wish = ReplayWish(requests=ASKED, candidate=FirewallCandidate(mode="off"))
+    answer = guarded.node.firewall.replay(wish)
+    assert [each.action for each in answer.before] == ["passed", "blocked"]
+    assert [each.action for each in answer.after] == ["uninspected", "uninspected"]
+    assert guarded.activator.active()[0].generation == generation
+
+
+def test_events_of_enough_clients_become_a_proposal_with_its_proof(
+    guarded: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = [
+        attacks.Attack(1, "attack one"),
+        attacks.Attack(1, "attack two"),
+        attacks.Attack(1, "x"),
+    ]
+    monkeypatch.setattr(attacks, "installed", lambda: corpus)
+    record(guarded, event("192.0.2.1:1"), event("192.0.2.2:1"), event("192.0.2.2:2"))
+    answer = guarded.node.firewall.tune(TuneWish())
+    (one,) = answer.proposals
+    assert (answer.events, answer.stopped) == (3, 3)
+    assert (one.requests, one.clients, one.would_pass) == (3, 2, 3)
+    assert (one.attacks, one.let_through, one.let_through_by_rule) == (2, 2, {1: 2})
+    assert one.exclusion.parameter == "ARGS:q"
+    fewer = guarded.node.firewall.tune(TuneWish(min_clients=3))
+    assert fewer.proposals == ()
+    assert "2 addresses" in fewer.refused[0].why
+
+
+def test_the_rules_that_decide_are_not_left_out_whoever_asks(guarded: Running) -> None:
+    wish = TuneWish(route="shop", rule=949110)
+    answer = guarded.node.firewall.tune(wish)
+    assert answer.proposals == ()
+    assert "the firewall is off" in answer.refused[0].why
+    with pytest.raises(ConfigError, match="no route"):
+        guarded.node.firewall.tune(TuneWish(route="none", rule=1))
+
+
+def test_a_rule_set_needs_its_publishers_key(guarded: Running) -> None:
+    with pytest.raises(ConfigError, match="publisher's key"):
+        guarded.node.firewall.update(RuleSetWish(rules="e30="), "test")
+    status = guarded.node.firewall.rules()
+    assert (status.version, status.digest) == ("4.0.0", digest_of(b"rules"))

@@ -1,0 +1,216 @@
+"""`vedette waf …` says what the engine then does, proposes what lets honest requests pass, and keeps the rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.e2e.conftest import StartNode
+from tests.e2e.node import Node, vedette, wait_until
+from tests.e2e.wire import HTTP_1, tls_context
+from tests.guests import Guests
+
+from vedette.identity.signer import RULE_SET_TYPE, SnapshotSigner
+from vedette.policy import coreruleset
+
+SHOP = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {name: shop}
+spec:
+  public: true
+  waf: {mode: %s}
+  rules:
+    - matches: [{path: {value: /shop}}]
+      static: {body: "ok\\n"}
+"""
+ATTACK = "/shop?comment=1%27%20or%20%271%27%3D%271"
+BROWSER = {"user-agent": "Mozilla/5.0", "accept": "*/*"}
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    start_node: StartNode, guests: Guests, tmp_path_factory: pytest.TempPathFactory
+) -> Node:
+    """A node with a route that blocks, and a public function."""
+    node = start_node("--name", "guarded")
+    node.deploy(guests.hello, "open", "--public")
+    file = tmp_path_factory.mktemp("shop") / "shop.yaml"
+    file.write_text(SHOP % "block")
+    node.run("apply", "--yes", "-f", str(file))
+    return node
+
+
+def ask(node: Node, target: str, source: str = "127.0.0.1", **more: Any) -> httpx.Response:
+    """One real request from an address of this machine."""
+    context = tls_context(node.ca_file, HTTP_1)
+    transport = httpx.HTTPTransport(verify=context, local_address=source)
+    with httpx.Client(transport=transport, base_url=node.url, headers=BROWSER) as client:
+        return client.request(more.pop("method", "GET"), target, **more)
+
+
+def judged(node: Node, *arguments: str) -> list[dict[str, Any]]:
+    told = json.loads(node.run("waf", "test", "--json", *arguments).stdout)
+    assert isinstance(told, list)
+    return told
+
+
+def curl(node: Node, target: str, *more: str) -> str:
+    fields = " ".join(f"-H '{name}: {value}'" for name, value in BROWSER.items())
+    return f"curl '{node.url}{target}' {fields} {' '.join(more)}"
+
+
+@pytest.mark.parametrize(
+    "target", ["/shop?comment=fine", ATTACK, "/nowhere", "/open?q=%3Cscript%3E"]
+)
+def test_a_request_is_judged_as_it_is_then_answered(guarded: Node, target: str) -> None:
+    (told,) = judged(guarded, "--curl", curl(guarded, target))
+    answer = ask(guarded, target)
+    assert told["status"] == (None if answer.status_code == 200 else answer.status_code)
+    if answer.status_code == 403:
+        event = wait_until("event", lambda: events(guarded, answer.headers["x-request-id"]))[0]
+        assert told["score"] == event["score"]
+        assert [each["rule"] for each in told["violations"]] == [
+            each["rule"] for each in event["violations"]
+        ]
+
+
+def test_the_body_of_a_request_to_a_function_is_judged(guarded: Node) -> None:
+    body = json.dumps({"note": "1' or '1'='1"})
+    (told,) = judged(guarded, "--curl", curl(guarded, "/open", f"--json '{quoted(body)}'"))
+    answer = ask(guarded, "/open", method="POST", json={"note": "1' or '1'='1"})
+    assert (told["action"], answer.status_code) == ("blocked", 403)
+    assert "ARGS:json.note" in {each["location"] for each in told["violations"]}
+
+
+def quoted(text: str) -> str:
+    """The text within a shell's single quotes."""
+    return text.replace("'", "'\\''")
+
+
+def test_what_was_expected_and_is_not_so_is_the_exit_code(guarded: Node) -> None:
+    attack, honest = curl(guarded, ATTACK), curl(guarded, "/shop?comment=fine")
+    runs = [
+        guarded.run("waf", "test", "--curl", command, "--expect", expected, check=False).returncode
+        for command in (attack, honest)
+        for expected in ("stop", "pass")
+    ]
+    assert runs == [0, 1, 1, 0]
+
+
+def test_a_person_reads_the_rule_and_where_it_found_something(guarded: Node) -> None:
+    text = guarded.run("waf", "test", "--curl", curl(guarded, ATTACK)).stdout
+    assert text.startswith("blocked with 403 waf_blocked  GET ")
+    assert "942100" in text
+    assert "ARGS:comment" in text
+    assert guarded.run("waf", "test", check=False).returncode == 2
+
+
+def test_replay_shows_what_another_firewall_would_do_and_changes_nothing(
+    guarded: Node, tmp_path: Path
+) -> None:
+    traffic = tmp_path / "traffic.jsonl"
+    urls = [f"{guarded.url}{target}" for target in ("/shop?comment=fine", ATTACK)]
+    traffic.write_text("".join(json.dumps({"url": url, "headers": BROWSER}) + "\n" for url in urls))
+    manifest = tmp_path / "shop.yaml"
+    manifest.write_text(SHOP % "detect")
+    generation = guarded.status()["snapshot"]["generation"]
+    told = json.loads(
+        guarded.run("waf", "replay", str(traffic), "-f", str(manifest), "--json").stdout
+    )
+    assert told["requests"] == 2
+    (changed,) = told["changed"]
+    assert (changed["before"]["action"], changed["after"]["action"]) == ("blocked", "detected")
+    same = json.loads(
+        guarded.run("waf", "replay", str(traffic), "--paranoia", "1", "--json").stdout
+    )
+    assert same["changed"] == []
+    assert guarded.status()["snapshot"]["generation"] == generation
+
+
+def events(node: Node, request_id: str | None = None) -> list[dict[str, Any]]:
+    """The security events so far; of one request, when it is named."""
+    found = []
+    for segment in node.path("spool", "requests").glob("*.jsonl"):
+        for line in segment.read_bytes().split(b"\0")[0].splitlines():
+            event = json.loads(line)
+            if event.get("kind") == "security" and request_id in (None, event["requestId"]):
+                found.append(event)
+    return found
+
+
+def test_tune_proposes_what_lets_them_pass_with_what_else_it_lets_through(
+    guarded: Node, tmp_path: Path
+) -> None:
+    target = "/shop?review=1%27%20or%20%271%27%3D%271"
+    for source in ("127.0.0.2", "127.0.0.3", "127.0.0.3"):
+        assert ask(guarded, target, source).status_code == 403
+    wait_until("events", lambda: sum("review" in one["url"] for one in events(guarded)) >= 3)
+    told = json.loads(guarded.run("waf", "tune", "--route", "shop", "--json").stdout)
+    found = {(one["rule"], one["location"]): one for one in told["proposals"]}
+    one = found[942100, "ARGS:review"]
+    assert (one["requests"], one["clients"]) == (3, 2)
+    assert one["exclusion"]["parameter"] == "ARGS:review"
+    assert one["attacks"] > 1_000
+    assert 0 < one["letThrough"] < one["attacks"] / 2
+    assert sum(one["letThroughByRule"].values()) == one["letThrough"]
+    refused = {(each["rule"], each["location"]) for each in told["refused"]}
+    assert (942100, "ARGS:comment") in refused, "one client is no reason"
+
+    text = guarded.run("waf", "tune", "--route", "shop").stdout
+    proposals = [one for one in text.split("# route ")[1:] if "ARGS:review" in one.splitlines()[0]]
+    lines = [line for one in proposals for line in one.splitlines()[1:] if line[:1] != "#"]
+    written = "\n".join(f"      {line}" for line in lines)
+    manifest = tmp_path / "shop.yaml"
+    manifest.write_text(
+        (SHOP % "block").replace("waf: {mode: block}", f"waf:\n    exclusions:\n{written}")
+    )
+    guarded.run("apply", "--yes", "-f", str(manifest))
+    assert ask(guarded, target).status_code == 200
+    assert ask(guarded, ATTACK).status_code == 403
+    manifest.write_text(SHOP % "block")
+    guarded.run("apply", "--yes", "-f", str(manifest))
+
+
+def test_an_exclusion_that_switches_the_scoring_off_is_refused(guarded: Node) -> None:
+    flags = ["--route", "shop", "--rule", "949110", "--json"]
+    told = json.loads(guarded.run("waf", "tune", *flags).stdout)
+    assert told["proposals"] == []
+    assert "the firewall is off" in told["refused"][0]["why"]
+
+
+def test_a_rule_may_be_tried_without_any_event(guarded: Node) -> None:
+    flags = ["--route", "shop", "--rule", "941100", "--parameter", "ARGS:html", "--json"]
+    (one,) = json.loads(guarded.run("waf", "tune", *flags).stdout)["proposals"]
+    assert (one["requests"], one["exclusion"]["parameter"]) == (0, "ARGS:html")
+    assert one["letThrough"] < one["attacks"]
+
+
+def test_a_signed_rule_set_takes_the_place_of_the_one_before(guarded: Node, tmp_path: Path) -> None:
+    before = json.loads(guarded.run("waf", "rules", "show", "--json").stdout)
+    assert before["version"] == before["installed"]
+    packed = json.loads(coreruleset.PACKED.read_bytes())
+    packed["version"] = "4.99.0"
+    (tmp_path / "packed.json").write_text(json.dumps(packed))
+    private, signed = tmp_path / "publisher.key", tmp_path / "rules.json"
+    words = ["waf", "rules", "sign", str(tmp_path / "packed.json"), "--key", str(private)]
+    vedette(*words, "--out", str(signed))
+    signer, key = SnapshotSigner.load(private), f"{private}.pub"
+    guarded.run("waf", "rules", "update", str(signed), "--key", key)
+    assert json.loads(guarded.run("waf", "rules", "show", "--json").stdout)["version"] == "4.99.0"
+    assert ask(guarded, ATTACK).status_code == 403
+    other = SnapshotSigner.ensure(tmp_path / "other.key")
+    (tmp_path / "other.pem").write_bytes(other.public_pem)
+    foreign = ["waf", "rules", "update", str(signed), "--key", str(tmp_path / "other.pem")]
+    assert guarded.run(*foreign, check=False).returncode == 3
+    signed.write_bytes(signer.sign(b'{"version":"5"}', RULE_SET_TYPE))
+    refused = guarded.run("waf", "rules", "update", str(signed), "--key", key, check=False)
+    assert (refused.returncode, "`version`" in refused.stderr) == (2, True)
+    guarded.run("waf", "rules", "update")
+    after = json.loads(guarded.run("waf", "rules", "show", "--json").stdout)
+    assert after["digest"] == before["digest"]
