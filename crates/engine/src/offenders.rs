@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
+use vedette_admit::country::Country;
 use vedette_admit::offenders::{Block, Offence, Offenders, Terms};
 
 use crate::clock;
@@ -174,7 +175,7 @@ fn write(record: &Record, block: Block, now: Duration, into: &mut Vec<u8>) {
         kind: "block",
         time: clock::rfc3339(clock::since_epoch()),
         client: &record.connection.client_ip,
-        country: record.country.as_ref().map(|it| it.as_str()),
+        country: record.country.as_ref().map(Country::as_str),
         request_id: record.ids.request(),
         cause: record.refusal.as_ref().map(|it| it.cause.outcome().1),
         status: record.status,
