@@ -366,3 +366,17 @@ def test_a_node_that_names_no_database_any_more_has_none() -> None:
     assert without.snapshot.addresses is None
     other = resolved(LIMITS, base=with_one.snapshot, applied=with_one.applied)
     assert other.snapshot.addresses == with_one.snapshot.addresses, "no Node, nothing said"
+
+
+def test_a_node_says_when_offenders_are_blocked() -> None:
+    spec = "{offenders: {threshold: 50, halfLife: 90s, firstBlock: 1ms}}"
+    offenders = resolved(of("Node", spec)).snapshot.admit.offenders
+    assert offenders is not None
+    assert dict(wire_value(offenders)) == {
+        "threshold": 50,
+        "halfLifeSeconds": 90,
+        "firstBlockSeconds": 1,
+        "longestBlockSeconds": 86_400,
+    }
+    assert resolved(of("Node", "{}")).snapshot.admit.offenders is None
+    assert "threshold" in refused(of("Node", "{offenders: {threshold: 1}}")).message

@@ -148,6 +148,7 @@ class EngineSimulator:
             "unreadyUpstreams": self.unready,
             "addressLists": self.lists,
             "countries": {"networks": 3, "built": 1_750_000_000},
+            "offenders": None,
         }
 
 

@@ -180,4 +180,5 @@ fn invalid(what: &str) -> LoadError {
 
 #[cfg(test)]
 #[path = "addresses_tests.rs"]
+#[allow(clippy::unwrap_used)]
 mod tests;

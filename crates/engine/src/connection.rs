@@ -22,7 +22,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use vedette_admit::ranges::Listing;
 
 use crate::certificate::{Authorities, Presented, refusal_of};
 use crate::clock;
@@ -35,6 +34,7 @@ use crate::plain::{self, Begins};
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
 use crate::snapshot::Timers;
+use crate::stages::admit::refusal_of_address;
 use crate::streams::Streams;
 use crate::tls::{self, Tls};
 use crate::wire::{Answering, Patience, Wire};
@@ -107,7 +107,7 @@ fn turned_away(node: &Node, shared: &ListenerShared, peer: SocketAddr, told: &mu
     let Some(plan) = node.plan() else {
         return false;
     };
-    let Listing::Blocked(list) = plan.addresses.judge(peer.ip()) else {
+    let Some(refusal) = refusal_of_address(node, &plan, peer.ip()) else {
         return false;
     };
     worker::with(|worker| worker.count_turned_away());
@@ -123,8 +123,7 @@ fn turned_away(node: &Node, shared: &ListenerShared, peer: SocketAddr, told: &mu
         record.snapshot = Some(Arc::clone(&plan.digest));
         record.country = plan.addresses.country(peer.ip());
         record.outcome = Outcome::Refused;
-        let detail = format!("the list {list}");
-        record.refusal = Some(Refusal::with(Cause::AddressBlocked, detail));
+        record.refusal = Some(refusal);
     }
     true
 }
@@ -171,6 +170,7 @@ fn connection(
         sni: sni.map(Into::into),
         certificate,
         location: node.location.clone(),
+        offenders: Arc::clone(&node.offenders),
         answering: Answering::default(),
     })
 }

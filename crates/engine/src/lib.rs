@@ -33,6 +33,7 @@ mod load;
 mod measure_tests;
 mod metrics;
 mod node;
+mod offenders;
 mod outline;
 mod pace;
 mod path;

@@ -14,6 +14,7 @@ use crate::certificate::Presented;
 use crate::clock;
 use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
+use crate::offenders::Watch;
 use crate::plan::{Before, Plan};
 use crate::record::log::FunctionLog;
 use crate::streams::Handing;
@@ -36,6 +37,8 @@ pub struct Node {
     pub in_flight: Counter,
     /// Connections open.
     pub connections: Counter,
+    /// Addresses that keep offending.
+    pub offenders: Arc<Watch>,
     /// Bytes of bodies that are kept back to be inspected.
     pub kept_back: Budget,
     /// Since when.
@@ -59,6 +62,7 @@ impl Node {
             shards: Shards::default(),
             in_flight: Counter::default(),
             connections: Counter::default(),
+            offenders: Arc::default(),
             kept_back: Budget::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
@@ -166,6 +170,7 @@ impl Node {
 
     fn activate(&self, digest: &str, generation: u64, before: Before<'_>) -> Result<(), LoadError> {
         let plan = self.dir.load(digest, before)?;
+        self.offenders.follow(plan.admit.limits.offenders.as_ref());
         self.plan.store(Some(Arc::new(plan)));
         self.generation.store(generation, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -203,6 +208,8 @@ pub struct Connection {
     pub client_ip_value: HeaderValue,
     /// Where this node stands.
     pub location: HeaderValue,
+    /// Takes note of what its requests were.
+    pub offenders: Arc<Watch>,
     /// Whether an HTTP/1.1 answer is under way, and why the connection was given up.
     pub answering: Answering,
 }

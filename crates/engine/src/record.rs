@@ -288,6 +288,9 @@ impl Drop for Record {
         worker::with(|worker| {
             worker.count(self, total);
             worker.keep(|line| self.write(total, line));
+            if let Some(event) = self.connection.offenders.note(self) {
+                worker.keep(event);
+            }
         });
     }
 }

@@ -46,6 +46,20 @@ pub struct Timers {
     pub tunnel_millis: u64,
 }
 
+/// When an address that keeps offending is blocked, and for how long.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Offenders {
+    /// Points that get it blocked.
+    pub threshold: u64,
+    /// Seconds in which its points halve.
+    pub half_life_seconds: u64,
+    /// Length of its first block; each further one is twice as long.
+    pub first_block_seconds: u64,
+    /// No block is longer.
+    pub longest_block_seconds: u64,
+}
+
 /// What the first stage lets in: hosts and sizes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -65,6 +79,9 @@ pub struct Admit {
     pub max_requests: u64,
     /// How long a client may take over each part.
     pub timers: Timers,
+    /// When an address is blocked that keeps offending; absent: never.
+    #[serde(default)]
+    pub offenders: Option<Offenders>,
 }
 
 /// The only algorithm this key verifies (RFC 7518 §3.1); never HMAC, never none.

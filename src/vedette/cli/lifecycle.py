@@ -270,6 +270,8 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(
             ("countries", f"{countries['networks']:,} networks, made {countries['builtAt']}")
         )
+    if answer["offenders"]:
+        rows.append(("offenders", _shown_offenders(answer["offenders"])))
     rows.append(
         ("allocator", " ".join(filter(None, (engine["allocator"], engine["allocatorReason"]))))
     )
@@ -295,6 +297,13 @@ def _shown_list(one: dict[str, Any]) -> str:
     if one["leftOut"]:
         shown += f", {one['leftOut']} lines left out ({printable('; '.join(one['badLines'][:3]))})"
     return shown
+
+
+def _shown_offenders(offenders: dict[str, Any]) -> str:
+    """Who is blocked, as far as a line has room."""
+    shown = f"{offenders['blocked']:,} blocked, {offenders['sources']:,} remembered"
+    first = [f"{one['source']} for {one['seconds']} s" for one in offenders["first"][:3]]
+    return f"{shown} ({', '.join(first)})" if first else shown
 
 
 def version() -> None:

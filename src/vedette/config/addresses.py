@@ -75,3 +75,18 @@ class CountryRule(Model):
     codes: tuple[CountryCode, ...] = Field(
         min_length=1, max_length=250, description="Countries (ISO 3166-1 alpha-2), sorted."
     )
+
+
+class Offenders(Model):
+    """When an address that keeps offending is blocked, and for how long."""
+
+    threshold: Count = Field(ge=10, le=1_000_000, description="Points that get it blocked.")
+    half_life_seconds: Count = Field(
+        ge=1, le=86_400, description="Seconds in which its points halve."
+    )
+    first_block_seconds: Count = Field(
+        ge=1,
+        le=604_800,
+        description="Length of its first block; each further one is twice as long.",
+    )
+    longest_block_seconds: Count = Field(ge=1, le=2_592_000, description="No block is longer.")

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from vedette.config.addresses import CountryCode, CountryRule, ListAction, OnBadLine
 from vedette.config.manifest import Metadata
-from vedette.config.model import Model
-from vedette.config.written import Duration, FileReference
+from vedette.config.model import Count, Model
+from vedette.config.written import Duration, FileReference, millis
 
 
 def _one_line(text: str) -> str:
@@ -89,3 +89,30 @@ class CountriesSpec(Model):
             action="Allow" if self.allow else "Block",
             codes=tuple(sorted({*self.allow, *self.block})),
         )
+
+
+class OffendersSpec(Model):
+    """Addresses that keep offending are blocked: firewall blocks, bad credentials, what is no HTTP,
+    many answers of 4xx.
+    """
+
+    threshold: Count = Field(
+        default=100,
+        description="Points that get an address blocked. A request that the firewall blocks is 12, bad "
+        "credentials and what is no HTTP 8, an answer of 4xx 1.",
+    )
+    half_life: Duration = Field(default="1m", description="Time in which points halve.")
+    first_block: Duration = Field(
+        default="1m", description="The first block; each further one is twice as long."
+    )
+    longest_block: Duration = Field(default="24h", description="No block is longer.")
+
+    def resolve(self) -> dict[str, int]:
+        """The same as a snapshot says it. Times are whole seconds, at least one."""
+        times = {
+            "halfLifeSeconds": self.half_life,
+            "firstBlockSeconds": self.first_block,
+            "longestBlockSeconds": self.longest_block,
+        }
+        seconds = {name: max(1, millis(text) // 1_000) for name, text in times.items()}
+        return {"threshold": self.threshold, **seconds}

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from vedette.config.addresses_manifest import OffendersSpec
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
 from vedette.config.snapshot import Algorithm, Name
@@ -69,6 +70,9 @@ class NodeSpec(Model):
     waf: WafSpec = Field(
         default_factory=WafSpec,
         description="How routes are inspected that do not say otherwise.",
+    )
+    offenders: OffendersSpec | None = Field(
+        default=None, description="When an address is blocked that keeps offending; absent: never."
     )
     country_file: FileReference | None = Field(
         default=None,

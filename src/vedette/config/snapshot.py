@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config import invariants
-from vedette.config.addresses import Addresses, CountryRule
+from vedette.config.addresses import Addresses, CountryRule, Offenders
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
@@ -110,6 +110,9 @@ class Admit(Model):
     )
     timers: Timers = Field(
         default_factory=Timers, description="How long a client may take over each part."
+    )
+    offenders: Offenders | None = Field(
+        default=None, description="When an address is blocked that keeps offending; absent: never."
     )
 
 

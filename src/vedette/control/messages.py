@@ -106,6 +106,25 @@ class CountriesStatus(Model):
     built_at: str = Field(description="When the database was made, RFC 3339.")
 
 
+class BlockedStatus(Model):
+    """A source that is blocked because it kept offending."""
+
+    source: str = Field(description="IPv4 address, or the first address of the IPv6 /64.")
+    seconds: int = Field(description="How long its block goes on.")
+    strike: int = Field(description="Which of its blocks in a row it is.")
+
+
+class OffendersStatus(Model):
+    """Sources that keep offending."""
+
+    sources: int = Field(description="Sources that are remembered.")
+    capacity: int = Field(description="Most there is room for.")
+    dropped: int = Field(description="Sources that gave way to another.")
+    unseen: int = Field(description="Offences for which there was no room.")
+    blocked: int = Field(description="Sources that are blocked.")
+    first: tuple[BlockedStatus, ...] = Field(description="Some of them, at most 20.")
+
+
 class FunctionStatus(Model):
     """One deployed function."""
 
@@ -141,6 +160,9 @@ class NodeStatus(Model):
     )
     countries: CountriesStatus | None = Field(
         default=None, description="The database of countries; null: none, or the engine is away."
+    )
+    offenders: OffendersStatus | None = Field(
+        default=None, description="Who keeps offending; null: nobody looks, or the engine is away."
     )
 
 

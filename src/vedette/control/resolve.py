@@ -197,7 +197,9 @@ class _Resolver:
 
     def _node(self, manifest: Manifest, model: NodeManifest) -> None:
         limits, timers = model.spec.limits, model.spec.timers
+        offenders = model.spec.offenders
         admit = {
+            **({"offenders": offenders.resolve()} if offenders else {}),
             "hosts": sorted({*model.spec.hosts, *self.hosts}),
             "maxHeaderBytes": parse_size(limits.header_size),
             "maxHeaders": limits.headers,

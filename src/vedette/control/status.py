@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from vedette import __version__
 from vedette.clock import from_rfc3339, now, to_rfc3339
+from vedette.config.model import build
 from vedette.config.snapshot import FunctionBackend, Route, Snapshot
 from vedette.control.messages import (
     AddressListStatus,
@@ -23,6 +24,7 @@ from vedette.control.messages import (
     ListenerStatus,
     MetricsStatus,
     NodeStatus,
+    OffendersStatus,
     ProcessesStatus,
     ProcessStatus,
     SnapshotStatus,
@@ -111,6 +113,7 @@ def _assemble(
         functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
         address_lists=tuple(list_statuses(snapshot, engine, now())) if snapshot else (),
         countries=_countries(engine),
+        offenders=_offenders(engine),
     )
 
 
@@ -147,6 +150,11 @@ def _countries(engine: EngineStatus | None) -> CountriesStatus | None:
         return None
     built = datetime.fromtimestamp(row["built"], UTC)
     return CountriesStatus(networks=row["networks"], built_at=to_rfc3339(built))
+
+
+def _offenders(engine: EngineStatus | None) -> OffendersStatus | None:
+    row = engine.get("offenders") if engine else None
+    return None if row is None else build(OffendersStatus, row)
 
 
 def _process(process: ProcessState) -> ProcessStatus:

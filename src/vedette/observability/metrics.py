@@ -144,7 +144,7 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield _gauge("edge_connections", "Open connections.", counters["connections"], at)
     yield _counter(
         "edge_connections_turned_away",
-        "Connections closed because a list blocks their address.",
+        "Connections closed because their address is blocked.",
         # An engine of before is asked while it is being replaced.
         counters.get("connectionsTurnedAway", 0),
         at,

@@ -144,6 +144,7 @@ pub fn connection() -> Arc<Connection> {
         sni: None,
         certificate: None,
         location: HeaderValue::from_static("here"),
+        offenders: Arc::default(),
         answering: Answering::default(),
     })
 }

@@ -1,6 +1,6 @@
 //! Admit: the address, sizes, method, host, and one spelling for the path. Looks at nothing but the head.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
@@ -173,7 +173,7 @@ pub fn admit(
     if !worker::with(worker::Worker::has_room).unwrap_or(false) {
         return Err(Cause::RecordUnavailable.into());
     }
-    require_address(plan, record)?;
+    require_address(node, plan, record)?;
     require_sizes(&parts, limits)?;
     let websocket = websocket(&mut parts);
     record.method.clone_from(&parts.method);
@@ -196,16 +196,28 @@ pub fn admit(
     Ok(admitted)
 }
 
-/// A connection that was there before its address was listed ends at its next request.
-fn require_address(plan: &Plan, record: &mut Record) -> Result<(), Refusal> {
+/// A connection that was there before its address was blocked ends at its next request.
+fn require_address(node: &Node, plan: &Plan, record: &mut Record) -> Result<(), Refusal> {
     let address = record.connection.client_address;
     record.country = plan.addresses.country(address);
+    refusal_of_address(node, plan, address).map_or(Ok(()), Err)
+}
+
+/// Why an address is not let in: a list has it, or it keeps offending. An allow list wins over both.
+pub fn refusal_of_address(node: &Node, plan: &Plan, address: IpAddr) -> Option<Refusal> {
     match plan.addresses.judge(address) {
+        Listing::Allowed => None,
         Listing::Blocked(list) => {
             let detail = format!("the list {list}");
-            Err(Refusal::with(Cause::AddressBlocked, detail))
+            Some(Refusal::with(Cause::AddressBlocked, detail))
         }
-        Listing::Allowed | Listing::Unlisted => Ok(()),
+        Listing::Unlisted => {
+            let (block, left) = node.offenders.block(address)?;
+            let detail = format!("it kept offending: block {}", block.strike);
+            let mut refusal = Refusal::with(Cause::AddressBlocked, detail);
+            refusal.retry_after = Some(left.as_secs().max(1));
+            Some(refusal)
+        }
     }
 }
 
