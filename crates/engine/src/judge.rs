@@ -242,4 +242,5 @@ fn unknown_route(name: &str) -> LoadError {
 
 #[cfg(test)]
 #[path = "judge_tests.rs"]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -14,7 +14,7 @@ use crate::stages::admit::Admitted;
 use crate::worker;
 
 /// What the rules say so far.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ruling {
     /// Nothing against it.
     GoOn,

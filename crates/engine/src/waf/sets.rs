@@ -145,7 +145,7 @@ fn key(rules: &str, policy: &snapshot::WafPolicy) -> String {
     let mut key = format!("{rules} {}", policy.paranoia_level);
     for file in &policy.rule_files {
         // Writing to a string cannot fail.
-        let _ = write!(key, " {:?}", file);
+        let _ = write!(key, " {file:?}");
     }
     for rule in &policy.rules {
         let _ = write!(key, " {rule:?}");
