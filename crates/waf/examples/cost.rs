@@ -4,7 +4,8 @@
 //! `cost RULES…` with the rule files in load order (the level and the engine's mode are set by this program, so the files
 //! must not). `--only=GET` and `--level=1` for one request or level. Prints the time to load, the set's memory, and the
 //! median of rounds of each request in microseconds. `cost --requests` prints the requests instead, one JSON object a
-//! line, for other engines to be asked the same.
+//! line, for other engines to be asked the same. `--runs=N` has `counted` judge at most so many requests of each kind
+//! after as many others, for a profiler that counts instructions: that is steady on a machine that others share.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -54,6 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         flag("--only="),
         flag("--level=").and_then(|level| level.parse::<u8>().ok()),
     );
+    let runs = flag("--runs=").and_then(|runs| runs.parse::<usize>().ok());
     println!(
         "{:<12}{:>8}{:>10}{:>12}",
         "request", "level", "µs", "matched"
@@ -63,7 +65,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut bench = Workbench::new(&set);
         for variants in kinds() {
             let name = variants.first().map_or("", |request| request.name);
-            if only.is_none_or(|only| only == name) {
+            if only.is_some_and(|only| only != name) {
+                continue;
+            }
+            if let Some(runs) = runs {
+                let (warm, rest) = variants.split_at(variants.len() / 2);
+                for request in warm.iter().take(runs) {
+                    judge(&set, &mut bench, request);
+                }
+                let runs = counted(&set, &mut bench, rest.get(..runs).unwrap_or(rest));
+                println!("{name:<12}{level:>8}{runs:>10} judged");
+            } else {
                 let (micros, matched) = median(&set, &mut bench, &variants);
                 println!("{name:<12}{level:>8}{micros:>10.1}{matched:>12}");
             }
@@ -225,6 +237,15 @@ fn articles(items: usize, variant: usize) -> Vec<u8> {
         items.join(",")
     )
     .into_bytes()
+}
+
+/// Judges each request once: the function that a profiler is told to count. How many there were.
+#[inline(never)]
+fn counted(set: &RuleSet, bench: &mut Workbench, requests: &[Request]) -> usize {
+    for request in requests {
+        judge(set, bench, request);
+    }
+    requests.len()
 }
 
 /// The median of the rounds' means, in microseconds, and the rules that matched.

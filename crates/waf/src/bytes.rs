@@ -12,9 +12,25 @@ impl ByteSet {
         Self(words)
     }
 
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    pub(crate) const fn of(mut bytes: &[u8]) -> Self {
+        let [mut a, mut b, mut c, mut d] = [0u64; 4];
+        while let Some((&byte, rest)) = bytes.split_first() {
+            let word = match byte >> 6 {
+                0 => &mut a,
+                1 => &mut b,
+                2 => &mut c,
+                _ => &mut d,
+            };
+            *word |= 1 << (byte & 63);
+            bytes = rest;
+        }
+        Self([a, b, c, d])
+    }
+
+    /// The same, quicker where nothing of it is known beforehand.
+    pub(crate) fn occurring(text: &[u8]) -> Self {
         let mut set = Self::EMPTY;
-        for &byte in bytes {
+        for &byte in text {
             set.insert(byte);
         }
         set
@@ -47,15 +63,45 @@ impl ByteSet {
     }
 
     #[inline]
-    pub(crate) fn union(&self, other: &Self) -> Self {
+    pub(crate) const fn union(&self, other: &Self) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         Self([a | e, b | f, c | g, d | h])
     }
 
     #[inline]
-    pub(crate) fn intersection(&self, other: &Self) -> Self {
+    pub(crate) const fn intersection(&self, other: &Self) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         Self([a & e, b & f, c & g, d & h])
+    }
+
+    /// The set with small letters in place of capitals.
+    pub(crate) const fn in_lower_case(self) -> Self {
+        const CAPITALS: u64 = 0x07ff_fffe;
+        let [a, letters, c, d] = self.0;
+        let small = letters & !CAPITALS | (letters & CAPITALS) << 32;
+        Self([a, small, c, d])
+    }
+
+    /// The set with one small letter, one capital and one digit for any number of each.
+    pub(crate) const fn with_one_of_each(self) -> Self {
+        let [a, letters, c, d] = self.with_one_digit().0;
+        let mut kept = letters & !(0x07ff_fffe << 32 | 0x07ff_fffe);
+        if letters & 0x07ff_fffe != 0 {
+            kept |= 1 << 1;
+        }
+        if letters & (0x07ff_fffe << 32) != 0 {
+            kept |= 1 << 33;
+        }
+        Self([a, kept, c, d])
+    }
+
+    /// Whether it holds all small letters or none, and so with capitals and digits.
+    pub(crate) fn is_plain(&self) -> bool {
+        let [first, letters, ..] = self.0;
+        let none_or_all = |word: u64, all: u64| matches!(word & all, 0) || word & all == all;
+        none_or_all(first, 0x3ff << 48)
+            && none_or_all(letters, 0x07ff_fffe)
+            && none_or_all(letters, 0x07ff_fffe << 32)
     }
 
     /// The set with one digit for any number of them.
@@ -74,8 +120,9 @@ impl ByteSet {
         spread(a ^ b.rotate_left(17) ^ c.rotate_left(31) ^ d.rotate_left(47))
     }
 
-    pub(crate) fn complement(&self) -> Self {
-        Self(self.0.map(|word| !word))
+    pub(crate) const fn complement(&self) -> Self {
+        let [a, b, c, d] = self.0;
+        Self([!a, !b, !c, !d])
     }
 
     #[inline]

@@ -4,7 +4,9 @@
 //! locks. Must not: hold anything of one request.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::body::Processor;
 use crate::operator::{Operator, Pattern};
@@ -13,7 +15,7 @@ use crate::seclang::{Collection, Disruption, EngineMode, LoadError, NumberTest, 
 use crate::transform::Transform;
 
 /// Rules of a set, one bit each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Bits(pub(crate) Vec<u64>);
 
 impl Bits {
@@ -67,9 +69,36 @@ pub(crate) type NameId = u16;
 /// The names that targets choose by, so that what a client sends is compared once.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    ids: HashMap<Box<[u8]>, NameId>,
+    ids: ByName<NameId>,
     /// The lengths that occur, one bit each.
     lengths: u64,
+}
+
+/// A map by the rule set's own names, found by a hash that is quick: who asks for names of his own
+/// making cannot make any of these collide.
+pub(crate) type ByName<T> = HashMap<Box<[u8]>, T, BuildHasherDefault<Mixed>>;
+
+/// The hash.
+#[derive(Default)]
+pub(crate) struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let word = part
+                .iter()
+                .fold(0, |word, &byte| word << 8 | u64::from(byte));
+            self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.0 ^= number as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
 }
 
 /// Longer names are not worth telling apart by number.
@@ -133,6 +162,8 @@ pub(crate) enum Chosen {
     Slot(Slot),
     /// By pattern.
     Pattern(Arc<Pattern>),
+    /// TX variables by pattern, of which those with a slot are known beforehand.
+    Slots(Arc<Pattern>, Box<[Slot]>),
     XmlText,
     XmlAttributes,
 }
@@ -357,7 +388,7 @@ pub struct RuleSet {
     pub(crate) phases: [Phase; 5],
     pub(crate) operators: Vec<Operator>,
     pub(crate) chains: Vec<Chain>,
-    pub(crate) slots: HashMap<Box<[u8]>, Slot>,
+    pub(crate) slots: ByName<Slot>,
     pub(crate) slot_names: Vec<Box<[u8]>>,
     pub(crate) names: Arc<Names>,
     pub(crate) patterns: usize,
@@ -372,7 +403,27 @@ pub struct RuleSet {
 }
 
 /// What TX variables hold before any request.
-pub(crate) type Presets = Vec<(Slot, Preset)>;
+#[derive(Debug)]
+pub(crate) struct Presets {
+    /// A number that no others have, by which a worker knows them again.
+    pub(crate) number: u64,
+    pub(crate) values: Vec<(Slot, Preset)>,
+}
+
+impl Presets {
+    pub(crate) fn new(values: Vec<(Slot, Preset)>) -> Self {
+        Self {
+            number: unique(),
+            values,
+        }
+    }
+}
+
+/// A number that was not given before, from 1.
+pub(crate) fn unique() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
 
 /// A value that is there before any request.
 #[derive(Clone, Debug, PartialEq, Eq)]

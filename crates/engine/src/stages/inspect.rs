@@ -82,7 +82,7 @@ pub async fn inspect<'p>(
             return Err(inspection.refuse(record, Cause::BodyBeyondInspection.into()));
         }
         let pace = plan.admit.limits.timers.body_bytes_per_second;
-        match keep_back(node, record, &mut body, most, pace).await {
+        match Box::pin(keep_back(node, record, &mut body, most, pace)).await {
             Ok(false) if rejects => {
                 return Err(inspection.refuse(record, Cause::BodyBeyondInspection.into()));
             }
@@ -117,7 +117,7 @@ pub async fn answer(
         return Err(inspection.refuse(record, cause.into()));
     }
     let (parts, content) = response.into_parts();
-    let (content, seen) = content.keep_back(most).await?;
+    let (content, seen) = Box::pin(content.keep_back(most)).await?;
     if let Ruling::Refuse(cause) = judgement.answer_body(&seen)? {
         return Err(inspection.refuse(record, cause.into()));
     }

@@ -7,7 +7,7 @@ use regex_syntax::hir::Hir;
 
 use crate::bytes::ByteSet;
 use crate::operator::{AddressSet, Operator, Pattern, Phrases, parse_pattern};
-use crate::rule::{Chain, ChainId, Names, OperatorId, Part, Slot, Template};
+use crate::rule::{ByName, Chain, ChainId, Names, OperatorId, Part, Slot, Template};
 use crate::seclang::{
     self, Limits, LoadError, Macro, Operand, OperatorSpec, Piece, Place, Sources, Variable,
 };
@@ -19,7 +19,7 @@ pub(super) struct Interned {
     /// The syntax of the operators that are patterns.
     pub(super) shapes: Vec<Option<Hir>>,
     pub(super) chains: Vec<Chain>,
-    pub(super) slots: HashMap<Box<[u8]>, Slot>,
+    pub(super) slots: ByName<Slot>,
     pub(super) slot_names: Vec<Box<[u8]>>,
     pub(super) names: Names,
     pub(super) patterns: usize,
@@ -28,7 +28,7 @@ pub(super) struct Interned {
 pub(super) struct Interner<'a> {
     sources: &'a dyn Sources,
     limits: &'a Limits,
-    slots: HashMap<Box<[u8]>, Slot>,
+    slots: ByName<Slot>,
     slot_names: Vec<Box<[u8]>>,
     pub(super) names: Names,
     chains: Vec<Chain>,
@@ -53,7 +53,7 @@ impl<'a> Interner<'a> {
         let mut interner = Self {
             sources,
             limits,
-            slots: HashMap::new(),
+            slots: ByName::default(),
             slot_names: Vec::new(),
             names: Names::default(),
             chains: vec![Chain {

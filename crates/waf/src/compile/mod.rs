@@ -14,12 +14,11 @@ pub(crate) use fold::LEVELS;
 pub(crate) use resolve::whole_number;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::custom::CustomRule;
 use crate::evaluate;
 use crate::prefilter::Prefilter;
-use crate::rule::{Bits, Phase, RuleSet, Step};
+use crate::rule::{Bits, Phase, Presets, RuleSet, Step, unique};
 use crate::seclang::{self, Limits, LoadError, Sources};
 
 /// How a rule set is compiled.
@@ -53,8 +52,9 @@ impl RuleSet {
             fold::leave_out(&mut gathered, ceiling)?;
         }
         let mut interner = intern::Interner::new(sources, &options.limits);
-        let rules = resolve::rules(&gathered, &mut interner)?;
+        let mut rules = resolve::rules(&gathered, &mut interner)?;
         let interned = interner.finish()?;
+        resolve::find_slots(&mut rules, &interned.slot_names);
         let mut phases: [Phase; 5] = std::array::from_fn(|_| Phase::default());
         for (index, rule) in (0u32..).zip(&rules) {
             if let Some(phase) = phases.get_mut(usize::from(rule.phase) - 1) {
@@ -64,7 +64,7 @@ impl RuleSet {
             }
         }
         let mut set = Self {
-            generation: generation(),
+            generation: unique(),
             settings: gathered.settings,
             rules,
             phases,
@@ -75,23 +75,18 @@ impl RuleSet {
             names: Arc::new(interned.names),
             patterns: interned.patterns,
             prefilter: Prefilter::default(),
-            presets: Vec::new(),
+            presets: Presets::new(Vec::new()),
             constant: Bits::default(),
             ceiling: options.paranoia_ceiling,
             warnings,
         };
         set.constant = prelude::positions(&set);
-        set.presets = evaluate::presets(&set, &Vec::new());
+        set.presets = evaluate::presets(&set, &Presets::new(Vec::new()));
         set.prefilter = Prefilter::new(&set, &interned.shapes, &set.constant);
         // The presets were found without the filter: what a worker kept of that is of another set.
-        set.generation = generation();
+        set.generation = unique();
         Ok(set)
     }
-}
-
-fn generation() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 #[cfg(test)]

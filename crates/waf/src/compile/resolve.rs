@@ -25,6 +25,20 @@ pub(super) fn rules(
         .collect()
 }
 
+/// Finds beforehand, once all are known, the TX variables that targets choose by pattern.
+pub(super) fn find_slots(rules: &mut [Rule], names: &[Box<[u8]>]) {
+    let links = rules.iter_mut().flat_map(|rule| &mut rule.links);
+    for target in links.flat_map(|link| &mut link.targets) {
+        if let (Variable::Tx, Chosen::Pattern(pattern)) = (target.variable, &target.chosen) {
+            let found = (0..)
+                .zip(names)
+                .filter(|(_, name)| pattern.is_match_shared(name))
+                .map(|(slot, _)| slot);
+            target.chosen = Chosen::Slots(Arc::clone(pattern), found.collect());
+        }
+    }
+}
+
 struct Resolver<'a> {
     kept: &'a [&'a Draft],
     markers: &'a [(Box<str>, usize)],

@@ -236,7 +236,7 @@ fn rules_that_come_out_the_same_for_every_request_are_run_at_the_load() {
                 SecRule &TX:b \"@eq 0\" \"id:3,phase:1,pass,nolog,setvar:'tx.b=%{tx.a}',setvar:'tx.c=x y'\"\n\
                 SecRule TX:b \"@eq 5\" \"id:4,phase:1,deny\"";
     let set = load(text).unwrap();
-    assert_eq!(set.presets.len(), 3);
+    assert_eq!(set.presets.values.len(), 3);
     assert!(blocks(&set, "/"));
 }
 
@@ -251,6 +251,6 @@ fn a_rule_that_a_request_may_change_is_not_run_at_the_load() {
         "SecRule ARGS:x \"@eq 1\" \"id:1,phase:1,allow,nolog\"",
     ] {
         let set = load(&format!("{before}\nSecRule &TX:a \"@eq 0\" \"id:2,phase:1,pass,nolog,setvar:tx.a=5\"\nSecMarker END")).unwrap();
-        assert!(set.presets.is_empty(), "{before}");
+        assert!(set.presets.values.is_empty(), "{before}");
     }
 }

@@ -22,7 +22,7 @@ pub use store::{MemoryStore, Store, Stored};
 pub use verdict::{Answer, Ends, Found, Interruption, Matched, Verdict};
 pub use workbench::{Countries, Workbench};
 
-pub(crate) use seen::{ByBytes, Seen};
+pub(crate) use seen::{ByBytes, Looks, Seen};
 pub(crate) use state::{State, Value};
 pub(crate) use strings::TextId;
 pub(crate) use tx::Content;
@@ -299,11 +299,12 @@ pub(crate) fn presets(set: &RuleSet, given: &Presets) -> Presets {
         Content::Number(number) => Preset::Number(number),
         Content::Text(id) => Preset::Text(state.texts.get(id).into()),
     };
-    state
-        .tx
-        .slots()
-        .map(|(slot, content)| (slot, preset(content)))
-        .collect()
+    let slots = state.tx.slots();
+    Presets::new(
+        slots
+            .map(|(slot, content)| (slot, preset(content)))
+            .collect(),
+    )
 }
 
 #[cfg(test)]

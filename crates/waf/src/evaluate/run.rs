@@ -1,6 +1,9 @@
 //! The rules of a phase, in order, over the state of one request.
 
+use std::ops::Range;
+
 use super::state::{Name, State, Value};
+use super::strings::TextId;
 use super::tx::Content;
 use super::verdict::{Answer, Found, Interruption, MOST_PLACES, MOST_TOLD, Matched};
 use super::workbench::Workbench;
@@ -18,11 +21,43 @@ pub(super) struct Run<'a> {
     pub(super) bench: &'a mut Workbench,
 }
 
+/// The texts that a rule is run for; the filter says that it matches no other.
+struct Woken<'a> {
+    texts: &'a [(u32, TextId)],
+    /// The sources of the phase.
+    sources: &'a Range<u16>,
+}
+
+/// The values that a link does not look at.
+struct Spared<'a> {
+    has_removals: bool,
+    /// By the tailoring.
+    lost: Option<&'a [Lost]>,
+    /// All but the texts that woke its rule.
+    woken: Option<&'a Woken<'a>>,
+}
+
+impl Spared<'_> {
+    #[inline]
+    fn sleeps(&self, value: &Value) -> bool {
+        match (self.woken, value.content) {
+            (Some(woken), Content::Text(id)) => {
+                // In order of the texts: a large body has a rule woken by hundreds.
+                woken
+                    .texts
+                    .binary_search_by_key(&id, |(_, text)| *text)
+                    .is_err()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What a rule has matched so far.
-#[derive(Default)]
-pub(super) struct Matches {
-    pub(super) found: Vec<Found>,
-    pub(super) values: u32,
+struct Matches {
+    /// The first few.
+    found: Vec<(Value, (usize, usize))>,
+    values: u32,
 }
 
 impl Run<'_> {
@@ -37,8 +72,11 @@ impl Run<'_> {
             return;
         };
         let mut live = std::mem::take(&mut self.bench.live);
+        let mut woken = std::mem::take(&mut self.bench.woken);
         set.prefilter
-            .live(set, number, self.state, self.bench, &mut live);
+            .live(set, number, self.state, self.bench, (&mut live, &mut woken));
+        let sources = set.prefilter.sources(number);
+        let mut wakers = woken.as_slice();
         let mut position = 0;
         while let Some(next) = live.next(position) {
             position = next + 1;
@@ -61,7 +99,15 @@ impl Run<'_> {
             let Some(rule) = set.rules.get(index) else {
                 break;
             };
-            self.rule(index, rule, next);
+            let passed = wakers.partition_point(|(position, _)| (*position as usize) < next);
+            wakers = wakers.get(passed..).unwrap_or_default();
+            let texts = wakers.partition_point(|(position, _)| *position as usize == next);
+            let texts = wakers.get(..texts).unwrap_or_default();
+            let woken = (!set.prefilter.is_always(number, next)).then_some(Woken {
+                texts,
+                sources: &sources,
+            });
+            self.rule(index, rule, next, woken.as_ref());
             if let Some(to) = self.state.go_to.take() {
                 position = position.max(to as usize);
             }
@@ -71,6 +117,7 @@ impl Run<'_> {
             }
         }
         self.bench.live = live;
+        self.bench.woken = woken;
     }
 
     /// Runs the constant rules of phase 1, and no other. What is given stays as it is.
@@ -85,7 +132,7 @@ impl Run<'_> {
             };
             let index = step.rule as usize;
             if let Some(rule) = set.rules.get(index) {
-                self.rule(index, rule, position);
+                self.rule(index, rule, position, None);
                 self.state.preset(given);
             }
         }
@@ -108,24 +155,56 @@ impl Run<'_> {
         }
     }
 
-    fn rule(&mut self, index: usize, rule: &Rule, position: usize) {
+    fn rule(&mut self, index: usize, rule: &Rule, position: usize, woken: Option<&Woken<'_>>) {
         self.state.matching.clear();
-        let mut matches = Matches::default();
+        let mut matches = Matches {
+            found: std::mem::take(&mut self.bench.found),
+            values: 0,
+        };
+        matches.found.clear();
+        if self.links(index, rule, woken, &mut matches) {
+            // Innermost first, as ModSecurity returns from the chain.
+            for link in rule.links.iter().rev() {
+                for after in &link.after {
+                    self.after(after, position);
+                }
+            }
+            self.conclude(rule, &matches);
+        }
+        self.bench.found = matches.found;
+    }
+
+    /// Runs the chain. Whether all of it matched.
+    fn links(
+        &mut self,
+        index: usize,
+        rule: &Rule,
+        woken: Option<&Woken<'_>>,
+        matches: &mut Matches,
+    ) -> bool {
         for (depth, link) in rule.links.iter().enumerate() {
-            let told = (rule.logged && depth == 0).then_some(&mut matches);
-            let lost = self.tailored.filter(|_| depth == 0);
-            let lost = lost.and_then(|tailored| tailored.lost(index));
-            if !self.link(index, link, lost, told) {
-                return;
+            let first = depth == 0;
+            let spared = Spared {
+                has_removals: self.has_removals(index),
+                lost: self
+                    .tailored
+                    .filter(|_| first)
+                    .and_then(|tailored| tailored.lost(index)),
+                woken: woken.filter(|_| first),
+            };
+            let told = (rule.logged && first).then_some(&mut *matches);
+            if !self.link(index, link, &spared, told) {
+                return false;
             }
         }
-        // Innermost first, as ModSecurity returns from the chain.
-        for link in rule.links.iter().rev() {
-            for after in &link.after {
-                self.after(after, position);
-            }
-        }
-        self.conclude(rule, matches);
+        true
+    }
+
+    fn has_removals(&self, index: usize) -> bool {
+        self.state
+            .removals
+            .iter()
+            .any(|removal| removal.rules.has(index))
     }
 
     /// Runs one link over all its values. Whether any matched.
@@ -133,7 +212,7 @@ impl Run<'_> {
         &mut self,
         index: usize,
         link: &Link,
-        lost: Option<&[Lost]>,
+        spared: &Spared<'_>,
         mut told: Option<&mut Matches>,
     ) -> bool {
         let Some(operator) = link.operator else {
@@ -141,36 +220,46 @@ impl Run<'_> {
             return true;
         };
         let mut matched = false;
-        let has_removals = self
-            .state
-            .removals
-            .iter()
-            .any(|removal| removal.rules.has(index));
         let mut values = std::mem::take(&mut self.bench.values);
         for target in &link.targets {
             values.clear();
             self.state.collect(self.set, target, &mut values);
             for value in &values {
-                if self.is_excluded(index, link, value, has_removals)
-                    || lost.is_some_and(|lost| self.is_lost(lost, value))
-                {
+                if spared.sleeps(value) || self.is_excluded(index, link, value, spared) {
                     continue;
                 }
-                matched |= self.value(operator, link, value, told.as_deref_mut());
+                if self.value(operator, link, value, told.as_deref_mut()) {
+                    matched = true;
+                } else if let (Some(woken), Content::Text(id)) = (spared.woken, value.content) {
+                    self.let_sleep(woken, id);
+                }
             }
         }
         self.bench.values = values;
         matched
     }
 
-    fn is_excluded(&self, index: usize, link: &Link, value: &Value, has_removals: bool) -> bool {
+    fn is_excluded(&self, index: usize, link: &Link, value: &Value, spared: &Spared<'_>) -> bool {
         if !link.excluded.is_empty() && self.state.is_among(self.set, &link.excluded, value) {
             return true;
         }
-        has_removals
+        if spared.lost.is_some_and(|lost| self.is_lost(lost, value)) {
+            return true;
+        }
+        spared.has_removals
             && self.state.removals.iter().any(|removal| {
                 removal.rules.has(index) && self.state.is_among(self.set, &removal.targets, value)
             })
+    }
+
+    /// The rule under way does not match the text, which depends on the text alone: it is not woken
+    /// for it again.
+    fn let_sleep(&mut self, woken: &Woken<'_>, id: TextId) {
+        let seen = &mut self.bench.seen;
+        let spot = self.state.texts.spot(id, seen);
+        if let (Some(spot), Some((position, _))) = (spot, woken.texts.first()) {
+            seen.let_sleep(spot, woken.sources, *position);
+        }
     }
 
     fn is_lost(&self, lost: &[Lost], value: &Value) -> bool {
@@ -200,7 +289,10 @@ impl Run<'_> {
                 let value = Value { content, ..*value };
                 self.matched(link, value);
                 if let Some(told) = told.as_deref_mut() {
-                    self.tell(told, &value, hit);
+                    told.values = told.values.saturating_add(1);
+                    if told.found.len() < MOST_PLACES {
+                        told.found.push((value, hit));
+                    }
                 }
             }
         }
@@ -237,15 +329,13 @@ impl Run<'_> {
         }
     }
 
-    fn tell(&mut self, told: &mut Matches, value: &Value, hit: (usize, usize)) {
-        told.values = told.values.saturating_add(1);
-        if told.found.len() >= MOST_PLACES {
-            return;
-        }
+    /// How a match is told. Most rules that match a value are chains of which another fails, so that
+    /// nobody asks.
+    fn found(&mut self, &(value, hit): &(Value, (usize, usize))) -> Found {
         let mut name = Vec::new();
-        self.state.full_name(self.set, value, &mut name);
+        self.state.full_name(self.set, &value, &mut name);
         let mut bytes = Vec::new();
-        if self.is_hidden(value) {
+        if self.is_hidden(&value) {
             bytes.extend_from_slice(b"<hidden>");
         } else {
             let mut whole = Vec::new();
@@ -254,10 +344,10 @@ impl Run<'_> {
             let end = end.min(start.saturating_add(MOST_TOLD)).min(whole.len());
             bytes.extend_from_slice(whole.get(start..end).unwrap_or_default());
         }
-        told.found.push(Found {
+        Found {
             variable: String::from_utf8_lossy(&name).into_owned(),
             bytes,
-        });
+        }
     }
 
     fn is_hidden(&self, value: &Value) -> bool {
@@ -273,16 +363,7 @@ impl Run<'_> {
     }
 
     /// A rule has matched with its whole chain.
-    fn conclude(&mut self, rule: &Rule, mut matches: Matches) {
-        if rule.links.iter().any(|link| {
-            link.after
-                .iter()
-                .any(|after| matches!(after, After::HideMatched))
-        }) {
-            for found in &mut matches.found {
-                found.bytes = b"<hidden>".to_vec();
-            }
-        }
+    fn conclude(&mut self, rule: &Rule, matches: &Matches) {
         self.state.records |= rule.audited;
         let mut message = String::new();
         if rule.logged {
@@ -300,7 +381,14 @@ impl Run<'_> {
         }
     }
 
-    fn told(&mut self, rule: &Rule, matches: Matches) -> Matched {
+    fn told(&mut self, rule: &Rule, matches: &Matches) -> Matched {
+        let mut found: Vec<Found> = matches.found.iter().map(|one| self.found(one)).collect();
+        let mut after = rule.links.iter().flat_map(|link| &link.after);
+        if after.any(|after| matches!(after, After::HideMatched)) {
+            for found in &mut found {
+                found.bytes = b"<hidden>".to_vec();
+            }
+        }
         let first =
             |pick: fn(&Link) -> Option<&crate::rule::Template>| rule.links.iter().find_map(pick);
         let mut data = Vec::new();
@@ -315,7 +403,7 @@ impl Run<'_> {
             data,
             severity: rule.links.iter().find_map(|link| link.severity),
             tags: rule.tags.iter().map(ToString::to_string).collect(),
-            found: matches.found,
+            found,
             values: matches.values,
         }
     }

@@ -1,21 +1,29 @@
 //! Texts that a worker has judged before, and which operators cannot match them.
 //!
 //! Clients send the same names and values again and again: what a text cannot match does not change
-//! from one request to the next. Owns a table of fixed size, in which texts that share a place drive
-//! each other out; the whole text is compared, so that nobody gains by sharing a place. Must not:
-//! hold anything of another rule set.
+//! from one request to the next, nor which rules it wakes in a phase that looks at it. Owns a table of
+//! fixed size, in which texts that share a place drive each other out; the whole text is compared, so
+//! that nobody gains by sharing a place. Must not: hold anything of another rule set.
 
-use super::strings::mix;
+use std::ops::Range;
+
 use crate::bytes::ByteSet;
 
 /// Places; a power of two.
-const PLACES: usize = 512;
+const PLACES: usize = 1024;
 /// Bytes of a text that is worth a place.
 const MOST_BYTES: usize = 128;
 /// How often a text that was met again stays when another wants its place.
 const MOST_LIVES: u8 = 15;
+/// Sources whose rules are remembered.
+const SOURCES: usize = 256;
+/// Rules that a text wakes, at most, to be remembered.
+const MOST_WOKEN: usize = 64;
 /// Places for sets of bytes; a power of two.
 const BYTE_PLACES: usize = 512;
+
+/// Places for sets of bytes and sources; a power of two.
+const LOOKS: usize = 1024;
 
 /// The texts.
 #[derive(Debug, Default)]
@@ -25,6 +33,17 @@ pub(crate) struct Seen {
     words: Vec<u64>,
     /// What the bytes of a text leave open.
     pub(super) by_bytes: ByBytes,
+    /// Which chains of a source are worth a look at a text of some bytes.
+    looks: Vec<Option<(ByteSet, u16, Looks)>>,
+}
+
+/// The chains of a source, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Looks {
+    /// Those that may change the text.
+    pub(crate) changed: u64,
+    /// Those among them after which some rule may match.
+    pub(crate) open: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +51,12 @@ struct Place {
     length: Option<u8>,
     lives: u8,
     text: [u8; MOST_BYTES],
+    /// Another for each text that is here.
+    stamp: u32,
+    /// The sources whose rules are known.
+    asked: [u64; SOURCES / 64],
+    /// The rules that the text wakes by a source: the source, and the position in its phase.
+    woken: Vec<(u16, u32)>,
 }
 
 impl Place {
@@ -42,6 +67,13 @@ impl Place {
     }
 }
 
+/// Where a text is remembered, for as long as no other has its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot {
+    place: u32,
+    stamp: u32,
+}
+
 impl Seen {
     /// A table for blocks of so many words.
     pub(crate) fn new(words: usize) -> Self {
@@ -49,60 +81,145 @@ impl Seen {
             length: None,
             lives: 0,
             text: [0; MOST_BYTES],
+            stamp: 0,
+            asked: [0; SOURCES / 64],
+            woken: Vec::new(),
         };
         Self {
             places: vec![empty; PLACES],
             words: vec![0; PLACES * words],
             by_bytes: ByBytes::new(words),
+            looks: vec![None; LOOKS],
         }
     }
 
-    fn at(text: &[u8]) -> usize {
-        mix(text) % PLACES
+    /// What is known of the bytes and the source, or what `find` says.
+    pub(crate) fn looks(
+        &mut self,
+        bytes: ByteSet,
+        source: u16,
+        find: impl FnOnce() -> Looks,
+    ) -> Looks {
+        let at = bytes.mix().wrapping_add(usize::from(source) * 7) % LOOKS;
+        let Some(place) = self.looks.get_mut(at) else {
+            return find();
+        };
+        match place {
+            Some((known, by, looks)) if *known == bytes && *by == source => *looks,
+            _ => {
+                let looks = find();
+                *place = Some((bytes, source, looks));
+                looks
+            }
+        }
     }
 
-    /// Writes the candidates of the text to `found`, if they are known.
-    pub(super) fn recall(&mut self, text: &[u8], found: &mut [u64]) -> bool {
-        let at = Self::at(text);
-        let Some(place) = self.places.get_mut(at).filter(|place| place.holds(text)) else {
-            return false;
-        };
+    /// Where the text of this mix is remembered.
+    pub(super) fn find(&mut self, mix: usize, text: &[u8]) -> Option<Spot> {
+        let at = mix % PLACES;
+        let place = self.places.get_mut(at).filter(|place| place.holds(text))?;
         place.lives = (place.lives + 1).min(MOST_LIVES);
-        let block = at * found.len()..(at + 1) * found.len();
-        self.words.get(block).is_some_and(|words| {
+        Some(Spot {
+            place: u32::try_from(at).ok()?,
+            stamp: place.stamp,
+        })
+    }
+
+    #[inline]
+    fn place(&self, spot: Spot) -> Option<&Place> {
+        let place = self.places.get(spot.place as usize);
+        place.filter(|place| place.stamp == spot.stamp)
+    }
+
+    #[inline]
+    fn place_mut(&mut self, spot: Spot) -> Option<&mut Place> {
+        let place = self.places.get_mut(spot.place as usize);
+        place.filter(|place| place.stamp == spot.stamp)
+    }
+
+    /// Writes the candidates of a text that is remembered to `found`.
+    pub(super) fn recall(&self, spot: Spot, found: &mut [u64]) -> bool {
+        let at = spot.place as usize * found.len();
+        let words = self
+            .place(spot)
+            .and_then(|_| self.words.get(at..at + found.len()));
+        words.is_some_and(|words| {
             found.copy_from_slice(words);
             true
         })
     }
 
     /// Remembers the candidates of the text, where its place is free or worn out.
-    pub(super) fn learn(&mut self, text: &[u8], found: &[u64]) {
-        let at = Self::at(text);
-        let (Some(place), Ok(length)) = (self.places.get_mut(at), u8::try_from(text.len())) else {
-            return;
-        };
+    pub(super) fn learn(&mut self, mix: usize, text: &[u8], found: &[u64]) -> Option<Spot> {
+        let at = mix % PLACES;
+        let length = u8::try_from(text.len()).ok()?;
+        let place = self.places.get_mut(at)?;
         if place.lives > 0 {
             place.lives -= 1;
-            return;
+            return None;
         }
-        let Some(kept) = place.text.get_mut(..text.len()) else {
-            return;
-        };
-        let Some(words) = self.words.get_mut(at * found.len()..(at + 1) * found.len()) else {
-            return;
-        };
+        let kept = place.text.get_mut(..text.len())?;
+        let words = self
+            .words
+            .get_mut(at * found.len()..(at + 1) * found.len())?;
         kept.copy_from_slice(text);
         words.copy_from_slice(found);
         place.length = Some(length);
+        place.stamp = place.stamp.wrapping_add(1);
+        place.asked = [0; SOURCES / 64];
+        place.woken.clear();
+        Some(Spot {
+            place: u32::try_from(at).ok()?,
+            stamp: place.stamp,
+        })
     }
 
     /// Notes that the operator of the probe was run and does not match the text.
-    pub(super) fn refute(&mut self, text: &[u8], words: usize, probe: u16) {
-        let at = Self::at(text);
-        if self.places.get(at).is_some_and(|place| place.holds(text))
-            && let Some(word) = self.words.get_mut(at * words + usize::from(probe) / 64)
+    pub(super) fn refute(&mut self, spot: Spot, words: usize, probe: u16) {
+        let at = spot.place as usize * words + usize::from(probe) / 64;
+        if self.place(spot).is_some()
+            && let Some(word) = self.words.get_mut(at)
         {
             *word &= !(1 << (probe % 64));
+        }
+    }
+
+    /// Appends the positions of the rules that the text wakes by the source, if they are known.
+    #[inline]
+    pub(crate) fn woken(&self, spot: Spot, source: u16, positions: &mut Vec<u32>) -> bool {
+        let Some(place) = self.place(spot) else {
+            return false;
+        };
+        let asked = place.asked.get(usize::from(source) / 64);
+        if asked.is_none_or(|asked| asked >> (source % 64) & 1 == 0) {
+            return false;
+        }
+        let woken = place.woken.iter().filter(|(by, _)| *by == source);
+        positions.extend(woken.map(|(_, position)| position));
+        true
+    }
+
+    /// Remembers which rules the text wakes by the source.
+    pub(crate) fn note(&mut self, spot: Spot, source: u16, positions: &[u32]) {
+        let Some(place) = self.place_mut(spot) else {
+            return;
+        };
+        let Some(asked) = place.asked.get_mut(usize::from(source) / 64) else {
+            return;
+        };
+        if place.woken.len() + positions.len() <= MOST_WOKEN {
+            *asked |= 1 << (source % 64);
+            let woken = positions.iter().map(|&position| (source, position));
+            place.woken.extend(woken);
+        }
+    }
+
+    /// Notes that the rule at the position, woken by one of the sources, does not match the text.
+    pub(super) fn let_sleep(&mut self, spot: Spot, sources: &Range<u16>, position: u32) {
+        if let Some(place) = self.place_mut(spot) {
+            place
+                .woken
+                .retain(|(source, woken)| *woken != position || !sources.contains(source));
         }
     }
 }
@@ -149,7 +266,22 @@ impl ByBytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{PLACES, Seen};
+    use super::super::strings::mix;
+    use super::{MOST_WOKEN, PLACES, Seen, Spot};
+
+    /// The candidates that are remembered of the text, one word.
+    fn recalled(seen: &mut Seen, text: &[u8]) -> Option<u64> {
+        let mut found = [0];
+        let spot = seen.find(mix(text), text)?;
+        seen.recall(spot, &mut found).then_some(found[0])
+    }
+
+    /// The rules that are known to be woken.
+    fn told(seen: &Seen, spot: Spot, source: u16) -> Option<Vec<u32>> {
+        let mut positions = Vec::new();
+        seen.woken(spot, source, &mut positions)
+            .then_some(positions)
+    }
 
     #[test]
     fn what_is_refuted_of_one_text_is_not_of_another_that_shares_its_place() {
@@ -157,36 +289,33 @@ mod tests {
         let texts: Vec<Vec<u8>> = (0..PLACES * 4)
             .map(|n| format!("text {n}").into_bytes())
             .collect();
-        for text in &texts {
-            seen.learn(text, &[0b11]);
+        let spots: Vec<_> = texts
+            .iter()
+            .map(|text| seen.learn(mix(text), text, &[0b11]))
+            .collect();
+        for spot in spots.into_iter().step_by(2).flatten() {
+            seen.refute(spot, 1, 0);
         }
-        for text in texts.iter().step_by(2) {
-            seen.refute(text, 1, 0);
-        }
-        let mut recalled = 0;
+        let mut held = 0;
         for (number, text) in texts.iter().enumerate() {
-            let mut found = [0];
-            if seen.recall(text, &mut found) {
-                recalled += 1;
-                assert_eq!(
-                    found,
-                    [if number % 2 == 0 { 0b10 } else { 0b11 }],
-                    "{number}"
-                );
+            if let Some(found) = recalled(&mut seen, text) {
+                held += 1;
+                assert_eq!(found, if number % 2 == 0 { 0b10 } else { 0b11 }, "{number}");
             }
         }
-        assert!(recalled > PLACES / 2, "{recalled}");
+        assert!(held > PLACES / 2, "{held}");
     }
 
     #[test]
     fn a_text_that_is_met_often_outlives_those_that_are_met_once() {
         let mut seen = Seen::new(1);
-        seen.learn(b"Accept", &[1]);
+        seen.learn(mix(b"Accept"), b"Accept", &[1]);
         for number in 0..100_000 {
-            seen.learn(format!("{number}").as_bytes(), &[0]);
+            let text = format!("{number}").into_bytes();
+            seen.learn(mix(&text), &text, &[0]);
             if number % 512 == 0 {
-                assert!(seen.recall(b"Accept", &mut [0]), "{number}");
-                assert!(seen.recall(b"Accept", &mut [0]), "{number}");
+                assert_eq!(recalled(&mut seen, b"Accept"), Some(1), "{number}");
+                assert_eq!(recalled(&mut seen, b"Accept"), Some(1), "{number}");
             }
         }
     }
@@ -194,8 +323,47 @@ mod tests {
     #[test]
     fn a_long_text_is_not_remembered() {
         let mut seen = Seen::new(1);
-        seen.learn(&[b'a'; 129], &[1]);
-        seen.learn(&[b'a'; 300], &[1]);
-        assert!(!seen.recall(&[b'a'; 129], &mut [0]) && !seen.recall(&[b'a'; 300], &mut [0]));
+        for text in [[b'a'; 129].as_slice(), &[b'a'; 300]] {
+            assert!(seen.learn(mix(text), text, &[1]).is_none());
+            assert!(seen.find(mix(text), text).is_none());
+        }
+    }
+
+    #[test]
+    fn the_rules_that_a_text_wakes_are_told_by_source_until_they_do_not_match() {
+        let mut seen = Seen::new(1);
+        let spot = seen.learn(mix(b"a"), b"a", &[1]).unwrap();
+        assert!(told(&seen, spot, 3).is_none());
+        seen.note(spot, 3, &[7, 9]);
+        seen.note(spot, 4, &[9]);
+        seen.note(spot, 5, &[]);
+        assert_eq!(told(&seen, spot, 3), Some(vec![7, 9]));
+        assert_eq!(told(&seen, spot, 5), Some(vec![]));
+        seen.let_sleep(spot, &(0..4), 9);
+        assert_eq!(told(&seen, spot, 3), Some(vec![7]));
+        assert_eq!(told(&seen, spot, 4), Some(vec![9]));
+    }
+
+    #[test]
+    fn a_text_that_wakes_many_rules_is_asked_again() {
+        let mut seen = Seen::new(1);
+        let spot = seen.learn(mix(b"a"), b"a", &[1]).unwrap();
+        seen.note(spot, 3, &[5; MOST_WOKEN + 1]);
+        assert!(told(&seen, spot, 3).is_none());
+        seen.note(spot, 300, &[1]);
+        assert!(told(&seen, spot, 300).is_none());
+    }
+
+    #[test]
+    fn what_was_known_of_a_text_is_not_told_of_the_next_in_its_place() {
+        let mut seen = Seen::new(1);
+        let place = mix(b"first");
+        let first = seen.learn(place, b"first", &[1]).unwrap();
+        seen.note(first, 3, &[7]);
+        let second = seen.learn(place, b"second", &[2]).unwrap();
+        assert!(told(&seen, first, 3).is_none() && told(&seen, second, 3).is_none());
+        seen.note(first, 3, &[7]);
+        assert!(told(&seen, second, 3).is_none());
+        assert!(!seen.recall(first, &mut [0]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::strings::{TextId, Texts};
+use super::strings::{Beginning, TextId, Texts};
 use super::tx::{Content, Tx};
 use super::verdict::{Interruption, Matched};
 use crate::body::Processor;
@@ -81,6 +81,10 @@ pub(crate) struct State {
     pub(crate) xml_attributes: Vec<TextId>,
     pub(crate) environment: Vec<Pair>,
     pub(crate) tx: Tx,
+    /// The number of the presets that `beginning` and `first_tx` are of.
+    presets: u64,
+    beginning: Beginning,
+    first_tx: Tx,
     pub(crate) opened: Vec<Opened>,
     /// The values that the rule under way matched, its chain included.
     pub(crate) matching: Vec<Value>,
@@ -123,6 +127,9 @@ impl State {
             xml_attributes: Vec::new(),
             environment: Vec::new(),
             tx: Tx::default(),
+            presets: 0,
+            beginning: Beginning::default(),
+            first_tx: Tx::default(),
             opened: Vec::new(),
             matching: Vec::new(),
             mode: EngineMode::Off,
@@ -153,8 +160,7 @@ impl State {
         if !Arc::ptr_eq(&self.names, &set.names) {
             self.names = Arc::clone(&set.names);
         }
-        self.texts.clear();
-        self.empty = self.texts.add(b"");
+        self.begin(set, presets);
         self.singles.clear();
         self.singles.resize(Variable::COUNT, None);
         self.arguments.clear();
@@ -166,8 +172,6 @@ impl State {
         self.xml_text.clear();
         self.xml_attributes.clear();
         self.environment.clear();
-        self.tx.reset(set.slot_names.len());
-        self.preset(presets);
         self.opened.clear();
         self.matching.clear();
         self.mode = set.settings.engine;
@@ -193,9 +197,26 @@ impl State {
         self.response_body.clear();
     }
 
+    /// The texts and TX variables that a request begins with: made once, and copied while a worker
+    /// meets the same presets.
+    fn begin(&mut self, set: &RuleSet, presets: &Presets) {
+        if self.presets == presets.number {
+            self.texts.rewind(&self.beginning);
+            self.tx.rewind(&self.first_tx);
+            return;
+        }
+        self.texts.clear();
+        self.empty = self.texts.add(b"");
+        self.tx.reset(set.slot_names.len());
+        self.preset(presets);
+        self.beginning = self.texts.beginning();
+        self.first_tx.rewind(&self.tx);
+        self.presets = presets.number;
+    }
+
     /// Gives TX variables a value that no rule of this request gave them.
     pub(crate) fn preset(&mut self, presets: &Presets) {
-        for (slot, preset) in presets {
+        for (slot, preset) in &presets.values {
             let content = match preset {
                 Preset::Number(number) => Content::Number(*number),
                 Preset::Text(text) => Content::Text(self.texts.add(text)),

@@ -4,7 +4,7 @@
 //! beyond its bound.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One variable of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +31,87 @@ const MOST_VARIABLES: usize = 64;
 /// Bytes of a key or value that are kept.
 const MOST_BYTES: usize = 1024;
 
-type Shard = HashMap<Box<[u8]>, (u64, Vec<Stored>)>;
+/// Records that a full shard looks at, at most, for one to give up: those that were asked for since it
+/// last looked stay, so that a flood of new keys costs the same each and drives few of these out.
+const MOST_LOOKS: usize = 8;
 
-/// A store in memory with room for so many records; beyond that the oldest of a shard go.
+#[derive(Debug, Default)]
+struct Shard {
+    records: HashMap<Arc<[u8]>, Held>,
+    /// The keys, in a ring that is looked through for one to give up.
+    ring: Vec<Arc<[u8]>>,
+    hand: usize,
+    /// Places of the ring whose record is gone.
+    free: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Held {
+    place: usize,
+    is_used: bool,
+    record: Vec<Stored>,
+}
+
+impl Shard {
+    /// A place of the ring, of which there are at most so many.
+    fn place(&mut self, key: &Arc<[u8]>, most: usize) -> usize {
+        let place = self.free.pop().unwrap_or_else(|| {
+            if self.ring.len() < most {
+                self.ring.push(Arc::clone(key));
+                self.ring.len() - 1
+            } else {
+                self.give_up()
+            }
+        });
+        if let Some(known) = self.ring.get_mut(place) {
+            *known = Arc::clone(key);
+        }
+        place
+    }
+
+    /// Gives up a record. Its place.
+    fn give_up(&mut self) -> usize {
+        for look in 1.. {
+            let place = self.hand;
+            self.hand = (place + 1) % self.ring.len().max(1);
+            let Some(key) = self.ring.get(place) else {
+                break;
+            };
+            match self.records.get_mut(key) {
+                Some(held) if held.is_used && look < MOST_LOOKS => held.is_used = false,
+                _ => {
+                    self.records.remove(key);
+                    return place;
+                }
+            }
+        }
+        0
+    }
+
+    fn save(&mut self, key: Box<[u8]>, record: Vec<Stored>, most: usize) {
+        if let Some(held) = self.records.get_mut(&*key) {
+            held.is_used = true;
+            held.record = record;
+            return;
+        }
+        let key: Arc<[u8]> = key.into();
+        let place = self.place(&key, most);
+        let held = Held {
+            place,
+            is_used: false,
+            record,
+        };
+        self.records.insert(key, held);
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if let Some(held) = self.records.remove(key) {
+            self.free.push(held.place);
+        }
+    }
+}
+
+/// A store in memory with room for so many records; beyond that those go that nobody asked for lately.
 #[derive(Debug)]
 pub struct MemoryStore {
     shards: [Mutex<Shard>; SHARDS],
@@ -61,7 +139,10 @@ impl MemoryStore {
     pub fn len(&self) -> usize {
         self.shards
             .iter()
-            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len())
+            .map(|shard| {
+                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                shard.records.len()
+            })
             .sum()
     }
 
@@ -81,19 +162,16 @@ fn full_key(collection: &str, key: &[u8]) -> Box<[u8]> {
 impl Store for MemoryStore {
     fn load(&self, collection: &str, key: &[u8], now: u64) -> Vec<Stored> {
         let key = full_key(collection, key);
-        let shard = self
+        let mut shard = self
             .shard(&key)
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let record = shard
-            .get(&key)
-            .map(|(_, record)| record.as_slice())
-            .unwrap_or_default();
-        record
-            .iter()
-            .filter(|stored| stored.expires > now)
-            .cloned()
-            .collect()
+        let Some(held) = shard.records.get_mut(&*key) else {
+            return Vec::new();
+        };
+        held.is_used = true;
+        let live = held.record.iter().filter(|stored| stored.expires > now);
+        live.cloned().collect()
     }
 
     fn save(&self, collection: &str, key: &[u8], mut record: Vec<Stored>, now: u64) {
@@ -106,18 +184,59 @@ impl Store for MemoryStore {
             .unwrap_or_else(PoisonError::into_inner);
         if record.is_empty() {
             shard.remove(&key);
-            return;
+        } else {
+            shard.save(key, record, self.most);
         }
-        if shard.len() >= self.most && !shard.contains_key(&key) {
-            shard.retain(|_, (_, record)| record.iter().any(|stored| stored.expires > now));
-            let oldest = shard
-                .iter()
-                .min_by_key(|(_, (saved, _))| *saved)
-                .map(|(key, _)| key.clone());
-            if let Some(oldest) = oldest.filter(|_| shard.len() >= self.most) {
-                shard.remove(&oldest);
-            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MemoryStore, SHARDS, Store, Stored};
+
+    fn record(value: &str) -> Vec<Stored> {
+        vec![Stored {
+            name: b"count".as_slice().into(),
+            value: value.as_bytes().into(),
+            expires: 100,
+        }]
+    }
+
+    fn key(number: usize) -> Vec<u8> {
+        number.to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_flood_of_new_keys_neither_grows_a_store_nor_drives_out_what_is_asked_for() {
+        let store = MemoryStore::new(SHARDS * 4);
+        for number in 0..10_000 {
+            store.save("ip", b"regular", record("1"), 1);
+            store.save("ip", &key(number), record("1"), 1);
+            assert!(store.len() <= SHARDS * 4);
+            assert_eq!(store.load("ip", b"regular", 1), record("1"), "{number}");
         }
-        shard.insert(key, (now, record));
+        assert_eq!(store.len(), SHARDS * 4);
+    }
+
+    #[test]
+    fn a_full_store_in_which_all_is_asked_for_takes_a_new_key_nevertheless() {
+        let store = MemoryStore::new(1);
+        for number in 0..1000 {
+            store.save("ip", &key(number), record("1"), 1);
+            assert_eq!(store.load("ip", &key(number), 1), record("1"));
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_emptied_leaves_room_for_another() {
+        let store = MemoryStore::new(SHARDS * 4);
+        for number in 0..1000 {
+            store.save("ip", &key(number), record("1"), 1);
+            store.save("ip", &key(number), Vec::new(), 1);
+            assert!(store.is_empty(), "{number}");
+        }
+        store.save("ip", b"a", record("2"), 1);
+        assert_eq!(store.load("ip", b"a", 1), record("2"));
+        assert!(store.load("ip", b"a", 100).is_empty());
     }
 }

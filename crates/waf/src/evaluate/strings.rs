@@ -4,14 +4,16 @@
 //! A value that a transformation leaves as it is shares its parent's entry, so that a benign
 //! request has few texts, and what is found out of one is found out once.
 
-use super::seen::Seen;
+use std::ops::Range;
+
+use super::seen::{Seen, Spot};
 use crate::bytes::{ByteSet, spread};
 use crate::prefilter::Prefilter;
 use crate::rule::{Chain, ChainId};
 use crate::transform::Transform;
 
 /// A text of this request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TextId(u32);
 
 /// Texts may take so many bytes: one body under every transformation, and no more.
@@ -24,9 +26,18 @@ const RECENT: usize = 256;
 struct Entry {
     start: u32,
     length: u32,
-    bytes: ByteSet,
+    /// The bytes, once they were asked for.
+    bytes: Option<ByteSet>,
     derived: u32,
     candidates: u32,
+    /// The text that this one is but for the case of its letters.
+    case_of: u32,
+    /// The candidates are what the filter says, less nothing that was refuted.
+    is_whole: bool,
+    mix: u32,
+    /// Where a worker remembers it, if that was asked and it does.
+    spot: Option<Spot>,
+    is_asked: bool,
 }
 
 /// A cheap mix of a text's length and both its ends, by which tables place it. Texts that share a
@@ -59,16 +70,41 @@ pub(crate) struct Texts {
     recent: Vec<u32>,
 }
 
+/// Texts that every request of a rule set begins with.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+    recent: Vec<u32>,
+}
+
 impl Texts {
     /// Forgets all texts and keeps the room.
     pub(crate) fn clear(&mut self) {
+        self.rewind(&Beginning::default());
+        self.recent.resize(RECENT, NONE);
+    }
+
+    /// The texts that are there now, for `rewind`.
+    pub(crate) fn beginning(&self) -> Beginning {
+        Beginning {
+            arena: self.arena.clone(),
+            entries: self.entries.clone(),
+            recent: self.recent.clone(),
+        }
+    }
+
+    /// Forgets all texts but those.
+    pub(crate) fn rewind(&mut self, beginning: &Beginning) {
         self.arena.clear();
+        self.arena.extend_from_slice(&beginning.arena);
         self.entries.clear();
+        self.entries.extend_from_slice(&beginning.entries);
+        self.recent.clear();
+        self.recent.extend_from_slice(&beginning.recent);
         self.derived.clear();
         self.candidates.clear();
         self.exhausted = false;
-        self.recent.clear();
-        self.recent.resize(RECENT, NONE);
     }
 
     /// Bytes kept for reuse.
@@ -88,7 +124,8 @@ impl Texts {
             self.exhausted = true;
             return self.add(b"");
         }
-        let place = mix(text) % RECENT;
+        let mix = mix(text);
+        let place = mix % RECENT;
         let known = self.recent.get(place).map(|&id| TextId(id));
         if let Some(known) =
             known.filter(|&known| self.entry(known).is_some() && self.get(known) == text)
@@ -97,18 +134,14 @@ impl Texts {
         }
         let start = self.arena.len();
         self.arena.extend_from_slice(text);
-        let mut bytes = ByteSet::EMPTY;
-        for &byte in text {
-            bytes.insert(byte);
-        }
-        let id = self.push(start, text.len(), bytes);
+        let id = self.push(start, text.len(), mix);
         if let Some(recent) = self.recent.get_mut(place) {
             *recent = id.0;
         }
         id
     }
 
-    fn push(&mut self, start: usize, length: usize, bytes: ByteSet) -> TextId {
+    fn push(&mut self, start: usize, length: usize, mix: usize) -> TextId {
         let id = TextId(u32::try_from(self.entries.len()).unwrap_or(NONE));
         let (start, length) = (
             u32::try_from(start).unwrap_or(0),
@@ -117,9 +150,14 @@ impl Texts {
         self.entries.push(Entry {
             start,
             length,
-            bytes,
+            bytes: None,
             derived: NONE,
             candidates: NONE,
+            case_of: NONE,
+            is_whole: false,
+            mix: u32::try_from(mix).unwrap_or(0),
+            spot: None,
+            is_asked: false,
         });
         id
     }
@@ -140,19 +178,29 @@ impl Texts {
     }
 
     #[inline]
-    pub(crate) fn bytes_of(&self, id: TextId) -> ByteSet {
-        self.entry(id).map_or(ByteSet::EMPTY, |entry| entry.bytes)
+    pub(crate) fn bytes_of(&mut self, id: TextId) -> ByteSet {
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else {
+            return ByteSet::EMPTY;
+        };
+        let (start, end) = (entry.start as usize, (entry.start + entry.length) as usize);
+        let arena = &self.arena;
+        *entry
+            .bytes
+            .get_or_insert_with(|| ByteSet::occurring(arena.get(start..end).unwrap_or_default()))
     }
 
     /// What the transformations make of a text.
     pub(crate) fn transformed(&mut self, chains: &[Chain], id: TextId, chain: ChainId) -> TextId {
-        let (Some(step), Some(entry)) = (chains.get(usize::from(chain)), self.entry(id)) else {
+        let Some(step) = chains.get(usize::from(chain)) else {
             return id;
         };
         let Some(last) = step.last else { return id };
-        if !step.always && !entry.bytes.intersects(&step.triggers) {
+        if !step.always && !self.bytes_of(id).intersects(&step.triggers) {
             return id;
         }
+        let Some(entry) = self.entry(id) else {
+            return id;
+        };
         let known = (entry.derived != NONE).then(|| entry.derived as usize + usize::from(chain));
         if let Some(&to) = known
             .and_then(|place| self.derived.get(place))
@@ -179,6 +227,12 @@ impl Texts {
             self.add(&buffer)
         };
         self.buffer = buffer;
+        if matches!(last, Transform::Lowercase | Transform::Uppercase)
+            && to != parent
+            && let Some(entry) = self.entries.get_mut(to.0 as usize)
+        {
+            entry.case_of = parent.0;
+        }
         to
     }
 
@@ -212,36 +266,63 @@ impl Texts {
     }
 
     fn find_candidates(&mut self, id: TextId, filter: &Prefilter, seen: &mut Seen) -> usize {
+        let spot = self.spot(id, seen);
         let at = self.candidates.len();
         self.candidates.resize(at + filter.words, 0);
-        if let (Some(entry), Some(found)) = (
-            self.entries.get_mut(id.0 as usize),
-            self.candidates.get_mut(at..),
-        ) {
+        let bytes = self.bytes_of(id);
+        let of_other_case = self.of_other_case(id, filter);
+        let (before, found) = self.candidates.split_at_mut(at);
+        if let Some(entry) = self.entries.get_mut(id.0 as usize) {
             entry.candidates = u32::try_from(at).unwrap_or(NONE);
+            if spot.is_some_and(|spot| seen.recall(spot, found)) {
+                return at;
+            }
             let whole = entry.start as usize..(entry.start + entry.length) as usize;
             let text = self.arena.get(whole).unwrap_or_default();
-            if !seen.recall(text, found) {
-                filter.candidates(
-                    text,
-                    &entry.bytes,
-                    found,
-                    &mut self.open,
-                    &mut seen.by_bytes,
-                );
-                seen.learn(text, found);
+            if let Some(other) = of_other_case.and_then(|other| before.get(other)) {
+                found.copy_from_slice(other);
+            } else {
+                filter.candidates(text, &bytes, found, &mut self.open, &mut seen.by_bytes);
             }
+            entry.is_whole = true;
+            entry.spot = seen.learn(entry.mix as usize, text, found);
         }
         at
+    }
+
+    /// The candidates of the text in other case, where they are this one's too.
+    fn of_other_case(&self, id: TextId, filter: &Prefilter) -> Option<Range<usize>> {
+        let other = self.entry(TextId(self.entry(id)?.case_of))?;
+        let at = other.candidates as usize;
+        (filter.cases_alike && other.is_whole).then(|| at..at + filter.words)
+    }
+
+    /// Where the worker remembers the text.
+    #[inline]
+    pub(crate) fn spot(&mut self, id: TextId, seen: &mut Seen) -> Option<Spot> {
+        let entry = self.entries.get_mut(id.0 as usize)?;
+        if !entry.is_asked {
+            entry.is_asked = true;
+            let whole = entry.start as usize..(entry.start + entry.length) as usize;
+            let text = self.arena.get(whole).unwrap_or_default();
+            entry.spot = seen.find(entry.mix as usize, text);
+        }
+        entry.spot
     }
 
     /// Notes that the operator of the probe was run and does not match the text: it is not run on it
     /// again, in this request or another.
     pub(crate) fn refute(&mut self, id: TextId, words: usize, probe: u16, seen: &mut Seen) {
-        seen.refute(self.get(id), words, probe);
-        let at = self.entry(id).map_or(NONE, |entry| entry.candidates);
-        let place = (at as usize).saturating_add(usize::from(probe) / 64);
-        if let Some(word) = self.candidates.get_mut(place).filter(|_| at != NONE) {
+        if let Some(spot) = self.spot(id, seen) {
+            seen.refute(spot, words, probe);
+        }
+        let Some(entry) = self.entries.get_mut(id.0 as usize) else {
+            return;
+        };
+        entry.is_whole = false;
+        let place = (entry.candidates as usize).saturating_add(usize::from(probe) / 64);
+        let known = entry.candidates != NONE;
+        if let Some(word) = self.candidates.get_mut(place).filter(|_| known) {
             *word &= !(1 << (probe % 64));
         }
     }

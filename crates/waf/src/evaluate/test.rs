@@ -80,6 +80,10 @@ impl Run<'_> {
                     .then(|| self.capture_one(capture, text, (start, end)))
                     .map(|()| (start, end))
             }
+            Operator::ByteRange(allowed) => {
+                let bytes = self.state.texts.bytes_of(text);
+                (!bytes.is_subset(allowed)).then_some((0, length))
+            }
             other => self.is_match(other, text).then_some((0, length)),
         }
     }
@@ -89,7 +93,6 @@ impl Run<'_> {
         let value = self.state.texts.get(text);
         match operator {
             Operator::Addresses(set) => address(value).is_some_and(|address| set.contains(address)),
-            Operator::ByteRange(allowed) => !self.state.texts.bytes_of(text).is_subset(allowed),
             Operator::UrlEncoding => !transform::is_well_encoded(value),
             Operator::Utf8 => !operator::is_utf8_strict(value),
             Operator::Country => {
@@ -108,19 +111,22 @@ impl Run<'_> {
         every: bool,
     ) -> Option<Hit> {
         let value = self.state.texts.get(text);
-        if !pattern.is_match(&mut self.bench.caches, value) {
+        let caches = &mut self.bench.caches;
+        let by_groups = capture && (every || pattern.has_groups());
+        if (by_groups || !capture) && !pattern.is_match(caches, value) {
             return None;
         }
-        let whole = pattern.find(&mut self.bench.caches, value, 0)?;
+        let whole = pattern.find(caches, value, 0)?;
         if !capture {
             return Some(whole);
         }
         let groups = if every {
             self.every_match(pattern, text)
-        } else if pattern.has_groups() {
-            pattern.groups(&mut self.bench.caches, value)?
+        } else if by_groups {
+            pattern.groups(caches, value)?
         } else {
-            vec![Some(whole)]
+            self.capture_whole(text, whole);
+            return Some(whole);
         };
         for slot in 0..10u16 {
             let span = groups.get(usize::from(slot)).copied().flatten();
@@ -128,6 +134,14 @@ impl Run<'_> {
             self.state.tx.set(slot, content);
         }
         Some(whole)
+    }
+
+    fn capture_whole(&mut self, text: TextId, whole: Hit) {
+        let content = self.part(text, whole);
+        self.state.tx.set(0, Some(content));
+        for slot in 1..10 {
+            self.state.tx.set(slot, None);
+        }
     }
 
     fn every_match(&mut self, pattern: &operator::Pattern, text: TextId) -> Vec<Option<Hit>> {
@@ -145,13 +159,11 @@ impl Run<'_> {
     }
 
     fn part(&mut self, text: TextId, (start, end): Hit) -> Content {
-        let part = self
-            .state
-            .texts
-            .get(text)
-            .get(start..end)
-            .unwrap_or_default()
-            .to_vec();
+        let whole = self.state.texts.get(text);
+        if (start, end) == (0, whole.len()) {
+            return Content::Text(text);
+        }
+        let part = whole.get(start..end).unwrap_or_default().to_vec();
         Content::Text(self.state.texts.add(&part))
     }
 

@@ -27,6 +27,14 @@ impl Tx {
         self.named.clear();
     }
 
+    /// Holds what the other holds.
+    pub(crate) fn rewind(&mut self, other: &Self) {
+        self.slots.clear();
+        self.slots.extend_from_slice(&other.slots);
+        self.named.clear();
+        self.named.extend_from_slice(&other.named);
+    }
+
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> Option<Content> {
         self.slots.get(usize::from(slot)).copied().flatten()

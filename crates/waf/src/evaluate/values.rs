@@ -185,18 +185,25 @@ impl State {
             }));
             return;
         }
-        for (slot, content) in self.tx.slots() {
-            let name = set
-                .slot_names
-                .get(usize::from(slot))
-                .map(|name| &**name)
-                .unwrap_or_default();
-            if is_chosen(chosen, name) {
-                out.push(Value {
-                    variable,
-                    name: Name::Slot(slot),
-                    content,
-                });
+        let mut push = |slot, content| {
+            out.push(Value {
+                variable,
+                name: Name::Slot(slot),
+                content,
+            });
+        };
+        if let Chosen::Slots(_, slots) = chosen {
+            for &slot in slots {
+                if let Some(content) = self.tx.get(slot) {
+                    push(slot, content);
+                }
+            }
+        } else {
+            for (slot, content) in self.tx.slots() {
+                let name = set.slot_names.get(usize::from(slot));
+                if name.is_some_and(|name| is_chosen(chosen, name)) {
+                    push(slot, content);
+                }
             }
         }
         for (name, content) in self.tx.named() {
@@ -401,7 +408,7 @@ fn is_chosen(chosen: &Chosen, name: &[u8]) -> bool {
     match chosen {
         Chosen::All => true,
         Chosen::Name(_, wanted) => name.eq_ignore_ascii_case(wanted),
-        Chosen::Pattern(pattern) => pattern.is_match_shared(name),
+        Chosen::Pattern(pattern) | Chosen::Slots(pattern, _) => pattern.is_match_shared(name),
         Chosen::Slot(_) | Chosen::XmlText | Chosen::XmlAttributes => false,
     }
 }

@@ -7,6 +7,7 @@ use super::seen::Seen;
 use super::state::{State, Value};
 use super::store::Store;
 use crate::operator::Caches;
+use crate::prefilter::Wakers;
 use crate::rule::{Bits, RuleSet};
 
 /// States kept for reuse, and the bytes that a kept one may hold.
@@ -27,6 +28,9 @@ pub struct Workbench {
     /// The rule set that the caches are for.
     generation: u64,
     pub(super) live: Bits,
+    pub(super) woken: Wakers,
+    positions: Vec<u32>,
+    pub(super) found: Vec<(Value, (usize, usize))>,
     pub(super) values: Vec<Value>,
     pub(super) operand: Vec<u8>,
     pub(super) expanded: Vec<u8>,
@@ -75,6 +79,15 @@ impl Workbench {
 
     pub(crate) fn give_values(&mut self, values: Vec<Value>) {
         self.values = values;
+    }
+
+    /// The buffer for positions; given back when done.
+    pub(crate) fn take_positions(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.positions)
+    }
+
+    pub(crate) fn give_positions(&mut self, positions: Vec<u32>) {
+        self.positions = positions;
     }
 
     pub(super) fn has_country(&self, address: IpAddr) -> bool {

@@ -45,14 +45,20 @@ impl Layer {
 
     /// Whether no mask tells one digit from another.
     pub(super) fn treats_digits_alike(&self) -> bool {
+        (b'0'..=b'9').all(|digit| self.block(digit) == self.block(b'0'))
+    }
+
+    /// Whether no mask tells a letter from its other case.
+    pub(super) fn treats_cases_alike(&self) -> bool {
+        (b'a'..=b'z').all(|letter| self.block(letter) == self.block(letter.to_ascii_uppercase()))
+    }
+
+    fn block(&self, byte: u8) -> Option<&[u64]> {
         let words = self.free.0.len();
-        let block = |byte: u8| {
-            let at = usize::from(*self.block_of.get(usize::from(byte))?) * words;
-            self.blocks
-                .get(at..at + words)
-                .filter(|_| self.loud.contains(byte))
-        };
-        (b'0'..=b'9').all(|digit| block(digit) == block(b'0'))
+        let at = usize::from(*self.block_of.get(usize::from(byte))?) * words;
+        self.blocks
+            .get(at..at + words)
+            .filter(|_| self.loud.contains(byte))
     }
 
     /// Bytes of memory.

@@ -12,20 +12,25 @@ mod need;
 mod shape;
 mod source;
 
+use std::ops::Range;
+
 use regex_syntax::hir::Hir;
 
 use crate::bytes::ByteSet;
-use crate::evaluate::{ByBytes, Content, Seen, State, TextId, Value, Workbench};
+use crate::evaluate::{ByBytes, Content, Looks, Seen, State, TextId, Value, Workbench};
 use crate::operator::Operator;
-use crate::rule::{Bits, Chain, Phase, Rule, RuleSet, Target};
+use crate::rule::{Bits, Chain, ChainId, Phase, Rule, RuleSet, Target};
 use layer::{Layer, layer};
 use literals::Literals;
 use need::need;
 use shape::{MOST_MASKS, Needs};
-use source::{PhaseFilter, Source, is_filtered};
+use source::{PhaseFilter, Reach, Source, is_filtered};
 
 /// Lengths that are told apart; a longer text is as long as this.
 const MOST_LENGTH: usize = 32;
+
+/// Rules, by position in their phase, and the texts that they are worth running for.
+pub(crate) type Wakers = Vec<(u32, TextId)>;
 
 /// The filter of a rule set.
 #[derive(Debug, Default)]
@@ -34,10 +39,17 @@ pub(crate) struct Prefilter {
     probes: Vec<Option<u16>>,
     pub(crate) words: usize,
     layers: Vec<Layer>,
+    /// The masks of each probe, which the layers hold by byte.
+    masks: Vec<Box<[ByteSet]>>,
     /// Bytes that any layer asks for.
     loud: ByteSet,
     /// No layer tells one digit from another.
     digits_alike: bool,
+    /// No layer tells a letter from its other case, and no literal does: a text has the candidates that
+    /// it has in lower case.
+    pub(crate) cases_alike: bool,
+    /// No mask and no trigger of a transformation tells one small letter, capital or digit from another.
+    is_plain: bool,
     /// The probes that a text of this length may match.
     lengths: Vec<Bits>,
     literals: Literals,
@@ -61,9 +73,18 @@ impl Prefilter {
                 *slot = made;
             }
         }
+        filter.is_plain = filter.masks.iter().flatten().all(ByteSet::is_plain)
+            && chains.iter().all(|chain| chain.triggers.is_plain());
         let [first, ..] = &mut filter.phases;
         for (word, constant) in first.always.0.iter_mut().zip(&constant.0) {
             *word &= !constant;
+        }
+        let sources = filter
+            .phases
+            .iter_mut()
+            .flat_map(|phase| &mut phase.sources);
+        for (number, source) in (0..u16::MAX).zip(sources) {
+            source.number = number;
         }
         filter
     }
@@ -93,7 +114,13 @@ impl Prefilter {
                 .iter()
                 .fold(ByteSet::EMPTY, |all, layer| all.union(&layer.loud)),
             digits_alike: layers.iter().all(Layer::treats_digits_alike),
+            cases_alike: layers.iter().all(Layer::treats_cases_alike),
             layers,
+            is_plain: false,
+            masks: needs
+                .iter()
+                .map(|need| need.masks.clone().into_boxed_slice())
+                .collect(),
             lengths: (0..=MOST_LENGTH)
                 .map(|length| those(&needs, |need| need.length.min(MOST_LENGTH) <= length))
                 .collect(),
@@ -182,31 +209,69 @@ impl Prefilter {
             .is_some_and(|word| word >> (probe % 64) & 1 == 1)
     }
 
-    /// The rules of a phase that are worth running, by position.
+    /// The rules of a phase that are worth running, by position; and of those that are only run for some
+    /// text, which texts.
     pub(crate) fn live(
         &self,
         set: &RuleSet,
         number: u8,
         state: &mut State,
         bench: &mut Workbench,
-        live: &mut Bits,
+        (live, woken): (&mut Bits, &mut Wakers),
     ) {
         let Some(phase) = self.phases.get(usize::from(number) - 1) else {
             return;
         };
         live.0.clear();
         live.0.extend_from_slice(&phase.always.0);
+        woken.clear();
         let mut values: Vec<Value> = bench.take_values();
+        let mut positions = bench.take_positions();
         for source in &phase.sources {
             values.clear();
             state.collect(set, &source.target, &mut values);
             for value in &values {
-                if let Content::Text(id) = value.content {
-                    self.look(set, source, (state, &mut bench.seen), id, live);
+                let Content::Text(id) = value.content else {
+                    continue;
+                };
+                let seen = &mut bench.seen;
+                positions.clear();
+                let spot = state.texts.spot(id, seen);
+                if !spot.is_some_and(|spot| seen.woken(spot, source.number, &mut positions)) {
+                    self.look(set, source, (state, seen), id, &mut positions);
+                    positions.sort_unstable();
+                    positions.dedup();
+                    if let Some(spot) = state.texts.spot(id, seen) {
+                        seen.note(spot, source.number, &positions);
+                    }
+                }
+                for &position in &positions {
+                    live.set(position as usize);
+                    woken.push((position, id));
                 }
             }
         }
+        woken.sort_unstable();
         bench.give_values(values);
+        bench.give_positions(positions);
+    }
+
+    /// Whether a rule of a phase is run whatever the values are.
+    pub(crate) fn is_always(&self, number: u8, position: usize) -> bool {
+        self.phases
+            .get(usize::from(number) - 1)
+            .is_none_or(|phase| phase.always.has(position))
+    }
+
+    /// The sources of a phase, by number.
+    pub(crate) fn sources(&self, number: u8) -> Range<u16> {
+        let phase = self.phases.get(usize::from(number) - 1);
+        let sources = phase.map(|phase| phase.sources.as_slice());
+        match sources {
+            Some([first, .., last]) => first.number..last.number + 1,
+            Some([only]) => only.number..only.number + 1,
+            _ => 0..0,
+        }
     }
 
     fn look(
@@ -215,26 +280,61 @@ impl Prefilter {
         source: &Source,
         (state, seen): (&mut State, &mut Seen),
         id: TextId,
-        live: &mut Bits,
+        woken: &mut Vec<u32>,
     ) {
-        let changed = source.changed_by(&state.texts.bytes_of(id));
+        let bytes = state.texts.bytes_of(id);
+        let bytes = if self.is_plain {
+            bytes.with_one_of_each()
+        } else {
+            bytes
+        };
+        let Looks { changed, open } = seen.looks(bytes, source.number, || {
+            self.looks(source, &set.chains, bytes)
+        });
         // The chains that leave the text as it is share one look at it.
         let candidates = state.texts.candidates(id, self, seen);
         hits(candidates, &source.probes, |probe| {
-            source.wake(probe, !changed, live);
+            source.wake(probe, !changed, woken);
         });
-        let mut rest = changed;
+        let mut rest = open;
         while rest != 0 {
             let place = rest.trailing_zeros();
             rest &= rest - 1;
             if let Some(reach) = source.chains.get(place as usize) {
                 let text = state.texts.transformed(&set.chains, id, reach.chain);
+                if text != id && !self.is_any_open(reach, &state.texts.bytes_of(text)) {
+                    continue;
+                }
                 let candidates = state.texts.candidates(text, self, seen);
                 hits(candidates, &reach.probes, |probe| {
-                    source.wake(probe, 1 << place, live);
+                    source.wake(probe, 1 << place, woken);
                 });
             }
         }
+    }
+
+    /// The chains that may change a text of these bytes, and those of them after which the masks of some
+    /// probe may be satisfied: most are looked at by a rule or two, which want other bytes.
+    fn looks(&self, source: &Source, chains: &[Chain], bytes: ByteSet) -> Looks {
+        let changed = source.changed_by(&bytes);
+        let mut open = changed;
+        for (place, reach) in source.chains.iter().enumerate() {
+            if changed >> place & 1 == 1
+                && !self.is_any_open(reach, &leaves(chains, reach.chain, bytes))
+            {
+                open &= !(1 << place);
+            }
+        }
+        Looks { changed, open }
+    }
+
+    /// Whether a text of these bytes satisfies the masks of any of the probes.
+    fn is_any_open(&self, reach: &Reach, bytes: &ByteSet) -> bool {
+        reach.listed.iter().any(|&probe| {
+            self.masks
+                .get(usize::from(probe))
+                .is_none_or(|masks| masks.iter().all(|mask| mask.intersects(bytes)))
+        })
     }
 
     /// Bytes of memory.
@@ -243,6 +343,19 @@ impl Prefilter {
         let sources = self.phases.iter().flat_map(|phase| &phase.sources);
         let sources: usize = sources.map(Source::memory).sum();
         layers + sources + self.literals.memory()
+    }
+}
+
+/// The bytes that the list of transformations may leave of these.
+fn leaves(chains: &[Chain], chain: ChainId, bytes: ByteSet) -> ByteSet {
+    match chains.get(usize::from(chain)) {
+        Some(Chain {
+            before,
+            last: Some(last),
+            last_triggers,
+            ..
+        }) => last.leaves(last_triggers, &leaves(chains, *before, bytes)),
+        _ => bytes,
     }
 }
 

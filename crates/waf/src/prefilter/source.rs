@@ -15,6 +15,8 @@ pub(super) struct PhaseFilter {
 /// A target, and what is done with its values.
 #[derive(Debug)]
 pub(super) struct Source {
+    /// Its number among the sources of all phases.
+    pub(super) number: u16,
     pub(super) target: Target,
     /// The triggers of all chains together.
     triggers: ByteSet,
@@ -37,6 +39,8 @@ const MOST_CHAINS: usize = 64;
 pub(super) struct Reach {
     pub(super) chain: ChainId,
     pub(super) probes: Bits,
+    /// The same one by one.
+    pub(super) listed: Vec<u16>,
 }
 
 impl PhaseFilter {
@@ -67,6 +71,7 @@ impl PhaseFilter {
 impl Source {
     fn new(target: Target, words: usize) -> Self {
         Self {
+            number: u16::MAX,
             target,
             triggers: ByteSet::EMPTY,
             triggered: Box::new([0; 256]),
@@ -93,12 +98,16 @@ impl Source {
             self.chains.push(Reach {
                 chain: id,
                 probes: Bits(vec![0; words]),
+                listed: Vec::new(),
             });
             let place = self.chains.len() - 1;
             self.add_triggers(place, chain);
             place
         });
         if let Some(reach) = self.chains.get_mut(place) {
+            if !reach.probes.has(usize::from(probe)) {
+                reach.listed.push(probe);
+            }
             reach.probes.set(usize::from(probe));
         }
         self.probes.set(usize::from(probe));
@@ -151,15 +160,15 @@ impl Source {
         changed
     }
 
-    /// Marks the rules that look at this target by the probe, after one of the chains.
-    pub(super) fn wake(&self, probe: u16, chains: u64, live: &mut Bits) {
+    /// Appends the rules that look at this target by the probe, after one of the chains.
+    pub(super) fn wake(&self, probe: u16, chains: u64, woken: &mut Vec<u32>) {
         let first = self.rules.partition_point(|entry| entry.0 < probe);
         for &(known, place, position) in self.rules.get(first..).unwrap_or_default() {
             if known != probe {
                 break;
             }
             if chains >> place & 1 == 1 {
-                live.set(position as usize);
+                woken.push(position);
             }
         }
     }

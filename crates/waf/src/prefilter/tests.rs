@@ -254,3 +254,147 @@ fn what_is_kept_of_one_set_of_bytes_is_not_told_of_another() {
         assert_eq!(one, other, "{}", text.escape_ascii());
     }
 }
+
+/// Rules over most transformations, beside each other and after one another.
+fn transformed_rules(random: &mut fastrand::Rng) -> String {
+    use std::fmt::Write as _;
+    let lists = [
+        "t:none",
+        "t:lowercase",
+        "t:urlDecodeUni",
+        "t:cmdLine",
+        "t:cmdLine,t:normalizePath",
+        "t:removeWhitespace",
+        "t:urlDecodeUni,t:jsDecode,t:base64Decode",
+        "t:urlDecodeUni,t:htmlEntityDecode,t:lowercase",
+        "t:compressWhitespace",
+        "t:replaceComments",
+        "t:removeNulls,t:cssDecode",
+        "t:normalizePathWin",
+        "t:removeCommentsChar,t:lowercase",
+        "t:uppercase",
+        "t:sqlHexDecode",
+        "t:hexEncode",
+        "t:utf8toUnicode",
+        "multiMatch,t:lowercase,t:removeWhitespace",
+        "t:trim",
+        "t:base64Decode,t:lowercase",
+    ];
+    let operators = [
+        "@rx (?i)select[\\s(]",
+        "@rx ^[a-z]+;",
+        "@rx [|$]\\w",
+        "@pm ls cat uname",
+        "@rx \\.\\./",
+        "@contains UN",
+        "@detectSQLi",
+        "@detectXSS",
+        "@rx <s",
+        "@validateByteRange 32-126",
+        "@rx ^/\\.",
+        "@rx \\bor\\b",
+        "@rx [;']",
+        "@streq a b",
+        "@rx %u00",
+        "@endsWith .php",
+    ];
+    let mut text = String::from("SecRuleEngine On\n");
+    for id in 1..=60 {
+        let targets = [
+            "ARGS",
+            "ARGS|ARGS_NAMES",
+            "REQUEST_URI|ARGS",
+            "REQUEST_HEADERS|ARGS:b",
+        ][random.usize(..4)];
+        let operator = operators[random.usize(..operators.len())];
+        let list = lists[random.usize(..lists.len())];
+        writeln!(
+            text,
+            "SecRule {targets} \"{operator}\" \"id:{id},phase:{},pass,log,{list}\"",
+            1 + id % 2
+        )
+        .unwrap();
+    }
+    text
+}
+
+#[test]
+fn with_the_filter_and_all_that_a_worker_remembers_the_verdict_is_the_same() {
+    let mut random = fastrand::Rng::with_seed(9);
+    let words = [
+        "select",
+        "SELECT(1",
+        "ls;",
+        "'or 1=1",
+        "<Script>",
+        "a  b",
+        "..%2f",
+        "/./x.php",
+        "L2V0Yw==",
+        "%5c2e",
+        "&lt;s",
+        "un%00ame",
+        "c/**/at",
+        "0x3c73",
+        "plain",
+        "7",
+        "%u0073",
+        "caf%c3%a9",
+        "$x",
+        "a",
+        "Garden, folding",
+        "bHM7",
+    ];
+    let (mut matched, mut asked) = (0, 0);
+    for _ in 0..25 {
+        let files = crate::Memory(
+            [(
+                "a.conf".to_owned(),
+                transformed_rules(&mut random).into_bytes(),
+            )]
+            .into(),
+        );
+        let load =
+            || crate::RuleSet::load(&files, &["a.conf"], &crate::Options::default()).unwrap();
+        let (set, mut plain) = (load(), load());
+        plain.prefilter = Prefilter::default();
+        for (phase, steps) in plain.prefilter.phases.iter_mut().zip(&plain.phases) {
+            phase.always = crate::rule::Bits(vec![u64::MAX; steps.steps.len().div_ceil(64)]);
+        }
+        let mut benches = [crate::Workbench::new(&set), crate::Workbench::new(&plain)];
+        for _ in 0..300 {
+            let word = |random: &mut fastrand::Rng| {
+                let mut text = String::new();
+                for _ in 0..random.usize(1..4) {
+                    text.push_str(words[random.usize(..words.len())]);
+                }
+                text
+            };
+            let target = format!(
+                "/{}?a={}&b={}&{}=1",
+                word(&mut random),
+                word(&mut random),
+                word(&mut random),
+                word(&mut random)
+            );
+            let target = target.replace(' ', "%20").replace('#', "");
+            let header = word(&mut random);
+            let [ours, theirs] = [(&set, 0), (&plain, 1)].map(|(set, bench)| {
+                let bench = &mut benches[bench];
+                let mut tx = crate::Transaction::begin(set, bench, 0, "u");
+                tx.request_line(b"GET", target.as_bytes(), b"HTTP/1.1");
+                tx.header(b"X-Word", header.as_bytes());
+                tx.end_of_request_headers(bench);
+                tx.end_of_request_body(bench);
+                tx.end(bench).matched
+            });
+            assert_eq!(ours, theirs, "{target} {header}");
+            matched += ours.len();
+            asked += 60;
+        }
+    }
+    assert!(
+        matched > asked / 50 && matched < asked / 2,
+        "{matched} of {asked}"
+    );
+}

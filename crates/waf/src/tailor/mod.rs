@@ -166,7 +166,7 @@ impl RuleSet {
         let given = self.given(tailoring)?;
         let mut tailored = Tailored {
             mode: tailoring.mode.unwrap_or(self.settings.engine),
-            presets: (!given.is_empty()).then(|| evaluate::presets(self, &given)),
+            presets: (!given.values.is_empty()).then(|| evaluate::presets(self, &given)),
             removed: Vec::new(),
             losing: Bits::with_room_for(self.rules.len()),
             lost: Vec::new(),
@@ -214,7 +214,8 @@ impl RuleSet {
         settings
             .chain(scores.into_iter().flatten())
             .map(|(name, value)| self.setting(&name, value.as_bytes()))
-            .collect()
+            .collect::<Result<_, _>>()
+            .map(Presets::new)
     }
 
     fn setting(&self, name: &str, value: &[u8]) -> Result<(Slot, Preset), TailorError> {

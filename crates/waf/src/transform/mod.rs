@@ -3,6 +3,7 @@
 //! Owns each transformation by name and the bytes without which it changes nothing. Each is a pure
 //! function, linear in its input, whose output is at most six times as long. Must not: know rules.
 
+mod bound;
 mod code;
 mod hash;
 mod markup;

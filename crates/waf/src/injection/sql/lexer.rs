@@ -5,6 +5,7 @@ use memchr::{memchr, memmem};
 use super::strings::{delimited, quoted};
 use super::token::{Kind, Token};
 use super::words;
+use crate::bytes::ByteSet;
 
 /// How `#` and `--` are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -387,9 +388,13 @@ fn is_white(byte: u8) -> bool {
 }
 
 fn ends_word(byte: u8) -> bool {
-    ends_variable(byte) && byte != b'`' || matches!(byte, b'[' | b']' | b'{' | b'}' | 0xA0)
+    WORD_ENDS.contains(byte)
 }
 
 fn ends_variable(byte: u8) -> bool {
-    byte == 0 || matches!(byte, b'\t'..=b'\r') || b" <>:\\?=@!#~+-*/&|^%(),';\"`".contains(&byte)
+    VARIABLE_ENDS.contains(byte)
 }
+
+const MARKS: &[u8] = b"\0\t\n\x0b\x0c\r <>:\\?=@!#~+-*/&|^%(),';\"";
+const VARIABLE_ENDS: ByteSet = ByteSet::of(MARKS).union(&ByteSet::of(b"`"));
+const WORD_ENDS: ByteSet = ByteSet::of(MARKS).union(&ByteSet::of(b"[]{}\xa0"));
