@@ -49,6 +49,7 @@ _CONFIG = [
     ("component_missing", "There is no component at that path.", "Build it first with `vedette build`, or give the path of a .wasm file."),
     ("component_too_large", "The component is larger than 64 MiB.", "Build with `--release`, strip debug information, and keep data out of the component."),
     ("core_module", "The file is a core WebAssembly module, not a component.", "Build for the target wasm32-wasip2, or wrap the module with `wasm-tools component new`."),
+    ("coreruleset_missing", "This checkout has not packed the Core Rule Set.", "Run `make crs`, then start the node again; an installed package brings it."),
     ("digest_mismatch", "The content does not have the digest it was sent under.", "Send it again; if it happens twice, check the disk it comes from."),
     ("engine_refused", "The engine refused the new state and keeps serving the one before.", "Mend what the message names; nothing has changed."),
     ("export_missing", "The component does not export wasi:http/incoming-handler.", "Export the handler; `vedette new` makes a project that does."),
