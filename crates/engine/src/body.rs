@@ -64,9 +64,13 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 pub struct Unread {
     body: Option<Incoming>,
     connection: Option<Arc<Connection>>,
-    /// What was read to be inspected, and is to be read again.
-    kept: VecDeque<Frame<Bytes>>,
-    room: Option<Room>,
+    kept: Option<Box<Kept>>,
+}
+
+/// What was read to be inspected and is to be read again, and the room that it takes.
+struct Kept {
+    frames: VecDeque<Frame<Bytes>>,
+    _room: Room,
 }
 
 impl Unread {
@@ -76,20 +80,21 @@ impl Unread {
         Self {
             body: Some(body),
             connection: is_whole_connection.then(|| Arc::clone(connection)),
-            kept: VecDeque::new(),
-            room: None,
+            kept: None,
         }
     }
 
     /// Has what was read of it read again; `room` is what that takes of the node's memory.
     pub fn put_back(&mut self, frames: VecDeque<Frame<Bytes>>, room: Room) {
-        self.kept = frames;
-        self.room = Some(room);
+        self.kept = Some(Box::new(Kept {
+            frames,
+            _room: room,
+        }));
     }
 
     /// What was put back.
     pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
-        let frames = self.kept.iter();
+        let frames = self.kept.iter().flat_map(|kept| &kept.frames);
         frames.filter_map(|frame| frame.data_ref().map(Bytes::as_ref))
     }
 
@@ -138,10 +143,10 @@ impl Body for Unread {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(frame) = self.kept.pop_front() {
+        if let Some(frame) = self.kept.as_mut().and_then(|kept| kept.frames.pop_front()) {
             return Poll::Ready(Some(Ok(frame)));
         }
-        self.room = None;
+        self.kept = None;
         match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(cx),
             None => Poll::Ready(None),
@@ -149,12 +154,13 @@ impl Body for Unread {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.kept.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
+        let is_read = self.kept.as_ref().is_none_or(|kept| kept.frames.is_empty());
+        is_read && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.body.as_ref().map(Body::size_hint).unwrap_or_default();
-        if self.kept.is_empty() {
+        if self.kept.is_none() {
             return rest;
         }
         plus(&rest, self.kept_len())

@@ -48,7 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip(1)
         .partition(|word| word.starts_with("--"));
     if flags.iter().any(|flag| flag == "--requests") {
-        return Ok(print_requests());
+        print_requests();
+        return Ok(());
     }
     let flag = |name: &str| flags.iter().find_map(|flag| flag.strip_prefix(name));
     let (only, wanted) = (

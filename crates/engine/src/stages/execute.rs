@@ -69,7 +69,7 @@ pub async fn execute(
         changes.response.apply(response.headers_mut());
     }
     if let Some(stay) = stay {
-        response.headers_mut().append(SET_COOKIE, stay);
+        response.headers_mut().append(SET_COOKIE, *stay);
     }
     Ok(response)
 }

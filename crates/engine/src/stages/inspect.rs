@@ -30,8 +30,10 @@ pub struct Inspected {
 }
 
 /// What the event of a request tells, and what of its judgement is left to do.
-pub struct Inspection<'p> {
-    judgement: Option<Judgement<'p>>,
+pub struct Inspection<'p>(Option<Box<Ongoing<'p>>>);
+
+struct Ongoing<'p> {
+    judgement: Judgement<'p>,
     user_agent: Option<HeaderValue>,
     query: Option<Box<str>>,
 }
@@ -53,23 +55,18 @@ pub async fn inspect<'p>(
     mut body: Unread,
 ) -> Result<(Inspected, Inspection<'p>), Refusal> {
     let Some(policy) = &target.waf else {
-        let inspection = Inspection {
-            judgement: None,
-            user_agent: None,
-            query: None,
-        };
-        return Ok((Inspected { permitted, body }, inspection));
+        return Ok((Inspected { permitted, body }, Inspection(None)));
     };
     let admitted = permitted.admitted();
     let headers = &admitted.parts().headers;
     let (judgement, ruling) = Judgement::begin(policy, record, admitted)?;
-    let mut inspection = Inspection {
-        judgement: Some(judgement),
+    let mut ongoing = Box::new(Ongoing {
+        judgement,
         user_agent: headers.get(USER_AGENT).cloned(),
         query: admitted.parts().uri.query().map(Box::from),
-    };
+    });
     if let Ruling::Refuse(cause) = ruling {
-        return Err(inspection.refuse(record, cause.into()));
+        return Err(ongoing.refuse(record, cause.into()));
     }
     let kind = match is_read(target) && !body.is_end_stream() {
         true => kind_of(headers),
@@ -77,61 +74,67 @@ pub async fn inspect<'p>(
     };
     let most = policy.body.of(kind);
     if most > 0 {
-        let rejects = policy.body.rejects && kind != BodyKind::Raw;
+        let rejects = policy.blocks && policy.body.rejects && kind != BodyKind::Raw;
         if rejects && declared_length(headers).is_some_and(|length| length > most as u64) {
-            return Err(inspection.refuse(record, Cause::BodyBeyondInspection.into()));
+            return Err(ongoing.refuse(record, Cause::BodyBeyondInspection.into()));
         }
         let pace = plan.admit.limits.timers.body_bytes_per_second;
         match Box::pin(keep_back(node, record, &mut body, most, pace)).await {
             Ok(false) if rejects => {
-                return Err(inspection.refuse(record, Cause::BodyBeyondInspection.into()));
+                return Err(ongoing.refuse(record, Cause::BodyBeyondInspection.into()));
             }
             Ok(_) => {}
-            Err(refusal) => return Err(inspection.refuse(record, refusal)),
+            Err(refusal) => return Err(ongoing.refuse(record, refusal)),
         }
     }
-    if let Some(judgement) = &mut inspection.judgement
-        && let Ruling::Refuse(cause) = judgement.body(body.kept())?
-    {
-        return Err(inspection.refuse(record, cause.into()));
+    if let Ruling::Refuse(cause) = ongoing.judgement.body(body.kept())? {
+        return Err(ongoing.refuse(record, cause.into()));
     }
+    let inspection = Inspection(Some(ongoing));
     Ok((Inspected { permitted, body }, inspection))
 }
 
 /// Judges the answer where the route asks for it, and concludes.
 pub async fn answer(
     record: &Record,
-    mut inspection: Inspection<'_>,
+    inspection: Inspection<'_>,
     response: Response<Content>,
 ) -> Result<Response<Content>, Refusal> {
-    let Some(judgement) = &mut inspection.judgement else {
+    let Some(mut ongoing) = inspection.0 else {
         return Ok(response);
     };
-    let answers = judgement.policy().response.as_ref();
+    let answers = ongoing.judgement.policy().response.as_ref();
     let Some(answers) = answers.filter(|it| it.includes(response.headers())) else {
-        inspection.end(record);
+        ongoing.end(record);
         return Ok(response);
     };
     let most = answers.most;
-    if let Ruling::Refuse(cause) = judgement.answer(&response)? {
-        return Err(inspection.refuse(record, cause.into()));
+    if let Ruling::Refuse(cause) = ongoing.judgement.answer(&response)? {
+        return Err(ongoing.refuse(record, cause.into()));
     }
     let (parts, content) = response.into_parts();
     let (content, seen) = Box::pin(content.keep_back(most)).await?;
-    if let Ruling::Refuse(cause) = judgement.answer_body(&seen)? {
-        return Err(inspection.refuse(record, cause.into()));
+    if let Ruling::Refuse(cause) = ongoing.judgement.answer_body(&seen)? {
+        return Err(ongoing.refuse(record, cause.into()));
     }
-    inspection.end(record);
+    ongoing.end(record);
     Ok(Response::from_parts(parts, content))
 }
 
 impl Inspection<'_> {
     /// Concludes without a further look.
     pub fn end(self, record: &Record) {
-        if let Some(judgement) = self.judgement {
-            let user_agent = self.user_agent.as_ref().map(HeaderValue::as_bytes);
-            judgement.conclude(record, user_agent, self.query.as_deref());
+        if let Some(ongoing) = self.0 {
+            ongoing.end(record);
         }
+    }
+}
+
+impl Ongoing<'_> {
+    fn end(self, record: &Record) {
+        let user_agent = self.user_agent.as_ref().map(HeaderValue::as_bytes);
+        let query = self.query.as_deref();
+        self.judgement.conclude(record, user_agent, query);
     }
 
     fn refuse(self, record: &Record, refusal: Refusal) -> Refusal {

@@ -13,7 +13,8 @@ use crate::stages::admit::Admitted;
 pub struct Routed {
     admitted: Admitted,
     target: Arc<Target>,
-    stay: Option<HeaderValue>,
+    // Boxed: few requests have it, and each would carry its room through the rest of the path.
+    stay: Option<Box<HeaderValue>>,
 }
 
 impl Routed {
@@ -28,7 +29,7 @@ impl Routed {
     }
 
     /// Request, target, and the cookie that tells the caller to stay with it.
-    pub fn into_inner(self) -> (Admitted, Arc<Target>, Option<HeaderValue>) {
+    pub fn into_inner(self) -> (Admitted, Arc<Target>, Option<Box<HeaderValue>>) {
         (self.admitted, self.target, self.stay)
     }
 }
@@ -48,7 +49,7 @@ pub fn route(plan: &Plan, record: &mut Record, admitted: Admitted) -> Result<Rou
         };
         let value = &service.cookie;
         let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}");
-        HeaderValue::from_str(&text).ok()
+        HeaderValue::from_str(&text).ok().map(Box::new)
     });
     let target = Arc::clone(&service.target);
     record.target = Some(Arc::clone(&target));
