@@ -29,7 +29,7 @@ pub struct Inspected {
     body: Unread,
 }
 
-/// What the event of a request tells, and what of its judgement is left to do.
+/// What of a judgement is left to do: the answer, where the route has it judged.
 pub struct Inspection<'p>(Option<Box<Ongoing<'p>>>);
 
 struct Ongoing<'p> {
@@ -90,7 +90,14 @@ pub async fn inspect<'p>(
     if let Ruling::Refuse(cause) = ongoing.judgement.body(body.kept())? {
         return Err(ongoing.refuse(record, cause.into()));
     }
-    let inspection = Inspection(Some(ongoing));
+    let inspection = Inspection(match policy.response {
+        Some(_) => Some(ongoing),
+        None => {
+            // There is nothing left to judge, and an answer can take its time.
+            ongoing.end(record);
+            None
+        }
+    });
     Ok((Inspected { permitted, body }, inspection))
 }
 
