@@ -90,15 +90,13 @@ pub async fn inspect<'p>(
     if let Ruling::Refuse(cause) = ongoing.judgement.body(body.kept())? {
         return Err(ongoing.refuse(record, cause.into()));
     }
-    let inspection = Inspection(match policy.response {
-        Some(_) => Some(ongoing),
-        None => {
-            // There is nothing left to judge, and an answer can take its time.
-            ongoing.end(record);
-            None
-        }
-    });
-    Ok((Inspected { permitted, body }, inspection))
+    let inspected = Inspected { permitted, body };
+    if policy.response.is_some() {
+        return Ok((inspected, Inspection(Some(ongoing))));
+    }
+    // There is nothing left to judge, and an answer can take its time.
+    ongoing.end(record);
+    Ok((inspected, Inspection(None)))
 }
 
 /// Judges the answer where the route asks for it, and concludes.
