@@ -55,10 +55,12 @@ def _rows(shell: Shell, *arguments: str) -> list[list[str]]:
 
 def test_routes_say_what_they_match_where_they_lead_and_who_may_call(edge: Shell) -> None:
     hello, shop = _rows(edge, "routes")
-    assert hello == ["hello", "any host /hello/*", "Function hello", "tokens if node-token"]
+    told = ["hello", "any host /hello/*", "Function hello", "block 1", "tokens if node-token"]
+    assert hello == told
     assert shop[:2] == ["shop", "*.example.com /*"]
     assert shop[2] == "Upstream new-shop 10 %, Upstream shop 90 % (no healthy endpoint)"
-    assert shop[3].startswith("tokens if node-token, anybody (public-route-shop)")
+    assert shop[3] == "block 1"
+    assert shop[4].startswith("tokens if node-token, anybody (public-route-shop)")
 
 
 def test_routes_are_filtered_by_name_host_and_where_they_lead(edge: Shell) -> None:
