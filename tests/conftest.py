@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 from tests.guests import GuestBuildError, Guests, build_guests
 
 ROOT = Path(__file__).parents[1]
+
+# A shell that runs the tests in the background has them ignore SIGINT, and what they start would inherit that.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
