@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.waf import crs
+from vedette.policy import coreruleset as crs
 
 SCORES_RULE = 9999990
 SCORES_MARK = "scores "

@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import yaml
-from tests.waf import crs
 from tests.waf.exchange import Exchange, read
+
+from vedette.policy import coreruleset as crs
 
 FORM = "application/x-www-form-urlencoded"
 WITH_BODY = re.compile("^POST|PUT|PATCH|DELETE$")

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.waf import crs, engines, ftw, honest, run
+from tests.waf import engines, ftw, honest, run
 from tests.waf.engines import Engine
 from tests.waf.exchange import Exchange
+
+from vedette.policy import coreruleset as crs
 
 JSON, FORM, XML, MULTIPART = "application/json", ftw.FORM, "text/xml", "multipart/form-data"
 BODY_REFUSED = (

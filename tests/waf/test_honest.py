@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.waf import crs, engines, ftw, honest, run
+from tests.waf import engines, ftw, honest, run
 from tests.waf.engines import Verdict
 from tests.waf.exchange import read
 from tests.waf.honest import Blocked, Honest
+
+from vedette.policy import coreruleset as crs
 
 SUM_OF_SCORES = {949110, 980170}
 

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.waf import crs, engines, ftw, run
+from tests.waf import engines, ftw, run
 from tests.waf.engines import Verdict
 from tests.waf.exchange import read
+
+from vedette.policy import coreruleset as crs
 
 # libmodsecurity 3.0.9 on 4.25.0. Below it the reader or the configuration is wrong, not that engine.
 ORACLE_FLOOR = 4607

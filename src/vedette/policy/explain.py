@@ -1,19 +1,18 @@
 """Asking the engine's own code what it would decide about a request, and why.
 
-Owns: the query to `_native.explain` and turning its refusals into errors. Must not: decide anything, or load the native
+Owns: the query to `_native.explain`. Must not: decide anything, or load the native
 module (see `policy.check`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vedette.errors import CATALOGUE, ConfigError
+from vedette.policy.asking import NativeQuestion, ask
 from vedette.policy.schema import SCHEMA_NAME, schema_text
 
-NativeExplain = Callable[[bytes, str], bytes]
+NativeExplain = NativeQuestion
 
 
 def explain(
@@ -33,21 +32,4 @@ def explain(
         "policies": [{"name": name, "text": policies[name]} for name in sorted(policies)],
         "requests": list(requests),
     }
-    try:
-        answers: list[dict[str, Any]] = json.loads(
-            native_explain(json.dumps(query).encode(), engine_dir)
-        )
-    except ValueError as error:
-        raise _refusal(error) from error
-    return answers
-
-
-def _refusal(error: ValueError) -> ConfigError:
-    try:
-        body = json.loads(str(error))
-        code, message = str(body["code"]), str(body["message"])
-    except (ValueError, KeyError, TypeError):
-        return ConfigError("request_invalid", str(error))
-    if code == "request_malformed":
-        code = "request_invalid"
-    return ConfigError(code if code in CATALOGUE else "snapshot_invalid", message)
+    return ask(native_explain, query, engine_dir)

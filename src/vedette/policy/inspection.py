@@ -1,21 +1,20 @@
 """Asking the engine's own code what the firewall says of requests.
 
-Owns: the query to `_native.judge` and turning its refusals into errors. Must not: judge, or load the native
+Owns: the query to `_native.judge`. Must not: judge, or load the native
 module (see `policy.check`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vedette.config.model import wire_value
 from vedette.config.waf import Waf, WafOverride
-from vedette.errors import CATALOGUE, ConfigError
+from vedette.policy.asking import NativeQuestion, ask
 
-NativeJudge = Callable[[bytes, str], bytes]
+NativeJudge = NativeQuestion
 Judged = dict[str, Any]
 
 STOPPED: Final = ("blocked", "detected")
@@ -47,19 +46,4 @@ def judge(
     query["routes"] = {
         name: None if own is None else wire_value(own) for name, own in candidate.routes.items()
     }
-    try:
-        answers: list[Judged] = json.loads(native_judge(json.dumps(query).encode(), engine_dir))
-    except ValueError as error:
-        raise _refusal(error) from error
-    return answers
-
-
-def _refusal(error: ValueError) -> ConfigError:
-    try:
-        body = json.loads(str(error))
-        code, message = str(body["code"]), str(body["message"])
-    except (ValueError, KeyError, TypeError):
-        return ConfigError("request_invalid", str(error))
-    if code == "request_malformed":
-        code = "request_invalid"
-    return ConfigError(code if code in CATALOGUE else "snapshot_invalid", message)
+    return ask(native_judge, query, engine_dir)
