@@ -26,7 +26,7 @@ pub enum Ruling {
 /// nothing is told.
 pub struct Judgement<'p> {
     policy: &'p Policy,
-    transaction: Option<Box<Transaction<'p>>>,
+    transaction: Transaction<'p>,
 }
 
 impl<'p> Judgement<'p> {
@@ -38,13 +38,12 @@ impl<'p> Judgement<'p> {
     ) -> Result<(Self, Ruling), Refusal> {
         on_worker(policy, |bench| {
             let now = u64::try_from(clock::since_epoch().as_micros()).unwrap_or(u64::MAX);
-            let mut it =
+            let mut transaction =
                 Transaction::begin_tailored(&policy.rules, bench, now, record.ids.request());
             let client = &record.connection;
             let client = (client.client_address, port_of(&client.client));
-            tell(&mut it, client, record.protocol, admitted);
-            let ruling = ruling(it.end_of_request_headers(bench));
-            let transaction = Some(Box::new(it));
+            tell(&mut transaction, client, record.protocol, admitted);
+            let ruling = ruling(transaction.end_of_request_headers(bench));
             (
                 Self {
                     policy,
@@ -57,9 +56,7 @@ impl<'p> Judgement<'p> {
 
     /// Tells the whole body, or what was kept back of it.
     pub fn body<'b>(&mut self, chunks: impl Iterator<Item = &'b [u8]>) -> Result<Ruling, Refusal> {
-        let Some(it) = &mut self.transaction else {
-            return Ok(Ruling::GoOn);
-        };
+        let it = &mut self.transaction;
         on_worker(self.policy, |bench| {
             for chunk in chunks {
                 it.body(chunk);
@@ -70,9 +67,7 @@ impl<'p> Judgement<'p> {
 
     /// Tells the head of the answer.
     pub fn answer<B>(&mut self, response: &Response<B>) -> Result<Ruling, Refusal> {
-        let Some(it) = &mut self.transaction else {
-            return Ok(Ruling::GoOn);
-        };
+        let it = &mut self.transaction;
         on_worker(self.policy, |bench| {
             it.response_line(b"HTTP/1.1", response.status().as_u16());
             for (name, value) in response.headers() {
@@ -84,9 +79,7 @@ impl<'p> Judgement<'p> {
 
     /// Tells what was kept back of the answer's body.
     pub fn answer_body(&mut self, bytes: &[u8]) -> Result<Ruling, Refusal> {
-        let Some(it) = &mut self.transaction else {
-            return Ok(Ruling::GoOn);
-        };
+        let it = &mut self.transaction;
         on_worker(self.policy, |bench| {
             it.response_body(bytes);
             of_answer(ruling(it.end_of_response_body(bench)))
@@ -94,11 +87,8 @@ impl<'p> Judgement<'p> {
     }
 
     /// Ends it: writes a security event if a rule found something.
-    pub fn conclude(mut self, record: &Record, user_agent: Option<&[u8]>, query: Option<&str>) {
-        let Some(it) = self.transaction.take() else {
-            return;
-        };
-        let policy = self.policy;
+    pub fn conclude(self, record: &Record, user_agent: Option<&[u8]>, query: Option<&str>) {
+        let (policy, it) = (self.policy, self.transaction);
         let scores = scores(&it);
         let verdict = on_worker(policy, |bench| it.end(bench));
         let Ok(verdict) = verdict else { return };
