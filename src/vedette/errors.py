@@ -115,6 +115,7 @@ _UNAVAILABLE = [
     ("disk_failed", "The disk refused to write.", "Check the disk and the permissions of the home folder, then try again."),
     ("disk_full", "The disk is full; nothing was changed.", "Free some space, then try again."),
     ("engine_away", "The engine does not answer.", "It is restarted by itself and loads the active snapshot; log/engine.log says why."),
+    ("feed_unavailable", "A list of addresses cannot be fetched.", "Check what the message names; the node keeps the list that it has and tries again."),
     ("jwks_unavailable", "The keys of an issuer cannot be fetched.", "Check the URL from this machine (curl); the node keeps the last good keys and tries again."),
     ("node_not_running", "The node is not running.", "Start it with: vedette up"),
     ("node_running", "A node is already running in that home folder.", "Stop it with `vedette down`, or choose another folder with --home."),

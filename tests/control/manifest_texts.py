@@ -39,13 +39,14 @@ def resolved(
     *,
     base: Snapshot | None = None,
     applied: Iterable[Applied] = (),
+    fed: dict[str, str] | None = None,
     prune: bool = False,
     attachments: dict[str, Attachment] | None = None,
 ) -> Resolved:
     """What the manifests make of `base`, by default the sample snapshot."""
     start = base or snapshot()
     found = objects(text, attachments=attachments)
-    return resolve(found, start, applied, BASE_HOSTS, prune=prune)
+    return resolve(found, start, applied, BASE_HOSTS, fed=fed, prune=prune)
 
 
 def routes(text: str, name: str = "one") -> list[Route]:

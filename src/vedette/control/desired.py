@@ -220,6 +220,20 @@ def _with_identity(snapshot: Snapshot, **changes: Any) -> Snapshot:
     return snapshot.with_(identity=Identity(**{**fields, **changes}))
 
 
+def with_list(
+    snapshot: Snapshot, name: str, blob: str, size: int, updated_at: str | None
+) -> Snapshot:
+    """The same, with other content for a list of addresses; unchanged when there is no such list."""
+    if snapshot.addresses is None:
+        return snapshot
+    content = {"blob": blob, "size": size, "updated_at": updated_at}
+    lists = tuple(
+        each.model_copy(update=content) if each.name == name else each
+        for each in snapshot.addresses.lists
+    )
+    return snapshot.with_(addresses=snapshot.addresses.model_copy(update={"lists": lists}))
+
+
 def with_waf(snapshot: Snapshot, version: str, rules: str) -> Snapshot:
     """The same, inspected by these rules unless it is inspected already."""
     if snapshot.waf is not None:

@@ -30,6 +30,7 @@ from vedette.control import desired, planning
 from vedette.control.activate import Activator, Outcome
 from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
+from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
 from vedette.control.jwks import JwksRefresher
 from vedette.control.messages import (
@@ -86,6 +87,7 @@ class Node:
         self._keys = keys
         self._activator = activator
         self.jwks = JwksRefresher(home, activator)
+        self.feeds = Feeds(home, activator)
         self.revocations = Revocations(home, activator)
         self.certificates = ClientCertificates(home, activator)
         self.firewall = Firewall(home, activator)
@@ -95,7 +97,14 @@ class Node:
     def status(self) -> NodeStatus:
         """Everything about the node now; the engine's part is empty while it is away."""
         entry, snapshot = self._activator.active()
-        return node_status(self.home, self._supervised(), entry, snapshot, self._engine_status())
+        return node_status(
+            self.home,
+            self._supervised(),
+            entry,
+            snapshot,
+            self._engine_status(),
+            self.feeds.status(snapshot),
+        )
 
     def functions(self) -> list[FunctionStatus]:
         """Deployed functions, by name."""
@@ -218,11 +227,13 @@ class Node:
 
     def plan(self, wish: ManifestSetWish) -> PlanAnswer:
         """What applying manifests would do. Raises `ConfigError` with file and line."""
-        return planning.plan(self._activator, wish, self._base(), self.certificates.names())
+        return planning.plan(
+            self._activator, self.feeds, wish, self._base(), self.certificates.names()
+        )
 
     def apply(self, wish: PlanWish, actor: str) -> Activation:
         """Applies a plan. Raises `ConfigError` plan_stale, `TrustError` payload_invalid, plan_altered."""
-        return _activation(planning.apply(self._activator, wish, actor))
+        return _activation(planning.apply(self._activator, self.feeds, wish, actor))
 
     def snapshot(self, name: str) -> SnapshotAnswer:
         """A snapshot of the history by name. Raises `ConfigError` snapshot_unknown."""

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from cryptography import x509
 
 from vedette.config.addresses import Addresses, AddressList, CountryDatabase
-from vedette.config.addresses_manifest import AddressListManifest
+from vedette.config.addresses_manifest import AddressListManifest, CrowdSecSource, CrowdSecSpec
 from vedette.config.kinds import (
     ClientAuthorityManifest,
     IssuerManifest,
@@ -45,9 +45,11 @@ from vedette.config.waf import Waf, WafOverride, WafPolicy
 from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import millis, parse_origin, parse_quota, parse_rate
 from vedette.control.desired import function_route
+from vedette.control.feeds import begin
 from vedette.control.resolve_routes import Names, routes_of
 from vedette.errors import ConfigError
 from vedette.identity.tokens import ISSUER_NAME
+from vedette.identity.web import NoAnswerError, split_url
 from vedette.ids import digest_of
 from vedette.policy.defaults import (
     public_policy,
@@ -90,6 +92,8 @@ class Resolved:
     """Functions whose component is still to be built."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
+    feeds: dict[str, CrowdSecSource | None] = field(default_factory=dict)
+    """Lists of addresses of these manifests, and where control fetches each from."""
     absent: tuple[tuple[str, str], ...] = ()
     """Manifests applied before that are not here and stay as they are: owner and file."""
 
@@ -101,16 +105,20 @@ def resolve(
     hosts: frozenset[str],
     certificates: frozenset[str] = frozenset(),
     *,
+    fed: Mapping[str, str] | None = None,
     prune: bool = False,
 ) -> Resolved:
     """The snapshot that `objects` want, starting from `base`. `applied`: what belongs to manifests
     now; `hosts`: what the node answers to anyway; `certificates`: names of the client certificates
-    that it keeps.
+    that it keeps; `fed`: lists of addresses of `base` that control fetches, and where from.
 
     Raises `ConfigError` manifest_invalid, route_conflict (all problems at once, file and line of the
     first) or snapshot_invalid.
     """
-    return _Resolver(typed(objects), base, tuple(applied), hosts, certificates, prune).resolve()
+    resolver = _Resolver(
+        typed(objects), base, tuple(applied), hosts, certificates, fed or {}, prune
+    )
+    return resolver.resolve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,7 @@ class _Resolver:
     applied: tuple[Applied, ...]
     hosts: frozenset[str]
     certificates: frozenset[str]
+    fed: Mapping[str, str]
     prune: bool
     claims: dict[Key, _Claim] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
@@ -140,6 +149,7 @@ class _Resolver:
     """How the Node of these manifests has routes inspected."""
     countries: CountryDatabase | None = None
     """That of the Node of these manifests."""
+    feeds: dict[str, CrowdSecSource | None] = field(default_factory=dict)
     made: dict[str, list[str]] = field(default_factory=dict)
     """Names of routes by the name of the manifest that makes them."""
 
@@ -171,6 +181,7 @@ class _Resolver:
             self.policies,
             tuple(self.unbuilt),
             tuple(dict.fromkeys(self.notes)),
+            self.feeds,
             tuple(sorted({(one.owner, one.file) for one in applied if one.owner not in owners})),
         )
 
@@ -406,20 +417,39 @@ class _Resolver:
             "action": spec.action,
             "onBadLine": spec.on_bad_line,
         }
-        if spec.file is not None:
+        self.feeds[manifest.name] = None
+        if spec.crowdsec is not None:
+            data |= self._fed(manifest, spec.crowdsec)
+        elif spec.file is not None:
             file = self._file(manifest, spec.file, "file")
             if file is None:
                 return
             modified = manifest.attachment(spec.file).modified_at
             data |= {"blob": file.blob, "size": file.size, "updatedAt": modified}
         else:
-            text = "".join(f"{network}\n" for network in spec.networks)
-            digest = digest_of(text.encode())
-            self.texts[digest] = text
-            data |= {"blob": digest, "size": len(text.encode())}
+            data |= self._list_of("".join(f"{network}\n" for network in spec.networks))
         if spec.max_age is not None:
             data["maxAgeSeconds"] = max(1, millis(spec.max_age) // 1_000)
         self._make(manifest, "AddressList", manifest.name, AddressList, data)
+
+    def _fed(self, manifest: Manifest, spec: CrowdSecSpec) -> dict[str, Any]:
+        """The content of a list that control fetches: what it has brought so far, or nothing yet."""
+        ca = self._certificates(manifest, None, spec.ca_file, ("spec", "crowdsec"))
+        source = self.feeds[manifest.name] = spec.source(ca)
+        try:
+            split_url(source.url)
+        except NoAnswerError as error:
+            self._problem(manifest, str(error), "spec", "crowdsec", "url")
+        if self.fed.get(manifest.name) != source.url or self.base.addresses is None:
+            return self._list_of(begin(source.url))
+        (has,) = (each for each in self.base.addresses.lists if each.name == manifest.name)
+        content = {"blob": has.blob, "size": has.size, "updatedAt": has.updated_at}
+        return {name: value for name, value in content.items() if value is not None}
+
+    def _list_of(self, text: str) -> dict[str, Any]:
+        digest = digest_of(text.encode())
+        self.texts[digest] = text
+        return {"blob": digest, "size": len(text.encode())}
 
     def _file(self, manifest: Manifest, written: str, field_: str) -> StaticFile | None:
         files = manifest.attachment(written).files
