@@ -155,6 +155,12 @@ crs: venv
 	scratch="$$(mktemp -d)"; trap 'chmod -R u+w "$$scratch"; rm -rf "$$scratch"' EXIT; \
 	$(find_go); $(CRS) --go "$$go"
 
+# The countries of addresses, pinned in this program, which packs them into the package.
+COUNTRIES = $(BIN)/python src/vedette/policy/countries.py
+.PHONY: countries
+countries: venv rust
+	@if $(COUNTRIES) --is-there; then exit 0; fi; $(COUNTRIES)
+
 # Single tests ask the node as a browser does, compare the firewall with libmodsecurity, and ask a CrowdSec for its bans.
 # Nothing else needs them, so their absence is no error. CrowdSec is unpacked only: installed, it would watch the machine.
 .PHONY: extras
@@ -180,7 +186,7 @@ crowdsec:
 	  echo "note: crowdsec not unpacked; the tests that use it are skipped"
 
 .PHONY: engine
-engine: venv rust crs
+engine: venv rust crs countries
 	@now="$$($(ENGINE_SOURCES) | sha256sum)"; \
 	if [ "$$(cat $(STAMPS)/engine 2>/dev/null)" = "$$now" ] && compgen -G 'src/vedette/engine/_native*.so' >/dev/null; \
 	then exit 0; fi; \

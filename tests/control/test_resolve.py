@@ -9,6 +9,7 @@ import pytest
 from tests.config.samples import DIGEST, snapshot
 from tests.control.manifest_texts import OUR, resolved
 
+from vedette.config.addresses import CountryDatabase
 from vedette.config.difference import difference
 from vedette.config.manifests import Attachment, Component
 from vedette.config.model import wire_value
@@ -19,6 +20,7 @@ from vedette.errors import ConfigError
 from vedette.identity.authority import Authority
 from vedette.store.history import Applied
 
+INSTALLED = CountryDatabase(blob="sha256:" + "c" * 64, size=3)
 KEY = IssuerKey(kid="k", alg="EdDSA", jwk={"kty": "OKP", "crv": "Ed25519", "x": "eA"})
 COMPONENT = {"a.wasm": Attachment(component=Component(digest=DIGEST, size=100))}
 
@@ -412,7 +414,7 @@ def test_a_node_that_names_no_database_any_more_has_none() -> None:
     with_one = resolved(of("Node", "{countryFile: c.mmdb}"), attachments=DATABASE)
     assert with_one.snapshot.addresses is not None
     without = resolved(of("Node", "{}"), base=with_one.snapshot, applied=with_one.applied)
-    assert without.snapshot.addresses is None
+    assert without.snapshot.addresses is None, "this installation brings none"
     other = resolved(LIMITS, base=with_one.snapshot, applied=with_one.applied)
     assert other.snapshot.addresses == with_one.snapshot.addresses, "no Node, nothing said"
 
@@ -429,3 +431,33 @@ def test_a_node_says_when_offenders_are_blocked() -> None:
     }
     assert resolved(of("Node", "{}")).snapshot.admit.offenders is None
     assert "threshold" in refused(of("Node", "{offenders: {threshold: 1}}")).message
+
+
+def test_a_node_has_the_countries_that_are_installed_unless_it_says_otherwise() -> None:
+    def countries(text: str, **more: Any) -> str | None:
+        addresses = resolved(text, installed=INSTALLED, **more).snapshot.addresses
+        return addresses.countries.blob if addresses and addresses.countries else None
+
+    of_its_own = of("Node", "{countryFile: c.mmdb}")
+    with_file = resolved(of_its_own, attachments=DATABASE)
+    assert countries(of("Node", "{}")) == INSTALLED.blob
+    assert countries(of("Node", "{countryData: None}")) is None
+    assert countries(of_its_own, attachments=DATABASE) == DIGEST
+    after = {"base": with_file.snapshot, "applied": with_file.applied}
+    assert countries(LIMITS, **after) == DIGEST
+    assert countries(LIMITS, prune=True, **after) == INSTALLED.blob
+    both = of("Node", "{countryFile: c.mmdb, countryData: None}")
+    assert "countryData says None" in refused(both, attachments=DATABASE).message
+
+
+def test_who_decides_by_the_installed_countries_is_told_whose_they_are() -> None:
+    route = of("Route", "{countries: {allow: [CH]}, rules: [{static: {}}]}", "shop")
+    node = of("Node", "{}")
+    assert any("registries" in note for note in resolved(node + route, installed=INSTALLED).notes)
+    other = node.replace("{}", "{countryFile: c.mmdb}")
+    found = resolved(other + route, installed=INSTALLED, attachments=DATABASE)
+    assert not any("registries" in note for note in found.notes)
+    plain = route.replace("countries: {allow: [CH]}, ", "")
+    assert not any(
+        "registries" in note for note in resolved(node + plain, installed=INSTALLED).notes
+    )

@@ -375,7 +375,7 @@ class RouteSpec(Model):
     )
     countries: CountriesSpec | None = Field(
         default=None,
-        description="From which countries; absent: from everywhere. Needs `countryFile` of the Node.",
+        description="From which countries; absent: from everywhere. See `countryFile` of the Node.",
     )
 
 

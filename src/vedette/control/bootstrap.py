@@ -16,12 +16,12 @@ from pathlib import Path
 from vedette.clock import now, to_rfc3339
 from vedette.config.snapshot import Admit, Identity, Node, PolicyRef, PolicySet, Snapshot
 from vedette.control import desired, tls
-from vedette.errors import ConfigError, VedetteError
+from vedette.control.installed import inspected, located
+from vedette.errors import VedetteError
 from vedette.identity.authority import Authority
 from vedette.identity.domain import default_node_name, trust_domain
 from vedette.identity.signer import SnapshotSigner, verify_envelope
 from vedette.identity.tokens import TokenIssuer
-from vedette.policy.coreruleset import installed
 from vedette.policy.defaults import DEFAULT_POLICY_NAME, default_policy
 from vedette.policy.schema import schema_text
 from vedette.store.activation import activate, heal
@@ -110,7 +110,9 @@ def _ensure_snapshot(
     active = Snapshot.parse(verify_envelope(envelope, keys.signer.public_pem))
     wanted = desired.put_issuer(desired.with_hosts(active, base), keys.tokens.public_issuer())
     blobs = BlobStore(home.blobs)
-    wanted = _inspected(wanted, blobs)
+    wanted = inspected(wanted, blobs)
+    if all(one.kind != "Node" for one in history.applied()):
+        wanted = located(wanted, blobs)  # else the Node's manifest says which countries
     schema = blobs.put(schema_text().encode())
     wanted = wanted.with_(policy=wanted.policy.model_copy(update={"schema_": schema}))
     if wanted.digest() == active.digest():
@@ -130,21 +132,7 @@ def _first_snapshot(home: Home, facts: NodeFacts, keys: Keys, base: frozenset[st
             schema=schema, policies=(PolicyRef(name=DEFAULT_POLICY_NAME, blob=policy),)
         ),
     )
-    return _inspected(first, blobs)
-
-
-def _inspected(snapshot: Snapshot, blobs: BlobStore) -> Snapshot:
-    """The same with the firewall that this installation brings, unless it has one."""
-    if snapshot.waf is not None:
-        return snapshot
-    rules = installed()
-    if rules is None:
-        raise ConfigError(
-            "coreruleset_missing",
-            "this installation has no Core Rule Set, so no request could be inspected",
-            "In a checkout, run `make crs`.",
-        )
-    return desired.with_waf(snapshot, rules.version, blobs.put(rules.packed))
+    return located(inspected(first, blobs), blobs)
 
 
 def _record(home: Home, history: History, keys: Keys, snapshot: Snapshot, action: str) -> Snapshot:

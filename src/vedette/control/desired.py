@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from vedette.config.addresses import Addresses, CountryDatabase
 from vedette.config.hosts import normalise_host
 from vedette.config.snapshot import (
     ClientAuthority,
@@ -232,6 +233,12 @@ def with_list(
         for each in snapshot.addresses.lists
     )
     return snapshot.with_(addresses=snapshot.addresses.model_copy(update={"lists": lists}))
+
+
+def with_countries(snapshot: Snapshot, database: CountryDatabase) -> Snapshot:
+    """The same, with this database of countries."""
+    known = snapshot.addresses or Addresses(lists=())
+    return snapshot.with_(addresses=known.model_copy(update={"countries": database}))
 
 
 def with_waf(snapshot: Snapshot, version: str, rules: str) -> Snapshot:

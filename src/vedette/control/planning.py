@@ -13,6 +13,7 @@ from vedette.config.manifests import Problem, Problems
 from vedette.config.snapshot import FilesBackend, Snapshot
 from vedette.control.activate import Activator, Outcome
 from vedette.control.feeds import Feeds, ground_of, kept
+from vedette.control.installed import bring_countries, country_database
 from vedette.control.messages import (
     AbsentManifest,
     AppliedObject,
@@ -47,7 +48,18 @@ def plan(
         entry, base = activator.active()
         applied = activator.history.applied()
     fed = feeds.fed(base)
-    resolved = resolve(wish.objects, base, applied, hosts, certificates, fed=fed, prune=wish.prune)
+    installed = country_database()
+    resolved = resolve(
+        wish.objects,
+        base,
+        applied,
+        hosts,
+        certificates,
+        fed=fed,
+        installed=installed,
+        prune=wish.prune,
+    )
+    brought = {UNBUILT, *resolved.texts, *({installed.blob} if installed else ())}
     warnings = _check_policies(activator, base, resolved)
     after = resolved.snapshot
     ready = not resolved.unbuilt
@@ -57,7 +69,7 @@ def plan(
         changes=_changes(activator, base, resolved, applied),
         notes=(*resolved.notes, *warnings),
         unbuilt=resolved.unbuilt,
-        blobs=tuple(sorted(after.blobs() - base.blobs() - set(resolved.texts) - {UNBUILT})),
+        blobs=tuple(sorted(after.blobs() - base.blobs() - brought)),
         payload=after.canonical_bytes().decode() if ready else None,
         texts=resolved.texts,
         applied=tuple(
@@ -84,6 +96,7 @@ def apply(activator: Activator, feeds: Feeds, wish: PlanWish, actor: str) -> Out
         _require_base(base, fed, wish)
         _require_same_node(base, snapshot)
         _store_texts(activator, snapshot, wish.texts)
+        bring_countries(snapshot, activator.blobs)
         _require_blobs(activator, snapshot, base)
         snapshot = kept(base, snapshot, fed, {**feeds.sources(), **wish.feeds})
         outcome = activator.change(lambda _: snapshot, _action(base, snapshot), actor)

@@ -106,17 +106,19 @@ def resolve(
     certificates: frozenset[str] = frozenset(),
     *,
     fed: Mapping[str, str] | None = None,
+    installed: CountryDatabase | None = None,
     prune: bool = False,
 ) -> Resolved:
     """The snapshot that `objects` want, starting from `base`. `applied`: what belongs to manifests
     now; `hosts`: what the node answers to anyway; `certificates`: names of the client certificates
-    that it keeps; `fed`: lists of addresses of `base` that control fetches, and where from.
+    that it keeps; `fed`: lists of addresses of `base` that control fetches, and where from;
+    `installed`: the database of countries that the installation brings.
 
     Raises `ConfigError` manifest_invalid, route_conflict (all problems at once, file and line of the
     first) or snapshot_invalid.
     """
     resolver = _Resolver(
-        typed(objects), base, tuple(applied), hosts, certificates, fed or {}, prune
+        typed(objects), base, tuple(applied), hosts, certificates, fed or {}, installed, prune
     )
     return resolver.resolve()
 
@@ -138,6 +140,7 @@ class _Resolver:
     hosts: frozenset[str]
     certificates: frozenset[str]
     fed: Mapping[str, str]
+    installed: CountryDatabase | None
     prune: bool
     claims: dict[Key, _Claim] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
@@ -171,6 +174,7 @@ class _Resolver:
         gone = self._gone()
         self._require_no_conflict(gone)
         snapshot = self._snapshot(gone)
+        self._note_countries(snapshot)
         applied = self._applied(gone)
         owners = self._owners()
         return Resolved(
@@ -227,6 +231,8 @@ class _Resolver:
         }
         self._make(manifest, "Node", _NODE, Admit, admit)
         self.inspection = self._waf(manifest, model.spec.waf, WafSpec.policy)
+        if model.spec.country_data == "Installed":
+            self.countries = self.installed
         if model.spec.country_file is not None:
             file = self._file(manifest, model.spec.country_file, "countryFile")
             if file is not None:
@@ -594,12 +600,25 @@ class _Resolver:
         """The lists, and the database that the Node names, if there is one."""
         known = self.base.addresses or Addresses(lists=())
         countries = known.countries
-        if ("Node", _NODE) in self.claims or ("Node", _NODE) in gone:
+        if ("Node", _NODE) in self.claims:
             countries = self.countries
+        elif ("Node", _NODE) in gone:
+            countries = self.installed
         lists = self._rows("AddressList", known.lists, gone)
         if not lists and countries is None:
             return None
         return Addresses(lists=lists, countries=countries)
+
+    def _note_countries(self, snapshot: Snapshot) -> None:
+        """Who decides by country should know whose countries they are."""
+        countries = snapshot.addresses.countries if snapshot.addresses else None
+        if countries is None or countries != self.installed:
+            return
+        if any(each.countries and ("Route", each.name) in self.claims for each in snapshot.routes):
+            self.notes.append(
+                "countries are those to which registries gave addresses; of one address in twenty "
+                "others say another. countryFile of the Node names a better database"
+            )
 
     def _admit(self, routes: Iterable[Route], gone: set[Key]) -> Admit:
         """What the node lets in: its own hosts and those of its routes."""
