@@ -461,3 +461,17 @@ def test_who_decides_by_the_installed_countries_is_told_whose_they_are() -> None
     assert not any(
         "registries" in note for note in resolved(node + plain, installed=INSTALLED).notes
     )
+
+
+def test_a_function_says_from_which_countries_as_its_route_does() -> None:
+    function = of("Function", "{component: a.wasm, countries: {block: [FR]}}", "f")
+    found = resolved(
+        of("Node", "{}") + function, attachments=COMPONENT, installed=INSTALLED
+    ).snapshot
+    route = found.route("f")
+    assert route is not None
+    assert route.countries is not None
+    assert (route.countries.action, route.countries.codes) == ("Block", ("FR",))
+    of_its_own = of("Route", "{rules: [{static: {}}]}", "f")
+    message = refused(function + of_its_own, attachments=COMPONENT).message
+    assert "has the name of this function's own route" in message

@@ -152,6 +152,16 @@ def test_a_route_is_for_the_countries_it_names(own: Node, protocol: str) -> None
     assert (record["country"], record["detail"]) == ("FR", "the country FR")
 
 
+def test_a_function_is_for_the_countries_it_was_deployed_for(
+    own: Node, guests: Guests, protocol: str
+) -> None:
+    own.deploy(guests.hostile, "french", "--public", "--allow-country", "fr,be")
+    assert ask(own, protocol, FRENCH, "/french/headers").status == 200
+    refused(own, ask(own, protocol, SWISS, "/french/headers"), 403, "limit", "country_not_allowed")
+    wrong = own.run("deploy", str(guests.hostile), "--allow-country", "France", check=False)
+    assert (wrong.returncode, "--allow-country: " in wrong.stderr) == (2, True), wrong.stderr
+
+
 def test_the_rate_is_asked_before_the_country(own: Node) -> None:
     answers = [ask(own, HTTP_1, FRENCH, "/swiss").status for _ in range(3)]
     assert answers == [403, 403, 429]

@@ -1,4 +1,4 @@
-"""Addresses as people write them: the kind AddressList, and what a Route says of countries.
+"""Addresses as people write them: the kind AddressList, and when an address offends.
 
 Owns: their shape. Must not: read the files they name.
 """
@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vedette.config.addresses import CountryCode, CountryRule, ListAction, OnBadLine
+from vedette.config.addresses import ListAction, OnBadLine
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
 from vedette.config.written import Duration, FileReference, NodeFile, millis
@@ -126,32 +126,6 @@ class AddressListManifest(Model):
     kind: Literal["AddressList"] = Field(description="Always `AddressList`.")
     metadata: Metadata = Field(description="What it is called; records name it.")
     spec: AddressListSpec = Field(description="Which addresses.")
-
-
-class CountriesSpec(Model):
-    """From which countries callers may come; one of the two."""
-
-    allow: tuple[CountryCode, ...] = Field(
-        default=(),
-        max_length=250,
-        description="Only from these (ISO 3166-1 alpha-2), and not from an address without a country.",
-    )
-    block: tuple[CountryCode, ...] = Field(
-        default=(), max_length=250, description="From all but these."
-    )
-
-    @model_validator(mode="after")
-    def _require_one(self) -> Self:
-        if bool(self.allow) == bool(self.block):
-            raise ValueError("give it allow or block, one of the two")
-        return self
-
-    def rule(self) -> CountryRule:
-        """The same as a snapshot says it."""
-        return CountryRule(
-            action="Allow" if self.allow else "Block",
-            codes=tuple(sorted({*self.allow, *self.block})),
-        )
 
 
 class OffendersSpec(Model):

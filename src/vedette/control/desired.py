@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from vedette.config.addresses import Addresses, CountryDatabase
+from vedette.config.addresses import Addresses, CountryDatabase, CountryRule
 from vedette.config.hosts import normalise_host
 from vedette.config.snapshot import (
     ClientAuthority,
@@ -56,7 +56,11 @@ def _normal(text: str) -> list[str]:
 
 
 def function_route(
-    name: str, domains: Sequence[str], path: str | None, waf: WafOverride | None = None
+    name: str,
+    domains: Sequence[str],
+    path: str | None,
+    waf: WafOverride | None = None,
+    countries: CountryRule | None = None,
 ) -> Route:
     """The route of a function: `path`, else `/` on its own domains, else `/NAME` on every host."""
     value = path or ("/" if domains else f"/{name}")
@@ -69,6 +73,7 @@ def function_route(
         path=PathMatch(type="PathPrefix", value=value),
         backend=FunctionBackend(function=name),
         waf=waf,
+        countries=countries,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, SecretStr
 
+from vedette.config.addresses import CountryRule
 from vedette.config.addresses_manifest import CrowdSecSource
 from vedette.config.difference import FieldChange, ObjectChange
 from vedette.config.manifests import ManifestObject
@@ -207,6 +208,9 @@ class FunctionWish(Model):
     public: bool = Field(default=False, description="Whether callers need no token.")
     waf: WafOverride | None = Field(
         default=None, description="How its requests are inspected; absent: as the node says."
+    )
+    countries: CountryRule | None = Field(
+        default=None, description="From which countries; absent: from everywhere."
     )
 
 

@@ -247,9 +247,8 @@ class Node:
     def deploy(self, name: str, wish: FunctionWish, actor: str) -> Deployed:
         """Deploys an uploaded component as `name`, replacing what had that name; returns when it is active."""
         function = self._function(require_name(name), wish)
-        route = desired.function_route(
-            name, wish.domains, None if wish.route is None else route_path(wish.route), wish.waf
-        )
+        path = None if wish.route is None else route_path(wish.route)
+        route = desired.function_route(name, wish.domains, path, wish.waf, wish.countries)
         public = (
             self._policy_ref(public_policy_name(name), public_policy(name)) if wish.public else None
         )

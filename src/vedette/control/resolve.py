@@ -256,7 +256,8 @@ class _Resolver:
         self._make(manifest, "Function", name, Function, function)
         if not self._has_own_route(manifest, model):
             waf = self._waf(manifest, spec.waf, WafSpec.override) if spec.waf else None
-            route = function_route(name, spec.domains, spec.route, waf)
+            countries = spec.countries.rule() if spec.countries else None
+            route = function_route(name, spec.domains, spec.route, waf, countries)
             self._claim(manifest, "Route", name, route)
         if spec.public:
             self._public(manifest, public_policy_name(name), public_policy(name))
@@ -265,7 +266,7 @@ class _Resolver:
         """Whether a Route of the function's name stands for the default one."""
         if manifest.name not in self.route_names:
             return False
-        for field_ in ("route", "domains", "waf"):
+        for field_ in ("route", "domains", "waf", "countries"):
             if getattr(model.spec, field_):
                 message = f"the Route {manifest.name!r} has the name of this function's own route"
                 self._problem(manifest, message, "spec", field_)
