@@ -58,6 +58,38 @@ def test_a_new_node_has_one_snapshot_and_answers_to_localhost(running: Running) 
     assert {"localhost", "127.0.0.1", "::1"} <= set(snapshot.admit.hosts)
 
 
+def test_what_an_installation_brings_is_put_in_force_once(
+    running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packed = tmp_path / "countries.mmdb"
+    monkeypatch.setattr(countries, "PACKED", packed)
+    old = running.activator.change(
+        lambda active: active.with_(waf=None, addresses=None), "from before", "test"
+    )
+    packed.write_bytes(b"registries")
+    done = running.node.adopt("test")
+    after = running.activator.active()[1]
+    assert after.waf is not None
+    assert after.waf.policy.mode == "block"
+    assert countries_of(running.home) == digest_of(b"registries")
+    assert running.engine.status()["digest"] == done.digest
+    assert [sentence.partition(" ")[0] for sentence in done.brought] == ["requests", "addresses"]
+    again = running.node.adopt("test")
+    assert (again.brought, again.generation) == ((), old.entry.generation + 1)
+
+
+def test_a_firewall_that_is_there_keeps_its_rules(running: Running) -> None:
+    def older(active: Snapshot) -> Snapshot:
+        assert active.waf is not None
+        return active.with_(waf=active.waf.model_copy(update={"version": "4.24.0"}))
+
+    running.activator.change(older, "rules", "test")
+    assert running.node.adopt("test").brought == ()
+    waf = running.activator.active()[1].waf
+    assert waf is not None
+    assert waf.version == "4.24.0"
+
+
 def countries_of(home: Home) -> str | None:
     """The database of countries of the node in `home`, by digest."""
     envelope = json.loads(SnapshotStore(home.snapshots).get(active_digest(home)))

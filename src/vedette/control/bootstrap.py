@@ -16,7 +16,7 @@ from pathlib import Path
 from vedette.clock import now, to_rfc3339
 from vedette.config.snapshot import Admit, Identity, Node, PolicyRef, PolicySet, Snapshot
 from vedette.control import desired, tls
-from vedette.control.installed import inspected, located
+from vedette.control.installed import brought
 from vedette.errors import VedetteError
 from vedette.identity.authority import Authority
 from vedette.identity.domain import default_node_name, trust_domain
@@ -105,16 +105,13 @@ def _ensure_snapshot(
 ) -> Snapshot:
     entry = heal(home, history)
     if entry is None:
-        return _record(home, history, keys, _first_snapshot(home, facts, keys, base), "bootstrap")
+        first = _first_snapshot(home, facts, keys, base)
+        first = brought(first, BlobStore(home.blobs), history)
+        return _record(home, history, keys, first, "bootstrap")
     envelope = history.envelope(entry.digest)
     active = Snapshot.parse(verify_envelope(envelope, keys.signer.public_pem))
     wanted = desired.put_issuer(desired.with_hosts(active, base), keys.tokens.public_issuer())
-    blobs = BlobStore(home.blobs)
-    wanted = inspected(wanted, blobs)
-    if all(one.kind != "Node" for one in history.applied()):
-        wanted = located(wanted, blobs)  # else the Node's manifest says which countries
-    schema = blobs.put(schema_text().encode())
-    wanted = wanted.with_(policy=wanted.policy.model_copy(update={"schema_": schema}))
+    wanted = brought(wanted, BlobStore(home.blobs), history)
     if wanted.digest() == active.digest():
         return active
     return _record(home, history, keys, wanted, "up")
@@ -124,7 +121,7 @@ def _first_snapshot(home: Home, facts: NodeFacts, keys: Keys, base: frozenset[st
     blobs = BlobStore(home.blobs)
     schema = blobs.put(schema_text().encode())
     policy = blobs.put(default_policy(facts.trust_domain).encode())
-    first = Snapshot(
+    return Snapshot(
         node=Node(trust_domain=facts.trust_domain),
         admit=Admit(hosts=tuple(sorted(base))),
         identity=Identity(issuers=(keys.tokens.public_issuer(),)),
@@ -132,7 +129,6 @@ def _first_snapshot(home: Home, facts: NodeFacts, keys: Keys, base: frozenset[st
             schema=schema, policies=(PolicyRef(name=DEFAULT_POLICY_NAME, blob=policy),)
         ),
     )
-    return located(inspected(first, blobs), blobs)
 
 
 def _record(home: Home, history: History, keys: Keys, snapshot: Snapshot, action: str) -> Snapshot:

@@ -222,6 +222,12 @@ class Activation(Model):
     applied: bool = Field(description="Whether the engine serves it already.")
 
 
+class Adopted(Activation):
+    """The activation of what an installation brings."""
+
+    brought: tuple[str, ...] = Field(description="What a person should know of it.")
+
+
 class Deployed(Activation):
     """A deployed function."""
 

@@ -32,9 +32,11 @@ from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
 from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
+from vedette.control.installed import brought, told
 from vedette.control.jwks import JwksRefresher
 from vedette.control.messages import (
     Activation,
+    Adopted,
     AskedRequest,
     AuthorityWish,
     CertificateWish,
@@ -269,6 +271,20 @@ class Node:
             url=route_url(base_url(self._supervised()), route),
             changes=changed_settings(before[0], outcome.snapshot, name),
         )
+
+    def adopt(self, actor: str) -> Adopted:
+        """Puts in force what this installation brings and an older one did not. Nothing changes when
+        the node has it all.
+        """
+        before: list[Snapshot] = []
+
+        def change(active: Snapshot) -> Snapshot:
+            before.append(active)
+            return brought(active, self._activator.blobs, self._activator.history)
+
+        outcome = self._activator.change(change, "upgrade", actor)
+        found = told(before[0], outcome.snapshot)
+        return Adopted(**_activation(outcome).model_dump(), brought=tuple(found))
 
     def remove(self, name: str, actor: str) -> Activation:
         """Removes a function with its routes and its public policy."""
