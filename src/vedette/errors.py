@@ -120,6 +120,7 @@ _UNAVAILABLE = [
     ("node_not_running", "The node is not running.", "Start it with: vedette up"),
     ("node_running", "A node is already running in that home folder.", "Stop it with `vedette down`, or choose another folder with --home."),
     ("node_start_failed", "The node did not start.", "Read log/supervisor.log, log/control.log and log/engine.log in its home folder."),
+    ("question_failed", "The engine's own code gave no answer.", "Try again. If it stays so, see what memory and time are left: `free -h`, `uptime`."),
     ("store_busy", "The node's database is locked by another process.", "Wait a moment and try again; only one control process may use one home folder."),
     ("upgrade_failed", "The upgrade did not succeed.", "The engine that was there serves on; log/supervisor.log and log/engine.log say why. Mend the installation and try again."),
     ("upgrade_running", "The node is being upgraded already.", "Wait until that is done, then try again."),

@@ -253,6 +253,19 @@ def with_waf(snapshot: Snapshot, version: str, rules: str) -> Snapshot:
     return snapshot.with_(waf=Waf(version=version, rules=rules))
 
 
+def firewall_of(snapshot: Snapshot) -> tuple[Waf | None, dict[str, WafOverride]]:
+    """All that the rule sets of a snapshot are compiled from, routes without a word of their own left
+    out.
+    """
+    return snapshot.waf, {each.name: each.waf for each in snapshot.routes if each.waf is not None}
+
+
+def without_firewall(snapshot: Snapshot) -> Snapshot:
+    """The same, uninspected."""
+    routes = tuple(each.model_copy(update={"waf": None}) for each in snapshot.routes)
+    return snapshot.with_(waf=None, routes=routes)
+
+
 def with_hosts(snapshot: Snapshot, base: frozenset[str]) -> Snapshot:
     """The same routes, on a node that answers to `base` as well."""
     return _change(snapshot, base)
