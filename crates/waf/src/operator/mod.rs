@@ -5,6 +5,7 @@
 
 mod pattern;
 mod phrases;
+mod plain;
 mod value;
 
 pub(crate) use pattern::{Caches, Pattern, parse_pattern};

@@ -5,10 +5,16 @@ use regex_automata::util::captures::Captures;
 use regex_automata::{Anchored, Input, MatchKind};
 use regex_syntax::hir::Hir;
 
+use super::plain::Plain;
+
 /// A compiled pattern. Its cache is the worker's.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     regex: Regex,
+    /// What it says, where that is simple.
+    plain: Option<Plain>,
+    /// No shorter text matches.
+    shortest: usize,
     /// Its place among the caches of a worker.
     pub(crate) cache: usize,
 }
@@ -109,10 +115,18 @@ impl Pattern {
                     None => format!("the pattern cannot be used: {error}"),
                 })
             })?;
-        Ok(Self { regex, cache: 0 })
+        Ok(Self {
+            regex,
+            plain: Plain::of(hir),
+            shortest: hir.properties().minimum_len().unwrap_or(0),
+            cache: 0,
+        })
     }
 
     pub(crate) fn is_match(&self, caches: &mut Caches, value: &[u8]) -> bool {
+        if let Some(plain) = &self.plain {
+            return plain.find(value).is_some();
+        }
         let input = Input::new(value).earliest(true);
         caches
             .with(self, |cache| self.regex.search_half_with(cache, &input))
@@ -121,11 +135,27 @@ impl Pattern {
 
     /// Without a cache of one's own: for the few patterns that choose names.
     pub(crate) fn is_match_shared(&self, value: &[u8]) -> bool {
-        self.regex.is_match(value)
+        match &self.plain {
+            Some(plain) => plain.find(value).is_some(),
+            None => value.len() >= self.shortest && self.regex.is_match(value),
+        }
     }
 
     /// The first match that begins at or after `from`.
     pub(crate) fn find(
+        &self,
+        caches: &mut Caches,
+        value: &[u8],
+        from: usize,
+    ) -> Option<(usize, usize)> {
+        match &self.plain {
+            Some(plain) if from == 0 => plain.find(value),
+            _ => self.search(caches, value, from),
+        }
+    }
+
+    /// The same by a search, whatever the pattern says.
+    pub(super) fn search(
         &self,
         caches: &mut Caches,
         value: &[u8],

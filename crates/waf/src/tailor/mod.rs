@@ -137,6 +137,11 @@ impl Tailored {
         self.presets.as_ref().unwrap_or(&self.set.presets)
     }
 
+    #[cfg(test)]
+    pub(crate) fn presets_mut(&mut self) -> Option<&mut Presets> {
+        self.presets.as_mut()
+    }
+
     pub(crate) fn removed_at(&self, now: u64) -> impl Iterator<Item = &Bits> {
         let holds = move |(until, _): &&(Option<u64>, Bits)| is_before(now, *until);
         self.removed.iter().filter(holds).map(|(_, rules)| rules)
@@ -166,7 +171,7 @@ impl RuleSet {
         let given = self.given(tailoring)?;
         let mut tailored = Tailored {
             mode: tailoring.mode.unwrap_or(self.settings.engine),
-            presets: (!given.values.is_empty()).then(|| evaluate::presets(self, &given)),
+            presets: (!given.values.is_empty()).then(|| evaluate::presets(self, &given).fit(self)),
             removed: Vec::new(),
             losing: Bits::with_room_for(self.rules.len()),
             lost: Vec::new(),
