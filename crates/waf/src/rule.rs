@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::body::Processor;
-use crate::operator::{Operator, Pattern};
+use crate::operator::{NamePattern, Operator};
 use crate::prefilter::Prefilter;
 use crate::seclang::{Collection, Disruption, EngineMode, LoadError, NumberTest, Variable};
 use crate::transform::Transform;
@@ -175,9 +175,9 @@ pub(crate) enum Chosen {
     /// By a TX variable's slot.
     Slot(Slot),
     /// By pattern.
-    Pattern(Arc<Pattern>),
+    Pattern(Arc<NamePattern>),
     /// TX variables by pattern, of which those with a slot are known beforehand.
-    Slots(Arc<Pattern>, Box<[Slot]>),
+    Slots(Arc<NamePattern>, Box<[Slot]>),
     XmlText,
     XmlAttributes,
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::bytes::leading_number;
 use crate::compile::{LEVELS, whole_number};
 use crate::evaluate;
-use crate::operator::{Pattern, parse_pattern};
+use crate::operator::NamePattern;
 use crate::rule::{After, Bits, Chosen, Key, Preset, Presets, Rule, RuleSet, Slot, Target};
 use crate::seclang::{
     Collection, Disruption, EngineMode, Limits, Matching, Selector, Variable, matching, nearest,
@@ -379,11 +379,8 @@ impl Exclusion {
         resolved.collect()
     }
 
-    /// Without regard to case, as names are.
-    fn pattern(&self, text: &str) -> Result<Arc<Pattern>, TailorError> {
-        let most = Limits::default().compiled_pattern_bytes;
-        parse_pattern(&format!("(?i:{text})"))
-            .and_then(|hir| Pattern::new(&hir, most))
+    fn pattern(&self, text: &str) -> Result<Arc<NamePattern>, TailorError> {
+        NamePattern::new(text, Limits::default().compiled_pattern_bytes)
             .map(Arc::new)
             .map_err(|error| self.unreadable(error.0))
     }
