@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::body::Processor;
-use crate::operator::{Operator, Pattern};
+use crate::operator::{NamePattern, Operator};
 use crate::prefilter::Prefilter;
 use crate::seclang::{Collection, Disruption, EngineMode, LoadError, NumberTest, Variable};
 use crate::transform::Transform;
@@ -28,6 +28,18 @@ impl Bits {
         if let Some(word) = self.0.get_mut(bit / 64) {
             *word |= 1 << (bit % 64);
         }
+    }
+
+    pub(crate) fn clear(&mut self, bit: usize) {
+        if let Some(word) = self.0.get_mut(bit / 64) {
+            *word &= !(1 << (bit % 64));
+        }
+    }
+
+    /// Whether a bit is in both.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        let mut words = self.0.iter().zip(&other.0);
+        words.any(|(word, other)| word & other != 0)
     }
 
     #[inline]
@@ -84,10 +96,12 @@ pub(crate) struct Mixed(u64);
 
 impl Hasher for Mixed {
     fn write(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(8) {
-            let word = part
-                .iter()
-                .fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let (words, rest) = bytes.as_chunks::<8>();
+        let rest = rest.iter().fold(bytes.len() as u64, |rest, &byte| {
+            rest << 8 | u64::from(byte)
+        });
+        let words = words.iter().map(|word| u64::from_le_bytes(*word));
+        for word in words.chain([rest]) {
             self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
@@ -161,9 +175,9 @@ pub(crate) enum Chosen {
     /// By a TX variable's slot.
     Slot(Slot),
     /// By pattern.
-    Pattern(Arc<Pattern>),
+    Pattern(Arc<NamePattern>),
     /// TX variables by pattern, of which those with a slot are known beforehand.
-    Slots(Arc<Pattern>, Box<[Slot]>),
+    Slots(Arc<NamePattern>, Box<[Slot]>),
     XmlText,
     XmlAttributes,
 }
@@ -408,6 +422,8 @@ pub(crate) struct Presets {
     /// A number that no others have, by which a worker knows them again.
     pub(crate) number: u64,
     pub(crate) values: Vec<(Slot, Preset)>,
+    /// The steps of each phase that a request may reach, once `fit` was asked for.
+    pub(crate) reached: [Bits; 5],
 }
 
 impl Presets {
@@ -415,7 +431,14 @@ impl Presets {
         Self {
             number: unique(),
             values,
+            reached: std::array::from_fn(|_| Bits::default()),
         }
+    }
+
+    /// The same, with the steps of the set that requests may reach from here.
+    pub(crate) fn fit(mut self, set: &RuleSet) -> Self {
+        self.reached = set.prefilter.reached(set, &self);
+        self
     }
 }
 

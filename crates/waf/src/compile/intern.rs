@@ -6,7 +6,7 @@ use std::sync::Arc;
 use regex_syntax::hir::Hir;
 
 use crate::bytes::ByteSet;
-use crate::operator::{AddressSet, Operator, Pattern, Phrases, parse_pattern};
+use crate::operator::{AddressSet, NamePattern, Operator, Pattern, Phrases, parse_pattern};
 use crate::rule::{ByName, Chain, ChainId, Names, OperatorId, Part, Slot, Template};
 use crate::seclang::{
     self, Limits, LoadError, Macro, Operand, OperatorSpec, Piece, Place, Sources, Variable,
@@ -35,7 +35,7 @@ pub(super) struct Interner<'a> {
     chain_ids: HashMap<(ChainId, Transform), ChainId>,
     operator_ids: HashMap<String, OperatorId>,
     waiting: Vec<(Place, Waiting)>,
-    selectors: HashMap<Box<str>, Arc<Pattern>>,
+    selectors: HashMap<Box<str>, Arc<NamePattern>>,
 }
 
 /// An operator whose costly part is done for all at once.
@@ -127,17 +127,16 @@ impl<'a> Interner<'a> {
         id
     }
 
-    /// The pattern of a target's selector, without regard to case as names are.
+    /// The pattern of a target's selector.
     pub(super) fn selector(
         &mut self,
         place: &Place,
         text: &str,
-    ) -> Result<Arc<Pattern>, LoadError> {
+    ) -> Result<Arc<NamePattern>, LoadError> {
         if let Some(known) = self.selectors.get(text) {
             return Ok(Arc::clone(known));
         }
-        let hir = parse_pattern(&format!("(?i:{text})")).map_err(|error| place.error(error.0))?;
-        let pattern = Pattern::new(&hir, self.limits.compiled_pattern_bytes)
+        let pattern = NamePattern::new(text, self.limits.compiled_pattern_bytes)
             .map_err(|error| place.error(error.0))?;
         let pattern = Arc::new(pattern);
         self.selectors.insert(text.into(), Arc::clone(&pattern));

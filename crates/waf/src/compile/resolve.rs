@@ -32,7 +32,7 @@ pub(super) fn find_slots(rules: &mut [Rule], names: &[Box<[u8]>]) {
         if let (Variable::Tx, Chosen::Pattern(pattern)) = (target.variable, &target.chosen) {
             let found = (0..)
                 .zip(names)
-                .filter(|(_, name)| pattern.is_match_shared(name))
+                .filter(|(_, name)| pattern.is_match(name))
                 .map(|(slot, _)| slot);
             target.chosen = Chosen::Slots(Arc::clone(pattern), found.collect());
         }

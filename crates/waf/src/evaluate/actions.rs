@@ -84,10 +84,12 @@ impl Run<'_> {
                     Some(&slot) => self.state.tx.set(slot, content),
                     None => self.set_named(&name, content),
                 }
+                self.bench.name = name;
             }
             (Key::Named(name), collection) => {
                 let name = self.name(name);
                 self.store(collection, &name, content);
+                self.bench.name = name;
             }
         }
     }
@@ -145,8 +147,10 @@ impl Run<'_> {
         content.map_or(0, |content| self.state.number_of(content))
     }
 
+    /// The name that a template comes to, in a buffer of the worker's that may be given back.
     fn name(&mut self, template: &Template) -> Vec<u8> {
-        let mut name = Vec::new();
+        let mut name = std::mem::take(&mut self.bench.name);
+        name.clear();
         self.expand(template, &mut name);
         name.make_ascii_lowercase();
         name

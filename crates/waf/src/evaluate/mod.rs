@@ -41,6 +41,7 @@ use run::Run;
 pub struct Transaction<'r> {
     set: &'r RuleSet,
     tailored: Option<&'r Tailored>,
+    presets: &'r Presets,
     state: Box<State>,
 }
 
@@ -54,6 +55,7 @@ impl<'r> Transaction<'r> {
         Self {
             set,
             tailored: None,
+            presets: &set.presets,
             state,
         }
     }
@@ -77,6 +79,7 @@ impl<'r> Transaction<'r> {
         Self {
             set,
             tailored: tailored.loses_targets().then_some(tailored),
+            presets: tailored.presets(),
             state,
         }
     }
@@ -197,6 +200,7 @@ impl<'r> Transaction<'r> {
             Run {
                 set: self.set,
                 tailored: self.tailored,
+                presets: self.presets,
                 state: &mut self.state,
                 bench,
             }
@@ -291,6 +295,7 @@ pub(crate) fn presets(set: &RuleSet, given: &Presets) -> Presets {
     Run {
         set,
         tailored: None,
+        presets: given,
         state: &mut state,
         bench: &mut bench,
     }

@@ -1,5 +1,7 @@
 //! What a client sends into the variables that rules read.
 
+use std::borrow::Cow;
+
 use super::state::{Argument, State, Uploaded};
 use super::tx::Content;
 use crate::body::{self, Fields, File, Flag, Outcome, Processor};
@@ -33,10 +35,7 @@ pub(super) fn line(
         None => (sent, &[][..]),
     };
     let path = percent_decoded(raw_path);
-    state.set_text(
-        Variable::RequestUri,
-        &without_origin(&percent_decoded(sent)),
-    );
+    state.set_text(Variable::RequestUri, without_origin(&percent_decoded(sent)));
     state.set_text(Variable::RequestFilename, &path);
     state.set_text(Variable::PathInfo, &path);
     state.set_text(Variable::QueryString, query);
@@ -68,7 +67,10 @@ pub(super) fn line(
 }
 
 /// Percent escapes only: a `+` in a path is a plus.
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
+fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'%', text).is_none() {
+        return Cow::Borrowed(text);
+    }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -81,21 +83,21 @@ fn percent_decoded(text: &[u8]) -> Vec<u8> {
             _ => decoded.push(byte),
         }
     }
-    decoded
+    Cow::Owned(decoded)
 }
 
 /// An absolute URI without scheme and authority.
-fn without_origin(uri: &[u8]) -> Vec<u8> {
+fn without_origin(uri: &[u8]) -> &[u8] {
     if uri.first() == Some(&b'/') {
-        return uri.to_vec();
+        return uri;
     }
     let Some(scheme) = crate::bytes::find(uri, b"://") else {
-        return uri.to_vec();
+        return uri;
     };
     let authority = uri.get(scheme + 3..).unwrap_or_default();
     match memchr::memchr(b'/', authority) {
-        Some(path) => authority.get(path..).unwrap_or_default().to_vec(),
-        None => uri.to_vec(),
+        Some(path) => authority.get(path..).unwrap_or_default(),
+        None => uri,
     }
 }
 

@@ -8,7 +8,7 @@ use super::tx::Content;
 use super::verdict::{Answer, Found, Interruption, MOST_PLACES, MOST_TOLD, Matched};
 use super::workbench::Workbench;
 use crate::operator::compare;
-use crate::rule::{After, ChainId, Guard, Link, Presets, Rule, RuleSet};
+use crate::rule::{After, Bits, ChainId, Guard, Link, Presets, Rule, RuleSet};
 use crate::seclang::{Allow, Disruption, EngineMode, Variable};
 use crate::tailor::{Lost, Tailored};
 
@@ -17,6 +17,8 @@ pub(super) struct Run<'a> {
     pub(super) set: &'a RuleSet,
     /// Where rules lose targets by a tailoring.
     pub(super) tailored: Option<&'a Tailored>,
+    /// What the request began with.
+    pub(super) presets: &'a Presets,
     pub(super) state: &'a mut State,
     pub(super) bench: &'a mut Workbench,
 }
@@ -75,6 +77,8 @@ impl Run<'_> {
         let mut woken = std::mem::take(&mut self.bench.woken);
         set.prefilter
             .live(set, number, self.state, self.bench, (&mut live, &mut woken));
+        let mut unreached = std::mem::take(&mut self.bench.unreached);
+        self.leave_out(number, &mut live, &mut unreached);
         let sources = set.prefilter.sources(number);
         let mut wakers = woken.as_slice();
         let mut position = 0;
@@ -96,6 +100,9 @@ impl Run<'_> {
                 }
                 continue;
             }
+            if set.prefilter.is_shut(number, next, self.state) {
+                continue;
+            }
             let Some(rule) = set.rules.get(index) else {
                 break;
             };
@@ -108,6 +115,9 @@ impl Run<'_> {
                 sources: &sources,
             });
             self.rule(index, rule, next, woken.as_ref());
+            if self.state.has_removed && self.lost_skips() {
+                live.add(&unreached);
+            }
             if let Some(to) = self.state.go_to.take() {
                 position = position.max(to as usize);
             }
@@ -118,6 +128,27 @@ impl Run<'_> {
         }
         self.bench.live = live;
         self.bench.woken = woken;
+        self.bench.unreached = unreached;
+    }
+
+    /// Moves from `live` to `unreached` the steps that no request reaches which began as this one did.
+    fn leave_out(&self, number: u8, live: &mut Bits, unreached: &mut Bits) {
+        unreached.0.clear();
+        if self.state.has_removed && self.lost_skips() {
+            return;
+        }
+        let Some(reached) = self.presets.reached.get(usize::from(number) - 1) else {
+            return;
+        };
+        for (live, reached) in live.0.iter_mut().zip(&reached.0) {
+            unreached.0.push(*live & !reached);
+            *live &= reached;
+        }
+    }
+
+    /// Whether a rule was removed that would have skipped others.
+    fn lost_skips(&self) -> bool {
+        self.state.removed.meets(self.set.prefilter.followed())
     }
 
     /// Runs the constant rules of phase 1, and no other. What is given stays as it is.

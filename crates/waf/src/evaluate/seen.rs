@@ -11,6 +11,9 @@ use crate::bytes::ByteSet;
 
 /// Places; a power of two.
 const PLACES: usize = 1024;
+/// Neighbouring places that a text may have: with one alone, two texts of every request that happen to
+/// share it would drive each other out for good.
+const WAYS: usize = 2;
 /// Bytes of a text that is worth a place.
 const MOST_BYTES: usize = 128;
 /// How often a text that was met again stays when another wants its place.
@@ -116,8 +119,10 @@ impl Seen {
 
     /// Where the text of this mix is remembered.
     pub(super) fn find(&mut self, mix: usize, text: &[u8]) -> Option<Spot> {
-        let at = mix % PLACES;
-        let place = self.places.get_mut(at).filter(|place| place.holds(text))?;
+        let ways = self.places.iter_mut().skip(first_place(mix)).take(WAYS);
+        let (at, place) = (first_place(mix)..)
+            .zip(ways)
+            .find(|(_, place)| place.holds(text))?;
         place.lives = (place.lives + 1).min(MOST_LIVES);
         Some(Spot {
             place: u32::try_from(at).ok()?,
@@ -149,11 +154,16 @@ impl Seen {
         })
     }
 
-    /// Remembers the candidates of the text, where its place is free or worn out.
+    /// Remembers the candidates of the text, where one of its places is free or worn out.
     pub(super) fn learn(&mut self, mix: usize, text: &[u8], found: &[u64]) -> Option<Spot> {
-        let at = mix % PLACES;
         let length = u8::try_from(text.len()).ok()?;
-        let place = self.places.get_mut(at)?;
+        if text.len() > MOST_BYTES {
+            return None;
+        }
+        let ways = self.places.iter_mut().skip(first_place(mix)).take(WAYS);
+        let (at, place) = (first_place(mix)..)
+            .zip(ways)
+            .min_by_key(|(_, place)| (place.length.is_some(), place.lives))?;
         if place.lives > 0 {
             place.lives -= 1;
             return None;
@@ -222,6 +232,10 @@ impl Seen {
                 .retain(|(source, woken)| *woken != position || !sources.contains(source));
         }
     }
+}
+
+fn first_place(mix: usize) -> usize {
+    mix % (PLACES / WAYS) * WAYS
 }
 
 /// What sets of bytes leave open: ordinary values hold few different ones of those that matter.
@@ -360,6 +374,8 @@ mod tests {
         let place = mix(b"first");
         let first = seen.learn(place, b"first", &[1]).unwrap();
         seen.note(first, 3, &[7]);
+        seen.learn(place, b"other", &[4]).unwrap();
+        seen.find(place, b"other").unwrap();
         let second = seen.learn(place, b"second", &[2]).unwrap();
         assert!(told(&seen, first, 3).is_none() && told(&seen, second, 3).is_none());
         seen.note(first, 3, &[7]);

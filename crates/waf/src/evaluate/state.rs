@@ -225,6 +225,20 @@ impl State {
         }
     }
 
+    /// How many headers have the name of this number.
+    #[inline]
+    pub(crate) fn headers_named(&self, name: NameId) -> i64 {
+        named(&self.request_headers, name)
+    }
+
+    /// How many headers of a form's parts have the name, or how many there are.
+    pub(crate) fn part_headers_named(&self, name: Option<NameId>) -> i64 {
+        match name {
+            Some(name) => named(&self.part_headers, name),
+            None => i64::try_from(self.part_headers.len()).unwrap_or(i64::MAX),
+        }
+    }
+
     #[inline]
     pub(crate) fn single(&self, variable: Variable) -> Option<Content> {
         self.singles.get(variable as usize).copied().flatten()
@@ -286,6 +300,11 @@ impl State {
     pub(crate) const fn now_seconds(&self) -> u64 {
         self.now_micros / 1_000_000
     }
+}
+
+fn named(pairs: &[Pair], name: NameId) -> i64 {
+    let named = pairs.iter().filter(|pair| pair.known == name);
+    i64::try_from(named.count()).unwrap_or(i64::MAX)
 }
 
 /// A number's decimal digits, without an allocation.

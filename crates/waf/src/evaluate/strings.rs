@@ -40,18 +40,21 @@ struct Entry {
     is_asked: bool,
 }
 
-/// A cheap mix of a text's length and both its ends, by which tables place it. Texts that share a
-/// place cost a comparison, never a wrong answer.
+/// Bytes of a text's beginning that tell it from another.
+const MIXED: usize = 128;
+
+/// A cheap mix of a text, by which tables place it. What transformations make of a text often differs
+/// from it in the middle alone, so that a look at both ends would give them the same place. Texts that
+/// share a place cost a comparison, never a wrong answer.
 pub(super) fn mix(text: &[u8]) -> usize {
-    let eight = |part: Option<&[u8; 8]>| part.map_or(0, |part| u64::from_le_bytes(*part));
-    let (first, last) = match text.len() {
-        0..8 => (
-            text.iter().fold(0, |mix, &byte| mix << 8 | u64::from(byte)),
-            0,
-        ),
-        _ => (eight(text.first_chunk()), eight(text.last_chunk())),
-    };
-    spread((first ^ last.rotate_left(29)).wrapping_add(text.len() as u64))
+    let (words, rest) = text.get(..MIXED).unwrap_or(text).as_chunks::<8>();
+    let rest = rest
+        .iter()
+        .fold(text.len() as u64, |mix, &byte| mix << 8 | u64::from(byte));
+    let mixed = words.iter().fold(rest, |mix, word| {
+        (mix.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    });
+    spread(mixed)
 }
 
 /// The texts.
@@ -190,23 +193,27 @@ impl Texts {
     }
 
     /// What the transformations make of a text.
+    #[inline]
     pub(crate) fn transformed(&mut self, chains: &[Chain], id: TextId, chain: ChainId) -> TextId {
-        let Some(step) = chains.get(usize::from(chain)) else {
-            return id;
-        };
-        let Some(last) = step.last else { return id };
-        if !step.always && !self.bytes_of(id).intersects(&step.triggers) {
-            return id;
-        }
-        let Some(entry) = self.entry(id) else {
+        let (Some(step), Some(entry)) = (chains.get(usize::from(chain)), self.entry(id)) else {
             return id;
         };
         let known = (entry.derived != NONE).then(|| entry.derived as usize + usize::from(chain));
-        if let Some(&to) = known
-            .and_then(|place| self.derived.get(place))
-            .filter(|&&to| to != NONE)
-        {
-            return TextId(to);
+        match known.and_then(|place| self.derived.get(place)) {
+            Some(&to) if to != NONE => TextId(to),
+            _ => self.transform(chains, id, (chain, step)),
+        }
+    }
+
+    fn transform(
+        &mut self,
+        chains: &[Chain],
+        id: TextId,
+        (chain, step): (ChainId, &Chain),
+    ) -> TextId {
+        let Some(last) = step.last else { return id };
+        if !step.always && !self.bytes_of(id).intersects(&step.triggers) {
+            return id;
         }
         let parent = self.transformed(chains, id, step.before);
         let to = self.apply(last, &step.last_triggers, parent);

@@ -7,7 +7,7 @@ use super::strings::TextId;
 use super::tx::Content;
 use crate::injection;
 use crate::operator::{self, Operator, agree, compare};
-use crate::rule::{Link, Template};
+use crate::rule::{Link, Part, Template};
 use crate::seclang::{NumberTest, TextTest};
 use crate::transform;
 
@@ -185,6 +185,8 @@ impl Run<'_> {
         let hit = {
             let expected = if let Some(literal) = other.literal() {
                 literal
+            } else if let Some(text) = self.one_text(other) {
+                self.state.texts.get(text)
             } else {
                 buffer.clear();
                 self.expand(other, &mut buffer);
@@ -201,6 +203,17 @@ impl Run<'_> {
             self.capture_one(capture, text, hit);
         }
         hit
+    }
+
+    /// The text that a template is which is one variable.
+    fn one_text(&self, template: &Template) -> Option<TextId> {
+        match &*template.0 {
+            [Part::Slot(slot)] => match self.state.tx.get(*slot)? {
+                Content::Text(id) => Some(id),
+                Content::Number(_) => None,
+            },
+            _ => None,
+        }
     }
 
     fn sql_injection(&mut self, text: TextId, capture: bool) -> Option<Hit> {

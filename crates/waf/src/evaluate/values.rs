@@ -408,7 +408,7 @@ fn is_chosen(chosen: &Chosen, name: &[u8]) -> bool {
     match chosen {
         Chosen::All => true,
         Chosen::Name(_, wanted) => name.eq_ignore_ascii_case(wanted),
-        Chosen::Pattern(pattern) | Chosen::Slots(pattern, _) => pattern.is_match_shared(name),
+        Chosen::Pattern(pattern) | Chosen::Slots(pattern, _) => pattern.is_match(name),
         Chosen::Slot(_) | Chosen::XmlText | Chosen::XmlAttributes => false,
     }
 }

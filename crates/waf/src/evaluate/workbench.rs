@@ -28,12 +28,14 @@ pub struct Workbench {
     /// The rule set that the caches are for.
     generation: u64,
     pub(super) live: Bits,
+    pub(super) unreached: Bits,
     pub(super) woken: Wakers,
     positions: Vec<u32>,
     pub(super) found: Vec<(Value, (usize, usize))>,
     pub(super) values: Vec<Value>,
     pub(super) operand: Vec<u8>,
     pub(super) expanded: Vec<u8>,
+    pub(super) name: Vec<u8>,
     pub(super) store: Option<Arc<dyn Store>>,
     countries: Option<Arc<dyn Countries>>,
     #[allow(clippy::vec_box)] // A transaction takes one out and is moved about with it.

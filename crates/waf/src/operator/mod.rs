@@ -3,10 +3,13 @@
 //! Owns the compiled operators and how each is run. Each is linear in the value. Must not: know
 //! targets or actions.
 
+mod name;
 mod pattern;
 mod phrases;
+mod plain;
 mod value;
 
+pub(crate) use name::NamePattern;
 pub(crate) use pattern::{Caches, Pattern, parse_pattern};
 pub(crate) use phrases::Phrases;
 pub(crate) use value::{AddressSet, is_card_number, is_utf8_strict};

@@ -1,16 +1,41 @@
 //! Patterns, matched in linear time over bytes.
+//!
+//! A pattern is one program for a forward search, which answers for nearly all values that they do not
+//! match. Where a match lies is found by the same program, step by step, up to where the search ended:
+//! automata for a search backwards, or for literals, would take five times the time and twice the memory
+//! to make, for values that the prefilter has nearly all rejected before.
 
-use regex_automata::meta::{self, Cache, Regex};
-use regex_automata::util::captures::Captures;
-use regex_automata::{Anchored, Input, MatchKind};
-use regex_syntax::hir::Hir;
+use regex_automata::hybrid::dfa::{self, DFA};
+use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
+use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
+use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
+use regex_automata::util::primitives::NonMaxUsize;
+use regex_automata::{Input, PatternID};
+use regex_syntax::hir::{Hir, Look};
+
+use super::plain::Plain;
+
+/// Bytes of the states of one pattern that a worker keeps.
+const MOST_CACHE: usize = 1 << 20;
 
 /// A compiled pattern. Its cache is the worker's.
 #[derive(Debug)]
 pub(crate) struct Pattern {
-    regex: Regex,
+    program: Box<Program>,
+    /// What it says, where that is simple.
+    plain: Option<Plain>,
     /// Its place among the caches of a worker.
     pub(crate) cache: usize,
+}
+
+#[derive(Debug)]
+struct Program {
+    search: DFA,
+    backtracker: BoundedBacktracker,
+    /// For values too long for the backtracker.
+    machine: PikeVM,
+    /// A match begins where the value does.
+    is_anchored: bool,
 }
 
 /// Why a pattern was refused.
@@ -19,17 +44,18 @@ pub(crate) struct PatternError(pub(crate) String);
 
 /// The caches of one worker: a pattern's is made when it is first run.
 #[derive(Debug, Default)]
-pub(crate) struct Caches(Vec<Option<Box<Cache>>>);
+pub(crate) struct Caches {
+    searches: Vec<Option<Box<dfa::Cache>>>,
+    /// Of whichever pattern is run.
+    backtracker: Option<backtrack::Cache>,
+    machine: Option<pikevm::Cache>,
+}
 
 impl Caches {
     pub(crate) fn with_room_for(patterns: usize) -> Self {
-        Self(std::iter::repeat_with(|| None).take(patterns).collect())
-    }
-
-    fn with<T>(&mut self, pattern: &Pattern, run: impl FnOnce(&mut Cache) -> T) -> T {
-        match self.0.get_mut(pattern.cache) {
-            Some(slot) => run(slot.get_or_insert_with(|| Box::new(pattern.regex.create_cache()))),
-            None => run(&mut pattern.regex.create_cache()),
+        Self {
+            searches: std::iter::repeat_with(|| None).take(patterns).collect(),
+            ..Self::default()
         }
     }
 }
@@ -90,38 +116,71 @@ fn with_short_escapes(text: &str) -> String {
     short
 }
 
+impl Program {
+    fn new(hir: &Hir, most_bytes: usize) -> Result<Self, PatternError> {
+        let unusable = |error: &dyn std::fmt::Display| {
+            PatternError(format!("the pattern cannot be used: {error}"))
+        };
+        let nfa = thompson::Compiler::new()
+            .configure(
+                NFA::config()
+                    .utf8(false)
+                    .which_captures(WhichCaptures::All)
+                    .nfa_size_limit(Some(most_bytes)),
+            )
+            .build_from_hir(hir)
+            .map_err(|error| match error.size_limit() {
+                Some(limit) => PatternError(format!(
+                    "the pattern takes more than {limit} bytes once compiled"
+                )),
+                None => unusable(&error),
+            })?;
+        let search = DFA::builder()
+            .configure(
+                DFA::config()
+                    .unicode_word_boundary(true)
+                    .cache_capacity(MOST_CACHE)
+                    .skip_cache_capacity_check(true)
+                    // A search that keeps clearing its cache is slower than the machine.
+                    .minimum_cache_clear_count(Some(3))
+                    .minimum_bytes_per_state(Some(10)),
+            )
+            .build_from_nfa(nfa.clone())
+            .map_err(|error| unusable(&error))?;
+        let backtracker =
+            BoundedBacktracker::new_from_nfa(nfa.clone()).map_err(|error| unusable(&error))?;
+        let machine = PikeVM::new_from_nfa(nfa).map_err(|error| unusable(&error))?;
+        Ok(Self {
+            search,
+            backtracker,
+            machine,
+            is_anchored: hir.properties().look_set_prefix().contains(Look::Start),
+        })
+    }
+
+    fn nfa(&self) -> &NFA {
+        self.machine.get_nfa()
+    }
+}
+
 impl Pattern {
     pub(crate) fn new(hir: &Hir, most_bytes: usize) -> Result<Self, PatternError> {
-        let config = meta::Config::new()
-            .match_kind(MatchKind::LeftmostFirst)
-            .utf8_empty(false)
-            .nfa_size_limit(Some(most_bytes))
-            .hybrid_cache_capacity(1 << 20)
-            .onepass_size_limit(Some(64 << 10));
-        let regex = meta::Builder::new()
-            .configure(config)
-            .build_from_hir(hir)
-            .map_err(|error| {
-                PatternError(match error.size_limit() {
-                    Some(limit) => {
-                        format!("the pattern takes more than {limit} bytes once compiled")
-                    }
-                    None => format!("the pattern cannot be used: {error}"),
-                })
-            })?;
-        Ok(Self { regex, cache: 0 })
+        Ok(Self {
+            program: Box::new(Program::new(hir, most_bytes)?),
+            plain: Plain::of(hir),
+            cache: 0,
+        })
     }
 
     pub(crate) fn is_match(&self, caches: &mut Caches, value: &[u8]) -> bool {
+        if let Some(plain) = &self.plain {
+            return plain.find(value).is_some();
+        }
         let input = Input::new(value).earliest(true);
-        caches
-            .with(self, |cache| self.regex.search_half_with(cache, &input))
-            .is_some()
-    }
-
-    /// Without a cache of one's own: for the few patterns that choose names.
-    pub(crate) fn is_match_shared(&self, value: &[u8]) -> bool {
-        self.regex.is_match(value)
+        match self.end(caches, &input) {
+            Ok(end) => end.is_some(),
+            Err(GaveUp) => self.slots(caches, &input, &mut []),
+        }
     }
 
     /// The first match that begins at or after `from`.
@@ -131,19 +190,36 @@ impl Pattern {
         value: &[u8],
         from: usize,
     ) -> Option<(usize, usize)> {
+        match &self.plain {
+            Some(plain) if from == 0 => plain.find(value),
+            _ => self.search(caches, value, from),
+        }
+    }
+
+    /// The same by a search, whatever the pattern says.
+    pub(super) fn search(
+        &self,
+        caches: &mut Caches,
+        value: &[u8],
+        from: usize,
+    ) -> Option<(usize, usize)> {
         if from > value.len() {
             return None;
         }
-        let input = Input::new(value)
-            .span(from..value.len())
-            .anchored(Anchored::No);
-        let found = caches.with(self, |cache| self.regex.search_with(cache, &input))?;
-        Some((found.start(), found.end()))
+        let input = Input::new(value).span(from..value.len());
+        if self.program.is_anchored
+            && let Ok(end) = self.end(caches, &input)
+        {
+            return end.map(|end| (from, end));
+        }
+        let mut slots = [None; 2];
+        self.spans(caches, input, &mut slots)?;
+        span(&slots, 0)
     }
 
     /// Whether there are groups besides the whole match.
     pub(crate) fn has_groups(&self) -> bool {
-        self.regex.captures_len() > 1
+        self.groups_len() > 1
     }
 
     /// The first match and its groups, as spans.
@@ -152,23 +228,77 @@ impl Pattern {
         caches: &mut Caches,
         value: &[u8],
     ) -> Option<Vec<Option<(usize, usize)>>> {
-        let mut captures: Captures = self.regex.create_captures();
-        caches.with(self, |cache| {
-            self.regex
-                .search_captures_with(cache, &Input::new(value), &mut captures);
-        });
-        if !captures.is_match() {
-            return None;
-        }
+        let mut slots = vec![None; 2 * self.groups_len()];
+        self.spans(caches, Input::new(value), &mut slots)?;
         Some(
-            captures
-                .iter()
-                .map(|span| span.map(|span| (span.start, span.end)))
+            (0..self.groups_len())
+                .map(|group| span(&slots, group))
                 .collect(),
         )
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.regex.memory_usage()
+        self.program.nfa().memory_usage()
+            + self.program.search.memory_usage()
+            + size_of::<Program>()
     }
+
+    fn groups_len(&self) -> usize {
+        self.program.nfa().group_info().group_len(PatternID::ZERO)
+    }
+
+    /// Where the first match ends.
+    fn end(&self, caches: &mut Caches, input: &Input<'_>) -> Result<Option<usize>, GaveUp> {
+        let search = &self.program.search;
+        let mut own = None;
+        let cache = caches
+            .searches
+            .get_mut(self.cache)
+            .unwrap_or(&mut own)
+            .get_or_insert_with(|| Box::new(search.create_cache()));
+        let found = search.try_search_fwd(cache, input).map_err(|_| GaveUp)?;
+        Ok(found.map(|end| end.offset()))
+    }
+
+    /// Fills the slots of the first match.
+    fn spans(
+        &self,
+        caches: &mut Caches,
+        mut input: Input<'_>,
+        slots: &mut [Option<NonMaxUsize>],
+    ) -> Option<()> {
+        if let Ok(end) = self.end(caches, &input) {
+            input.set_end(end?);
+        }
+        self.slots(caches, &input, slots).then_some(())
+    }
+
+    fn slots(
+        &self,
+        caches: &mut Caches,
+        input: &Input<'_>,
+        slots: &mut [Option<NonMaxUsize>],
+    ) -> bool {
+        let backtracker = &self.program.backtracker;
+        let cache = caches
+            .backtracker
+            .get_or_insert_with(|| backtracker.create_cache());
+        cache.reset(backtracker);
+        // Refused for a value that is too long for it, and for nothing else.
+        if let Ok(found) = backtracker.try_search_slots(cache, input, slots) {
+            return found.is_some();
+        }
+        let machine = &self.program.machine;
+        let cache = caches.machine.get_or_insert_with(|| machine.create_cache());
+        cache.reset(machine);
+        machine.search_slots(cache, input, slots).is_some()
+    }
+}
+
+/// The search met a byte that it cannot judge, or would need more states than it may keep.
+struct GaveUp;
+
+fn span(slots: &[Option<NonMaxUsize>], group: usize) -> Option<(usize, usize)> {
+    let at = |slot: usize| slots.get(slot).copied().flatten().map(NonMaxUsize::get);
+    Some((at(2 * group)?, at(2 * group + 1)?))
 }

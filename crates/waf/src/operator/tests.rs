@@ -1,13 +1,16 @@
 use std::net::IpAddr;
 
+use regex_automata::meta::{self, Regex};
+
 use super::{AddressSet, Caches, Pattern, Phrases, agree, compare, is_card_number, parse_pattern};
 use crate::seclang::{NumberTest, TextTest, addresses};
 
+fn compiled(pattern: &str) -> Pattern {
+    Pattern::new(&parse_pattern(pattern).unwrap(), 1 << 20).unwrap()
+}
+
 fn matches(pattern: &str, value: &[u8]) -> bool {
-    let hir = parse_pattern(pattern).unwrap();
-    let pattern = Pattern::new(&hir, 1 << 20).unwrap();
-    let mut caches = Caches::with_room_for(1);
-    pattern.is_match(&mut caches, value)
+    compiled(pattern).is_match(&mut Caches::with_room_for(1), value)
 }
 
 #[test]
@@ -27,6 +30,79 @@ fn a_braced_escape_of_a_byte_is_that_byte() {
         b"\\xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
     ));
     assert!(matches(r"\x{20ac}", "€".as_bytes()));
+}
+
+/// Another engine over the same syntax.
+fn another(pattern: &str) -> Regex {
+    let config = meta::Config::new().utf8_empty(false);
+    meta::Builder::new()
+        .configure(config)
+        .build_from_hir(&parse_pattern(pattern).unwrap())
+        .unwrap()
+}
+
+#[test]
+fn matches_lie_where_another_engine_finds_them() {
+    let patterns = [
+        "a+b|a",
+        "^(?:a|(ab))(c|bcd)?",
+        "(?i)(x)?(SELECT|sel)[^a-z]*?(b)$",
+        r"\b(sel|é)\b",
+        "",
+        "(a*)*b",
+        "(?:^|a)b*",
+        "a{2,9}[^b]{3}c",
+    ];
+    let mut random = fastrand::Rng::with_seed(11);
+    let (mut hits, mut caches) = (0, Caches::with_room_for(patterns.len()));
+    for (number, text) in patterns.iter().enumerate() {
+        let (mut pattern, other) = (compiled(text), another(text));
+        pattern.cache = number;
+        for round in 0..3000 {
+            // One in a hundred is too long for the quicker way to find where it lies.
+            let length = random.usize(..if round % 100 == 0 { 80_000 } else { 12 });
+            let value: Vec<u8> = (0..length)
+                .flat_map(|_| {
+                    [
+                        b"a",
+                        b"b",
+                        b"c",
+                        b"d",
+                        &b"sel"[..],
+                        b"X",
+                        b" ",
+                        "é".as_bytes(),
+                        b"\xff",
+                    ][random.usize(..9)]
+                })
+                .copied()
+                .collect();
+            let expected = other.captures_iter(&value).next().map(|found| {
+                let groups = found.iter().map(|span| span.map(|it| (it.start, it.end)));
+                groups.collect::<Vec<_>>()
+            });
+            let whole = expected.as_ref().map(|groups| groups[0].unwrap());
+            assert_eq!(
+                pattern.is_match(&mut caches, &value),
+                whole.is_some(),
+                "{text}"
+            );
+            assert_eq!(pattern.find(&mut caches, &value, 0), whole, "{text}");
+            assert_eq!(pattern.groups(&mut caches, &value), expected, "{text}");
+            let from = random.usize(..=value.len());
+            let input = regex_automata::Input::new(&value).span(from..value.len());
+            let next = other
+                .search(&input)
+                .map(|found| (found.start(), found.end()));
+            assert_eq!(
+                pattern.find(&mut caches, &value, from),
+                next,
+                "{text} from {from}"
+            );
+            hits += usize::from(whole.is_some());
+        }
+    }
+    assert!(hits > 5000 && hits < 23_000, "{hits}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! corpus and on mutations), so that with or without it the verdict is the same.
 //! Must not: know what a match does.
 
+mod gate;
 mod layer;
 mod literals;
 mod need;
@@ -19,7 +20,8 @@ use regex_syntax::hir::Hir;
 use crate::bytes::ByteSet;
 use crate::evaluate::{ByBytes, Content, Looks, Seen, State, TextId, Value, Workbench};
 use crate::operator::Operator;
-use crate::rule::{Bits, Chain, ChainId, Phase, Rule, RuleSet, Target};
+use crate::rule::{Bits, Chain, ChainId, Phase, Presets, Rule, RuleSet, Target};
+use gate::{Course, Gates};
 use layer::{Layer, layer};
 use literals::Literals;
 use need::need;
@@ -54,6 +56,7 @@ pub(crate) struct Prefilter {
     lengths: Vec<Bits>,
     literals: Literals,
     phases: [PhaseFilter; 5],
+    course: Course,
 }
 
 impl Prefilter {
@@ -68,7 +71,8 @@ impl Prefilter {
         } = set;
         let mut filter = Self::of_operators(operators, shapes, rules);
         for (place, phase) in phases.iter().enumerate() {
-            let made = filter.phase(phase, rules, chains);
+            let mut made = filter.phase(phase, rules, chains);
+            made.gates = Gates::new(phase, rules, operators);
             if let Some(slot) = filter.phases.get_mut(place) {
                 *slot = made;
             }
@@ -86,7 +90,31 @@ impl Prefilter {
         for (number, source) in (0..u16::MAX).zip(sources) {
             source.number = number;
         }
+        filter.course = Course::of(set);
         filter
+    }
+
+    /// The steps of each phase that requests with these presets may reach.
+    pub(crate) fn reached(&self, set: &RuleSet, presets: &Presets) -> [Bits; 5] {
+        let mut phases = set.phases.iter().zip(&self.phases);
+        std::array::from_fn(|_| {
+            let phase = phases.next();
+            phase.map_or_else(Bits::default, |(phase, filter)| {
+                self.course.reached(phase, &filter.gates, presets)
+            })
+        })
+    }
+
+    /// The skips, by rule, that `reached` has followed: where one of them is removed, it does not hold.
+    pub(crate) fn followed(&self) -> &Bits {
+        &self.course.skips
+    }
+
+    /// Whether the rule at the position cannot match, as the request is now.
+    #[inline]
+    pub(crate) fn is_shut(&self, number: u8, position: usize, state: &State) -> bool {
+        let phase = self.phases.get(usize::from(number) - 1);
+        phase.is_some_and(|phase| phase.gates.is_shut(position, state))
     }
 
     /// The probes of the operators, without what a phase looks at.
@@ -128,6 +156,7 @@ impl Prefilter {
             words: needs.len().div_ceil(64),
             probes,
             phases: std::array::from_fn(|_| PhaseFilter::default()),
+            course: Course::default(),
         }
     }
 
@@ -135,6 +164,7 @@ impl Prefilter {
         let mut made = PhaseFilter {
             always: Bits::with_room_for(phase.steps.len()),
             sources: Vec::new(),
+            gates: Gates::default(),
         };
         for (position, step) in phase.steps.iter().enumerate() {
             let Some(link) = rules

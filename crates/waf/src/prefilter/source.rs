@@ -1,5 +1,6 @@
 //! What a phase looks at: the targets of its rules, and which rules look at each by which probe.
 
+use super::gate::Gates;
 use crate::bytes::ByteSet;
 use crate::rule::{Bits, Chain, ChainId, Chosen, Link, Target};
 use crate::seclang::Variable;
@@ -10,6 +11,7 @@ pub(super) struct PhaseFilter {
     /// Rules that are run whatever the values are.
     pub(super) always: Bits,
     pub(super) sources: Vec<Source>,
+    pub(super) gates: Gates,
 }
 
 /// A target, and what is done with its values.

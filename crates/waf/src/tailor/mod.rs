@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::bytes::leading_number;
 use crate::compile::{LEVELS, whole_number};
 use crate::evaluate;
-use crate::operator::{Pattern, parse_pattern};
+use crate::operator::NamePattern;
 use crate::rule::{After, Bits, Chosen, Key, Preset, Presets, Rule, RuleSet, Slot, Target};
 use crate::seclang::{
     Collection, Disruption, EngineMode, Limits, Matching, Selector, Variable, matching, nearest,
@@ -137,6 +137,11 @@ impl Tailored {
         self.presets.as_ref().unwrap_or(&self.set.presets)
     }
 
+    #[cfg(test)]
+    pub(crate) fn presets_mut(&mut self) -> Option<&mut Presets> {
+        self.presets.as_mut()
+    }
+
     pub(crate) fn removed_at(&self, now: u64) -> impl Iterator<Item = &Bits> {
         let holds = move |(until, _): &&(Option<u64>, Bits)| is_before(now, *until);
         self.removed.iter().filter(holds).map(|(_, rules)| rules)
@@ -166,7 +171,7 @@ impl RuleSet {
         let given = self.given(tailoring)?;
         let mut tailored = Tailored {
             mode: tailoring.mode.unwrap_or(self.settings.engine),
-            presets: (!given.values.is_empty()).then(|| evaluate::presets(self, &given)),
+            presets: (!given.values.is_empty()).then(|| evaluate::presets(self, &given).fit(self)),
             removed: Vec::new(),
             losing: Bits::with_room_for(self.rules.len()),
             lost: Vec::new(),
@@ -374,11 +379,8 @@ impl Exclusion {
         resolved.collect()
     }
 
-    /// Without regard to case, as names are.
-    fn pattern(&self, text: &str) -> Result<Arc<Pattern>, TailorError> {
-        let most = Limits::default().compiled_pattern_bytes;
-        parse_pattern(&format!("(?i:{text})"))
-            .and_then(|hir| Pattern::new(&hir, most))
+    fn pattern(&self, text: &str) -> Result<Arc<NamePattern>, TailorError> {
+        NamePattern::new(text, Limits::default().compiled_pattern_bytes)
             .map(Arc::new)
             .map_err(|error| self.unreadable(error.0))
     }
