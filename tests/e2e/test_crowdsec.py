@@ -101,10 +101,13 @@ def test_a_rollback_goes_back_on_a_decision_and_keeps_the_bans(own: Node, api: L
     manifest = api.root / "edge.yaml"
     other = api.root / "other.yaml"
     other.write_text(manifest.read_text("utf-8").replace("body: hello", "body: bye"), "utf-8")
-    own.run("apply", "--yes", "-f", str(other))
-    assert send(own.endpoint, HTTP_1, "/open", source=HONEST).body == b"bye"
+    plan = api.root / "saved.plan"
+    assert own.run("plan", "-f", str(other), "--out", str(plan), check=False).returncode == 2
     api.cscli("decisions", "add", "-i", "127.0.0.78", "-d", "4h")
     wait_until("the new one is blocked", lambda: not is_let_in(own, "127.0.0.78"), 30)
+    own.run("apply", "--yes", str(plan))  # a plan from before the ban, which stays
+    assert send(own.endpoint, HTTP_1, "/open", source=HONEST).body == b"bye"
+    assert not is_let_in(own, "127.0.0.78")
     own.run("rollback")
     assert send(own.endpoint, HTTP_1, "/open", source=HONEST).body == b"hello"
     wait_until("it is blocked again", lambda: not is_let_in(own, "127.0.0.78"), 5)
