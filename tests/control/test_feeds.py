@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -269,6 +270,38 @@ def test_a_file_that_looks_like_a_feed_is_none(running: Running) -> None:
     crowd.apply(CROWD.replace(SPEC, f"{{action: Block, networks: ['{text}', 192.0.2.200]}}"))
     crowd.pass_time()
     assert crowd.asked == []
+
+
+def test_what_cannot_be_served_is_tried_once_an_interval_and_told(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[bytes] = []
+
+    def refuse(envelope: bytes, _key: bytes, _folder: str) -> bytes:
+        tried.append(envelope)
+        raise ValueError('{"code": "addresses_invalid", "message": "too many"}')
+
+    with monkeypatch.context() as patched:
+        patched.setattr(crowd.running.activator._native, "check_snapshot", refuse)
+        crowd.tell(*decided("192.0.2.2"))
+        crowd.pass_time()
+        for _ in range(30):
+            crowd.pass_time(1)
+        assert len(tried) == 1
+        assert "too many" in crowd.status().error
+        assert crowd.networks() == ["192.0.2.1"]
+        crowd.pass_time(75)
+        assert len(tried) == 2
+    crowd.pass_time(180)
+    assert crowd.networks() == ["192.0.2.1", "192.0.2.2"]
+    assert crowd.status().error is None
+
+
+def test_a_plan_says_that_the_key_cannot_be_read(crowd: Crowd, tmp_path: Path) -> None:
+    assert any("the key cannot be read from /k" in note for note in crowd.plan(CROWD).notes)
+    (tmp_path / "key").write_text("abc\n", "ascii")
+    there = crowd.plan(CROWD.replace("/k", str(tmp_path / "key")))
+    assert not any("key" in note for note in there.notes)
 
 
 def test_a_feed_that_was_changed_while_it_was_asked_is_not_believed(crowd: Crowd) -> None:

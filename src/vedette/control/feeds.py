@@ -34,6 +34,7 @@ from vedette.store.history import FEED
 from vedette.store.home import Home
 
 TICK: Final = 1.0
+PAUSE: Final = 60.0
 LONGEST_WAIT: Final = timedelta(minutes=10)  # between tries while it fails, if no poll is rarer
 WHOLE_EVERY: Final = timedelta(hours=1)  # an answer that got lost is not told again
 _NOTHING: Final = "sha256:" + "0" * 64
@@ -76,6 +77,8 @@ class _Known:
     """When it last told everything; None: ask for that."""
     content: tuple[str, int, str] | None = None
     """Blob, size and time of the list as it was last made."""
+    refused: str | None = None
+    """The blob that could not be served at the last poll; tried again at the next."""
 
 
 class Feeds:
@@ -157,6 +160,7 @@ class Feeds:
                 log.warning("feeds: %s", error)
             except Exception:
                 log.exception("the lists could not be refreshed")
+                stopping.wait(PAUSE)  # a mistake of ours must not ask a feed once a second
 
     def step(self) -> None:
         """Asks what is due, and mends a list that a rollback took back."""
@@ -180,6 +184,7 @@ class Feeds:
         if known is None or known.source != entry["source"]:
             known = self._known[name] = _Known(entry["source"])
         source, at = CrowdSecSource.model_validate(entry["source"]), self._clock()
+        known.refused = None
         whole = known.whole_at is None or at - known.whole_at >= WHOLE_EVERY
         try:
             pulled = self._pull(source, whole=whole)
@@ -219,13 +224,17 @@ class Feeds:
             active = self._activator.active()[1]
             blob, size, at = known.content
             has = _list_of(active, name)
-            if has is None or has.blob == blob or name not in self.fed(active):
+            if has is None or blob in (has.blob, known.refused) or name not in self.fed(active):
                 return
-            self._activator.change(
-                lambda snapshot: desired.with_list(snapshot, name, blob, size, at),
-                f"{FEED}{name}",
-                "control",
-            )
+            try:
+                self._activator.change(
+                    lambda snapshot: desired.with_list(snapshot, name, blob, size, at),
+                    f"{FEED}{name}",
+                    "control",
+                )
+            except VedetteError:
+                known.refused = blob
+                raise
 
     def _succeeded(self, source: CrowdSecSource, known: _Known) -> dict[str, Any]:
         wait = timedelta(seconds=source.interval_seconds)

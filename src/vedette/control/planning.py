@@ -6,12 +6,13 @@ stale. Must not: change anything while planning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from vedette.config.difference import FieldChange, ObjectChange, difference
 from vedette.config.manifests import Problem, Problems
 from vedette.config.snapshot import FilesBackend, Snapshot
 from vedette.control.activate import Activator, Outcome
+from vedette.control.crowdsec import read_key
 from vedette.control.feeds import Feeds, ground_of, kept
 from vedette.control.installed import bring_countries, country_database
 from vedette.control.messages import (
@@ -24,6 +25,7 @@ from vedette.control.messages import (
 )
 from vedette.control.resolve import UNBUILT, Resolved, resolve
 from vedette.errors import ConfigError, TrustError
+from vedette.identity.web import NoAnswerError
 from vedette.ids import digest_of
 from vedette.policy.check import Finding, PolicyError
 from vedette.policy.resources import all_resources, unknown_names
@@ -67,7 +69,7 @@ def plan(
         base=entry.digest,
         digest=after.digest() if ready else None,
         changes=_changes(activator, base, resolved, applied),
-        notes=(*resolved.notes, *warnings),
+        notes=(*resolved.notes, *warnings, *_key_notes(resolved)),
         unbuilt=resolved.unbuilt,
         blobs=tuple(sorted(after.blobs() - base.blobs() - brought)),
         payload=after.canonical_bytes().decode() if ready else None,
@@ -188,6 +190,16 @@ def _check_policies(activator: Activator, base: Snapshot, resolved: Resolved) ->
     )
     found = [*checked.warnings, *unknown_names(told, after)]
     return [str(_placed(finding, resolved)) for finding in found]
+
+
+def _key_notes(resolved: Resolved) -> Iterator[str]:
+    """Files of keys that control cannot read now: a list then stays empty."""
+    for name, source in resolved.feeds.items():
+        try:
+            if source is not None:
+                read_key(source.api_key_file)
+        except NoAnswerError as error:
+            yield f"list {name}: {error}"
 
 
 def _placed(finding: Finding, resolved: Resolved) -> Problem:
