@@ -181,8 +181,11 @@ crowdsec:
 	@if command -v crowdsec >/dev/null || [ -x "$(CACHE)/crowdsec/usr/bin/crowdsec" ]; then exit 0; fi; \
 	scratch="$$(mktemp -d)"; trap 'rm -rf "$$scratch"' EXIT; \
 	echo "Unpacking crowdsec, for single tests, into $(CACHE)/crowdsec"; \
-	{ chmod 755 "$$scratch"; cd "$$scratch"; apt-get download -q crowdsec; dpkg-deb -x crowdsec_*.deb unpacked; \
-	  mkdir -p "$(CACHE)"; mv unpacked "$(CACHE)/crowdsec"; } >/dev/null 2>&1 || \
+	sudo=; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
+	{ chmod 755 "$$scratch" && cd "$$scratch" && \
+	  { apt-get download -q crowdsec || { $$sudo apt-get update -q && apt-get download -q crowdsec; }; } && \
+	  dpkg-deb -x crowdsec_*.deb unpacked && mkdir -p "$(CACHE)" && mv unpacked "$(CACHE)/crowdsec"; \
+	} >/dev/null 2>&1 || \
 	  echo "note: crowdsec not unpacked; the tests that use it are skipped"
 
 .PHONY: engine

@@ -47,9 +47,19 @@ def programs() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     found = shutil.which("crowdsec")
     for folder in (Path(found).parent if found else None, cache / "vedette/crowdsec/usr/bin"):
-        if folder and (folder / "crowdsec").exists() and (folder / "cscli").exists():
+        if folder and (folder / "crowdsec").exists() and _runs(folder / "cscli"):
             return folder
     pytest.skip("CrowdSec is not there (`make extras`)")
+
+
+def _runs(program: Path) -> bool:
+    """Whether it can be started: unpacked, it may miss a library."""
+    try:
+        return (
+            subprocess.run([program, "version"], capture_output=True, check=False).returncode == 0
+        )
+    except OSError:
+        return False
 
 
 @dataclass
