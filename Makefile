@@ -155,10 +155,16 @@ crs: venv
 	scratch="$$(mktemp -d)"; trap 'chmod -R u+w "$$scratch"; rm -rf "$$scratch"' EXIT; \
 	$(find_go); $(CRS) --go "$$go"
 
-# Single tests ask the node as a browser does, and compare the firewall with libmodsecurity. Nothing else needs either, so
-# their absence is no error.
+# The countries of addresses, pinned in this program, which packs them into the package.
+COUNTRIES = $(BIN)/python src/vedette/policy/countries.py
+.PHONY: countries
+countries: venv rust
+	@if $(COUNTRIES) --is-there; then exit 0; fi; $(COUNTRIES)
+
+# Single tests ask the node as a browser does, compare the firewall with libmodsecurity, and ask a CrowdSec for its bans.
+# Nothing else needs them, so their absence is no error. CrowdSec is unpacked only: installed, it would watch the machine.
 .PHONY: extras
-extras: venv
+extras: venv crowdsec
 	@missing=(); \
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium); \
 	$(BIN)/python -c 'from ctypes import CDLL; CDLL("libmodsecurity.so.3")' 2>/dev/null || missing+=(libmodsecurity3); \
@@ -170,8 +176,17 @@ extras: venv
 	{ $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
 	  --no-install-recommends "$${missing[@]}"; } || echo "$$note"
 
+.PHONY: crowdsec
+crowdsec:
+	@if command -v crowdsec >/dev/null || [ -x "$(CACHE)/crowdsec/usr/bin/crowdsec" ]; then exit 0; fi; \
+	scratch="$$(mktemp -d)"; trap 'rm -rf "$$scratch"' EXIT; \
+	echo "Unpacking crowdsec, for single tests, into $(CACHE)/crowdsec"; \
+	{ chmod 755 "$$scratch"; cd "$$scratch"; apt-get download -q crowdsec; dpkg-deb -x crowdsec_*.deb unpacked; \
+	  mkdir -p "$(CACHE)"; mv unpacked "$(CACHE)/crowdsec"; } >/dev/null 2>&1 || \
+	  echo "note: crowdsec not unpacked; the tests that use it are skipped"
+
 .PHONY: engine
-engine: venv rust crs
+engine: venv rust crs countries
 	@now="$$($(ENGINE_SOURCES) | sha256sum)"; \
 	if [ "$$(cat $(STAMPS)/engine 2>/dev/null)" = "$$now" ] && compgen -G 'src/vedette/engine/_native*.so' >/dev/null; \
 	then exit 0; fi; \

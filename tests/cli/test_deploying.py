@@ -102,3 +102,21 @@ def test_ctrl_c_once_the_node_was_told_says_that_the_deployment_goes_on(tmp_path
     client = cast("ControlClient", _Stopped())
     with pytest.raises(Interrupted, match="the deployment of hello goes on on the node"):
         deploy_path(client, component)
+
+
+def test_countries_of_the_command_line_take_the_place_of_the_manifests() -> None:
+    spec = {"metadata": {"name": "f"}, "spec": {"countries": {"allow": ["CH"]}}}
+    manifest = build(
+        FunctionManifest, {"apiVersion": "vedette.dev/v1alpha1", "kind": "Function", **spec}
+    )
+    wish = function_wish("", manifest, DeployOptions())
+    assert wish["countries"] == {"action": "Allow", "codes": ["CH"]}
+    wish = function_wish("", manifest, DeployOptions(block_countries=["fr", "DE"]))
+    assert wish["countries"] == {"action": "Block", "codes": ["DE", "FR"]}
+    assert "countries" not in function_wish("", None, DeployOptions())
+    for wrong, sentence in (
+        (DeployOptions(block_countries=["Germany"]), "--block-country: 'GERMANY' is no country"),
+        (DeployOptions(allow_countries=["CH"], block_countries=["FR"]), "exclude each other"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            function_wish("", None, wrong)

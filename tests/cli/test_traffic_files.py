@@ -82,6 +82,10 @@ def test_an_archive_of_a_browser_is_its_entries(tmp_path: Path) -> None:
         ("GET / HTTP/1.1\nHost a\n\n", "line 2"),
         ('{"url":"/"}\n{"method":"GET"}\n', "line 2: 'url' is missing"),
         ('{"log":{}}', "'entries' is missing"),
+        ('{"log":3}', "it is no HAR archive: `log.entries` is a list"),
+        ('{"log":{"entries":[3]}}', "a part of it has not the form"),
+        ('{"url":7}', "line 1: `url` is no text"),
+        ('{"url":"/"}\n7\n', "line 2: a part of it has not the form"),
         ('{"log":', "Expecting value"),
     ],
 )
@@ -118,8 +122,27 @@ def test_curl_puts_data_into_the_query_when_told_so() -> None:
     assert (posted["method"], body_of(posted)) == ("POST", b'{"a":1}')
 
 
-@pytest.mark.parametrize("command", ["curl", "curl --upload-file x http://a", "curl 'http://a"])
-def test_what_curl_would_do_otherwise_is_refused(command: str) -> None:
+def test_what_curl_does_beside_the_request_does_not_matter() -> None:
+    plain = of_curl("curl http://a.example/x", ADDRESS)
+    told = "curl -skL --http2 -o /dev/null -w '%{http_code}' -m 5 http://a.example/x --fail"
+    assert of_curl(told, ADDRESS) == plain
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl",
+        "curl --upload-file x http://a",
+        "curl 'http://a",
+        "wget http://a",
+        "curl --compresse http://a",
+        "curl -F a=b http://a",
+    ],
+)
+def test_what_curl_would_do_otherwise_is_refused(
+    command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ConfigError) as told:
         of_curl(command, ADDRESS)
     assert told.value.code == "traffic_unreadable"
+    assert capfd.readouterr() == ("", ""), "the error is told once"

@@ -54,9 +54,9 @@ def running(home: Home) -> Iterator[Running]:
     threading.Thread(target=serve_control, args=(listener, engine), daemon=True).start()
     keys = open_keys(home, facts)
     history = History(home.database)
-    activator = Activator(
-        home, history, keys, EngineClient(home.engine_socket), NativeSimulator(), compile_to
-    )
+    native = NativeSimulator()
+    engine_client = EngineClient(home.engine_socket)
+    activator = Activator(home, history, keys, engine_client, native, compile_to, native)
     yield Running(home, Node(home, keys, activator), activator, engine, listener)
     listener.close()
     history.close()

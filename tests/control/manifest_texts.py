@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from tests.config.samples import snapshot
 
+from vedette.config.addresses import CountryDatabase
 from vedette.config.manifests import Attachment, ManifestObject
 from vedette.config.snapshot import Route, Snapshot
 from vedette.config.yaml_source import parse_documents
@@ -39,13 +40,15 @@ def resolved(
     *,
     base: Snapshot | None = None,
     applied: Iterable[Applied] = (),
+    fed: dict[str, str] | None = None,
+    installed: CountryDatabase | None = None,
     prune: bool = False,
     attachments: dict[str, Attachment] | None = None,
 ) -> Resolved:
     """What the manifests make of `base`, by default the sample snapshot."""
     start = base or snapshot()
     found = objects(text, attachments=attachments)
-    return resolve(found, start, applied, BASE_HOSTS, prune=prune)
+    return resolve(found, start, applied, BASE_HOSTS, fed=fed, installed=installed, prune=prune)
 
 
 def routes(text: str, name: str = "one") -> list[Route]:

@@ -113,6 +113,46 @@ def test_the_rules_that_decide_are_not_left_out_whoever_asks(guarded: Running) -
         guarded.node.firewall.tune(TuneWish(route="none", rule=1))
 
 
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        ({"rule": 1, "parameter": "nonsense"}, "'nonsense' is no part of a request"),
+        ({"rule": 941101}, "the Core Rule Set 4.0.0 has no rule 941101"),
+        ({"rule": 941100, "parameter": "ARGS:q"}, None),
+    ],
+)
+def test_only_what_an_exclusion_can_say_is_tried(
+    guarded: Running, wish: dict[str, Any], sentence: str | None
+) -> None:
+    rules = guarded.activator.blobs.put(b'{"files":{"a":"SecRule ARGS x \\"id:941100,phase:2\\""}}')
+    guarded.activator.change(
+        lambda active: active.with_(waf=Waf(version="4.0.0", rules=rules)), "test", "test"
+    )
+    asked = TuneWish.model_validate({"route": "shop", **wish})
+    if sentence is None:
+        (one,) = guarded.node.firewall.tune(asked).proposals
+        assert one.exclusion.parameter == wish.get("parameter")
+        assert one.exclusion.reason == "say here why; no event asks for it"
+        return
+    with pytest.raises(ConfigError) as caught:
+        guarded.node.firewall.tune(asked)
+    assert sentence in caught.value.message
+
+
+def test_a_body_that_nobody_reads_is_told_to_be_looked_at_by_nobody(guarded: Running) -> None:
+    asked = (
+        DescribedRequest(target="/shop", route="shop", body="YT1i"),
+        DescribedRequest(target="/shop", route="shop"),
+        DescribedRequest(target="/elsewhere", body="YT1i"),
+    )
+    told = [each.detail for each in guarded.node.firewall.judge(JudgeWish(requests=asked)).answers]
+    assert told == [
+        "the body is not looked at: the node itself answers, and nobody reads it",
+        None,
+        None,
+    ]
+
+
 def test_a_rule_set_needs_its_publishers_key(guarded: Running) -> None:
     with pytest.raises(ConfigError, match="publisher's key"):
         guarded.node.firewall.update(RuleSetWish(rules="e30="), "test")

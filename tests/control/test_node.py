@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 import threading
@@ -13,7 +14,7 @@ from tests.control.conftest import Running
 from tests.simulators.native import COMPONENT
 
 from vedette.clock import now
-from vedette.config.snapshot import StaticBackend
+from vedette.config.snapshot import Snapshot, StaticBackend
 from vedette.control import tls
 from vedette.control.bootstrap import bootstrap
 from vedette.control.messages import (
@@ -26,8 +27,11 @@ from vedette.control.messages import (
 from vedette.control.reconcile import Reconciler
 from vedette.errors import ConfigError, UnavailableError
 from vedette.ids import digest_hex, digest_of
+from vedette.policy import countries
 from vedette.store.activation import read_active
+from vedette.store.history import Applied, History
 from vedette.store.home import Home
+from vedette.store.snapshots import SnapshotStore
 
 DIGEST = digest_of(COMPONENT)
 
@@ -52,6 +56,79 @@ def test_a_new_node_has_one_snapshot_and_answers_to_localhost(running: Running) 
     assert status.engine.digest == status.snapshot.digest
     _, snapshot = running.activator.active()
     assert {"localhost", "127.0.0.1", "::1"} <= set(snapshot.admit.hosts)
+
+
+def test_what_an_installation_brings_is_put_in_force_once(
+    running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packed = tmp_path / "countries.mmdb"
+    monkeypatch.setattr(countries, "PACKED", packed)
+    old = running.activator.change(
+        lambda active: active.with_(waf=None, addresses=None), "from before", "test"
+    )
+    packed.write_bytes(b"registries")
+    done = running.node.adopt("test")
+    after = running.activator.active()[1]
+    assert after.waf is not None
+    assert after.waf.policy.mode == "block"
+    assert countries_of(running.home) == digest_of(b"registries")
+    assert running.engine.status()["digest"] == done.digest
+    assert [sentence.partition(" ")[0] for sentence in done.brought] == ["requests", "addresses"]
+    again = running.node.adopt("test")
+    assert (again.brought, again.generation) == ((), old.entry.generation + 1)
+
+
+def test_a_firewall_that_is_there_keeps_its_rules(running: Running) -> None:
+    def older(active: Snapshot) -> Snapshot:
+        assert active.waf is not None
+        return active.with_(waf=active.waf.model_copy(update={"version": "4.24.0"}))
+
+    running.activator.change(older, "rules", "test")
+    assert running.node.adopt("test").brought == ()
+    waf = running.activator.active()[1].waf
+    assert waf is not None
+    assert waf.version == "4.24.0"
+
+
+def countries_of(home: Home) -> str | None:
+    """The database of countries of the node in `home`, by digest."""
+    envelope = json.loads(SnapshotStore(home.snapshots).get(active_digest(home)))
+    addresses = Snapshot.parse(base64.b64decode(envelope["payload"])).addresses
+    return addresses.countries.blob if addresses and addresses.countries else None
+
+
+def active_digest(home: Home) -> str:
+    active = read_active(home)
+    assert active is not None
+    return active.digest
+
+
+def test_a_node_has_the_countries_of_what_is_installed_now(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packed = tmp_path / "countries.mmdb"
+    monkeypatch.setattr(countries, "PACKED", packed)
+    bootstrap(home, name="test-node")
+    assert countries_of(home) is None
+    for content in (b"one", b"another"):
+        packed.write_bytes(content)
+        bootstrap(home)
+        assert countries_of(home) == digest_of(content)
+        assert (home.blobs / digest_hex(digest_of(content))).read_bytes() == content
+
+
+def test_where_the_nodes_manifest_says_which_countries_an_installation_does_not(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packed = tmp_path / "countries.mmdb"
+    monkeypatch.setattr(countries, "PACKED", packed)
+    bootstrap(home, name="test-node")
+    history = History(home.database)
+    history.set_applied([Applied("Node", "node", "Node/node", "edge.yaml")])
+    history.close()
+    packed.write_bytes(b"one")
+    bootstrap(home)
+    assert countries_of(home) is None
 
 
 def test_bootstrap_again_changes_nothing(running: Running) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from tests.control.conftest import Running
@@ -13,6 +14,7 @@ from vedette.config.manifests import Attachment, Component
 from vedette.control.messages import ManifestSetWish, PlanAnswer, PlanWish, StaticRouteWish
 from vedette.errors import ConfigError, TrustError, VedetteError
 from vedette.ids import digest_of
+from vedette.policy import countries
 
 HEALTH = (
     f"{OUR}kind: Route\nmetadata: {{name: health}}\n"
@@ -252,3 +254,17 @@ def test_what_was_applied_before_and_is_not_here_is_counted_not_noted(running: R
     assert answer.notes == ()
     assert [(one.owner, one.file) for one in answer.absent] == [("Route/health", "edge.yaml")]
     assert plan(running, TEAM, prune=True).absent == ()
+
+
+def test_the_installed_countries_need_no_upload(
+    running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(countries, "PACKED", tmp_path / "countries.mmdb")
+    (tmp_path / "countries.mmdb").write_bytes(b"registries")
+    answer = plan(running, f"{OUR}kind: Node\nmetadata: {{name: edge}}\nspec: {{}}\n")
+    assert answer.blobs == ()
+    apply(running, answer)
+    addresses = running.activator.active()[1].addresses
+    assert addresses is not None
+    assert addresses.countries is not None
+    assert running.activator.blobs.get(addresses.countries.blob) == b"registries"

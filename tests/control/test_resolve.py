@@ -9,15 +9,18 @@ import pytest
 from tests.config.samples import DIGEST, snapshot
 from tests.control.manifest_texts import OUR, resolved
 
+from vedette.config.addresses import CountryDatabase
 from vedette.config.difference import difference
 from vedette.config.manifests import Attachment, Component
 from vedette.config.model import wire_value
 from vedette.config.snapshot import IssuerKey, Mirror, Snapshot, StaticFile
+from vedette.control.desired import with_list
 from vedette.control.resolve import UNBUILT, Resolved
 from vedette.errors import ConfigError
 from vedette.identity.authority import Authority
 from vedette.store.history import Applied
 
+INSTALLED = CountryDatabase(blob="sha256:" + "c" * 64, size=3)
 KEY = IssuerKey(kid="k", alg="EdDSA", jwk={"kty": "OKP", "crv": "Ed25519", "x": "eA"})
 COMPONENT = {"a.wasm": Attachment(component=Component(digest=DIGEST, size=100))}
 
@@ -323,13 +326,61 @@ def test_a_list_of_addresses_may_stand_in_its_manifest() -> None:
     assert found.texts[one.blob] == "192.0.2.0/24\n2001:db8::1\n"
     assert (one.size, one.updated_at) == (25, None)
     for wrong, sentence in (
-        ("{action: Allow}", "give it file or networks"),
-        ("{action: Allow, networks: [a b], file: x}", "give it file or networks"),
+        ("{action: Allow}", "give it file, networks or crowdsec"),
+        ("{action: Allow, networks: [a b], file: x}", "give it file, networks or crowdsec"),
         ("{action: Allow, networks: ['1.2.3.4'], maxAge: 1d}", "maxAge is for a file"),
         ('{action: Allow, networks: ["1.2.3.4\\n5.6.7.8"]}', "one address or CIDR"),
         ("{action: Block, file: drop.txt}", "the file was not sent"),
     ):
         assert sentence in refused(of("AddressList", wrong)).message
+
+
+def test_a_list_of_crowdsec_is_what_has_been_brought_so_far() -> None:
+    spec = "{action: Block, maxAge: 1h, crowdsec: {url: 'http://[::1]:8080/', apiKeyFile: /k}}"
+    found = resolved(of("AddressList", spec, "crowd"))
+    assert found.snapshot.addresses is not None
+    (one,) = found.snapshot.addresses.lists
+    assert found.texts[one.blob] == "# CrowdSec http://[::1]:8080\n"
+    assert (one.max_age_seconds, one.updated_at) == (3_600, None)
+    source = found.feeds["crowd"]
+    assert source is not None
+    assert dict(wire_value(source)) == {
+        "url": "http://[::1]:8080",
+        "apiKeyFile": "/k",
+        "intervalSeconds": 60,
+    }
+    assert "/k" not in found.snapshot.canonical_bytes().decode()
+    brought = with_list(found.snapshot, "crowd", DIGEST, 9, "2026-11-21T18:00:00Z")
+    text = of("AddressList", spec.replace("Block", "Block, onBadLine: Refuse"), "crowd")
+    again = resolved(text, base=brought, fed={"crowd": "http://[::1]:8080"}).snapshot
+    assert again.addresses is not None
+    (one,) = again.addresses.lists
+    assert (one.blob, one.size, one.on_bad_line) == (DIGEST, 9, "Refuse")
+    (one,) = resolved(text, base=brought).snapshot.addresses.lists  # type: ignore[union-attr]
+    assert one.blob != DIGEST, "what is there came from elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("{url: 'http://10.0.0.1:8080', apiKeyFile: /k}", "http on this machine itself"),
+        ("{url: 'https://a b', apiKeyFile: /k}", "is not a URL"),
+        ("{url: 'https://u:p@a', apiKeyFile: /k}", "a password has no place in a URL"),
+        ("{url: 'https://a', apiKeyFile: k}", "is not an absolute path"),
+        ("{url: 'https://a', apiKeyFile: /k, interval: 9s}", "interval is from 10s to 24h"),
+        ("{url: 'https://a', apiKeyFile: /k, interval: 2d}", "interval is from 10s to 24h"),
+        ("{url: 'https://a', apiKeyFile: /k, caFile: ca.pem}", "it holds no certificate in PEM"),
+    ],
+)
+def test_a_mistake_about_crowdsec_is_told(spec: str, sentence: str) -> None:
+    text = of("AddressList", f"{{action: Block, crowdsec: {spec}}}")
+    error = refused(text, attachments={"ca.pem": Attachment(text="nothing")})
+    assert sentence in error.message
+
+
+def test_bans_are_no_list_of_friends() -> None:
+    spec = "{action: Allow, crowdsec: {url: 'https://a', apiKeyFile: /k}}"
+    assert "its action is Block" in refused(of("AddressList", spec)).message
 
 
 def test_a_list_goes_with_prune_and_its_neighbours_stay() -> None:
@@ -363,7 +414,7 @@ def test_a_node_that_names_no_database_any_more_has_none() -> None:
     with_one = resolved(of("Node", "{countryFile: c.mmdb}"), attachments=DATABASE)
     assert with_one.snapshot.addresses is not None
     without = resolved(of("Node", "{}"), base=with_one.snapshot, applied=with_one.applied)
-    assert without.snapshot.addresses is None
+    assert without.snapshot.addresses is None, "this installation brings none"
     other = resolved(LIMITS, base=with_one.snapshot, applied=with_one.applied)
     assert other.snapshot.addresses == with_one.snapshot.addresses, "no Node, nothing said"
 
@@ -380,3 +431,47 @@ def test_a_node_says_when_offenders_are_blocked() -> None:
     }
     assert resolved(of("Node", "{}")).snapshot.admit.offenders is None
     assert "threshold" in refused(of("Node", "{offenders: {threshold: 1}}")).message
+
+
+def test_a_node_has_the_countries_that_are_installed_unless_it_says_otherwise() -> None:
+    def countries(text: str, **more: Any) -> str | None:
+        addresses = resolved(text, installed=INSTALLED, **more).snapshot.addresses
+        return addresses.countries.blob if addresses and addresses.countries else None
+
+    of_its_own = of("Node", "{countryFile: c.mmdb}")
+    with_file = resolved(of_its_own, attachments=DATABASE)
+    assert countries(of("Node", "{}")) == INSTALLED.blob
+    assert countries(of("Node", "{countryData: None}")) is None
+    assert countries(of_its_own, attachments=DATABASE) == DIGEST
+    after = {"base": with_file.snapshot, "applied": with_file.applied}
+    assert countries(LIMITS, **after) == DIGEST
+    assert countries(LIMITS, prune=True, **after) == INSTALLED.blob
+    both = of("Node", "{countryFile: c.mmdb, countryData: None}")
+    assert "countryData says None" in refused(both, attachments=DATABASE).message
+
+
+def test_who_decides_by_the_installed_countries_is_told_whose_they_are() -> None:
+    route = of("Route", "{countries: {allow: [CH]}, rules: [{static: {}}]}", "shop")
+    node = of("Node", "{}")
+    assert any("registries" in note for note in resolved(node + route, installed=INSTALLED).notes)
+    other = node.replace("{}", "{countryFile: c.mmdb}")
+    found = resolved(other + route, installed=INSTALLED, attachments=DATABASE)
+    assert not any("registries" in note for note in found.notes)
+    plain = route.replace("countries: {allow: [CH]}, ", "")
+    assert not any(
+        "registries" in note for note in resolved(node + plain, installed=INSTALLED).notes
+    )
+
+
+def test_a_function_says_from_which_countries_as_its_route_does() -> None:
+    function = of("Function", "{component: a.wasm, countries: {block: [FR]}}", "f")
+    found = resolved(
+        of("Node", "{}") + function, attachments=COMPONENT, installed=INSTALLED
+    ).snapshot
+    route = found.route("f")
+    assert route is not None
+    assert route.countries is not None
+    assert (route.countries.action, route.countries.codes) == ("Block", ("FR",))
+    of_its_own = of("Route", "{rules: [{static: {}}]}", "f")
+    message = refused(function + of_its_own, attachments=COMPONENT).message
+    assert "has the name of this function's own route" in message

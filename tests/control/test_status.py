@@ -8,6 +8,7 @@ from typing import Any, cast
 from tests.config.samples import DIGEST, snapshot
 
 from vedette.config.addresses import Addresses, AddressList
+from vedette.control.messages import FeedStatus
 from vedette.control.status import list_statuses
 from vedette.engine.client import EngineStatus
 
@@ -19,10 +20,10 @@ def _list(**more: Any) -> AddressList:
     return AddressList(name="drop", action="Block", blob=DIGEST, size=9, **more)
 
 
-def _status(one: AddressList, *rows: dict[str, Any]) -> Any:
+def _status(one: AddressList, *rows: dict[str, Any], feed: FeedStatus | None = None) -> Any:
     engine = cast(EngineStatus, {"addressLists": list(rows)})
     known = snapshot().with_(addresses=Addresses(lists=(one,)))
-    (found,) = list_statuses(known, engine if rows else None, NOW)
+    (found,) = list_statuses(known, engine if rows else None, NOW, {"drop": feed} if feed else {})
     return found
 
 
@@ -41,3 +42,23 @@ def test_a_list_older_than_it_may_be_is_expired() -> None:
 def test_a_list_is_known_by_name_while_the_engine_is_away() -> None:
     one = _status(_list())
     assert (one.name, one.networks, one.age_seconds, one.expired) == ("drop", None, None, False)
+
+
+def test_a_list_that_is_fetched_is_as_old_as_its_feeds_last_answer() -> None:
+    feed = FeedStatus(
+        url="https://a",
+        polled_at="2026-11-21T17:59:50Z",
+        age_seconds=10,
+        next_at=None,
+        failures=0,
+        failing_since=None,
+        error=None,
+        left_out={},
+    )
+    old = _list(updated_at="2020-01-01T00:00:00Z", max_age_seconds=60)
+    one = _status(old, ROW, feed=feed)
+    assert (one.age_seconds, one.expired, one.feed) == (10, False, feed)
+    late = feed.model_copy(update={"age_seconds": 61})
+    assert _status(old, ROW, feed=late).expired
+    never = feed.model_copy(update={"age_seconds": None})
+    assert not _status(old, ROW, feed=never).expired

@@ -152,6 +152,16 @@ def test_a_route_is_for_the_countries_it_names(own: Node, protocol: str) -> None
     assert (record["country"], record["detail"]) == ("FR", "the country FR")
 
 
+def test_a_function_is_for_the_countries_it_was_deployed_for(
+    own: Node, guests: Guests, protocol: str
+) -> None:
+    own.deploy(guests.hostile, "french", "--public", "--allow-country", "fr,be")
+    assert ask(own, protocol, FRENCH, "/french/headers").status == 200
+    refused(own, ask(own, protocol, SWISS, "/french/headers"), 403, "limit", "country_not_allowed")
+    wrong = own.run("deploy", str(guests.hostile), "--allow-country", "France", check=False)
+    assert (wrong.returncode, "--allow-country: " in wrong.stderr) == (2, True), wrong.stderr
+
+
 def test_the_rate_is_asked_before_the_country(own: Node) -> None:
     answers = [ask(own, HTTP_1, FRENCH, "/swiss").status for _ in range(3)]
     assert answers == [403, 403, 429]
@@ -208,3 +218,29 @@ def test_what_cannot_be_read_is_refused_whole_and_says_where(
     assert done.returncode != 0
     assert sentence in done.stderr, done.stderr
     assert own.status()["snapshot"]["digest"] == before
+
+
+def test_a_node_brings_countries_and_can_do_without_or_with_others(
+    start_node: StartNode, folder: Path, tmp_path: Path
+) -> None:
+    node = start_node()
+    brought = node.status()["countries"]
+    assert brought["networks"] > 200_000
+    assert "T00:00:00Z" in brought["builtAt"]
+    manifest = tmp_path / "edge.yaml"
+    manifest.write_text(
+        EDGE.split("---\n")[1], "utf-8"
+    )  # a route for CH, and no word of a database
+    told = node.run("apply", "--yes", "-f", str(manifest)).stderr
+    assert "registries gave addresses" in told
+    record = refused(node, ask(node, HTTP_1, SWISS, "/swiss"), 403, "limit", "country_not_allowed")
+    assert "country" not in record, "loopback is in no registry"
+    for spec, networks in (("{countryFile: countries.mmdb}", 2), ("{}", brought["networks"])):
+        (tmp_path / "countries.mmdb").write_bytes((folder / "countries.mmdb").read_bytes())
+        manifest.write_text(EDGE.split("---\n")[0].replace("{countryFile: countries.mmdb}", spec))
+        node.run("apply", "--yes", "-f", str(manifest))
+        assert node.status()["countries"]["networks"] == networks
+    node.run("apply", "--yes", "--prune", "-f", str(manifest))
+    manifest.write_text(manifest.read_text("utf-8").replace("{}", "{countryData: None}"))
+    node.run("apply", "--yes", "-f", str(manifest))
+    assert node.status()["countries"] is None

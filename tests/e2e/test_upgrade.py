@@ -21,9 +21,16 @@ from tests.e2e.caller import Caller
 from tests.e2e.conftest import StartNode
 from tests.e2e.load import Load
 from tests.e2e.node import Node, wait_until
-from tests.e2e.wire import HTTP_1, HTTP_2, Answer, Http2, connect, read_head, tls_context
+from tests.e2e.wire import HTTP_1, HTTP_2, Answer, Http2, connect, read_head, send, tls_context
 from tests.guests import Guests
 from tests.simulators.service import Service
+
+from vedette.control.activate import Activator
+from vedette.control.bootstrap import open_keys, read_facts
+from vedette.engine.client import EngineClient
+from vedette.engine.native import load_native
+from vedette.store.history import History
+from vedette.store.home import Home
 
 UPGRADES = 3
 BODY = bytes(range(256)) * 40
@@ -42,6 +49,15 @@ apiVersion: vedette.dev/v1alpha1
 kind: Limit
 metadata: {name: month}
 spec: {routes: [counted], quota: 40/month}
+"""
+
+OPEN = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {name: open}
+spec:
+  public: true
+  rules: [{static: {body: hello}}]
 """
 
 TALKING = """\
@@ -310,3 +326,31 @@ def test_a_new_engine_that_is_killed_as_soon_as_it_serves_is_started_again(own: 
     assert caller.ask("/hello").status == 200
     caller.close()
     idle.close()
+
+
+def test_a_node_from_before_the_firewall_has_it_after_an_upgrade(start_node: StartNode) -> None:
+    node = start_node()
+    home = Home(node.home)
+    facts = read_facts(home)
+    assert facts is not None
+    activator = Activator(
+        home,
+        History(home.database),
+        open_keys(home, facts),
+        EngineClient(home.engine_socket),
+        load_native(),
+    )
+    activator.change(lambda active: active.with_(waf=None, addresses=None), "from before", "test")
+    attack = "/?q=<script>alert(1)</script>".replace("<", "%3C").replace(">", "%3E")
+    manifest = home.root / "open.yaml"
+    manifest.write_text(OPEN, "utf-8")
+    node.run("apply", "--yes", "-f", str(manifest))
+    assert send(node.endpoint, HTTP_1, attack).status == 200
+    told = node.run("upgrade").stdout
+    assert "new      requests are inspected now: Core Rule Set" in told
+    assert "new      addresses have the countries" in told
+    assert send(node.endpoint, HTTP_1, attack).status == 403
+    assert node.status()["countries"]["networks"] > 200_000
+    assert "new " not in node.run("upgrade").stdout
+    node.run("rollback")
+    assert send(node.endpoint, HTTP_1, attack).status == 200

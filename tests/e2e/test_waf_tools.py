@@ -201,7 +201,10 @@ def test_a_signed_rule_set_takes_the_place_of_the_one_before(guarded: Node, tmp_
     words = ["waf", "rules", "sign", str(tmp_path / "packed.json"), "--key", str(private)]
     vedette(*words, "--out", str(signed))
     signer, key = SnapshotSigner.load(private), f"{private}.pub"
-    guarded.run("waf", "rules", "update", str(signed), "--key", key)
+    done = guarded.run("waf", "rules", "update", str(signed), "--key", key)
+    assert f"{before['version']} -> 4.99.0" in done.stderr
+    done = guarded.run("waf", "rules", "update", str(signed), "--key", key)
+    assert "4.99.0 was in force already" in done.stderr
     assert json.loads(guarded.run("waf", "rules", "show", "--json").stdout)["version"] == "4.99.0"
     assert ask(guarded, ATTACK).status_code == 403
     other = SnapshotSigner.ensure(tmp_path / "other.key")

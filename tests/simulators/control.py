@@ -14,8 +14,8 @@ def main() -> int:
 
     from vedette.control import activate, process
 
-    assert activate.Activator.__init__.__defaults__ == (activate.compile_component,)
-    activate.Activator.__init__.__defaults__ = (native.compile_to,)
+    assert activate.Activator.__init__.__defaults__ == (activate.compile_component, None)
+    activate.Activator.__init__.__defaults__ = (native.compile_to, native.NativeSimulator())
     with mock.patch.object(process, "load_native", native.NativeSimulator):
         return process.main()
 

@@ -64,6 +64,38 @@ def test_previous_is_the_last_other_snapshot_that_can_be_activated(history: Hist
     assert len(history.entries()) == 4
 
 
+def _brought(history: History, number: int) -> int:
+    digest, data = envelope(number)
+    return history.record(digest, "feed crowd", "control", data)
+
+
+def test_what_a_feed_brought_takes_the_place_of_what_one_brought_before(history: History) -> None:
+    _record(history, 1)
+    assert [_brought(history, number) for number in (2, 3, 4)] == [2, 3, 4]
+    _record(history, 5)
+    _brought(history, 6)
+    assert [entry.generation for entry in history.entries()] == [6, 5, 4, 1]
+
+
+def test_previous_passes_over_what_feeds_brought(history: History) -> None:
+    _record(history, 1)
+    _brought(history, 2)
+    assert history.previous() is None, "there was one decision only"
+    _record(history, 3)
+    _brought(history, 4)
+    previous = history.previous()
+    assert previous is not None
+    assert previous.digest == envelope(1)[0]
+
+
+def test_what_feeds_brought_does_not_count_among_what_is_kept(history: History) -> None:
+    for number in range(1, 9):
+        _record(history, number * 2)
+        _brought(history, number * 2 + 1)
+    kept = history.recent_digests(3)
+    assert kept == {envelope(number)[0] for number in (12, 13, 14, 15, 16, 17)}
+
+
 def test_it_is_durable_and_private(tmp_path: Path, history: History) -> None:
     pragma = history._connection.execute
     assert pragma("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -21,6 +21,7 @@ from vedette.cli.changes_text import changed_settings
 from vedette.cli.interrupting import Interrupted
 from vedette.cli.render import say, say_if_away
 from vedette.clock import format_duration
+from vedette.config.countries_manifest import CountriesSpec
 from vedette.config.gather import read_text
 from vedette.config.manifest import FunctionManifest, ManifestReuse
 from vedette.config.model import bounds, build, wire_name, wire_value
@@ -63,6 +64,8 @@ class DeployOptions:
     reuse_max_age: str | None = None
     waf: str | None = None
     waf_paranoia: int | None = None
+    allow_countries: list[str] = field(default_factory=list)
+    block_countries: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,9 @@ def function_wish(
     waf = _waf(spec.waf if spec else None, options)
     if waf is not None:
         wish["waf"] = wire_value(waf.override(rule_files or {}))
+    countries = _countries(spec.countries if spec else None, options)
+    if countries is not None:
+        wish["countries"] = wire_value(countries.rule())
     route = options.route or (spec.route if spec else None)
     return wish if route is None else {**wish, "route": route}
 
@@ -215,6 +221,21 @@ def _waf(written: WafSpec | None, options: DeployOptions) -> WafSpec | None:
         return None
     before = wire_value(written) if written else {}
     return build(WafSpec, {**before, **given}, code="manifest_invalid")
+
+
+def _countries(written: CountriesSpec | None, options: DeployOptions) -> CountriesSpec | None:
+    """From which countries: as the command line says, else the manifest. Raises `ConfigError`."""
+    flags = {"allow": options.allow_countries, "block": options.block_countries}
+    given = {name: [each.upper() for each in codes] for name, codes in flags.items() if codes}
+    for name, codes in given.items():
+        for code in codes:
+            if not (len(code) == 2 and code.isascii() and code.isalpha()):
+                message = f"--{name}-country: {code!r} is no country; write two letters, such as CH"
+                raise ConfigError("request_invalid", message)
+    if len(given) > 1:
+        message = "--allow-country and --block-country exclude each other"
+        raise ConfigError("request_invalid", message)
+    return build(CountriesSpec, given, code="manifest_invalid") if given else written
 
 
 def _limit_options(options: DeployOptions) -> dict[str, int]:

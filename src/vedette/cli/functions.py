@@ -107,6 +107,14 @@ def deploy(
     waf_paranoia: Annotated[
         int | None, typer.Option(min=1, max=4, help="How suspicious the firewall is.")
     ] = None,
+    allow_countries: Annotated[
+        list[str] | None,
+        typer.Option("--allow-country", help="Only from these, e.g. CH,DE; repeatable."),
+    ] = None,
+    block_countries: Annotated[
+        list[str] | None,
+        typer.Option("--block-country", help="From all but these, e.g. FR; repeatable."),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Build and deploy again on each save, until Ctrl-C.")
     ] = False,
@@ -133,6 +141,8 @@ def deploy(
         reuse_max_age=reuse_max_age,
         waf=waf,
         waf_paranoia=waf_paranoia,
+        allow_countries=split_list(allow_countries or []),
+        block_countries=split_list(block_countries or []),
     )
     if watch:
         with said_on_interrupt("Stopped watching; what is deployed stays"):

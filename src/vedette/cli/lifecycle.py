@@ -290,12 +290,29 @@ def _shown_list(one: dict[str, Any]) -> str:
     shown = f"{one['name']}: {one['action'].lower()}"
     if one["networks"] is not None:
         shown += f" {one['networks']:,} networks"
-    if one["updatedAt"]:
+    if one["feed"]:
+        shown += f", {_shown_feed(one['feed'])}"
+    elif one["updatedAt"]:
         shown += f", of {one['updatedAt']}"
     if one["expired"]:
         shown += ", EXPIRED"
     if one["leftOut"]:
         shown += f", {one['leftOut']} lines left out ({printable('; '.join(one['badLines'][:3]))})"
+    return shown
+
+
+def _shown_feed(feed: dict[str, Any]) -> str:
+    """Where a list comes from, since when it does not, and what of it is no ban."""
+    shown = f"from {printable(feed['url'])}"
+    if feed["ageSeconds"] is not None:
+        shown += f", asked {feed['ageSeconds']} s ago"
+    elif not feed["error"]:
+        shown += ", not asked yet"
+    if feed["error"]:
+        shown += f", FAILING since {feed['failingSince']} ({printable(feed['error'])})"
+    if feed["leftOut"]:
+        others = (f"{count:,} {printable(kind)}" for kind, count in feed["leftOut"].items())
+        shown += f", not banned: {', '.join(others)}"
     return shown
 
 

@@ -105,6 +105,8 @@ def _attach(manifest: Manifest, loaded: Loaded, problems: Problems) -> None:
             _put(manifest, spec.jwks_file, problems, keys, "spec", "jwksFile")
         case AddressListManifest():
             _attach_blob(manifest, model.spec.file, loaded, problems, "file")
+            file = model.spec.crowdsec.ca_file if model.spec.crowdsec else None
+            _attach_text(manifest, file, problems, "spec", "crowdsec", "caFile")
         case NodeManifest():
             _attach_blob(manifest, model.spec.country_file, loaded, problems, "countryFile")
         case RouteManifest():

@@ -18,6 +18,7 @@ import typer
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, say, say_if_away, short
 from vedette.errors import ConfigError, VedetteError
+from vedette.store.history import FEED
 
 if TYPE_CHECKING:
     from vedette.cli.manifest_files import Loaded
@@ -215,9 +216,9 @@ def _confirm(answer: dict[str, Any], yes: bool, as_json: bool) -> None:
 
 def _require_current(client: ControlClient, base: str) -> None:
     """Raises `ConfigError` plan_stale before anybody reads the plan; control checks again."""
-    active = client.get("/v1/history?limit=1")[0]["digest"]
-    if active != base:
-        message = f"the plan starts from {short(base)}, and {short(active)} is active"
+    active = client.get("/v1/history?limit=1")[0]
+    if active["digest"] != base and not active["action"].startswith(FEED):
+        message = f"the plan starts from {short(base)}, and {short(active['digest'])} is active"
         raise ConfigError("plan_stale", message)
 
 
@@ -231,7 +232,8 @@ def _send(
     """Uploads what the plan needs and applies it."""
     for digest in answer["blobs"]:
         client.upload_bytes(digest, content(digest), "blobs" if digest in components else "files")
-    wish = {name: answer[name] for name in ("base", "payload", "texts", "applied")}
+    parts = ("base", "ground", "payload", "texts", "applied", "feeds")
+    wish = {name: answer[name] for name in parts if name in answer}
     done = client.post("/v1/apply", wish, timeout=APPLY_TIMEOUT)
     say_if_away(done)
     if as_json:

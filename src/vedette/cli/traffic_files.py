@@ -11,7 +11,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
 
 from vedette.errors import ConfigError
@@ -20,6 +20,32 @@ Request = dict[str, Any]
 
 MAX_BYTES = 256 << 20
 _FORM = "application/x-www-form-urlencoded"
+
+
+# What curl does beside the request itself.
+_NO_MATTER = (
+    *(
+        "-s",
+        "--silent",
+        "-S",
+        "--show-error",
+        "-k",
+        "--insecure",
+        "-L",
+        "--location",
+        "-i",
+        "--include",
+    ),
+    *("-v", "--verbose", "-f", "--fail", "--compressed", "--http1.1", "--http2"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong to whoever asked, and nothing to the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `ValueError`."""
+        raise ValueError(message)
 
 
 def read_requests(file: Path, address: str) -> list[Request]:
@@ -43,7 +69,11 @@ def read_requests(file: Path, address: str) -> list[Request]:
 
 
 def _why(error: Exception) -> str:
-    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, TypeError | AttributeError):  # Python's words are about Python
+        return "a part of it has not the form that is expected there"
+    return str(error)
 
 
 def _is_line(first: bytes) -> bool:
@@ -66,6 +96,8 @@ def _of_lines(raw: bytes, address: str) -> Iterator[Request]:
 
 def _of_object(value: dict[str, Any], address: str) -> Request:
     """`{"method","url","headers","body"}`; headers as an object or as pairs, the body as text."""
+    if not isinstance(value["url"], str):
+        raise ValueError("`url` is no text")
     headers = value.get("headers", [])
     pairs = list(headers.items()) if isinstance(headers, dict) else [(n, v) for n, v in headers]
     if "bodyBase64" in value:
@@ -78,6 +110,10 @@ def _of_object(value: dict[str, Any], address: str) -> Request:
 
 def _of_archive(archive: dict[str, Any], address: str) -> Iterator[Request]:
     """HAR 1.2, as browsers and proxies save it."""
+    if not isinstance(archive["log"], dict) or not isinstance(archive["log"]["entries"], list):
+        raise ValueError(
+            "it is no HAR archive: `log.entries` is a list of requests with their answers"
+        )
     for entry in archive["log"]["entries"]:
         asked = entry["request"]
         pairs = [(each["name"], each["value"]) for each in asked["headers"]]
@@ -113,7 +149,7 @@ def of_curl(command: str, address: str) -> Request:
 
     Raises `ConfigError` traffic_unreadable for an option that is not known here.
     """
-    parser = argparse.ArgumentParser(prog="curl", add_help=False, exit_on_error=False)
+    parser = _Parser(prog="curl", add_help=False, exit_on_error=False, allow_abbrev=False)
     add = parser.add_argument
     add("url", nargs="?")
     add("--url", dest="named")
@@ -129,12 +165,14 @@ def of_curl(command: str, address: str) -> Request:
     add("-u", "--user")
     add("-I", "--head", action="store_true")
     add("-G", "--get", action="store_true")
-    for name in ("-s", "-S", "-k", "-L", "-i", "-v", "--compressed", "--insecure", "--silent"):
+    for name in _NO_MATTER:
         add(name, action="store_true", dest="ignored")
+    for name in ("-o", "--output", "-w", "--write-out", "-m", "--max-time", "--cacert"):
+        add(name, dest="ignored")
     try:
         words = shlex.split(command.replace("\\\n", " "))
         given = parser.parse_args(words[1:] if words[:1] == ["curl"] else words)
-    except (ValueError, argparse.ArgumentError, SystemExit) as error:
+    except (ValueError, argparse.ArgumentError) as error:
         raise ConfigError("traffic_unreadable", f"not a command of curl: {error}") from None
     url = given.named or given.url
     if not url:

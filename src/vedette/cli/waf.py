@@ -73,7 +73,9 @@ def try_out(
     from vedette.cli.traffic_files import of_curl, read_requests
 
     if (file is None) == (curl is None):
-        raise ConfigError("request_invalid", "give a file of requests, or --curl with a command")
+        message = "give a file of requests, or --curl with a command"
+        raise ConfigError("request_invalid", message, "See `vedette waf test --help`.")
+    _require_address(address)
     asked = read_requests(file, address) if file else [of_curl(curl or "", address)]
     if route is not None:
         asked = [{**each, "route": route} for each in asked]
@@ -129,7 +131,9 @@ def replay(
     ] = None,
     rules: Annotated[Path | None, typer.Option(help="A signed rule set; with --key.")] = None,
     key: KeyOption = None,
-    mode: Annotated[str | None, typer.Option(help="block, detect or off.")] = None,
+    mode: Annotated[
+        Literal["block", "detect", "off"] | None, typer.Option(help="Mode of all routes.")
+    ] = None,
     paranoia: Annotated[
         int | None, typer.Option(min=1, max=4, help="Paranoia level of all routes.")
     ] = None,
@@ -139,6 +143,7 @@ def replay(
     """Judge recorded requests by the active firewall and by another, and show what changes."""
     from vedette.cli.traffic_files import read_requests
 
+    _require_address(address)
     candidate = _candidate(home, manifests or [], rules, key, mode, paranoia)
     asked = read_requests(file, address)
     changed, count = [], 0
@@ -182,14 +187,15 @@ def _candidate(
 
         plan, _ = planned(client_of(home), [str(each) for each in manifests])
         if plan["payload"] is None:
-            raise ConfigError("request_invalid", "the manifests name components to build first")
+            message = "the manifests name components to build first"
+            hint = "Run `vedette build` in the project folder."
+            raise ConfigError("request_invalid", message, hint)
         found |= {"payload": plan["payload"], "texts": plan["texts"]}
     if rules is not None:
         found |= _signed(rules, key)
     if not any(found.values()):
-        raise ConfigError(
-            "request_invalid", "say what to compare with: -f, --rules, --mode or --paranoia"
-        )
+        message = "say what to compare with: -f, --rules, --mode or --paranoia"
+        raise ConfigError("request_invalid", message, "See `vedette waf replay --help`.")
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -209,6 +215,12 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Propose exclusions from the security events, each with what else it would let through."""
+    if rule is not None and route is None:
+        message = "say with --route of which route the rule is to be left out"
+        raise ConfigError("request_invalid", message, "Run `vedette routes` to see the names.")
+    if parameter is not None and rule is None:
+        message = "--parameter is for --rule: the part in which that rule is not to look"
+        raise ConfigError("request_invalid", message, "See `vedette waf tune --help`.")
     wish = {
         "route": route,
         "events": events,
@@ -281,10 +293,16 @@ def update_rules(
     key: KeyOption = None,
 ) -> None:
     """Put a signed rule set in force; `vedette waf replay --rules` shows first what it changes."""
-    wish = _signed(file, key) if file else {}
-    answer = client_of(home).put("/v1/waf/rules", wish)
+    client = client_of(home)
+    before = client.get("/v1/waf/rules")
+    answer = client.put("/v1/waf/rules", _signed(file, key) if file else {})
     say_if_away(answer)
-    say("the rule set is in force; `vedette rollback` brings the one before back")
+    now = client.get("/v1/waf/rules")
+    if now["digest"] == before["digest"]:
+        say(f"Core Rule Set {now['version']} was in force already; nothing changed")
+        return
+    old = before["version"] or "none"
+    say(f"Core Rule Set {old} -> {now['version']}; `vedette rollback` brings the one before back")
 
 
 def sign_rules(
@@ -301,21 +319,40 @@ def sign_rules(
         raise ConfigError("file_unreadable", f"cannot read {file}: {error.strerror}") from None
     signer = SnapshotSigner.ensure(key)
     public = key.with_name(f"{key.name}.pub")
-    public.write_bytes(signer.public_pem)
-    out.write_bytes(signer.sign(packed, RULE_SET_TYPE))
+    try:
+        public.write_bytes(signer.public_pem)
+        out.write_bytes(signer.sign(packed, RULE_SET_TYPE))
+    except OSError as error:
+        message = f"cannot write {error.filename}: {error.strerror}"
+        raise ConfigError("file_unwritable", message) from None
     say(f"{out} is signed; nodes take it with --key {public}")
 
 
 def _signed(file: Path, key: Path | None) -> dict[str, str]:
     """A signed rule set and its publisher's key, as the admin API takes them."""
     if key is None:
-        raise ConfigError("request_invalid", "a signed rule set needs --key, its publisher's key")
+        message = "a signed rule set needs --key, its publisher's public key"
+        raise ConfigError(
+            "request_invalid", message, "Whoever signed it has it beside the key: .pub"
+        )
     try:
         rules, public = file.read_bytes(), key.read_text()
     except OSError as error:
         message = f"cannot read {error.filename}: {error.strerror}"
         raise ConfigError("file_unreadable", message) from None
     return {"rules": base64.b64encode(rules).decode(), "key": public}
+
+
+def _require_address(text: str) -> None:
+    """Raises `ConfigError` request_invalid."""
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        message = f"--address: {text!r} is no address"
+        hint = "Write one such as 192.0.2.1 or 2001:db8::1."
+        raise ConfigError("request_invalid", message, hint) from None
 
 
 def _batches(requests: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

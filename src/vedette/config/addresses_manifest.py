@@ -1,18 +1,18 @@
-"""Addresses as people write them: the kind AddressList, and what a Route says of countries.
+"""Addresses as people write them: the kind AddressList, and when an address offends.
 
 Owns: their shape. Must not: read the files they name.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vedette.config.addresses import CountryCode, CountryRule, ListAction, OnBadLine
+from vedette.config.addresses import ListAction, OnBadLine
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
-from vedette.config.written import Duration, FileReference, millis
+from vedette.config.written import Duration, FileReference, NodeFile, millis
 
 
 def _one_line(text: str) -> str:
@@ -22,6 +22,62 @@ def _one_line(text: str) -> str:
 
 
 NetworkText = Annotated[str, Field(min_length=2, max_length=64), AfterValidator(_one_line)]
+
+
+MIN_INTERVAL_SECONDS: Final = 10
+MAX_INTERVAL_SECONDS: Final = 86_400
+
+
+class CrowdSecSource(Model):
+    """Where control asks for the bans of a list; it is in no snapshot."""
+
+    url: str = Field(max_length=2_048, description="URL of the Local API.")
+    api_key_file: str = Field(max_length=4_096, description="File on the node with the key.")
+    ca: str | None = Field(
+        default=None, max_length=262_144, description="Certificates trusted, PEM, and no others."
+    )
+    interval_seconds: Count = Field(
+        ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS, description="Seconds between two polls."
+    )
+
+
+class CrowdSecSpec(Model):
+    """Bans of a CrowdSec Local API, which control asks for as a bouncer in stream mode: decisions of
+    type `ban` about addresses and ranges.
+    """
+
+    url: str = Field(
+        max_length=2_048,
+        description="URL of the Local API, such as `http://127.0.0.1:8080`: https, or http on the "
+        "node's own machine.",
+    )
+    api_key_file: NodeFile = Field(
+        description="File on the node, not beside the manifest, with the key that `cscli bouncers "
+        "add` made: an absolute path, read at each poll and sent to nobody else."
+    )
+    ca_file: FileReference | None = Field(
+        default=None,
+        description="Certificates trusted for the URL, PEM, and no others; absent: those of the "
+        "machine.",
+    )
+    interval: Duration = Field(
+        default="1m", description="Time between two polls, from `10s` to `24h`."
+    )
+
+    @model_validator(mode="after")
+    def _require_interval(self) -> Self:
+        if not MIN_INTERVAL_SECONDS <= millis(self.interval) // 1_000 <= MAX_INTERVAL_SECONDS:
+            raise ValueError("interval is from 10s to 24h")
+        return self
+
+    def source(self, ca: str | None) -> CrowdSecSource:
+        """The same as control keeps it, with the certificates of `ca_file`."""
+        return CrowdSecSource(
+            url=self.url.rstrip("/"),
+            api_key_file=self.api_key_file,
+            ca=ca,
+            interval_seconds=millis(self.interval) // 1_000,
+        )
 
 
 class AddressListSpec(Model):
@@ -36,7 +92,10 @@ class AddressListSpec(Model):
         "FireHOL).",
     )
     networks: tuple[NetworkText, ...] = Field(
-        default=(), max_length=10_000, description="The same, here; one of the two."
+        default=(), max_length=10_000, description="The same, here."
+    )
+    crowdsec: CrowdSecSpec | None = Field(
+        default=None, description="Bans of a CrowdSec Local API; one of the three."
     )
     on_bad_line: OnBadLine = Field(
         default="LeaveOut",
@@ -44,15 +103,19 @@ class AddressListSpec(Model):
         "the whole list is.",
     )
     max_age: Duration | None = Field(
-        default=None, description="Age of the file from which `status` calls it expired."
+        default=None,
+        description="Age of the file, or of the last answer of `crowdsec`, from which `status` calls "
+        "the list expired.",
     )
 
     @model_validator(mode="after")
     def _require_one(self) -> Self:
-        if (self.file is None) == (not self.networks):
-            raise ValueError("give it file or networks, one of the two")
-        if self.max_age is not None and self.file is None:
-            raise ValueError("maxAge is for a file")
+        if sum(map(bool, (self.file, self.networks, self.crowdsec))) != 1:
+            raise ValueError("give it file, networks or crowdsec, one of the three")
+        if self.max_age is not None and self.networks:
+            raise ValueError("maxAge is for a file or crowdsec")
+        if self.crowdsec is not None and self.action != "Block":
+            raise ValueError("crowdsec tells who is banned; its action is Block")
         return self
 
 
@@ -63,32 +126,6 @@ class AddressListManifest(Model):
     kind: Literal["AddressList"] = Field(description="Always `AddressList`.")
     metadata: Metadata = Field(description="What it is called; records name it.")
     spec: AddressListSpec = Field(description="Which addresses.")
-
-
-class CountriesSpec(Model):
-    """From which countries callers may come; one of the two."""
-
-    allow: tuple[CountryCode, ...] = Field(
-        default=(),
-        max_length=250,
-        description="Only from these (ISO 3166-1 alpha-2), and not from an address without a country.",
-    )
-    block: tuple[CountryCode, ...] = Field(
-        default=(), max_length=250, description="From all but these."
-    )
-
-    @model_validator(mode="after")
-    def _require_one(self) -> Self:
-        if bool(self.allow) == bool(self.block):
-            raise ValueError("give it allow or block, one of the two")
-        return self
-
-    def rule(self) -> CountryRule:
-        """The same as a snapshot says it."""
-        return CountryRule(
-            action="Allow" if self.allow else "Block",
-            codes=tuple(sorted({*self.allow, *self.block})),
-        )
 
 
 class OffendersSpec(Model):

@@ -76,8 +76,20 @@ class NodeSpec(Model):
     )
     country_file: FileReference | None = Field(
         default=None,
-        description="Database of countries in MaxMind's format (`.mmdb`); absent: no address has one.",
+        description="Database of countries in MaxMind's format (`.mmdb`), in place of the one that "
+        "Vedette brings.",
     )
+    country_data: Literal["Installed", "None"] = Field(
+        default="Installed",
+        description="`None`: no address has a country; `Installed`: the registries' data that Vedette "
+        "brings, where there is no `countryFile`.",
+    )
+
+    @model_validator(mode="after")
+    def _require_one_database(self) -> Self:
+        if self.country_file is not None and self.country_data == "None":
+            raise ValueError("countryFile names a database, and countryData says None")
+        return self
 
 
 class NodeManifest(Model):

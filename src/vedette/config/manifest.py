@@ -13,6 +13,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, model_validator
 
 from vedette.clock import parse_duration, to_milliseconds
+from vedette.config.countries_manifest import CountriesSpec
 from vedette.config.invariants import settings_problems
 from vedette.config.model import Count, Flag, Model, build
 from vedette.config.quantities import parse_size
@@ -153,6 +154,10 @@ class FunctionSpec(Model):
     )
     waf: WafSpec | None = Field(
         default=None, description="How its requests are inspected; absent: as the node says."
+    )
+    countries: CountriesSpec | None = Field(
+        default=None,
+        description="From which countries; absent: from everywhere. See `countryFile` of the Node.",
     )
 
     @model_validator(mode="after")

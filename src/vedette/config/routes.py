@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from vedette.config.addresses_manifest import CountriesSpec
+from vedette.config.countries_manifest import CountriesSpec
 from vedette.config.kinds import ApiVersion
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Flag, Model
@@ -375,7 +375,7 @@ class RouteSpec(Model):
     )
     countries: CountriesSpec | None = Field(
         default=None,
-        description="From which countries; absent: from everywhere. Needs `countryFile` of the Node.",
+        description="From which countries; absent: from everywhere. See `countryFile` of the Node.",
     )
 
 

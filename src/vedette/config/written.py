@@ -193,6 +193,20 @@ def require_reference(text: str) -> str:
     return text
 
 
+def require_node_file(text: str) -> str:
+    """Returns the path of a file that lies on the node and is never sent; it is absolute.
+
+    Raises `ConfigError` invalid_path.
+    """
+    if not PurePosixPath(text).is_absolute() or not text.isprintable() or len(text) > 4_096:
+        raise ConfigError(
+            "invalid_path",
+            f"{text!r} is not an absolute path",
+            "Write where the file lies on the node, such as /etc/vedette/crowdsec.key.",
+        )
+    return text
+
+
 Size = Annotated[str, checked(parse_size, keep=True)]
 Duration = Annotated[str, checked(parse_duration, keep=True)]
 Host = Annotated[str, checked(normalise_host)]
@@ -202,3 +216,4 @@ OriginUrl = Annotated[str, checked(parse_origin, keep=True)]
 RateText = Annotated[str, checked(parse_rate, keep=True)]
 QuotaText = Annotated[str, checked(parse_quota, keep=True)]
 FileReference = Annotated[str, checked(require_reference, keep=True)]
+NodeFile = Annotated[str, checked(require_node_file, keep=True)]

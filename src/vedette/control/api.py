@@ -23,6 +23,7 @@ from vedette.control.api_firewall import add_firewall
 from vedette.control.limits import BodyLimit
 from vedette.control.messages import (
     Activation,
+    Adopted,
     AuthorityWish,
     CertificateStatus,
     CertificateWish,
@@ -164,6 +165,11 @@ def _reading(app: FastAPI, node: Node) -> None:
     def rollback(actor: Actor, wish: Annotated[RollbackWish | None, Body()] = None) -> Activation:
         """Activates an older snapshot; without a digest, the one active before this one."""
         return node.roll_back(None if wish is None else wish.digest, actor)
+
+    @app.post("/v1/adopt")
+    def adopt(actor: Actor) -> Adopted:
+        """Puts in force what this installation brings and an older one did not: `vedette upgrade` asks."""
+        return node.adopt(actor)
 
     @app.get("/metrics", response_class=Response)
     def metrics_() -> Response:

@@ -16,12 +16,12 @@ from pathlib import Path
 from vedette.clock import now, to_rfc3339
 from vedette.config.snapshot import Admit, Identity, Node, PolicyRef, PolicySet, Snapshot
 from vedette.control import desired, tls
-from vedette.errors import ConfigError, VedetteError
+from vedette.control.installed import brought
+from vedette.errors import VedetteError
 from vedette.identity.authority import Authority
 from vedette.identity.domain import default_node_name, trust_domain
 from vedette.identity.signer import SnapshotSigner, verify_envelope
 from vedette.identity.tokens import TokenIssuer
-from vedette.policy.coreruleset import installed
 from vedette.policy.defaults import DEFAULT_POLICY_NAME, default_policy
 from vedette.policy.schema import schema_text
 from vedette.store.activation import activate, heal
@@ -105,14 +105,13 @@ def _ensure_snapshot(
 ) -> Snapshot:
     entry = heal(home, history)
     if entry is None:
-        return _record(home, history, keys, _first_snapshot(home, facts, keys, base), "bootstrap")
+        first = _first_snapshot(home, facts, keys, base)
+        first = brought(first, BlobStore(home.blobs), history)
+        return _record(home, history, keys, first, "bootstrap")
     envelope = history.envelope(entry.digest)
     active = Snapshot.parse(verify_envelope(envelope, keys.signer.public_pem))
     wanted = desired.put_issuer(desired.with_hosts(active, base), keys.tokens.public_issuer())
-    blobs = BlobStore(home.blobs)
-    wanted = _inspected(wanted, blobs)
-    schema = blobs.put(schema_text().encode())
-    wanted = wanted.with_(policy=wanted.policy.model_copy(update={"schema_": schema}))
+    wanted = brought(wanted, BlobStore(home.blobs), history)
     if wanted.digest() == active.digest():
         return active
     return _record(home, history, keys, wanted, "up")
@@ -122,7 +121,7 @@ def _first_snapshot(home: Home, facts: NodeFacts, keys: Keys, base: frozenset[st
     blobs = BlobStore(home.blobs)
     schema = blobs.put(schema_text().encode())
     policy = blobs.put(default_policy(facts.trust_domain).encode())
-    first = Snapshot(
+    return Snapshot(
         node=Node(trust_domain=facts.trust_domain),
         admit=Admit(hosts=tuple(sorted(base))),
         identity=Identity(issuers=(keys.tokens.public_issuer(),)),
@@ -130,21 +129,6 @@ def _first_snapshot(home: Home, facts: NodeFacts, keys: Keys, base: frozenset[st
             schema=schema, policies=(PolicyRef(name=DEFAULT_POLICY_NAME, blob=policy),)
         ),
     )
-    return _inspected(first, blobs)
-
-
-def _inspected(snapshot: Snapshot, blobs: BlobStore) -> Snapshot:
-    """The same with the firewall that this installation brings, unless it has one."""
-    if snapshot.waf is not None:
-        return snapshot
-    rules = installed()
-    if rules is None:
-        raise ConfigError(
-            "coreruleset_missing",
-            "this installation has no Core Rule Set, so no request could be inspected",
-            "In a checkout, run `make crs`.",
-        )
-    return desired.with_waf(snapshot, rules.version, blobs.put(rules.packed))
 
 
 def _record(home: Home, history: History, keys: Keys, snapshot: Snapshot, action: str) -> Snapshot:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from vedette.config.addresses import Addresses, CountryDatabase, CountryRule
 from vedette.config.hosts import normalise_host
 from vedette.config.snapshot import (
     ClientAuthority,
@@ -55,7 +56,11 @@ def _normal(text: str) -> list[str]:
 
 
 def function_route(
-    name: str, domains: Sequence[str], path: str | None, waf: WafOverride | None = None
+    name: str,
+    domains: Sequence[str],
+    path: str | None,
+    waf: WafOverride | None = None,
+    countries: CountryRule | None = None,
 ) -> Route:
     """The route of a function: `path`, else `/` on its own domains, else `/NAME` on every host."""
     value = path or ("/" if domains else f"/{name}")
@@ -68,6 +73,7 @@ def function_route(
         path=PathMatch(type="PathPrefix", value=value),
         backend=FunctionBackend(function=name),
         waf=waf,
+        countries=countries,
     )
 
 
@@ -220,11 +226,44 @@ def _with_identity(snapshot: Snapshot, **changes: Any) -> Snapshot:
     return snapshot.with_(identity=Identity(**{**fields, **changes}))
 
 
+def with_list(
+    snapshot: Snapshot, name: str, blob: str, size: int, updated_at: str | None
+) -> Snapshot:
+    """The same, with other content for a list of addresses; unchanged when there is no such list."""
+    if snapshot.addresses is None:
+        return snapshot
+    content = {"blob": blob, "size": size, "updated_at": updated_at}
+    lists = tuple(
+        each.model_copy(update=content) if each.name == name else each
+        for each in snapshot.addresses.lists
+    )
+    return snapshot.with_(addresses=snapshot.addresses.model_copy(update={"lists": lists}))
+
+
+def with_countries(snapshot: Snapshot, database: CountryDatabase) -> Snapshot:
+    """The same, with this database of countries."""
+    known = snapshot.addresses or Addresses(lists=())
+    return snapshot.with_(addresses=known.model_copy(update={"countries": database}))
+
+
 def with_waf(snapshot: Snapshot, version: str, rules: str) -> Snapshot:
     """The same, inspected by these rules unless it is inspected already."""
     if snapshot.waf is not None:
         return snapshot
     return snapshot.with_(waf=Waf(version=version, rules=rules))
+
+
+def firewall_of(snapshot: Snapshot) -> tuple[Waf | None, dict[str, WafOverride]]:
+    """All that the rule sets of a snapshot are compiled from, routes without a word of their own left
+    out.
+    """
+    return snapshot.waf, {each.name: each.waf for each in snapshot.routes if each.waf is not None}
+
+
+def without_firewall(snapshot: Snapshot) -> Snapshot:
+    """The same, uninspected."""
+    routes = tuple(each.model_copy(update={"waf": None}) for each in snapshot.routes)
+    return snapshot.with_(waf=None, routes=routes)
 
 
 def with_hosts(snapshot: Snapshot, base: frozenset[str]) -> Snapshot:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from vedette.clock import now, to_rfc3339
 from vedette.config.model import build, wire_value
-from vedette.config.snapshot import Snapshot
+from vedette.config.snapshot import FunctionBackend, ServicesBackend, Snapshot
 from vedette.config.waf import Waf, WafExclusion, WafOverride
 from vedette.control.activate import Activator
 from vedette.control.firewall_messages import (
@@ -44,6 +45,7 @@ from vedette.policy.inspection import STOPPED, Candidate, Judged
 from vedette.store.home import Home
 
 _EXAMPLES = 5
+_CORE = (900_000, 999_999)  # the ids that are the Core Rule Set's
 
 
 class Firewall:
@@ -55,9 +57,11 @@ class Firewall:
 
     def judge(self, wish: JudgeWish) -> JudgeAnswer:
         """What would become of requests. Raises `ConfigError` request_invalid, route_unknown."""
-        entry, _ = self._activator.active()
+        entry, active = self._activator.active()
         found = self._activator.judge(_asked(wish.requests), Candidate())
-        return JudgeAnswer(digest=entry.digest, answers=_told(found))
+        answers = zip(wish.requests, _told(found), strict=True)
+        answers_told = tuple(_with_unseen_body(active, each, told) for each, told in answers)
+        return JudgeAnswer(digest=entry.digest, answers=answers_told)
 
     def replay(self, wish: ReplayWish) -> ReplayAnswer:
         """What the active firewall and another say of requests.
@@ -81,6 +85,8 @@ class Firewall:
         groups = [each for each in tuning.groups(events) if wish.route in (None, each.route)]
         if wish.rule is not None:
             groups = [_tried(active, wish, groups)]
+            if not tuning.switches_scoring_off(wish.rule):
+                self._require_rule(active, wish.rule)
         stopped = sum(each.get("action") in STOPPED for each in events)
         enough: list[tuning.Group] = []
         refused: list[RefusedProposal] = []
@@ -146,6 +152,16 @@ class Firewall:
         packed = verify_envelope(envelope, key.encode(), RULE_SET_TYPE)
         return _version_of(packed), self._activator.blobs.put(packed)
 
+    def _require_rule(self, active: Snapshot, rule: int) -> None:
+        """Raises `ConfigError` request_invalid when the Core Rule Set has no rule of an id that is its."""
+        if active.waf is None or not _CORE[0] <= rule <= _CORE[1]:
+            return
+        packed = self._activator.blobs.get(active.waf.rules)
+        if re.search(rb"id:'?%d" % rule, packed) is None:
+            message = f"the Core Rule Set {active.waf.version} has no rule {rule}"
+            hint = "Security events and `vedette waf test` name rules by their ids."
+            raise ConfigError("request_invalid", message, hint)
+
     def _candidate(self, active: Snapshot, wish: FirewallCandidate) -> Candidate:
         """The firewall that is compared with the active one."""
         waf = active.waf
@@ -181,6 +197,8 @@ class Firewall:
         until = now().date() + timedelta(days=days)
         counted = f"{len(group.events)} requests of {group.clients} clients"
         reason = f"{counted} taken for honest, found by `vedette waf tune`"
+        if not group.events:
+            reason = "say here why; no event asks for it"
         exclusion = group.exclusion(until, reason)
         proof = self._proof(active, group, exclusion, corpus)
         times = sorted(str(each["time"]) for each in group.events) or ["", ""]
@@ -254,7 +272,12 @@ def _tried(active: Snapshot, wish: TuneWish, groups: Sequence[tuning.Group]) -> 
         raise ConfigError("route_unknown", f"there is no route {wish.route!r}")
     host = (*(each for each in route.hosts if not each.startswith("*")), "localhost")[0]
     place = attacks.Place(route.method or "GET", host, route.path.value, part)
-    return tuning.Group(wish.route, wish.rule, "", place)
+    group = tuning.Group(wish.route, wish.rule, "", place)
+    if part and group.parameter is None:  # the exclusion would be of the rule as a whole
+        message = f"{part!r} is no part of a request that an exclusion can name"
+        hint = "Write it as events do: ARGS:comment, REQUEST_COOKIES:theme, REQUEST_FILENAME."
+        raise ConfigError("request_invalid", message, hint)
+    return group
 
 
 def _why_not(active: Snapshot, wish: TuneWish, group: tuning.Group) -> str | None:
@@ -274,6 +297,18 @@ def _why_not(active: Snapshot, wish: TuneWish, group: tuning.Group) -> str | Non
 
 def _asked(requests: Sequence[DescribedRequest]) -> list[dict[str, Any]]:
     return [dict(wire_value(each)) for each in requests]
+
+
+def _with_unseen_body(
+    active: Snapshot, request: DescribedRequest, told: JudgedRequest
+) -> JudgedRequest:
+    """The same, saying so where a body is none of the firewall's business: it goes nowhere."""
+    route = active.route(told.route) if told.route else None
+    reads = route is None or isinstance(route.backend, FunctionBackend | ServicesBackend)
+    if reads or not request.body or told.detail is not None or told.action == "uninspected":
+        return told
+    detail = "the body is not looked at: the node itself answers, and nobody reads it"
+    return told.model_copy(update={"detail": detail})
 
 
 def _told(found: Sequence[Judged]) -> tuple[JudgedRequest, ...]:

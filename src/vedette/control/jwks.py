@@ -20,7 +20,8 @@ from vedette.control import desired
 from vedette.control.activate import Activator
 from vedette.control.messages import Jwks, JwksStatus
 from vedette.errors import ConfigError, VedetteError
-from vedette.identity.jwks import Fetched, fetch, require_ca, require_url
+from vedette.identity.jwks import Fetched, fetch, require_url
+from vedette.identity.web import require_ca
 from vedette.store.atomic import read_json, write_json
 from vedette.store.home import Home
 

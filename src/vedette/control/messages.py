@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import Field, SecretStr
 
+from vedette.config.addresses import CountryRule
+from vedette.config.addresses_manifest import CrowdSecSource
 from vedette.config.difference import FieldChange, ObjectChange
 from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
@@ -84,6 +86,21 @@ class EngineState(Model):
     )
 
 
+class FeedStatus(Model):
+    """How it stands with a list that control fetches."""
+
+    url: str = Field(description="Where from.")
+    polled_at: str | None = Field(description="When it last answered, RFC 3339; null: never yet.")
+    age_seconds: int | None = Field(description="How long ago that is.")
+    next_at: str | None = Field(description="When it is asked next, RFC 3339.")
+    failures: int = Field(description="Tries that have failed since.")
+    failing_since: str | None = Field(description="When the first of them was, RFC 3339.")
+    error: str | None = Field(description="Why the last try failed, if it did.")
+    left_out: dict[str, int] = Field(
+        description="Decisions that are no bans, and how many: such as captcha."
+    )
+
+
 class AddressListStatus(Model):
     """One list of addresses: as it is declared, and what the engine made of it."""
 
@@ -92,11 +109,16 @@ class AddressListStatus(Model):
     networks: int | None = Field(description="Networks it names; null while the engine is away.")
     left_out: int | None = Field(description="Lines that are no address; null as above.")
     bad_lines: tuple[str, ...] = Field(description="The first of them, with their numbers.")
-    updated_at: str | None = Field(description="When its file was last changed, RFC 3339.")
-    age_seconds: int | None = Field(description="How long ago that is.")
+    updated_at: str | None = Field(
+        description="When its file was last changed, or what was fetched was another, RFC 3339."
+    )
+    age_seconds: int | None = Field(
+        description="How old it is: since then, or since the feed last answered."
+    )
     expired: bool = Field(
         description="Whether it is older than it may be; it is used all the same."
     )
+    feed: FeedStatus | None = Field(default=None, description="Of a list that control fetches.")
 
 
 class CountriesStatus(Model):
@@ -187,6 +209,9 @@ class FunctionWish(Model):
     waf: WafOverride | None = Field(
         default=None, description="How its requests are inspected; absent: as the node says."
     )
+    countries: CountryRule | None = Field(
+        default=None, description="From which countries; absent: from everywhere."
+    )
 
 
 class Activation(Model):
@@ -195,6 +220,12 @@ class Activation(Model):
     digest: str = Field(description="Digest of the active snapshot.")
     generation: int = Field(description="Its generation.")
     applied: bool = Field(description="Whether the engine serves it already.")
+
+
+class Adopted(Activation):
+    """The activation of what an installation brings."""
+
+    brought: tuple[str, ...] = Field(description="What a person should know of it.")
 
 
 class Deployed(Activation):
@@ -499,6 +530,10 @@ class PlanWish(Model):
     applied: tuple[AppliedObject, ...] = Field(
         default=(), max_length=1_000_000, description="What then belongs to manifests."
     )
+    feeds: dict[str, CrowdSecSource | None] = Field(
+        default_factory=dict, description="As in the plan."
+    )
+    ground: str | None = Field(default=None, description="As in the plan.")
 
 
 class AbsentManifest(Model):
@@ -522,6 +557,15 @@ class PlanAnswer(Model):
     payload: str | None = Field(description="The next snapshot, canonical JSON.")
     texts: dict[str, str] = Field(description="Policy texts by digest.")
     applied: tuple[AppliedObject, ...] = Field(description="What then belongs to manifests.")
+    feeds: dict[str, CrowdSecSource | None] = Field(
+        default_factory=dict,
+        description="Lists of addresses of these manifests, and where each is fetched from.",
+    )
+    ground: str | None = Field(
+        default=None,
+        description="Digest of the snapshot it starts from without what feeds brought: a feed that "
+        "changes meanwhile makes no plan stale.",
+    )
     absent: tuple[AbsentManifest, ...] = Field(
         default=(), description="Manifests applied before that are not here; `prune` deletes them."
     )

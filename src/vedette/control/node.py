@@ -30,10 +30,13 @@ from vedette.control import desired, planning
 from vedette.control.activate import Activator, Outcome
 from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
+from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
+from vedette.control.installed import brought, told
 from vedette.control.jwks import JwksRefresher
 from vedette.control.messages import (
     Activation,
+    Adopted,
     AskedRequest,
     AuthorityWish,
     CertificateWish,
@@ -86,6 +89,7 @@ class Node:
         self._keys = keys
         self._activator = activator
         self.jwks = JwksRefresher(home, activator)
+        self.feeds = Feeds(home, activator)
         self.revocations = Revocations(home, activator)
         self.certificates = ClientCertificates(home, activator)
         self.firewall = Firewall(home, activator)
@@ -95,7 +99,14 @@ class Node:
     def status(self) -> NodeStatus:
         """Everything about the node now; the engine's part is empty while it is away."""
         entry, snapshot = self._activator.active()
-        return node_status(self.home, self._supervised(), entry, snapshot, self._engine_status())
+        return node_status(
+            self.home,
+            self._supervised(),
+            entry,
+            snapshot,
+            self._engine_status(),
+            self.feeds.status(snapshot),
+        )
 
     def functions(self) -> list[FunctionStatus]:
         """Deployed functions, by name."""
@@ -218,11 +229,13 @@ class Node:
 
     def plan(self, wish: ManifestSetWish) -> PlanAnswer:
         """What applying manifests would do. Raises `ConfigError` with file and line."""
-        return planning.plan(self._activator, wish, self._base(), self.certificates.names())
+        return planning.plan(
+            self._activator, self.feeds, wish, self._base(), self.certificates.names()
+        )
 
     def apply(self, wish: PlanWish, actor: str) -> Activation:
         """Applies a plan. Raises `ConfigError` plan_stale, `TrustError` payload_invalid, plan_altered."""
-        return _activation(planning.apply(self._activator, wish, actor))
+        return _activation(planning.apply(self._activator, self.feeds, wish, actor))
 
     def snapshot(self, name: str) -> SnapshotAnswer:
         """A snapshot of the history by name. Raises `ConfigError` snapshot_unknown."""
@@ -236,9 +249,8 @@ class Node:
     def deploy(self, name: str, wish: FunctionWish, actor: str) -> Deployed:
         """Deploys an uploaded component as `name`, replacing what had that name; returns when it is active."""
         function = self._function(require_name(name), wish)
-        route = desired.function_route(
-            name, wish.domains, None if wish.route is None else route_path(wish.route), wish.waf
-        )
+        path = None if wish.route is None else route_path(wish.route)
+        route = desired.function_route(name, wish.domains, path, wish.waf, wish.countries)
         public = (
             self._policy_ref(public_policy_name(name), public_policy(name)) if wish.public else None
         )
@@ -259,6 +271,20 @@ class Node:
             url=route_url(base_url(self._supervised()), route),
             changes=changed_settings(before[0], outcome.snapshot, name),
         )
+
+    def adopt(self, actor: str) -> Adopted:
+        """Puts in force what this installation brings and an older one did not. Nothing changes when
+        the node has it all.
+        """
+        before: list[Snapshot] = []
+
+        def change(active: Snapshot) -> Snapshot:
+            before.append(active)
+            return brought(active, self._activator.blobs, self._activator.history)
+
+        outcome = self._activator.change(change, "upgrade", actor)
+        found = told(before[0], outcome.snapshot)
+        return Adopted(**_activation(outcome).model_dump(), brought=tuple(found))
 
     def remove(self, name: str, actor: str) -> Activation:
         """Removes a function with its routes and its public policy."""

@@ -12,6 +12,8 @@ from vedette.config.difference import FieldChange, ObjectChange, difference
 from vedette.config.manifests import Problem, Problems
 from vedette.config.snapshot import FilesBackend, Snapshot
 from vedette.control.activate import Activator, Outcome
+from vedette.control.feeds import Feeds, ground_of, kept
+from vedette.control.installed import bring_countries, country_database
 from vedette.control.messages import (
     AbsentManifest,
     AppliedObject,
@@ -32,6 +34,7 @@ _UNBUILT_SHOWN = "(known after it is built)"
 
 def plan(
     activator: Activator,
+    feeds: Feeds,
     wish: ManifestSetWish,
     hosts: frozenset[str],
     certificates: frozenset[str],
@@ -44,7 +47,19 @@ def plan(
     with activator.lock:
         entry, base = activator.active()
         applied = activator.history.applied()
-    resolved = resolve(wish.objects, base, applied, hosts, certificates, prune=wish.prune)
+    fed = feeds.fed(base)
+    installed = country_database()
+    resolved = resolve(
+        wish.objects,
+        base,
+        applied,
+        hosts,
+        certificates,
+        fed=fed,
+        installed=installed,
+        prune=wish.prune,
+    )
+    brought = {UNBUILT, *resolved.texts, *({installed.blob} if installed else ())}
     warnings = _check_policies(activator, base, resolved)
     after = resolved.snapshot
     ready = not resolved.unbuilt
@@ -54,31 +69,38 @@ def plan(
         changes=_changes(activator, base, resolved, applied),
         notes=(*resolved.notes, *warnings),
         unbuilt=resolved.unbuilt,
-        blobs=tuple(sorted(after.blobs() - base.blobs() - set(resolved.texts) - {UNBUILT})),
+        blobs=tuple(sorted(after.blobs() - base.blobs() - brought)),
         payload=after.canonical_bytes().decode() if ready else None,
         texts=resolved.texts,
         applied=tuple(
             AppliedObject(kind=one.kind, name=one.name, owner=one.owner, file=one.file)
             for one in resolved.applied
         ),
+        feeds=resolved.feeds,
+        ground=ground_of(base, fed),
         absent=tuple(AbsentManifest(owner=owner, file=file) for owner, file in resolved.absent),
     )
 
 
-def apply(activator: Activator, wish: PlanWish, actor: str) -> Outcome:
-    """Serves the snapshot of a plan, and remembers what belongs to manifests.
+def apply(activator: Activator, feeds: Feeds, wish: PlanWish, actor: str) -> Outcome:
+    """Serves the snapshot of a plan with what feeds have brought meanwhile, and remembers what belongs
+    to manifests.
 
     Raises `ConfigError` plan_stale, blob_missing, policy_invalid, engine_refused; `TrustError`
     payload_invalid or plan_altered.
     """
     snapshot = Snapshot.parse(wish.payload.encode())
-    with activator.lock:
+    with feeds.lock, activator.lock:
         _, base = activator.active()
-        _require_base(base, wish.base)
+        fed = feeds.fed(base)
+        _require_base(base, fed, wish)
         _require_same_node(base, snapshot)
         _store_texts(activator, snapshot, wish.texts)
+        bring_countries(snapshot, activator.blobs)
         _require_blobs(activator, snapshot, base)
+        snapshot = kept(base, snapshot, fed, {**feeds.sources(), **wish.feeds})
         outcome = activator.change(lambda _: snapshot, _action(base, snapshot), actor)
+        feeds.put(wish.feeds)
         # After the snapshot: a crash between leaves objects that nobody prunes, the safe mistake.
         activator.history.set_applied(
             Applied(one.kind, one.name, one.owner, one.file) for one in wish.applied
@@ -92,9 +114,11 @@ def diff(activator: Activator, before: Snapshot, after: Snapshot) -> DiffAnswer:
     return DiffAnswer(before=before.digest(), after=after.digest(), changes=tuple(changes))
 
 
-def _require_base(base: Snapshot, expected: str) -> None:
-    if base.digest() != expected:
-        message = f"the plan starts from {expected[7:19]}, and {base.digest()[7:19]} is active"
+def _require_base(base: Snapshot, fed: Mapping[str, str], wish: PlanWish) -> None:
+    """Nothing has changed since but what feeds brought."""
+    digest = base.digest()
+    if wish.base != digest and wish.ground != ground_of(base, fed):
+        message = f"the plan starts from {wish.base[7:19]}, and {digest[7:19]} is active"
         raise ConfigError("plan_stale", message)
 
 

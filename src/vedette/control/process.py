@@ -140,8 +140,9 @@ def main() -> int:
     stopping = threading.Event()
     reconciler = Reconciler(node.home, activator, stopping, chores=[node.revocations.prune])
     threading.Thread(target=reconciler.run, name="reconcile", daemon=True).start()
-    # A thread of its own: a slow server of keys must not hold up anything else.
+    # A thread of its own: a slow server of keys or of bans must not hold up anything else.
     threading.Thread(target=node.jwks.run, args=(stopping,), name="jwks", daemon=True).start()
+    threading.Thread(target=node.feeds.run, args=(stopping,), name="feeds", daemon=True).start()
     admin = socket.socket(fileno=config["adminFd"])
     metrics = socket.socket(fileno=config["metricsFd"])
     asyncio.run(_serve_until_signal(Servers(node), admin, metrics))

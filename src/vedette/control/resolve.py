@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from cryptography import x509
 
 from vedette.config.addresses import Addresses, AddressList, CountryDatabase
-from vedette.config.addresses_manifest import AddressListManifest
+from vedette.config.addresses_manifest import AddressListManifest, CrowdSecSource, CrowdSecSpec
 from vedette.config.kinds import (
     ClientAuthorityManifest,
     IssuerManifest,
@@ -45,9 +45,11 @@ from vedette.config.waf import Waf, WafOverride, WafPolicy
 from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import millis, parse_origin, parse_quota, parse_rate
 from vedette.control.desired import function_route
+from vedette.control.feeds import begin
 from vedette.control.resolve_routes import Names, routes_of
 from vedette.errors import ConfigError
 from vedette.identity.tokens import ISSUER_NAME
+from vedette.identity.web import NoAnswerError, split_url
 from vedette.ids import digest_of
 from vedette.policy.defaults import (
     public_policy,
@@ -90,6 +92,8 @@ class Resolved:
     """Functions whose component is still to be built."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
+    feeds: dict[str, CrowdSecSource | None] = field(default_factory=dict)
+    """Lists of addresses of these manifests, and where control fetches each from."""
     absent: tuple[tuple[str, str], ...] = ()
     """Manifests applied before that are not here and stay as they are: owner and file."""
 
@@ -101,16 +105,22 @@ def resolve(
     hosts: frozenset[str],
     certificates: frozenset[str] = frozenset(),
     *,
+    fed: Mapping[str, str] | None = None,
+    installed: CountryDatabase | None = None,
     prune: bool = False,
 ) -> Resolved:
     """The snapshot that `objects` want, starting from `base`. `applied`: what belongs to manifests
     now; `hosts`: what the node answers to anyway; `certificates`: names of the client certificates
-    that it keeps.
+    that it keeps; `fed`: lists of addresses of `base` that control fetches, and where from;
+    `installed`: the database of countries that the installation brings.
 
     Raises `ConfigError` manifest_invalid, route_conflict (all problems at once, file and line of the
     first) or snapshot_invalid.
     """
-    return _Resolver(typed(objects), base, tuple(applied), hosts, certificates, prune).resolve()
+    resolver = _Resolver(
+        typed(objects), base, tuple(applied), hosts, certificates, fed or {}, installed, prune
+    )
+    return resolver.resolve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,8 @@ class _Resolver:
     applied: tuple[Applied, ...]
     hosts: frozenset[str]
     certificates: frozenset[str]
+    fed: Mapping[str, str]
+    installed: CountryDatabase | None
     prune: bool
     claims: dict[Key, _Claim] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
@@ -140,6 +152,7 @@ class _Resolver:
     """How the Node of these manifests has routes inspected."""
     countries: CountryDatabase | None = None
     """That of the Node of these manifests."""
+    feeds: dict[str, CrowdSecSource | None] = field(default_factory=dict)
     made: dict[str, list[str]] = field(default_factory=dict)
     """Names of routes by the name of the manifest that makes them."""
 
@@ -161,6 +174,7 @@ class _Resolver:
         gone = self._gone()
         self._require_no_conflict(gone)
         snapshot = self._snapshot(gone)
+        self._note_countries(snapshot)
         applied = self._applied(gone)
         owners = self._owners()
         return Resolved(
@@ -171,6 +185,7 @@ class _Resolver:
             self.policies,
             tuple(self.unbuilt),
             tuple(dict.fromkeys(self.notes)),
+            self.feeds,
             tuple(sorted({(one.owner, one.file) for one in applied if one.owner not in owners})),
         )
 
@@ -216,6 +231,8 @@ class _Resolver:
         }
         self._make(manifest, "Node", _NODE, Admit, admit)
         self.inspection = self._waf(manifest, model.spec.waf, WafSpec.policy)
+        if model.spec.country_data == "Installed":
+            self.countries = self.installed
         if model.spec.country_file is not None:
             file = self._file(manifest, model.spec.country_file, "countryFile")
             if file is not None:
@@ -239,7 +256,8 @@ class _Resolver:
         self._make(manifest, "Function", name, Function, function)
         if not self._has_own_route(manifest, model):
             waf = self._waf(manifest, spec.waf, WafSpec.override) if spec.waf else None
-            route = function_route(name, spec.domains, spec.route, waf)
+            countries = spec.countries.rule() if spec.countries else None
+            route = function_route(name, spec.domains, spec.route, waf, countries)
             self._claim(manifest, "Route", name, route)
         if spec.public:
             self._public(manifest, public_policy_name(name), public_policy(name))
@@ -248,7 +266,7 @@ class _Resolver:
         """Whether a Route of the function's name stands for the default one."""
         if manifest.name not in self.route_names:
             return False
-        for field_ in ("route", "domains", "waf"):
+        for field_ in ("route", "domains", "waf", "countries"):
             if getattr(model.spec, field_):
                 message = f"the Route {manifest.name!r} has the name of this function's own route"
                 self._problem(manifest, message, "spec", field_)
@@ -406,20 +424,39 @@ class _Resolver:
             "action": spec.action,
             "onBadLine": spec.on_bad_line,
         }
-        if spec.file is not None:
+        self.feeds[manifest.name] = None
+        if spec.crowdsec is not None:
+            data |= self._fed(manifest, spec.crowdsec)
+        elif spec.file is not None:
             file = self._file(manifest, spec.file, "file")
             if file is None:
                 return
             modified = manifest.attachment(spec.file).modified_at
             data |= {"blob": file.blob, "size": file.size, "updatedAt": modified}
         else:
-            text = "".join(f"{network}\n" for network in spec.networks)
-            digest = digest_of(text.encode())
-            self.texts[digest] = text
-            data |= {"blob": digest, "size": len(text.encode())}
+            data |= self._list_of("".join(f"{network}\n" for network in spec.networks))
         if spec.max_age is not None:
             data["maxAgeSeconds"] = max(1, millis(spec.max_age) // 1_000)
         self._make(manifest, "AddressList", manifest.name, AddressList, data)
+
+    def _fed(self, manifest: Manifest, spec: CrowdSecSpec) -> dict[str, Any]:
+        """The content of a list that control fetches: what it has brought so far, or nothing yet."""
+        ca = self._certificates(manifest, None, spec.ca_file, ("spec", "crowdsec"))
+        source = self.feeds[manifest.name] = spec.source(ca)
+        try:
+            split_url(source.url)
+        except NoAnswerError as error:
+            self._problem(manifest, str(error), "spec", "crowdsec", "url")
+        if self.fed.get(manifest.name) != source.url or self.base.addresses is None:
+            return self._list_of(begin(source.url))
+        (has,) = (each for each in self.base.addresses.lists if each.name == manifest.name)
+        content = {"blob": has.blob, "size": has.size, "updatedAt": has.updated_at}
+        return {name: value for name, value in content.items() if value is not None}
+
+    def _list_of(self, text: str) -> dict[str, Any]:
+        digest = digest_of(text.encode())
+        self.texts[digest] = text
+        return {"blob": digest, "size": len(text.encode())}
 
     def _file(self, manifest: Manifest, written: str, field_: str) -> StaticFile | None:
         files = manifest.attachment(written).files
@@ -564,12 +601,25 @@ class _Resolver:
         """The lists, and the database that the Node names, if there is one."""
         known = self.base.addresses or Addresses(lists=())
         countries = known.countries
-        if ("Node", _NODE) in self.claims or ("Node", _NODE) in gone:
+        if ("Node", _NODE) in self.claims:
             countries = self.countries
+        elif ("Node", _NODE) in gone:
+            countries = self.installed
         lists = self._rows("AddressList", known.lists, gone)
         if not lists and countries is None:
             return None
         return Addresses(lists=lists, countries=countries)
+
+    def _note_countries(self, snapshot: Snapshot) -> None:
+        """Who decides by country should know whose countries they are."""
+        countries = snapshot.addresses.countries if snapshot.addresses else None
+        if countries is None or countries != self.installed:
+            return
+        if any(each.countries and ("Route", each.name) in self.claims for each in snapshot.routes):
+            self.notes.append(
+                "countries are those to which registries gave addresses; of one address in twenty "
+                "others say another. countryFile of the Node names a better database"
+            )
 
     def _admit(self, routes: Iterable[Route], gone: set[Key]) -> Admit:
         """What the node lets in: its own hosts and those of its routes."""

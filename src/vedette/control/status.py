@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from vedette.control.messages import (
     AddressListStatus,
     CountriesStatus,
     EngineState,
+    FeedStatus,
     FunctionStatus,
     ListenerStatus,
     MetricsStatus,
@@ -48,8 +50,9 @@ def node_status(
     entry: Entry | None,
     snapshot: Snapshot | None,
     engine: EngineStatus | None,
+    feeds: Mapping[str, FeedStatus],
 ) -> NodeStatus:
-    """The whole status; what is not known is null or empty."""
+    """The whole status; what is not known is null or empty. `feeds`: of lists that are fetched."""
     active = None
     if entry is not None:
         active = SnapshotStatus(
@@ -57,7 +60,7 @@ def node_status(
             generation=entry.generation,
             activated_at=to_rfc3339(entry.activated_at, microseconds=True),
         )
-    return _assemble(home, state, active, snapshot, engine)
+    return _assemble(home, state, active, snapshot, engine, feeds)
 
 
 def offline_status(home: Home) -> NodeStatus:
@@ -77,7 +80,7 @@ def offline_status(home: Home) -> NodeStatus:
         known = SnapshotStatus(
             digest=active.digest, generation=active.generation, activated_at=_modified(home)
         )
-    return _assemble(home, state, known, snapshot, engine)
+    return _assemble(home, state, known, snapshot, engine, {})
 
 
 def _modified(home: Home) -> str:
@@ -91,6 +94,7 @@ def _assemble(
     active: SnapshotStatus | None,
     snapshot: Snapshot | None,
     engine: EngineStatus | None,
+    feeds: Mapping[str, FeedStatus],
 ) -> NodeStatus:
     facts = read_json(home.node_file) or {}
     return NodeStatus(
@@ -111,22 +115,27 @@ def _assemble(
         ),
         engine=engine_state(engine),
         functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
-        address_lists=tuple(list_statuses(snapshot, engine, now())) if snapshot else (),
+        address_lists=tuple(list_statuses(snapshot, engine, now(), feeds)) if snapshot else (),
         countries=_countries(engine),
         offenders=_offenders(engine),
     )
 
 
 def list_statuses(
-    snapshot: Snapshot, engine: EngineStatus | None, at: datetime
+    snapshot: Snapshot,
+    engine: EngineStatus | None,
+    at: datetime,
+    feeds: Mapping[str, FeedStatus],
 ) -> list[AddressListStatus]:
-    """One entry for each list of addresses, by name; `at` is now."""
+    """One entry for each list of addresses, by name; `at` is now. A list that is fetched is as old as
+    its feed's last answer: often there is nothing new to tell.
+    """
     rows = {row["name"]: row for row in (engine.get("addressLists", []) if engine else [])}
     found = []
     for declared in snapshot.addresses.lists if snapshot.addresses else ():
-        row = rows.get(declared.name)
-        age = None
-        if declared.updated_at is not None:
+        row, feed = rows.get(declared.name), feeds.get(declared.name)
+        age = feed.age_seconds if feed else None
+        if feed is None and declared.updated_at is not None:
             age = max(0, int((at - from_rfc3339(declared.updated_at)).total_seconds()))
         most = declared.max_age_seconds
         found.append(
@@ -139,6 +148,7 @@ def list_statuses(
                 updated_at=declared.updated_at,
                 age_seconds=age,
                 expired=age is not None and most is not None and age > most,
+                feed=feed,
             )
         )
     return found

@@ -39,6 +39,9 @@ _APPLIED: Final = """CREATE TABLE IF NOT EXISTS applied (
         owner TEXT NOT NULL,
         file TEXT NOT NULL,
         PRIMARY KEY (kind, name))"""
+FEED: Final = "feed "
+"""Actions that begin so are of what a feed brought, decided by nobody."""
+_DECIDED: Final = f"action NOT LIKE '{FEED}%'"
 _COLUMNS: Final = "generation, digest, action, actor, activated_at"
 
 
@@ -91,7 +94,8 @@ class History:
     def record(self, digest: str, action: str, actor: str, envelope: bytes) -> int:
         """Makes `digest` the active snapshot and returns its generation, once that is on the disk.
 
-        Raises `UnavailableError`; the history is then unchanged.
+        What a feed brought takes the place of what one brought right before it: a feed that changes
+        each minute must not push out what people did. Raises `UnavailableError`; the history is then unchanged.
         """
         with self._transaction():
             self._connection.execute(
@@ -99,6 +103,11 @@ class History:
                 "ON CONFLICT (digest) DO UPDATE SET envelope = excluded.envelope",
                 (digest, envelope),
             )
+            if action.startswith(FEED):
+                self._connection.execute(
+                    "DELETE FROM activations WHERE generation = "
+                    f"(SELECT max(generation) FROM activations) AND NOT ({_DECIDED})"
+                )
             cursor = self._connection.execute(
                 "INSERT INTO activations (digest, action, actor, activated_at) VALUES (?, ?, ?, ?)",
                 (digest, action, actor, to_rfc3339(now(), microseconds=True)),
@@ -114,11 +123,12 @@ class History:
 
     def previous(self) -> Entry | None:
         """The newest activation of another snapshot than the active one that can still be
-        activated.
+        activated. What feeds brought is passed over: the last decision is what is gone back on.
         """
+        newest = "(SELECT digest FROM activations WHERE {} ORDER BY generation DESC LIMIT 1)"
         entries = self._select(
-            "digest != (SELECT digest FROM activations ORDER BY generation DESC LIMIT 1) "
-            "AND digest IN (SELECT digest FROM snapshots)",
+            f"digest NOT IN ({newest.format('TRUE')}, {newest.format(_DECIDED)}) "
+            f"AND digest IN (SELECT digest FROM snapshots) AND {_DECIDED}",
             limit=1,
         )
         return entries[0] if entries else None
@@ -145,8 +155,13 @@ class History:
         return bytes(row[0])
 
     def recent_digests(self, generations: int) -> frozenset[str]:
-        """The digests of the last so many generations; the active one is always among them."""
-        return frozenset(entry.digest for entry in self.entries(max(generations, 1)))
+        """The digests of the last so many generations, those of feeds not counted; the active one is
+        always among them.
+        """
+        decided = self._select(_DECIDED, max(generations, 1))
+        oldest = decided[-1].generation if decided else 0
+        entries = self._select("generation >= ?", -1, oldest)
+        return frozenset(entry.digest for entry in entries)
 
     def forget_envelopes(self, keep: frozenset[str]) -> int:
         """Drops the envelopes of snapshots not in `keep` and returns how many; their entries stay."""
@@ -171,7 +186,7 @@ class History:
             self._connection.execute("DELETE FROM applied")
             self._connection.executemany("INSERT INTO applied VALUES (?, ?, ?, ?)", values)
 
-    def _select(self, condition: str, limit: int, *values: str) -> list[Entry]:
+    def _select(self, condition: str, limit: int, *values: str | int) -> list[Entry]:
         query = (
             f"SELECT {_COLUMNS} FROM activations WHERE {condition} ORDER BY generation DESC LIMIT ?"
         )

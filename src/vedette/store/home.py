@@ -151,6 +151,11 @@ class Home:
         return self.control / "jwks.json"
 
     @property
+    def feeds_file(self) -> Path:
+        """Where lists of addresses are fetched from, and how that went; JSON."""
+        return self.control / "feeds.json"
+
+    @property
     def revoked_file(self) -> Path:
         """Revoked tokens and when each would have ended; JSON."""
         return self.control / "revoked.json"

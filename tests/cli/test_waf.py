@@ -1,0 +1,61 @@
+"""Mistakes in the words of `vedette waf`: told in those words, before a node is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vedette.cli import waf
+from vedette.errors import ConfigError
+
+HOME = Path("/nowhere")
+CURL = "curl http://localhost/"
+
+
+def refused(caught: pytest.ExceptionInfo[ConfigError], sentence: str) -> None:
+    assert sentence in caught.value.message
+    assert "openapi" not in (caught.value.hint or ""), "the hint is about the admin API"
+
+
+def test_requests_come_from_a_file_or_a_command() -> None:
+    with pytest.raises(ConfigError) as caught:
+        waf.try_out(home=HOME)
+    refused(caught, "give a file of requests, or --curl")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "192.0.2.256", "192.0.2.0/24", ""])
+def test_an_address_is_one(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        waf.try_out(home=HOME, curl=CURL, address=address)
+    refused(caught, "--address: ")
+    with pytest.raises(ConfigError) as caught:
+        waf.replay(tmp_path / "x", home=HOME, mode="off", address=address)
+    refused(caught, "--address: ")
+
+
+def test_a_replay_needs_something_to_compare_with(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        waf.replay(tmp_path / "x", home=HOME)
+    refused(caught, "say what to compare with")
+    with pytest.raises(ConfigError) as caught:
+        waf.replay(tmp_path / "x", home=HOME, rules=tmp_path / "rules.json")
+    refused(caught, "needs --key")
+
+
+def test_a_rule_is_tried_on_a_route_and_a_parameter_with_a_rule() -> None:
+    with pytest.raises(ConfigError) as caught:
+        waf.tune(home=HOME, rule=941100)
+    refused(caught, "say with --route")
+    with pytest.raises(ConfigError) as caught:
+        waf.tune(home=HOME, parameter="ARGS:q")
+    refused(caught, "--parameter is for --rule")
+
+
+def test_a_signed_rule_set_needs_a_place(tmp_path: Path) -> None:
+    packed = tmp_path / "packed.json"
+    packed.write_bytes(b"{}")
+    with pytest.raises(ConfigError) as caught:
+        waf.sign_rules(packed, tmp_path / "key", tmp_path / "none" / "out.json")
+    assert caught.value.code == "file_unwritable"
+    assert "none/out.json" in caught.value.message

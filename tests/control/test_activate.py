@@ -1,0 +1,93 @@
+"""What is checked before it is served, and where."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.control.conftest import Running
+from tests.simulators.native import NativeSimulator
+
+from vedette.config.snapshot import Snapshot, StaticBackend
+from vedette.config.waf import WafOverride
+from vedette.control.desired import function_route
+from vedette.errors import ConfigError
+from vedette.identity.signer import verify_envelope
+
+
+class Watched(NativeSimulator):
+    """Keeps the snapshots that it is asked about; refuses them when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[Snapshot] = []
+        self.refuses = False
+
+    def check_snapshot(self, envelope: bytes, public_key_pem: bytes, engine_dir: str) -> bytes:
+        self.asked.append(Snapshot.parse(verify_envelope(envelope, public_key_pem)))
+        if self.refuses:
+            raise ValueError(json.dumps({"code": "waf_invalid", "message": "rule 1"}))
+        return super().check_snapshot(envelope, public_key_pem, engine_dir)
+
+
+@pytest.fixture
+def here(running: Running) -> Watched:
+    """The engine's code in this process."""
+    running.activator._native = Watched()
+    return running.activator._native
+
+
+@pytest.fixture
+def apart(running: Running) -> Watched:
+    """The engine's code in a process of its own."""
+    running.activator._apart = Watched()
+    return running.activator._apart
+
+
+def with_route(snapshot: Snapshot, name: str, waf: WafOverride | None = None) -> Snapshot:
+    route = function_route(name, [], f"/{name}", waf)
+    route = route.model_copy(update={"backend": StaticBackend(body="ok")})
+    kept = [each for each in snapshot.routes if each.name != name]
+    return snapshot.with_(routes=tuple(sorted([*kept, route], key=lambda each: each.name)))
+
+
+def serve(running: Running, name: str, waf: WafOverride | None = None) -> Snapshot:
+    outcome = running.activator.change(lambda active: with_route(active, name, waf), "test", "test")
+    return outcome.snapshot
+
+
+def test_a_firewall_that_is_served_already_is_not_compiled_again(
+    running: Running, here: Watched, apart: Watched
+) -> None:
+    served = serve(running, "a")
+    assert served.waf is not None
+    assert apart.asked == []
+    (checked,) = here.asked
+    assert (checked.waf, checked.route("a")) == (None, served.route("a"))
+
+
+def test_another_firewall_is_checked_whole_in_a_process_that_ends(
+    running: Running, here: Watched, apart: Watched
+) -> None:
+    detect = WafOverride(mode="detect")
+    served = [serve(running, "a", detect), serve(running, "a")]
+    off = running.activator.change(lambda active: active.with_(waf=None), "test", "test")
+    assert apart.asked == [*served, off.snapshot]
+    assert here.asked == []
+
+
+def test_a_route_with_a_firewall_of_its_own_is_no_reason_to_compile_it_twice(
+    running: Running, here: Watched, apart: Watched
+) -> None:
+    serve(running, "a", WafOverride(mode="detect"))
+    serve(running, "b")
+    assert (len(apart.asked), len(here.asked)) == (1, 1)
+    assert all(each.waf is None for each in here.asked[0].routes)
+
+
+def test_neither_check_is_passed_over(running: Running, here: Watched, apart: Watched) -> None:
+    before = running.activator.active()[0]
+    here.refuses = apart.refuses = True
+    for waf in (None, WafOverride(mode="off")):
+        with pytest.raises(ConfigError, match="rule 1"):
+            serve(running, "a", waf)
+    assert running.activator.active()[0] == before
