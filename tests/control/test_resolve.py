@@ -380,3 +380,32 @@ def test_a_node_says_when_offenders_are_blocked() -> None:
     }
     assert resolved(of("Node", "{}")).snapshot.admit.offenders is None
     assert "threshold" in refused(of("Node", "{offenders: {threshold: 1}}")).message
+
+
+def test_a_node_says_how_many_connections_a_source_may_have() -> None:
+    usual = resolved(of("Node", "{}")).snapshot.admit.source_connections
+    assert usual is not None
+    rate = {"requests": 100, "periodMillis": 1_000, "burst": 1_000}
+    assert dict(wire_value(usual)) == {"most": 1_000, "rate": rate}
+    spec = "{limits: {sourceConnections: {most: 5, rate: 10/5m, burst: 7}}}"
+    told = resolved(of("Node", spec)).snapshot.admit.source_connections
+    assert told is not None
+    rate = {"requests": 10, "periodMillis": 300_000, "burst": 7}
+    assert dict(wire_value(told)) == {"most": 5, "rate": rate}
+    assert "most" in refused(of("Node", "{limits: {sourceConnections: {most: 0}}}")).message
+
+
+def test_a_route_limits_its_sources_in_one_line() -> None:
+    rules = "rules: [{matches: [{path: {value: /a}}, {path: {value: /b}}], static: {body: a}}]"
+    (limit,) = resolved(of("Route", f"{{rateLimit: {{}}, {rules}}}", "shop")).snapshot.limits
+    assert (limit.name, limit.per, limit.routes) == (
+        "shop-sources",
+        ("Source",),
+        ("shop", "shop-2"),
+    )
+    assert limit.rate is not None
+    assert (limit.rate.requests, limit.rate.period_millis, limit.rate.burst) == (100, 60_000, None)
+    spec = f"{{rateLimit: {{rate: 5/s, burst: 9}}, {rules}}}"
+    (limit,) = resolved(of("Route", spec, "shop")).snapshot.limits
+    assert limit.rate is not None
+    assert (limit.rate.requests, limit.rate.burst) == (5, 9)

@@ -64,7 +64,7 @@ METRICS: dict[str, Any] = {
     "logsDropped": 0,
     "inFlight": 2,
     "connections": 4,
-    "connectionsTurnedAway": 6,
+    "connectionsTurnedAway": {"address_blocked": 6},
     "upstreams": UPSTREAMS,
 }
 
@@ -148,6 +148,7 @@ class EngineSimulator:
             "unreadyUpstreams": self.unready,
             "addressLists": self.lists,
             "countries": {"networks": 3, "built": 1_750_000_000},
+            "sources": {"most": 1_000, "remembered": 2, "dropped": 0},
             "offenders": None,
         }
 

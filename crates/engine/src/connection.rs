@@ -6,7 +6,7 @@
 mod http1;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,18 +22,21 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use vedette_admit::ranges::Listing;
 
 use crate::certificate::{Authorities, Presented, refusal_of};
 use crate::clock;
 use crate::frames::Frames;
 use crate::handover::{Phase, leaving};
-use crate::node::{Connection, Node, Place};
+use crate::node::{Connection, Node};
 use crate::pace;
 use crate::pipeline;
 use crate::plain::{self, Begins};
+use crate::plan::Plan;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
 use crate::snapshot::Timers;
+use crate::sources::Seat;
 use crate::stages::admit::refusal_of_address;
 use crate::streams::Streams;
 use crate::tls::{self, Tls};
@@ -82,50 +85,72 @@ pub async fn accept(
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        if turned_away(&node, &shared, peer, &mut told) {
-            continue;
-        }
-        let limit = node
-            .plan()
-            .map_or(CONNECTIONS, |it| it.admit.limits.max_connections);
-        let Some(place) = node.connections.enter(limit) else {
-            continue;
+        let plan = node.plan();
+        let seat = match seat(&node, plan.as_deref(), peer.ip()) {
+            Ok(seat) => seat,
+            Err(refusal) => {
+                turn_away(&node, plan.as_deref(), &shared, peer, refusal, &mut told);
+                continue;
+            }
         };
         let task = Task {
             node: Arc::clone(&node),
             shared: Arc::clone(&shared),
             phase: phase.clone(),
-            place,
+            seat,
         };
         tokio::spawn(task.run(stream, peer));
     }
 }
 
-/// Whether the address is one that is not let in. Its connection costs no handshake, and is counted;
-/// of a flood of them, some are recorded.
-fn turned_away(node: &Node, shared: &ListenerShared, peer: SocketAddr, told: &mut Sampled) -> bool {
-    let Some(plan) = node.plan() else {
-        return false;
+/// Lets a connection in, as far as can be said before its first byte.
+fn seat(node: &Node, plan: Option<&Plan>, address: IpAddr) -> Result<Seat, Refusal> {
+    let full = || Refusal::with(Cause::Overloaded, "there are too many connections");
+    let Some(plan) = plan else {
+        let place = node.connections.enter(CONNECTIONS).ok_or_else(full)?;
+        return Ok(Seat::uncounted(place));
     };
-    let Some(refusal) = refusal_of_address(node, &plan, peer.ip()) else {
-        return false;
-    };
-    worker::with(|worker| worker.count_turned_away());
-    if told.has_room() {
-        let scheme = if shared.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        let connection = connection(node, shared, scheme, peer, None, None);
-        let mut record = Record::open(&connection, &no_request());
-        record.protocol = "TCP";
-        record.snapshot = Some(Arc::clone(&plan.digest));
-        record.country = plan.addresses.country(peer.ip());
-        record.outcome = Outcome::Refused;
-        record.refusal = Some(refusal);
+    if let Some(refusal) = refusal_of_address(node, plan, address) {
+        return Err(refusal);
     }
-    true
+    let of_source = match plan.addresses.judge(address) {
+        Listing::Allowed => None,
+        _ => Some(node.sources.enter(address)?),
+    };
+    let limit = plan.admit.limits.max_connections;
+    let place = node.connections.enter(limit).ok_or_else(full)?;
+    Ok(match of_source {
+        Some(of_source) => Seat::new(place, of_source),
+        None => Seat::uncounted(place),
+    })
+}
+
+/// A connection that is not let in costs no handshake, and is counted; of a flood of them, some are
+/// recorded.
+fn turn_away(
+    node: &Node,
+    plan: Option<&Plan>,
+    shared: &ListenerShared,
+    peer: SocketAddr,
+    refusal: Refusal,
+    told: &mut Sampled,
+) {
+    worker::with(|worker| worker.count_turned_away(refusal.cause));
+    if !told.has_room() {
+        return;
+    }
+    let scheme = if shared.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let connection = connection(node, shared, scheme, peer, None, None);
+    let mut record = Record::open(&connection, &no_request());
+    record.protocol = "TCP";
+    record.snapshot = plan.map(|plan| Arc::clone(&plan.digest));
+    record.country = plan.and_then(|plan| plan.addresses.country(peer.ip()));
+    record.outcome = Outcome::Refused;
+    record.refusal = Some(refusal);
 }
 
 /// At most so many of something in a second: a flood must not fill the disk with records.
@@ -186,7 +211,7 @@ struct Task {
     node: Arc<Node>,
     shared: Arc<ListenerShared>,
     phase: watch::Receiver<Phase>,
-    place: Place,
+    seat: Seat,
 }
 
 impl Task {
@@ -304,7 +329,7 @@ impl Task {
         };
         let wire = Box::new(Wire::new(io, Arc::clone(&connection), patience));
         Box::pin(http1::serve(
-            self.node, connection, wire, self.phase, self.place,
+            self.node, connection, wire, self.phase, self.seat,
         ))
     }
 
@@ -370,7 +395,7 @@ where
         node,
         shared,
         phase,
-        place,
+        seat: Seat::uncounted(place),
     };
     let (timers, _) = task.terms();
     let connection = task.connection("https", peer, None, None);

@@ -47,6 +47,7 @@ mod routes;
 mod server;
 mod services;
 mod snapshot;
+mod sources;
 #[allow(unsafe_code)]
 mod spool;
 mod stages;

@@ -17,6 +17,7 @@ use crate::metrics::Shards;
 use crate::offenders::Watch;
 use crate::plan::{Before, Plan};
 use crate::record::log::FunctionLog;
+use crate::sources::Sources;
 use crate::streams::Handing;
 use crate::sys;
 use crate::wire::Answering;
@@ -37,6 +38,8 @@ pub struct Node {
     pub in_flight: Counter,
     /// Connections open.
     pub connections: Counter,
+    /// Who has how many of them.
+    pub sources: Sources,
     /// Addresses that keep offending.
     pub offenders: Arc<Watch>,
     /// Bytes of bodies that are kept back to be inspected.
@@ -62,6 +65,7 @@ impl Node {
             shards: Shards::default(),
             in_flight: Counter::default(),
             connections: Counter::default(),
+            sources: Sources::default(),
             offenders: Arc::default(),
             kept_back: Budget::default(),
             started: Instant::now(),
@@ -170,7 +174,9 @@ impl Node {
 
     fn activate(&self, digest: &str, generation: u64, before: Before<'_>) -> Result<(), LoadError> {
         let plan = self.dir.load(digest, before)?;
-        self.offenders.follow(plan.admit.limits.offenders.as_ref());
+        let limits = &plan.admit.limits;
+        self.sources.follow(limits.source_connections.as_ref())?;
+        self.offenders.follow(limits.offenders.as_ref());
         self.plan.store(Some(Arc::new(plan)));
         self.generation.store(generation, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;

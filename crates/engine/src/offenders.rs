@@ -153,7 +153,8 @@ fn offence_of(record: &Record) -> Option<Offence> {
     };
     let (stage, _, status, _) = refusal.cause.outcome();
     match refusal.cause {
-        Cause::AddressBlocked => None,
+        // Of these some are recorded and others not.
+        Cause::AddressBlocked | Cause::TooManyConnections | Cause::ConnectingTooOften => None,
         Cause::WafBlocked => Some(Offence::WafBlock),
         Cause::MalformedRequest
         | Cause::MalformedHost

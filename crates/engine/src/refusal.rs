@@ -93,6 +93,10 @@ causes! {
     Overloaded Admit "overloaded" 503 "The node is overloaded";
     /// A list of addresses that are not let in has the client's.
     AddressBlocked Admit "address_blocked" 403 "This address is not let in";
+    /// The source of a connection has as many open as it may; it is closed before its handshake.
+    TooManyConnections Admit "too_many_connections" 429 "There are too many connections";
+    /// The source of a connection opens them too fast; it is closed before its handshake.
+    ConnectingTooOften Admit "connecting_too_often" 429 "There are too many new connections";
     /// The record of this request could not be kept.
     RecordUnavailable Admit "record_unavailable" 503 "The node cannot record requests";
     /// Nothing is deployed at this host and path.

@@ -46,6 +46,29 @@ pub struct Timers {
     pub tunnel_millis: u64,
 }
 
+/// How many requests in how much time: a token bucket.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// Requests per period.
+    pub requests: u64,
+    /// The period, in milliseconds.
+    pub period_millis: u64,
+    /// Most at once; absent: one period's.
+    #[serde(default)]
+    pub burst: Option<u64>,
+}
+
+/// Connections of one source: an IPv4 address or an IPv6 /64. An IPv6 /48 has four times as much.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SourceConnections {
+    /// Most open at once.
+    pub most: u64,
+    /// New ones in a time, before their handshake.
+    pub rate: Rate,
+}
+
 /// When an address that keeps offending is blocked, and for how long.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -79,6 +102,9 @@ pub struct Admit {
     pub max_requests: u64,
     /// How long a client may take over each part.
     pub timers: Timers,
+    /// Connections that one source may have; absent: any number.
+    #[serde(default)]
+    pub source_connections: Option<SourceConnections>,
     /// When an address is blocked that keeps offending; absent: never.
     #[serde(default)]
     pub offenders: Option<Offenders>,
@@ -830,19 +856,6 @@ pub enum LimitPer {
     Route,
     /// `Source`.
     Source,
-}
-
-/// How many requests in how much time: a token bucket.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Rate {
-    /// Requests per period.
-    pub requests: u64,
-    /// The period, in milliseconds.
-    pub period_millis: u64,
-    /// Most at once; absent: one period's.
-    #[serde(default)]
-    pub burst: Option<u64>,
 }
 
 /// The period.

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::metrics::Shard;
 use crate::policy::Decision;
 use crate::record::Record;
+use crate::refusal::Cause;
 use crate::spool::Spool;
 
 /// The most tokens remembered by one worker.
@@ -147,9 +148,9 @@ impl Worker {
         done
     }
 
-    /// Counts a connection that was closed because of its address.
-    pub fn count_turned_away(&self) {
-        self.shard.count_turned_away();
+    /// Counts a connection that was closed before its first request.
+    pub fn count_turned_away(&self, cause: Cause) {
+        self.shard.count_turned_away(cause);
     }
 
     /// What this worker remembers of the plan with this serial number.

@@ -270,6 +270,9 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(
             ("countries", f"{countries['networks']:,} networks, made {countries['builtAt']}")
         )
+    if answer["sources"]:
+        most, known = answer["sources"]["most"], answer["sources"]["remembered"]
+        rows.append(("sources", f"{most:,} connections each at most, {known:,} counted"))
     if answer["offenders"]:
         rows.append(("offenders", _shown_offenders(answer["offenders"])))
     rows.append(

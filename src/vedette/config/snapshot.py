@@ -74,6 +74,25 @@ class Timers(Model):
     )
 
 
+class Rate(Model):
+    """How many requests in how much time: a token bucket."""
+
+    requests: Count = Field(ge=1, le=1_000_000_000, description="Requests per period.")
+    period_millis: Count = Field(
+        default=1_000, ge=1, le=86_400_000, description="The period, in milliseconds."
+    )
+    burst: Count | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="Most at once; absent: one period's."
+    )
+
+
+class SourceConnections(Model):
+    """Connections of one source: an IPv4 address or an IPv6 /64. An IPv6 /48 has four times as much."""
+
+    most: Count = Field(ge=1, le=1_000_000, description="Most open at once.")
+    rate: Rate = Field(description="New ones in a time, before their handshake.")
+
+
 class Admit(Model):
     """What the first stage lets in: hosts and sizes."""
 
@@ -110,6 +129,9 @@ class Admit(Model):
     )
     timers: Timers = Field(
         default_factory=Timers, description="How long a client may take over each part."
+    )
+    source_connections: SourceConnections | None = Field(
+        default=None, description="Connections that one source may have; absent: any number."
     )
     offenders: Offenders | None = Field(
         default=None, description="When an address is blocked that keeps offending; absent: never."
@@ -612,18 +634,6 @@ class Upstream(Model):
     health: ActiveHealth | None = Field(default=None, description="Active health; absent: none.")
     outlier: PassiveHealth = Field(
         default_factory=PassiveHealth, description="Passive health (outlier detection)."
-    )
-
-
-class Rate(Model):
-    """How many requests in how much time: a token bucket."""
-
-    requests: Count = Field(ge=1, le=1_000_000_000, description="Requests per period.")
-    period_millis: Count = Field(
-        default=1_000, ge=1, le=86_400_000, description="The period, in milliseconds."
-    )
-    burst: Count | None = Field(
-        default=None, ge=1, le=1_000_000_000, description="Most at once; absent: one period's."
     )
 
 

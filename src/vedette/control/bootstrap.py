@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vedette.clock import now, to_rfc3339
-from vedette.config.snapshot import Admit, Identity, Node, PolicyRef, PolicySet, Snapshot
+from vedette.config.snapshot import Identity, Node, PolicyRef, PolicySet, Snapshot
 from vedette.control import desired, tls
 from vedette.errors import ConfigError, VedetteError
 from vedette.identity.authority import Authority
@@ -110,7 +110,7 @@ def _ensure_snapshot(
     active = Snapshot.parse(verify_envelope(envelope, keys.signer.public_pem))
     wanted = desired.put_issuer(desired.with_hosts(active, base), keys.tokens.public_issuer())
     blobs = BlobStore(home.blobs)
-    wanted = _inspected(wanted, blobs)
+    wanted = desired.guarded(_inspected(wanted, blobs))
     schema = blobs.put(schema_text().encode())
     wanted = wanted.with_(policy=wanted.policy.model_copy(update={"schema_": schema}))
     if wanted.digest() == active.digest():
@@ -124,7 +124,7 @@ def _first_snapshot(home: Home, facts: NodeFacts, keys: Keys, base: frozenset[st
     policy = blobs.put(default_policy(facts.trust_domain).encode())
     first = Snapshot(
         node=Node(trust_domain=facts.trust_domain),
-        admit=Admit(hosts=tuple(sorted(base))),
+        admit=desired.first_admit(base),
         identity=Identity(issuers=(keys.tokens.public_issuer(),)),
         policy=PolicySet(
             schema=schema, policies=(PolicyRef(name=DEFAULT_POLICY_NAME, blob=policy),)

@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from vedette.config.hosts import normalise_host
+from vedette.config.kinds import SourceConnectionsSpec
+from vedette.config.model import build
 from vedette.config.snapshot import (
+    Admit,
     ClientAuthority,
     Function,
     FunctionBackend,
@@ -22,6 +25,7 @@ from vedette.config.snapshot import (
     PolicyRef,
     Route,
     Snapshot,
+    SourceConnections,
 )
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError
@@ -52,6 +56,21 @@ def _normal(text: str) -> list[str]:
         return [normalise_host(text)]
     except ConfigError:
         return []  # a machine name that is no host name; nobody can ask for it
+
+
+def first_admit(hosts: Iterable[str]) -> Admit:
+    """What a node lets in of which no manifest says anything."""
+    connections = build(SourceConnections, SourceConnectionsSpec().resolve())
+    return Admit(hosts=tuple(sorted(hosts)), source_connections=connections)
+
+
+def guarded(snapshot: Snapshot) -> Snapshot:
+    """The same with limits on the connections of a source, unless it has some: a snapshot of before has none."""
+    if snapshot.admit.source_connections is not None:
+        return snapshot
+    connections = first_admit(()).source_connections
+    admit = snapshot.admit.model_copy(update={"source_connections": connections})
+    return snapshot.with_(admit=admit)
 
 
 def function_route(

@@ -44,7 +44,7 @@ from vedette.config.snapshot import (
 from vedette.config.waf import Waf, WafOverride, WafPolicy
 from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import millis, parse_origin, parse_quota, parse_rate
-from vedette.control.desired import function_route
+from vedette.control.desired import first_admit, function_route
 from vedette.control.resolve_routes import Names, routes_of
 from vedette.errors import ConfigError
 from vedette.identity.tokens import ISSUER_NAME
@@ -206,6 +206,7 @@ class _Resolver:
             "maxUriBytes": parse_size(limits.uri_size),
             "maxConnections": limits.connections,
             "maxRequests": limits.requests,
+            "sourceConnections": limits.source_connections.resolve(),
             "timers": {
                 "handshakeMillis": millis(timers.handshake),
                 "headerMillis": millis(timers.header),
@@ -442,6 +443,15 @@ class _Resolver:
         if isinstance(model, RouteManifest) and model.spec.public and made:
             text = public_route_policy(manifest.name, [each.route for each in made])
             self._public(manifest, public_route_policy_name(manifest.name), text)
+        if own and own.rate_limit and made:
+            name = f"{manifest.name}-sources"
+            limit = {
+                "name": name,
+                "per": ["Source"],
+                "routes": sorted(each.route.name for each in made),
+                "rate": own.rate_limit.resolve(),
+            }
+            self._make(manifest, "Limit", name, Limit, limit)
 
     def _limit(self, manifest: Manifest, model: LimitManifest) -> None:
         spec = model.spec
@@ -580,7 +590,7 @@ class _Resolver:
         if claim is not None:
             admit, own = claim.value, set(claim.value.hosts)
         elif ("Node", _NODE) in gone:
-            admit, own = Admit(hosts=()), set()
+            admit, own = first_admit(()), set()
         hosts = own | self.hosts | {host for route in routes for host in route.hosts}
         return admit.model_copy(update={"hosts": tuple(sorted(hosts))})
 

@@ -142,13 +142,14 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield memory
     yield _gauge("edge_requests_in_flight", "Requests being answered.", counters["inFlight"], at)
     yield _gauge("edge_connections", "Open connections.", counters["connections"], at)
-    yield _counter(
+    away = CounterMetricFamily(
         "edge_connections_turned_away",
-        "Connections closed because their address is blocked.",
-        # An engine of before is asked while it is being replaced.
-        counters.get("connectionsTurnedAway", 0),
-        at,
+        "Connections closed before their first request; cause as in records.",
+        labels=["edge_location", "cause"],
     )
+    for cause, count in counters["connectionsTurnedAway"].items():
+        away.add_metric([location, cause], count)
+    yield away
     yield _counter(
         "vedette_records_dropped",
         "Records that could not be written.",
