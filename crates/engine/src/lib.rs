@@ -12,6 +12,7 @@ mod body;
 mod caller;
 mod certificate;
 mod changes;
+mod clients;
 mod clock;
 mod conditions;
 mod confine;
@@ -21,6 +22,7 @@ mod egress;
 mod envelope;
 mod explain;
 mod files;
+mod first_words;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

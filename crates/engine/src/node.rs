@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use vedette_admit::hello::Ja4;
 use vedette_limit::{Now, Places};
 use vedette_wasm::Runtime;
 
@@ -210,6 +211,8 @@ pub struct Connection {
     pub sni: Option<Box<str>>,
     /// The certificate that the client came with.
     pub certificate: Option<Presented>,
+    /// What its TLS client looks like.
+    pub ja4: Option<Ja4>,
     /// The client's address as a header value.
     pub client_ip_value: HeaderValue,
     /// Where this node stands.

@@ -17,6 +17,7 @@ use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Outbound, Reuse, Runt
 use crate::addresses::{Addresses, CountryRule};
 use crate::certificate::Authorities;
 use crate::changes::{Changes, Redirect};
+use crate::clients::ClientRule;
 use crate::conditions::{Conditions, cookie};
 use crate::egress::Egress;
 use crate::files::Files;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub admit: Admit,
     /// Lists of addresses, and countries.
     pub addresses: Addresses,
+    /// Which TLS clients are let in; `None`: all.
+    pub clients: Option<ClientRule>,
     /// Whose tokens are believed.
     pub issuers: Issuers,
     /// What may be asked for.
@@ -221,6 +224,12 @@ impl Plan {
         Ok(Self {
             digest: digest.into(),
             serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
+            clients: snapshot
+                .admit
+                .tls_clients
+                .as_ref()
+                .map(ClientRule::compile)
+                .transpose()?,
             admit: Admit::new(snapshot.admit),
             addresses,
             issuers: Issuers::compile(identity.issuers, identity.revoked_tokens)?,

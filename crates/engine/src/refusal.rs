@@ -97,6 +97,8 @@ causes! {
     TooManyConnections Admit "too_many_connections" 429 "There are too many connections";
     /// The source of a connection opens them too fast; it is closed before its handshake.
     ConnectingTooOften Admit "connecting_too_often" 429 "There are too many new connections";
+    /// The node's rule for TLS clients does not let in one with this fingerprint.
+    ClientNotAllowed Admit "client_not_allowed" 403 "This client is not let in";
     /// The record of this request could not be kept.
     RecordUnavailable Admit "record_unavailable" 503 "The node cannot record requests";
     /// Nothing is deployed at this host and path.

@@ -69,6 +69,25 @@ pub struct SourceConnections {
     pub rate: Rate,
 }
 
+/// `Allow`: only these; `Block`: all but these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum TlsClientsAction {
+    /// `Allow`.
+    Allow,
+    /// `Block`.
+    Block,
+}
+
+/// Which TLS clients are let in, by the fingerprint of what they say first (JA4).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsClients {
+    /// `Allow`: only these; `Block`: all but these.
+    pub action: TlsClientsAction,
+    /// Fingerprints, sorted.
+    pub ja4: Vec<String>,
+}
+
 /// When an address that keeps offending is blocked, and for how long.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -105,6 +124,9 @@ pub struct Admit {
     /// Connections that one source may have; absent: any number.
     #[serde(default)]
     pub source_connections: Option<SourceConnections>,
+    /// Which TLS clients are let in; absent: all.
+    #[serde(default)]
+    pub tls_clients: Option<TlsClients>,
     /// When an address is blocked that keeps offending; absent: never.
     #[serde(default)]
     pub offenders: Option<Offenders>,

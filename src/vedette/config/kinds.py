@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.addresses_manifest import OffendersSpec
+from vedette.config.clients_manifest import TlsClientsSpec
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
 from vedette.config.snapshot import Algorithm, Name
@@ -90,6 +91,9 @@ class NodeSpec(Model):
     waf: WafSpec = Field(
         default_factory=WafSpec,
         description="How routes are inspected that do not say otherwise.",
+    )
+    tls_clients: TlsClientsSpec | None = Field(
+        default=None, description="Which TLS clients are let in, by their JA4; absent: all."
     )
     offenders: OffendersSpec | None = Field(
         default=None, description="When an address is blocked that keeps offending; absent: never."

@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config import invariants
 from vedette.config.addresses import Addresses, CountryRule, Offenders
+from vedette.config.clients import TlsClients
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
@@ -132,6 +133,9 @@ class Admit(Model):
     )
     source_connections: SourceConnections | None = Field(
         default=None, description="Connections that one source may have; absent: any number."
+    )
+    tls_clients: TlsClients | None = Field(
+        default=None, description="Which TLS clients are let in; absent: all."
     )
     offenders: Offenders | None = Field(
         default=None, description="When an address is blocked that keeps offending; absent: never."

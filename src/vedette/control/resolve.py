@@ -197,9 +197,10 @@ class _Resolver:
 
     def _node(self, manifest: Manifest, model: NodeManifest) -> None:
         limits, timers = model.spec.limits, model.spec.timers
-        offenders = model.spec.offenders
+        offenders, clients = model.spec.offenders, model.spec.tls_clients
         admit = {
             **({"offenders": offenders.resolve()} if offenders else {}),
+            **({"tlsClients": clients.resolve()} if clients else {}),
             "hosts": sorted({*model.spec.hosts, *self.hosts}),
             "maxHeaderBytes": parse_size(limits.header_size),
             "maxHeaders": limits.headers,
