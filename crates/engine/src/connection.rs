@@ -203,6 +203,7 @@ impl Task {
         if !self.lets_in(peer, ja4) {
             return None;
         }
+        self.node.pressure.shake_hands();
         let handshake = hello.into_stream(config).into_fallible();
         let stream = match timeout_at(patience, handshake).await.ok()? {
             Ok(stream) => stream,

@@ -18,7 +18,7 @@ fn hello() -> Vec<u8> {
 async fn read_in_parts(bytes: &[u8], part: usize) -> (FirstWords<tokio::io::DuplexStream>, usize) {
     let (mut client, server) = duplex(part);
     let mut words = FirstWords::new(server);
-    let (_, read) = tokio::join!(
+    let ((), read) = tokio::join!(
         async {
             client.write_all(bytes).await.unwrap();
             client.shutdown().await.unwrap();

@@ -125,6 +125,7 @@ pub struct Report {
     in_flight: usize,
     connections: usize,
     connections_turned_away: BTreeMap<&'static str, u64>,
+    pressure_level: u8,
     upstreams: Vec<ServiceRow>,
 }
 
@@ -190,6 +191,7 @@ pub fn report(node: &Node) -> Report {
         in_flight: node.in_flight.count(),
         connections: node.connections.count(),
         connections_turned_away: turned_away,
+        pressure_level: node.pressure.number(),
         upstreams: node
             .plan()
             .map_or_else(Vec::new, |plan| services::report(&plan.services)),

@@ -17,6 +17,7 @@ use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
 use crate::offenders::Watch;
 use crate::plan::{Before, Plan};
+use crate::pressure::Pressure;
 use crate::record::log::FunctionLog;
 use crate::sources::Sources;
 use crate::streams::Handing;
@@ -41,6 +42,8 @@ pub struct Node {
     pub connections: Counter,
     /// Who has how many of them.
     pub sources: Sources,
+    /// How much it has to do.
+    pub pressure: Pressure,
     /// Addresses that keep offending.
     pub offenders: Arc<Watch>,
     /// Bytes of bodies that are kept back to be inspected.
@@ -67,6 +70,7 @@ impl Node {
             in_flight: Counter::default(),
             connections: Counter::default(),
             sources: Sources::default(),
+            pressure: Pressure::default(),
             offenders: Arc::default(),
             kept_back: Budget::default(),
             started: Instant::now(),

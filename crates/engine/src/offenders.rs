@@ -160,7 +160,9 @@ fn offence_of(record: &Record) -> Option<Offence> {
         Cause::AddressBlocked
         | Cause::TooManyConnections
         | Cause::ConnectingTooOften
-        | Cause::ClientNotAllowed => None,
+        | Cause::ClientNotAllowed
+        // Nobody has done anything wrong.
+        | Cause::ChallengeRequired => None,
         Cause::WafBlocked => Some(Offence::WafBlock),
         Cause::MalformedRequest
         | Cause::MalformedHost

@@ -69,6 +69,53 @@ pub struct SourceConnections {
     pub rate: Rate,
 }
 
+/// For routes that do not say. `Pressure`: while the node is under pressure; `Suspicious`: also who
+/// looks like a program; `Always`: everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ChallengeMode {
+    /// `Never`.
+    Never,
+    /// `Pressure`.
+    Pressure,
+    /// `Suspicious`.
+    Suspicious,
+    /// `Always`.
+    Always,
+}
+
+/// A crawler that is known by the addresses it comes from.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Crawler {
+    /// Its name.
+    pub name: String,
+    /// The word in its user agent, in any case.
+    pub token: String,
+    /// Where it comes from, as its operator says.
+    pub networks: Vec<String>,
+}
+
+/// When a browser is asked for a little work before it gets a page.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Challenge {
+    /// For routes that do not say. `Pressure`: while the node is under pressure; `Suspicious`: also
+    /// who looks like a program; `Always`: everybody.
+    pub mode: ChallengeMode,
+    /// Points from which a client is suspicious.
+    pub suspicion: u64,
+    /// Zero bits that the work has to find; each doubles it.
+    pub difficulty: u64,
+    /// How long who has no JavaScript waits instead.
+    pub wait_seconds: u64,
+    /// How long a pass is good for.
+    pub pass_seconds: u64,
+    /// Crawlers that are never asked, sorted by name.
+    pub crawlers: Vec<Crawler>,
+    /// TLS clients that no browser has, sorted.
+    pub tool_clients: Vec<String>,
+}
+
 /// `Allow`: only these; `Block`: all but these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum TlsClientsAction {
@@ -124,6 +171,12 @@ pub struct Admit {
     /// Connections that one source may have; absent: any number.
     #[serde(default)]
     pub source_connections: Option<SourceConnections>,
+    /// Whether requests are shed under pressure; absent: they are.
+    #[serde(default)]
+    pub sheds: Option<bool>,
+    /// Who is asked for a little work first; absent: nobody ever.
+    #[serde(default)]
+    pub challenge: Option<Challenge>,
     /// Which TLS clients are let in; absent: all.
     #[serde(default)]
     pub tls_clients: Option<TlsClients>,
@@ -699,6 +752,20 @@ pub struct WafOverride {
     pub matched_data: Option<WafOverrideMatchedData>,
 }
 
+/// Whose pages are behind the challenge; absent: as the node says, but for files and fixed answers,
+/// which are behind none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum RouteChallenge {
+    /// `Never`.
+    Never,
+    /// `Pressure`.
+    Pressure,
+    /// `Suspicious`.
+    Suspicious,
+    /// `Always`.
+    Always,
+}
+
 /// `Allow`: only these; `Block`: all but these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum CountryRuleAction {
@@ -764,6 +831,10 @@ pub struct Route {
     /// How it is inspected; absent: as `waf.policy` says.
     #[serde(default)]
     pub waf: Option<WafOverride>,
+    /// Whose pages are behind the challenge; absent: as the node says, but for files and fixed
+    /// answers, which are behind none.
+    #[serde(default)]
+    pub challenge: Option<RouteChallenge>,
     /// From which countries it may be asked; absent: from everywhere.
     #[serde(default)]
     pub countries: Option<CountryRule>,

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.addresses_manifest import OffendersSpec
-from vedette.config.clients_manifest import TlsClientsSpec
+from vedette.config.clients_manifest import ChallengeSpec, TlsClientsSpec
 from vedette.config.manifest import Metadata
-from vedette.config.model import Count, Model
+from vedette.config.model import Count, Flag, Model
 from vedette.config.snapshot import Algorithm, Name
 from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import (
@@ -91,6 +91,12 @@ class NodeSpec(Model):
     waf: WafSpec = Field(
         default_factory=WafSpec,
         description="How routes are inspected that do not say otherwise.",
+    )
+    shed: Flag = Field(
+        default=True, description="Whether requests are shed while the node is under pressure."
+    )
+    challenge: ChallengeSpec = Field(
+        default_factory=ChallengeSpec, description="Who is asked for a little work first."
     )
     tls_clients: TlsClientsSpec | None = Field(
         default=None, description="Which TLS clients are let in, by their JA4; absent: all."

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from vedette.config.addresses_manifest import CountriesSpec
+from vedette.config.clients_manifest import ModeText
 from vedette.config.kinds import ApiVersion, RateLimitSpec
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Flag, Model
@@ -372,6 +373,11 @@ class RouteSpec(Model):
     )
     waf: WafSpec | None = Field(
         default=None, description="How its requests are inspected; absent: as the node says."
+    )
+    challenge: ModeText | None = Field(
+        default=None,
+        description="Which browsers are asked for a little work before a page; absent: as the node says, "
+        "and none before files and fixed answers.",
     )
     rate_limit: RateLimitSpec | None = Field(
         default=None,

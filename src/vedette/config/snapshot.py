@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config import invariants
 from vedette.config.addresses import Addresses, CountryRule, Offenders
-from vedette.config.clients import TlsClients
+from vedette.config.clients import Challenge, Mode, TlsClients
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
@@ -133,6 +133,12 @@ class Admit(Model):
     )
     source_connections: SourceConnections | None = Field(
         default=None, description="Connections that one source may have; absent: any number."
+    )
+    sheds: bool | None = Field(
+        default=None, description="Whether requests are shed under pressure; absent: they are."
+    )
+    challenge: Challenge | None = Field(
+        default=None, description="Who is asked for a little work first; absent: nobody ever."
     )
     tls_clients: TlsClients | None = Field(
         default=None, description="Which TLS clients are let in; absent: all."
@@ -535,6 +541,11 @@ class Route(Model):
     )
     waf: WafOverride | None = Field(
         default=None, description="How it is inspected; absent: as `waf.policy` says."
+    )
+    challenge: Mode | None = Field(
+        default=None,
+        description="Whose pages are behind the challenge; absent: as the node says, but for files and "
+        "fixed answers, which are behind none.",
     )
     countries: CountryRule | None = Field(
         default=None, description="From which countries it may be asked; absent: from everywhere."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ def bootstrap(
         or home.signing_public.read_bytes() != keys.signer.public_pem
     ):
         write_atomic(home.signing_public, keys.signer.public_pem)
+    if not home.challenge_key.exists():
+        write_atomic(home.challenge_key, secrets.token_bytes(32))
     history = History(home.database)
     try:
         snapshot = _ensure_snapshot(home, history, facts, keys, desired.base_hosts(listen))

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from vedette.config.clients import Challenge
+from vedette.config.clients_manifest import ChallengeSpec
 from vedette.config.hosts import normalise_host
 from vedette.config.kinds import SourceConnectionsSpec
 from vedette.config.model import build
@@ -60,17 +62,19 @@ def _normal(text: str) -> list[str]:
 
 def first_admit(hosts: Iterable[str]) -> Admit:
     """What a node lets in of which no manifest says anything."""
-    connections = build(SourceConnections, SourceConnectionsSpec().resolve())
-    return Admit(hosts=tuple(sorted(hosts)), source_connections=connections)
+    return Admit(
+        hosts=tuple(sorted(hosts)),
+        source_connections=build(SourceConnections, SourceConnectionsSpec().resolve()),
+        challenge=build(Challenge, ChallengeSpec().resolve()),
+    )
 
 
 def guarded(snapshot: Snapshot) -> Snapshot:
-    """The same with limits on the connections of a source, unless it has some: a snapshot of before has none."""
-    if snapshot.admit.source_connections is not None:
-        return snapshot
-    connections = first_admit(()).source_connections
-    admit = snapshot.admit.model_copy(update={"source_connections": connections})
-    return snapshot.with_(admit=admit)
+    """The same with what a node lets in by itself, where a snapshot of before says nothing of it."""
+    usual, admit = first_admit(()), snapshot.admit
+    fields = ("source_connections", "challenge")
+    missing = {name: getattr(usual, name) for name in fields if getattr(admit, name) is None}
+    return snapshot.with_(admit=admit.model_copy(update=missing)) if missing else snapshot
 
 
 def function_route(

@@ -15,6 +15,7 @@ from cryptography import x509
 
 from vedette.config.addresses import Addresses, AddressList, CountryDatabase
 from vedette.config.addresses_manifest import AddressListManifest
+from vedette.config.clients_manifest import MODES
 from vedette.config.kinds import (
     ClientAuthorityManifest,
     IssuerManifest,
@@ -200,6 +201,8 @@ class _Resolver:
         offenders, clients = model.spec.offenders, model.spec.tls_clients
         admit = {
             **({"offenders": offenders.resolve()} if offenders else {}),
+            **({} if model.spec.shed else {"sheds": False}),
+            "challenge": model.spec.challenge.resolve(),
             **({"tlsClients": clients.resolve()} if clients else {}),
             "hosts": sorted({*model.spec.hosts, *self.hosts}),
             "maxHeaderBytes": parse_size(limits.header_size),
@@ -436,6 +439,7 @@ class _Resolver:
         of_all: dict[str, Any] = {
             "waf": self._waf(manifest, own.waf, WafSpec.override) if own and own.waf else None,
             "countries": own.countries.rule() if own and own.countries else None,
+            "challenge": MODES[own.challenge] if own and own.challenge else None,
         }
         made = routes_of(manifest, names, self.problems, self.notes)
         for each in made:

@@ -26,6 +26,7 @@ from vedette.control.messages import (
     MetricsStatus,
     NodeStatus,
     OffendersStatus,
+    PressureStatus,
     ProcessesStatus,
     ProcessStatus,
     SnapshotStatus,
@@ -117,6 +118,7 @@ def _assemble(
         functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
         address_lists=tuple(list_statuses(snapshot, engine, now())) if snapshot else (),
         countries=_countries(engine),
+        pressure=_of_engine(engine, "pressure", PressureStatus),
         sources=_of_engine(engine, "sources", SourcesStatus),
         offenders=_of_engine(engine, "offenders", OffendersStatus),
     )

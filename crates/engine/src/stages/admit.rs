@@ -225,9 +225,7 @@ pub fn refusal_of_address(node: &Node, plan: &Plan, address: IpAddr) -> Option<R
         Listing::Unlisted => {
             let (block, left) = node.offenders.block(address)?;
             let detail = format!("it kept offending: block {}", block.strike);
-            let mut refusal = Refusal::with(Cause::AddressBlocked, detail);
-            refusal.retry_after = Some(left.as_secs().max(1));
-            Some(refusal)
+            Some(Refusal::with(Cause::AddressBlocked, detail).after(left.as_secs()))
         }
     }
 }
