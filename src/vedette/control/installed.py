@@ -39,7 +39,9 @@ def told(before: Snapshot, after: Snapshot) -> list[str]:
             f"requests are inspected now: Core Rule Set {after.waf.version}, mode {mode} (docs/waf.md)"
         )
     if desired.guarded(before) is not before:
-        found.append("connections of a source are counted, and floods challenged, now (docs/admit.md)")
+        found.append(
+            "connections of a source are counted, and floods challenged, now (docs/admit.md)"
+        )
     if country_database() is not None and _countries(before) != _countries(after):
         found.append("addresses have the countries of this installation now (docs/admit.md)")
     return found
