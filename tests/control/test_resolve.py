@@ -14,7 +14,7 @@ from vedette.config.difference import difference
 from vedette.config.manifests import Attachment, Component
 from vedette.config.model import wire_value
 from vedette.config.snapshot import IssuerKey, Mirror, Snapshot, StaticFile
-from vedette.control.desired import with_list
+from vedette.control.desired import guarded, with_list
 from vedette.control.resolve import UNBUILT, Resolved
 from vedette.errors import ConfigError
 from vedette.identity.authority import Authority
@@ -475,3 +475,79 @@ def test_a_function_says_from_which_countries_as_its_route_does() -> None:
     of_its_own = of("Route", "{rules: [{static: {}}]}", "f")
     message = refused(function + of_its_own, attachments=COMPONENT).message
     assert "has the name of this function's own route" in message
+
+
+def test_a_node_says_how_many_connections_a_source_may_have() -> None:
+    usual = resolved(of("Node", "{}")).snapshot.admit.source_connections
+    assert usual is not None
+    rate = {"requests": 100, "periodMillis": 1_000, "burst": 1_000}
+    assert dict(wire_value(usual)) == {"most": 1_000, "rate": rate}
+    spec = "{limits: {sourceConnections: {most: 5, rate: 10/5m, burst: 7}}}"
+    told = resolved(of("Node", spec)).snapshot.admit.source_connections
+    assert told is not None
+    rate = {"requests": 10, "periodMillis": 300_000, "burst": 7}
+    assert dict(wire_value(told)) == {"most": 5, "rate": rate}
+    assert "most" in refused(of("Node", "{limits: {sourceConnections: {most: 0}}}")).message
+
+
+def test_a_route_limits_its_sources_in_one_line() -> None:
+    rules = "rules: [{matches: [{path: {value: /a}}, {path: {value: /b}}], static: {body: a}}]"
+    (limit,) = resolved(of("Route", f"{{rateLimit: {{}}, {rules}}}", "shop")).snapshot.limits
+    assert (limit.name, limit.per, limit.routes) == (
+        "shop-sources",
+        ("Source",),
+        ("shop", "shop-2"),
+    )
+    assert limit.rate is not None
+    assert (limit.rate.requests, limit.rate.period_millis, limit.rate.burst) == (100, 60_000, None)
+    spec = f"{{rateLimit: {{rate: 5/s, burst: 9}}, {rules}}}"
+    (limit,) = resolved(of("Route", spec, "shop")).snapshot.limits
+    assert limit.rate is not None
+    assert (limit.rate.requests, limit.rate.burst) == (5, 9)
+
+
+def test_a_node_says_which_tls_clients_are_let_in() -> None:
+    one, other = (f"t13d1516h2_8daaf6152771_{digit * 12}" for digit in "ba")
+    told = resolved(of("Node", f"{{tlsClients: {{allow: [{one}, {other}, {one}]}}}}"))
+    rule = told.snapshot.admit.tls_clients
+    assert rule is not None
+    assert (rule.action, rule.ja4) == ("Allow", (other, one))
+    both = f"{{tlsClients: {{allow: [{one}], block: [{other}]}}}}"
+    assert "one of the two" in refused(of("Node", both)).message
+
+
+def test_a_node_says_who_is_challenged_and_a_route_otherwise() -> None:
+    usual = resolved(of("Node", "{}")).snapshot.admit
+    assert usual.sheds is None
+    assert usual.challenge is not None
+    assert (usual.challenge.mode, usual.challenge.wait_seconds) == ("Pressure", 10)
+    spec = (
+        "{shed: false, challenge: {mode: always, pass: 2h, crawlers: ["
+        "{name: zed, token: Zed, networks: [192.0.2.1]}, "
+        "{name: abe, token: Abe, networks: [192.0.2.9, 192.0.2.2]}]}}"
+    )
+    told = resolved(of("Node", spec)).snapshot.admit
+    assert told.sheds is False
+    assert told.challenge is not None
+    assert (told.challenge.mode, told.challenge.pass_seconds) == ("Always", 7_200)
+    assert [one.name for one in told.challenge.crawlers] == ["abe", "zed"]
+    assert told.challenge.crawlers[0].networks == ("192.0.2.2", "192.0.2.9")
+    assert "waitSeconds" in refused(of("Node", "{challenge: {wait: 500ms}}")).message
+    rules = "rules: [{static: {body: a}}]"
+    (route,) = [
+        each
+        for each in resolved(
+            of("Route", f"{{challenge: suspicious, {rules}}}", "s")
+        ).snapshot.routes
+        if each.name == "s"
+    ]
+    assert route.challenge == "Suspicious"
+
+
+def test_a_snapshot_of_before_gets_what_a_node_lets_in_by_itself() -> None:
+    before = snapshot()
+    assert before.admit.source_connections is None
+    after = guarded(before)
+    assert after.admit.source_connections is not None
+    assert after.admit.challenge is not None
+    assert guarded(after) is after

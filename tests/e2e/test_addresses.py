@@ -92,7 +92,7 @@ def refused(node: Node, answer: Answer, status: int, stage: str, cause: str) -> 
 
 def turned_away(node: Node) -> int:
     with node.engine() as engine:
-        return int(engine.get("/metrics").json()["connectionsTurnedAway"])
+        return int(engine.get("/metrics").json()["connectionsTurnedAway"].get("address_blocked", 0))
 
 
 def test_a_listed_address_is_turned_away_before_its_handshake(own: Node, protocol: str) -> None:

@@ -23,7 +23,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.e2e.conftest import StartNode
-from tests.e2e.node import GREETING, Node
+from tests.e2e.node import GREETING, Node, wait_until
 from tests.e2e.wire import HTTP_2, tls_context
 from tests.guests import Guests
 from tests.simulators.service import Service
@@ -58,6 +58,21 @@ spec:
       backendRefs: [{{kind: Upstream, group: vedette.dev, name: plain}}]
     - matches: [{{path: {{value: /}}}}]
       files: {{folder: site}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Node
+metadata: {{name: edge}}
+spec: {{challenge: {{wait: 2s}}}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: guarded}}
+spec:
+  public: true
+  challenge: always
+  rules:
+    - matches: [{{path: {{value: /guarded}}}}]
+      backendRefs: [{{kind: Upstream, group: vedette.dev, name: plain}}]
 """
 
 PAGE = """\
@@ -138,8 +153,8 @@ def _key_of(node: Node) -> str:
 
 
 @contextlib.contextmanager
-def _browser(node: Node, profile: Path) -> Iterator[None]:
-    """Chromium at the node's page, for as long as the block runs."""
+def _browser(node: Node, profile: Path, path: str = "/", *more: str) -> Iterator[None]:
+    """Chromium at a page of the node, for as long as the block runs."""
     assert CHROMIUM is not None
     flags = [
         "--headless=new",
@@ -150,8 +165,9 @@ def _browser(node: Node, profile: Path) -> Iterator[None]:
         "--disable-background-networking",
         f"--user-data-dir={profile}",
         f"--ignore-certificate-errors-spki-list={_key_of(node)}",
+        *more,
     ]
-    url = f"https://localhost:{node.endpoint.port}/"
+    url = f"https://localhost:{node.endpoint.port}{path}"
     process = subprocess.Popen(
         [CHROMIUM, *flags, url],
         stdout=subprocess.DEVNULL,
@@ -188,3 +204,20 @@ def test_a_page_calls_a_function_and_a_service_and_talks(
         "talk": "words",
         "protocol": "h2",
     }
+
+
+@pytest.mark.parametrize("script", ["with", "without"])
+def test_a_browser_passes_the_challenge_with_a_script_and_without_one(
+    site: Node, service: Service, tmp_path: Path, script: str
+) -> None:
+    more = [] if script == "with" else ["--blink-settings=scriptEnabled=false"]
+    target = f"/guarded/{script}?a=1&b=%20"
+    with _browser(site, tmp_path / "profile", target, *more):
+        asked = wait_until(
+            "the page behind it is asked for",
+            lambda: [each for each in service.asked if each.target == target],
+            150,
+        )
+    assert "vedette-pass-" in asked[0].headers["cookie"]
+    records = [line for line in site.requests.lines() if line["path"] == f"/guarded/{script}"]
+    assert [line.get("cause") for line in records] == ["challenge_required", None]

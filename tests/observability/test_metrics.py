@@ -51,7 +51,9 @@ def test_the_other_metrics_have_the_documented_names_and_labels() -> None:
     assert value("edge_memory_usage_bytes", function_name="hello") == 65536
     assert value("vedette_build_info", version="1.2.3") == 1
     assert value("vedette_records_dropped_total") == 0
-    assert value("edge_connections_turned_away_total", edge_location="fra-1") == 6
+    assert value("edge_pressure_level", edge_location="fra-1") == 1
+    away = {"edge_location": "fra-1", "cause": "address_blocked"}
+    assert value("edge_connections_turned_away_total", **away) == 6
 
 
 def test_services_are_counted_by_upstream_and_their_endpoints_by_address() -> None:

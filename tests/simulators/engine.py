@@ -64,7 +64,8 @@ METRICS: dict[str, Any] = {
     "logsDropped": 0,
     "inFlight": 2,
     "connections": 4,
-    "connectionsTurnedAway": 6,
+    "connectionsTurnedAway": {"address_blocked": 6},
+    "pressureLevel": 1,
     "upstreams": UPSTREAMS,
 }
 
@@ -148,6 +149,8 @@ class EngineSimulator:
             "unreadyUpstreams": self.unready,
             "addressLists": self.lists,
             "countries": {"networks": 3, "built": 1_750_000_000},
+            "pressure": {"level": "calm", "since": "2026-11-21T22:00:00.000000Z"},
+            "sources": {"most": 1_000, "remembered": 2, "dropped": 0},
             "offenders": None,
         }
 

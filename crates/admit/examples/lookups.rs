@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 
 use vedette_admit::challenge::{Agent, Answer, Binding, Challenges, Terms as ChallengeTerms};
 use vedette_admit::country::Countries;
+use vedette_admit::hello::{self, First};
 use vedette_admit::offenders::{Offenders, Terms};
 use vedette_admit::ranges::{AddressSet, Network};
 
+/// What OpenSSL says first.
+const HELLO: &[u8] = include_bytes!("../../fuzz/seeds/hello/openssl");
 const ROUNDS: usize = 21;
 const LOOKUPS: usize = 200_000;
 
@@ -62,6 +65,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     report(
         "an offence",
         median(&clients, |it| offenders.offend(it, 1.0, now)),
+    );
+    report(
+        "a hello, to its JA4",
+        median(
+            clients.get(..20_000).unwrap_or(&clients),
+            |_| match hello::read(HELLO) {
+                Ok(First::Hello(hello)) => Some(hello.ja4()),
+                _ => None,
+            },
+        ),
     );
     passes(&clients)
 }

@@ -160,6 +160,11 @@ impl KnownClients {
         Ok(Self(known))
     }
 
+    /// Those of the list.
+    pub fn of(list: impl IntoIterator<Item = (Ja4, Client)>) -> Self {
+        Self(list.into_iter().collect())
+    }
+
     /// What is known of a client.
     pub fn get(&self, ja4: &Ja4) -> Option<Client> {
         self.0.get(ja4).copied()

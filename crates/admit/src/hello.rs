@@ -263,8 +263,21 @@ fn protocol_characters(protocol: &[u8]) -> [char; 2] {
 }
 
 fn listed(values: &[u16]) -> String {
-    let words: Vec<String> = values.iter().map(|value| format!("{value:04x}")).collect();
-    words.join(",")
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let mut list = String::with_capacity(values.len() * 5 + 1);
+    for value in values {
+        if !list.is_empty() {
+            list.push(',');
+        }
+        for shift in [12, 8, 4, 0] {
+            // Four bits: below sixteen.
+            #[allow(clippy::indexing_slicing)]
+            list.push(DIGITS[usize::from(value >> shift & 15)]);
+        }
+    }
+    list
 }
 
 fn short_hash(text: &str) -> String {

@@ -3,6 +3,7 @@
 //! What is awaited is on the heap: the task of a connection is as large as its largest part, and most
 //! connections rest.
 
+mod door;
 mod http1;
 
 use std::convert::Infallible;
@@ -16,29 +17,31 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use vedette_admit::hello::Ja4;
 
 use crate::certificate::{Authorities, Presented, refusal_of};
-use crate::clock;
+use crate::first_words::FirstWords;
 use crate::frames::Frames;
 use crate::handover::{Phase, leaving};
-use crate::node::{Connection, Node, Place};
+use crate::node::{Connection, Node};
 use crate::pace;
 use crate::pipeline;
 use crate::plain::{self, Begins};
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal};
 use crate::snapshot::Timers;
-use crate::stages::admit::refusal_of_address;
+use crate::sources::Seat;
+use crate::stages::admit::refusal_of_client;
 use crate::streams::Streams;
 use crate::tls::{self, Tls};
 use crate::wire::{Answering, Patience, Wire};
-use crate::worker;
 
 /// Streams that a client may have open at once on one HTTP/2 connection.
 const STREAMS: u32 = 128;
@@ -63,6 +66,20 @@ pub struct ListenerShared {
     pub tls: Option<Arc<Tls>>,
 }
 
+impl ListenerShared {
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+/// What a handshake has shown of a client; nothing over plain HTTP.
+#[derive(Default)]
+struct Seen {
+    sni: Option<String>,
+    certificate: Option<Presented>,
+    ja4: Option<Ja4>,
+}
+
 /// Accepts connections until the engine drains.
 pub async fn accept(
     node: Arc<Node>,
@@ -70,7 +87,6 @@ pub async fn accept(
     shared: Arc<ListenerShared>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let mut told = Sampled::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -82,69 +98,22 @@ pub async fn accept(
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        if turned_away(&node, &shared, peer, &mut told) {
-            continue;
-        }
-        let limit = node
-            .plan()
-            .map_or(CONNECTIONS, |it| it.admit.limits.max_connections);
-        let Some(place) = node.connections.enter(limit) else {
-            continue;
+        let plan = node.plan();
+        let seat = match door::seat(&node, plan.as_deref(), peer.ip()) {
+            Ok(seat) => seat,
+            Err(refusal) => {
+                let seen = || connection(&node, &shared, shared.scheme(), peer, Seen::default());
+                door::turn_away(plan.as_deref(), "TCP", refusal, seen);
+                continue;
+            }
         };
         let task = Task {
             node: Arc::clone(&node),
             shared: Arc::clone(&shared),
             phase: phase.clone(),
-            place,
+            seat,
         };
         tokio::spawn(task.run(stream, peer));
-    }
-}
-
-/// Whether the address is one that is not let in. Its connection costs no handshake, and is counted;
-/// of a flood of them, some are recorded.
-fn turned_away(node: &Node, shared: &ListenerShared, peer: SocketAddr, told: &mut Sampled) -> bool {
-    let Some(plan) = node.plan() else {
-        return false;
-    };
-    let Some(refusal) = refusal_of_address(node, &plan, peer.ip()) else {
-        return false;
-    };
-    worker::with(|worker| worker.count_turned_away());
-    if told.has_room() {
-        let scheme = if shared.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        let connection = connection(node, shared, scheme, peer, None, None);
-        let mut record = Record::open(&connection, &no_request());
-        record.protocol = "TCP";
-        record.snapshot = Some(Arc::clone(&plan.digest));
-        record.country = plan.addresses.country(peer.ip());
-        record.outcome = Outcome::Refused;
-        record.refusal = Some(refusal);
-    }
-    true
-}
-
-/// At most so many of something in a second: a flood must not fill the disk with records.
-#[derive(Default)]
-struct Sampled {
-    second: u64,
-    taken: u32,
-}
-
-impl Sampled {
-    const MOST: u32 = 10;
-
-    fn has_room(&mut self) -> bool {
-        let second = clock::unix_seconds();
-        if self.second != second {
-            (self.second, self.taken) = (second, 0);
-        }
-        self.taken += 1;
-        self.taken <= Self::MOST
     }
 }
 
@@ -154,8 +123,7 @@ fn connection(
     shared: &ListenerShared,
     scheme: &'static str,
     peer: SocketAddr,
-    sni: Option<String>,
-    certificate: Option<Presented>,
+    seen: Seen,
 ) -> Arc<Connection> {
     // An IPv4 client of an IPv6 socket is an IPv4 client to policies and records.
     let ip = peer.ip().to_canonical();
@@ -167,8 +135,9 @@ fn connection(
         client_ip: ip.to_string().into(),
         client_ip_value: HeaderValue::from_str(&ip.to_string())
             .unwrap_or_else(|_| HeaderValue::from_static("")),
-        sni: sni.map(Into::into),
-        certificate,
+        sni: seen.sni.map(Into::into),
+        certificate: seen.certificate,
+        ja4: seen.ja4,
         location: node.location.clone(),
         offenders: Arc::clone(&node.offenders),
         answering: Answering::default(),
@@ -177,7 +146,7 @@ fn connection(
 
 /// A connection after its handshake.
 struct Secured {
-    stream: Box<TlsStream<TcpStream>>,
+    stream: Box<TlsStream<FirstWords<TcpStream>>>,
     connection: Arc<Connection>,
     is_http2: bool,
 }
@@ -186,7 +155,7 @@ struct Task {
     node: Arc<Node>,
     shared: Arc<ListenerShared>,
     phase: watch::Receiver<Phase>,
-    place: Place,
+    seat: Seat,
 }
 
 impl Task {
@@ -194,7 +163,7 @@ impl Task {
         let _ = stream.set_nodelay(true);
         let (timers, authorities) = self.terms();
         let Some(tls) = &self.shared.tls else {
-            let connection = self.connection("http", peer, None, None);
+            let connection = self.connection("http", peer, Seen::default());
             return self.serve_http1(stream, connection, &timers).await;
         };
         let Ok(config) = tls.current(authorities.as_ref()) else {
@@ -228,19 +197,29 @@ impl Task {
             }
             Ok(Ok(Begins::Unknown) | Err(_)) | Err(_) => return None,
         }
-        let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), FirstWords::new(stream));
+        let mut hello = timeout_at(patience, hello).await.ok()?.ok()?;
+        let ja4 = hello.io.ja4();
+        if !self.lets_in(peer, ja4) {
+            return None;
+        }
+        self.node.pressure.shake_hands();
+        let handshake = hello.into_stream(config).into_fallible();
         let stream = match timeout_at(patience, handshake).await.ok()? {
             Ok(stream) => stream,
             Err((error, stream)) => {
-                self.refuse(peer, &error, stream).await;
+                self.refuse(peer, &error, stream.into_inner(), ja4).await;
                 return None;
             }
         };
         let session = stream.get_ref().1;
-        let certificate = session.peer_certificates().map(Presented::new);
+        let seen = Seen {
+            sni: session.server_name().map(str::to_ascii_lowercase),
+            certificate: session.peer_certificates().map(Presented::new),
+            ja4,
+        };
         let is_http2 = session.alpn_protocol() == Some(b"h2");
-        let sni = session.server_name().map(str::to_ascii_lowercase);
-        let connection = self.connection("https", peer, sni, certificate);
+        let connection = self.connection("https", peer, seen);
         Some(Secured {
             stream: Box::new(stream),
             connection,
@@ -256,20 +235,44 @@ impl Task {
         })
     }
 
-    fn connection(
-        &self,
-        scheme: &'static str,
-        peer: SocketAddr,
-        sni: Option<String>,
-        certificate: Option<Presented>,
-    ) -> Arc<Connection> {
-        connection(&self.node, &self.shared, scheme, peer, sni, certificate)
+    /// Whether the plan lets in a TLS client that looks like this; the costly part of the handshake is
+    /// still to come.
+    fn lets_in(&self, peer: SocketAddr, ja4: Option<Ja4>) -> bool {
+        let Some(plan) = self.node.plan() else {
+            return true;
+        };
+        let Some(refusal) = refusal_of_client(&plan, peer.ip(), ja4.as_ref()) else {
+            return true;
+        };
+        let seen = || {
+            let seen = Seen {
+                ja4,
+                ..Seen::default()
+            };
+            self.connection("https", peer, seen)
+        };
+        door::turn_away(Some(&plan), "TLS", refusal, seen);
+        false
+    }
+
+    fn connection(&self, scheme: &'static str, peer: SocketAddr, seen: Seen) -> Arc<Connection> {
+        connection(&self.node, &self.shared, scheme, peer, seen)
     }
 
     /// A handshake that failed over the client's certificate leaves a record; others are noise.
-    async fn refuse(&self, peer: SocketAddr, error: &std::io::Error, stream: TcpStream) {
+    async fn refuse(
+        &self,
+        peer: SocketAddr,
+        error: &std::io::Error,
+        stream: TcpStream,
+        ja4: Option<Ja4>,
+    ) {
         if let Some(error) = tls::certificate_error(error) {
-            let connection = self.connection("https", peer, None, None);
+            let seen = Seen {
+                ja4,
+                ..Seen::default()
+            };
+            let connection = self.connection("https", peer, seen);
             let mut record = Record::open(&connection, &no_request());
             record.protocol = "TLS";
             record.outcome = Outcome::Refused;
@@ -281,7 +284,7 @@ impl Task {
 
     /// The record is kept before the answer is sent, like that of any other bytes that are no request.
     async fn refuse_plain(&self, peer: SocketAddr, stream: TcpStream) {
-        let connection = self.connection("http", peer, None, None);
+        let connection = self.connection("http", peer, Seen::default());
         let record = Record::open(&connection, &no_request());
         let ids = record.ids.clone();
         record_refused(record, Cause::PlainHttp.into());
@@ -304,7 +307,7 @@ impl Task {
         };
         let wire = Box::new(Wire::new(io, Arc::clone(&connection), patience));
         Box::pin(http1::serve(
-            self.node, connection, wire, self.phase, self.place,
+            self.node, connection, wire, self.phase, self.seat,
         ))
     }
 
@@ -370,10 +373,10 @@ where
         node,
         shared,
         phase,
-        place,
+        seat: Seat::uncounted(place),
     };
     let (timers, _) = task.terms();
-    let connection = task.connection("https", peer, None, None);
+    let connection = task.connection("https", peer, Seen::default());
     if is_http2 {
         task.serve_http2(io, Arc::clone(&connection), &timers).await;
     } else {

@@ -169,6 +169,8 @@ impl Control {
             "listeners": self.listeners,
             "addressLists": addresses.map_or(&[][..], Addresses::lists),
             "countries": addresses.and_then(Addresses::countries),
+            "pressure": self.node.pressure.row(),
+            "sources": self.node.sources.row(),
             "offenders": self.node.offenders.row(),
             "unreadyUpstreams": unready.unwrap_or_default(),
             "inFlight": self.node.in_flight.count(),

@@ -74,6 +74,13 @@ impl EngineDir {
         self.root.join("tls/clients").join(format!("{name}.pem"))
     }
 
+    /// The key that seals the tokens and passes of the challenge.
+    pub fn challenge_key(&self) -> Result<[u8; 32], LoadError> {
+        let bytes = read(&self.root.join("challenge.key"), "challenge_key_missing")?;
+        <[u8; 32]>::try_from(bytes)
+            .map_err(|_| LoadError::new("challenge_key_invalid", "challenge.key is no 32 bytes"))
+    }
+
     /// Reads `active.json`.
     pub fn active(&self) -> Result<Active, LoadError> {
         let bytes = read(&self.root.join("active.json"), "active_missing")?;

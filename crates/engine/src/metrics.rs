@@ -13,6 +13,7 @@ use vedette_admit::country::Country;
 
 use crate::node::Node;
 use crate::record::Record;
+use crate::refusal::Cause;
 use crate::services::{self, ServiceRow};
 
 /// Upper bounds of the histogram of answer times, in seconds: OpenTelemetry's advice for
@@ -31,13 +32,14 @@ pub struct Shards(Mutex<Vec<Arc<Shard>>>);
 pub struct Shard {
     counts: Mutex<Counts>,
     records_dropped: AtomicU64,
-    turned_away: AtomicU64,
 }
 
 #[derive(Default)]
 struct Counts {
     routes: HashMap<String, RouteCounts>,
     cold_starts: u64,
+    /// By cause.
+    turned_away: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Default)]
@@ -79,9 +81,10 @@ impl Shard {
         }
     }
 
-    /// Counts a connection that was closed because of its address.
-    pub fn count_turned_away(&self) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    /// Counts a connection that was closed before its first request.
+    pub fn count_turned_away(&self, cause: Cause) {
+        let (_, name, ..) = cause.outcome();
+        *lock(&self.counts).turned_away.entry(name).or_default() += 1;
     }
 
     /// Says how many records this worker has lost so far.
@@ -121,7 +124,8 @@ pub struct Report {
     logs_dropped: u64,
     in_flight: usize,
     connections: usize,
-    connections_turned_away: u64,
+    connections_turned_away: BTreeMap<&'static str, u64>,
+    pressure_level: u8,
     upstreams: Vec<ServiceRow>,
 }
 
@@ -153,12 +157,15 @@ struct MemoryRow {
 /// Adds up the shards of `node`.
 pub fn report(node: &Node) -> Report {
     let mut totals: BTreeMap<String, RouteCounts> = BTreeMap::new();
-    let (mut cold_starts, mut records_dropped, mut turned_away) = (0, 0, 0);
+    let (mut cold_starts, mut records_dropped) = (0, 0);
+    let mut turned_away = BTreeMap::new();
     for shard in lock(&node.shards.0).iter() {
         let counts = lock(&shard.counts);
         cold_starts += counts.cold_starts;
         records_dropped += shard.records_dropped.load(Ordering::Relaxed);
-        turned_away += shard.turned_away.load(Ordering::Relaxed);
+        for (cause, count) in &counts.turned_away {
+            *turned_away.entry(*cause).or_default() += count;
+        }
         for (route, row) in &counts.routes {
             merge(totals.entry(route.clone()).or_default(), row);
         }
@@ -184,6 +191,7 @@ pub fn report(node: &Node) -> Report {
         in_flight: node.in_flight.count(),
         connections: node.connections.count(),
         connections_turned_away: turned_away,
+        pressure_level: node.pressure.number(),
         upstreams: node
             .plan()
             .map_or_else(Vec::new, |plan| services::report(&plan.services)),

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use vedette_admit::hello::Ja4;
 use vedette_limit::{Now, Places};
 use vedette_wasm::Runtime;
 
@@ -16,7 +17,9 @@ use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
 use crate::offenders::Watch;
 use crate::plan::{Before, Plan};
+use crate::pressure::Pressure;
 use crate::record::log::FunctionLog;
+use crate::sources::Sources;
 use crate::streams::Handing;
 use crate::sys;
 use crate::wire::Answering;
@@ -37,6 +40,10 @@ pub struct Node {
     pub in_flight: Counter,
     /// Connections open.
     pub connections: Counter,
+    /// Who has how many of them.
+    pub sources: Sources,
+    /// How much it has to do.
+    pub pressure: Pressure,
     /// Addresses that keep offending.
     pub offenders: Arc<Watch>,
     /// Bytes of bodies that are kept back to be inspected.
@@ -62,6 +69,8 @@ impl Node {
             shards: Shards::default(),
             in_flight: Counter::default(),
             connections: Counter::default(),
+            sources: Sources::default(),
+            pressure: Pressure::default(),
             offenders: Arc::default(),
             kept_back: Budget::default(),
             started: Instant::now(),
@@ -170,7 +179,9 @@ impl Node {
 
     fn activate(&self, digest: &str, generation: u64, before: Before<'_>) -> Result<(), LoadError> {
         let plan = self.dir.load(digest, before)?;
-        self.offenders.follow(plan.admit.limits.offenders.as_ref());
+        let limits = &plan.admit.limits;
+        self.sources.follow(limits.source_connections.as_ref())?;
+        self.offenders.follow(limits.offenders.as_ref());
         self.plan.store(Some(Arc::new(plan)));
         self.generation.store(generation, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -204,6 +215,8 @@ pub struct Connection {
     pub sni: Option<Box<str>>,
     /// The certificate that the client came with.
     pub certificate: Option<Presented>,
+    /// What its TLS client looks like.
+    pub ja4: Option<Ja4>,
     /// The client's address as a header value.
     pub client_ip_value: HeaderValue,
     /// Where this node stands.

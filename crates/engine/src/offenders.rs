@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use vedette_admit::country::Country;
+use vedette_admit::hello::Ja4;
 use vedette_admit::offenders::{Block, Offence, Offenders, Terms};
 
 use crate::clock;
@@ -59,6 +60,8 @@ struct Event<'a> {
     client: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     country: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ja4: Option<&'a str>,
     /// Of the request that was one too many.
     request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,7 +156,13 @@ fn offence_of(record: &Record) -> Option<Offence> {
     };
     let (stage, _, status, _) = refusal.cause.outcome();
     match refusal.cause {
-        Cause::AddressBlocked => None,
+        // Of these some are recorded and others not.
+        Cause::AddressBlocked
+        | Cause::TooManyConnections
+        | Cause::ConnectingTooOften
+        | Cause::ClientNotAllowed
+        // Nobody has done anything wrong.
+        | Cause::ChallengeRequired => None,
         Cause::WafBlocked => Some(Offence::WafBlock),
         Cause::MalformedRequest
         | Cause::MalformedHost
@@ -176,6 +185,7 @@ fn write(record: &Record, block: Block, now: Duration, into: &mut Vec<u8>) {
         time: clock::rfc3339(clock::since_epoch()),
         client: &record.connection.client_ip,
         country: record.country.as_ref().map(Country::as_str),
+        ja4: record.connection.ja4.as_ref().map(Ja4::as_str),
         request_id: record.ids.request(),
         cause: record.refusal.as_ref().map(|it| it.cause.outcome().1),
         status: record.status,

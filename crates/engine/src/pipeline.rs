@@ -4,6 +4,7 @@
 //! `Authenticated`, `Limited`, `Permitted`, `Inspected`), and only that stage can make one: a stage left out does not
 //! compile. The record is open before the first stage and closes after the last byte.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -11,6 +12,7 @@ use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::body::{Content, ResponseBody, Unread};
+use crate::challenge;
 use crate::node::{Connection, Held, Node};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal, Stage};
@@ -54,6 +56,10 @@ async fn follow(
     record.snapshot = Some(Arc::clone(&plan.digest));
 
     let admitted = admit::admit(node, &plan, record, held, parts)?;
+    let admitted = match challenge::take_answer(&plan, record, admitted) {
+        ControlFlow::Continue(admitted) => admitted,
+        ControlFlow::Break(answered) => return answered,
+    };
     record.passed(Stage::Admit);
 
     let routed = route::route(&plan, record, admitted)?;
@@ -62,7 +68,7 @@ async fn follow(
     let authenticated = authenticate::authenticate(&plan, record, routed)?;
     record.passed(Stage::Authenticate);
 
-    let limited = limit::limit(&plan, record, held, authenticated)?;
+    let limited = limit::limit(node, &plan, record, held, authenticated)?;
     record.passed(Stage::Limit);
 
     let permitted = authorize::authorize(&plan, record, limited)?;

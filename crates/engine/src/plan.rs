@@ -16,7 +16,9 @@ use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Outbound, Reuse, Runt
 
 use crate::addresses::{Addresses, CountryRule};
 use crate::certificate::Authorities;
+use crate::challenge::{self, Challenge};
 use crate::changes::{Changes, Redirect};
+use crate::clients::ClientRule;
 use crate::conditions::{Conditions, cookie};
 use crate::egress::Egress;
 use crate::files::Files;
@@ -27,7 +29,8 @@ use crate::policy::{Policies, ResourceKind, Slice};
 use crate::routes::{PathRule, RouteIndex, RouteTable};
 use crate::services::{self, Services};
 use crate::snapshot::{
-    self, BackendRefKind, LimitPer, PathMatchType, QuotaPeriod, RouteBackend, Snapshot,
+    self, BackendRefKind, ChallengeMode, LimitPer, PathMatchType, QuotaPeriod, RouteBackend,
+    Snapshot,
 };
 use crate::trace::next_random;
 use crate::waf;
@@ -42,6 +45,10 @@ pub struct Plan {
     pub admit: Admit,
     /// Lists of addresses, and countries.
     pub addresses: Addresses,
+    /// Which TLS clients are let in; `None`: all.
+    pub clients: Option<ClientRule>,
+    /// Who is asked for a little work first; `None`: nobody.
+    pub challenge: Option<Challenge>,
     /// Whose tokens are believed.
     pub issuers: Issuers,
     /// What may be asked for.
@@ -110,6 +117,8 @@ pub struct Target {
     pub waf: Option<Arc<waf::Policy>>,
     /// From which countries it may be asked; `None`: from everywhere.
     pub countries: Option<Arc<CountryRule>>,
+    /// Whose pages are behind the challenge; `None`: as the plan says.
+    pub challenge: Option<ChallengeMode>,
 }
 
 /// Who answers.
@@ -221,6 +230,21 @@ impl Plan {
         Ok(Self {
             digest: digest.into(),
             serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
+            challenge: snapshot
+                .admit
+                .challenge
+                .as_ref()
+                .map(|declared| {
+                    let before = previous.and_then(|plan| plan.challenge.as_ref());
+                    Challenge::compile(declared, dir, before)
+                })
+                .transpose()?,
+            clients: snapshot
+                .admit
+                .tls_clients
+                .as_ref()
+                .map(ClientRule::compile)
+                .transpose()?,
             admit: Admit::new(snapshot.admit),
             addresses,
             issuers: Issuers::compile(identity.issuers, identity.revoked_tokens)?,
@@ -587,6 +611,7 @@ impl Builder<'_> {
                     path: route.path.value.as_str().into(),
                     waf: inspection.clone(),
                     countries: countries.clone(),
+                    challenge: route.challenge.map(challenge::mode_of),
                 };
                 self.next += 1;
                 Service {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use vedette_admit::country::Country;
+use vedette_admit::hello::Ja4;
 
 use crate::body::BodyMeter;
 use crate::caller::Caller;
@@ -103,6 +104,8 @@ struct Line<'a> {
     protocol: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ja4: Option<&'a str>,
     method: &'a str,
     host: &'a str,
     path: &'a str,
@@ -254,6 +257,7 @@ impl Record {
             country: self.country.as_ref().map(Country::as_str),
             protocol: self.protocol,
             sni: self.connection.sni.as_deref(),
+            ja4: self.connection.ja4.as_ref().map(Ja4::as_str),
             method: self.method.as_str(),
             host: &self.host,
             path: &self.path,

@@ -4,6 +4,7 @@
 //! and the detail.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
 use http::StatusCode;
 
@@ -87,12 +88,20 @@ causes! {
     HostSniMismatch Admit "host_sni_mismatch" 421 "The connection was opened for another host";
     /// CONNECT, TRACE and methods unknown to RFC 9110 and RFC 5789.
     MethodNotAllowed Admit "method_not_allowed" 405 "This method is not allowed";
+    /// What came to the path of answers to the challenge is no good one.
+    ChallengeFailed Admit "challenge_failed" 403 "The check has failed: open the page again";
     /// There is no verified snapshot to serve.
     NoSnapshot Admit "no_snapshot" 503 "The node is not ready";
     /// Too many requests at once on this node.
     Overloaded Admit "overloaded" 503 "The node is overloaded";
     /// A list of addresses that are not let in has the client's.
     AddressBlocked Admit "address_blocked" 403 "This address is not let in";
+    /// The source of a connection has as many open as it may; it is closed before its handshake.
+    TooManyConnections Admit "too_many_connections" 429 "There are too many connections";
+    /// The source of a connection opens them too fast; it is closed before its handshake.
+    ConnectingTooOften Admit "connecting_too_often" 429 "There are too many new connections";
+    /// The node's rule for TLS clients does not let in one with this fingerprint.
+    ClientNotAllowed Admit "client_not_allowed" 403 "This client is not let in";
     /// The record of this request could not be kept.
     RecordUnavailable Admit "record_unavailable" 503 "The node cannot record requests";
     /// Nothing is deployed at this host and path.
@@ -135,6 +144,10 @@ causes! {
     QuotaExceeded Limit "quota_exceeded" 429 "The quota is used up";
     /// Too many requests at once of this caller, route or source.
     TooManyAtOnce Limit "too_many_at_once" 503 "There are too many requests at once";
+    /// The node has more to do than it can, and this request is not among what goes first.
+    UnderPressure Limit "under_pressure" 503 "The node is busy";
+    /// A browser that is to do a little work first; its answer is the page that says so.
+    ChallengeRequired Limit "challenge_required" 403 "This site checks its visitors";
     /// The route is not for the country of the client's address.
     CountryNotAllowed Limit "country_not_allowed" 403 "This is not offered in your country";
     /// No policy permits it, or one forbids it.
@@ -217,8 +230,14 @@ pub struct Refusal {
     /// For the record only.
     pub detail: Option<Cow<'static, str>>,
     /// Seconds after which trying again may help, where that is known.
-    pub retry_after: Option<u64>,
+    pub retry_after: Option<NonZeroU32>,
+    /// A page for a person, in place of the sentence.
+    pub page: Option<Box<Page>>,
 }
+
+/// A document of HTML. Boxed where it is rare: a refusal passes through every stage.
+#[derive(Debug)]
+pub struct Page(pub String);
 
 impl Refusal {
     /// A refusal with a detail for the record.
@@ -227,7 +246,14 @@ impl Refusal {
             cause,
             detail: Some(detail.into()),
             retry_after: None,
+            page: None,
         }
+    }
+
+    /// The same, with the seconds after which trying again may help; at least one.
+    pub fn after(mut self, seconds: u64) -> Self {
+        self.retry_after = NonZeroU32::new(u32::try_from(seconds).unwrap_or(u32::MAX).max(1));
+        self
     }
 }
 
@@ -237,6 +263,7 @@ impl From<Cause> for Refusal {
             cause,
             detail: None,
             retry_after: None,
+            page: None,
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::record::log::FunctionLog;
 use crate::services::Watches;
 use crate::spool::{self, Spool};
 use crate::tls::{Tls, TlsVersion};
-use crate::{clock, sys, worker};
+use crate::{clock, pressure, sys, worker};
 
 /// How long requests under way may take to end when the engine is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -139,6 +139,8 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
             )?,
             listeners: shared(&config, tls.as_ref(), sockets),
             phase: phase.clone(),
+            workers: config.workers,
+            index,
         };
         let name = format!("worker-{index}");
         let thread = thread::Builder::new()
@@ -262,6 +264,8 @@ struct Worker {
     spool: Spool,
     listeners: Vec<(OwnedFd, Arc<ListenerShared>)>,
     phase: watch::Receiver<Phase>,
+    workers: usize,
+    index: usize,
 }
 
 impl Worker {
@@ -288,6 +292,8 @@ impl Worker {
                     Err(error) => crate::sys::say(&format_args!("cannot listen: {error}")),
                 }
             }
+            let watching = pressure::watch(Arc::clone(&self.node), self.workers, self.index == 0);
+            tokio::spawn(watching);
             drained(&self.node, self.phase).await;
         });
         // Connections still open end with the runtime; their records close before the spool does.

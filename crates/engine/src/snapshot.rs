@@ -46,6 +46,95 @@ pub struct Timers {
     pub tunnel_millis: u64,
 }
 
+/// How many requests in how much time: a token bucket.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// Requests per period.
+    pub requests: u64,
+    /// The period, in milliseconds.
+    pub period_millis: u64,
+    /// Most at once; absent: one period's.
+    #[serde(default)]
+    pub burst: Option<u64>,
+}
+
+/// Connections of one source: an IPv4 address or an IPv6 /64. An IPv6 /48 has four times as much.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SourceConnections {
+    /// Most open at once.
+    pub most: u64,
+    /// New ones in a time, before their handshake.
+    pub rate: Rate,
+}
+
+/// For routes that do not say. `Pressure`: while the node is under pressure; `Suspicious`: also who
+/// looks like a program; `Always`: everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ChallengeMode {
+    /// `Never`.
+    Never,
+    /// `Pressure`.
+    Pressure,
+    /// `Suspicious`.
+    Suspicious,
+    /// `Always`.
+    Always,
+}
+
+/// A crawler that is known by the addresses it comes from.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Crawler {
+    /// Its name.
+    pub name: String,
+    /// The word in its user agent, in any case.
+    pub token: String,
+    /// Where it comes from, as its operator says.
+    pub networks: Vec<String>,
+}
+
+/// When a browser is asked for a little work before it gets a page.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Challenge {
+    /// For routes that do not say. `Pressure`: while the node is under pressure; `Suspicious`: also
+    /// who looks like a program; `Always`: everybody.
+    pub mode: ChallengeMode,
+    /// Points from which a client is suspicious.
+    pub suspicion: u64,
+    /// Zero bits that the work has to find; each doubles it.
+    pub difficulty: u64,
+    /// How long who has no JavaScript waits instead.
+    pub wait_seconds: u64,
+    /// How long a pass is good for.
+    pub pass_seconds: u64,
+    /// Crawlers that are never asked, sorted by name.
+    pub crawlers: Vec<Crawler>,
+    /// TLS clients that no browser has, sorted.
+    pub tool_clients: Vec<String>,
+}
+
+/// `Allow`: only these; `Block`: all but these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum TlsClientsAction {
+    /// `Allow`.
+    Allow,
+    /// `Block`.
+    Block,
+}
+
+/// Which TLS clients are let in, by the fingerprint of what they say first (JA4).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsClients {
+    /// `Allow`: only these; `Block`: all but these.
+    pub action: TlsClientsAction,
+    /// Fingerprints, sorted.
+    pub ja4: Vec<String>,
+}
+
 /// When an address that keeps offending is blocked, and for how long.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -79,6 +168,18 @@ pub struct Admit {
     pub max_requests: u64,
     /// How long a client may take over each part.
     pub timers: Timers,
+    /// Connections that one source may have; absent: any number.
+    #[serde(default)]
+    pub source_connections: Option<SourceConnections>,
+    /// Whether requests are shed under pressure; absent: they are.
+    #[serde(default)]
+    pub sheds: Option<bool>,
+    /// Who is asked for a little work first; absent: nobody ever.
+    #[serde(default)]
+    pub challenge: Option<Challenge>,
+    /// Which TLS clients are let in; absent: all.
+    #[serde(default)]
+    pub tls_clients: Option<TlsClients>,
     /// When an address is blocked that keeps offending; absent: never.
     #[serde(default)]
     pub offenders: Option<Offenders>,
@@ -651,6 +752,20 @@ pub struct WafOverride {
     pub matched_data: Option<WafOverrideMatchedData>,
 }
 
+/// Whose pages are behind the challenge; absent: as the node says, but for files and fixed answers,
+/// which are behind none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum RouteChallenge {
+    /// `Never`.
+    Never,
+    /// `Pressure`.
+    Pressure,
+    /// `Suspicious`.
+    Suspicious,
+    /// `Always`.
+    Always,
+}
+
 /// `Allow`: only these; `Block`: all but these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum CountryRuleAction {
@@ -716,6 +831,10 @@ pub struct Route {
     /// How it is inspected; absent: as `waf.policy` says.
     #[serde(default)]
     pub waf: Option<WafOverride>,
+    /// Whose pages are behind the challenge; absent: as the node says, but for files and fixed
+    /// answers, which are behind none.
+    #[serde(default)]
+    pub challenge: Option<RouteChallenge>,
     /// From which countries it may be asked; absent: from everywhere.
     #[serde(default)]
     pub countries: Option<CountryRule>,
@@ -830,19 +949,6 @@ pub enum LimitPer {
     Route,
     /// `Source`.
     Source,
-}
-
-/// How many requests in how much time: a token bucket.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Rate {
-    /// Requests per period.
-    pub requests: u64,
-    /// The period, in milliseconds.
-    pub period_millis: u64,
-    /// Most at once; absent: one period's.
-    #[serde(default)]
-    pub burst: Option<u64>,
 }
 
 /// The period.

@@ -82,6 +82,18 @@ pub fn give_back_memory() {
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
+/// Processor time that all threads of this process have used.
+pub fn processor_time() -> std::time::Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the kernel to write to; the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    std::time::Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// The user id of this process.
 pub fn own_uid() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.

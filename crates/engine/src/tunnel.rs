@@ -61,7 +61,7 @@ pub fn open(ends: Ends, record: Box<Record>, held: Held) {
             // Now: the connection asks as soon as its answer is out.
             let connection = record.connection.answering.becomes_tunnel();
             tokio::spawn(async move {
-                if let Ok((client, _place)) = connection.await {
+                if let Ok((client, _seat)) = connection.await {
                     splice(client, ends.service, ends.silence, record, held).await;
                 }
             });

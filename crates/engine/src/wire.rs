@@ -18,9 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-use crate::node::{Connection, Place};
+use crate::node::Connection;
 use crate::pace::{self, Taking};
 use crate::refusal::Cause;
+use crate::sources::Seat;
 use crate::stages::respond;
 use crate::trace::Ids;
 
@@ -43,7 +44,7 @@ pub struct Answering {
 }
 
 /// A connection that has become a tunnel, and its place among the connections.
-pub type TunnelEnd = (Box<dyn Stream>, Place);
+pub type TunnelEnd = (Box<dyn Stream>, Seat);
 
 /// Bytes both ways.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

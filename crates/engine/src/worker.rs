@@ -15,6 +15,7 @@ use crate::clock;
 use crate::metrics::Shard;
 use crate::policy::Decision;
 use crate::record::Record;
+use crate::refusal::Cause;
 use crate::spool::Spool;
 
 /// The most tokens remembered by one worker.
@@ -66,8 +67,30 @@ pub struct Worker {
     line: Vec<u8>,
     shard: Arc<Shard>,
     memory: Memory,
+    /// Connections that were turned away, as far as they are recorded.
+    told: Sampled,
     /// By the address of the rule set that each is for, oldest first.
     workbenches: Vec<(usize, Workbench)>,
+}
+
+/// At most so many of something in a second: a flood must not fill the disk with records.
+#[derive(Default)]
+struct Sampled {
+    second: u64,
+    taken: u32,
+}
+
+impl Sampled {
+    const MOST: u32 = 10;
+
+    fn has_room(&mut self) -> bool {
+        let second = clock::unix_seconds();
+        if self.second != second {
+            (self.second, self.taken) = (second, 0);
+        }
+        self.taken = self.taken.saturating_add(1);
+        self.taken <= Self::MOST
+    }
 }
 
 /// What was found out under one plan.
@@ -94,6 +117,7 @@ pub fn install(spool: Spool, shard: Arc<Shard>) {
         line: Vec::with_capacity(2048),
         shard,
         memory: Memory::default(),
+        told: Sampled::default(),
         workbenches: Vec::new(),
     };
     WORKER.with(|slot| *slot.borrow_mut() = Some(worker));
@@ -147,9 +171,10 @@ impl Worker {
         done
     }
 
-    /// Counts a connection that was closed because of its address.
-    pub fn count_turned_away(&self) {
-        self.shard.count_turned_away();
+    /// Counts a connection that was closed before its first request; whether it is to be recorded.
+    pub fn turned_away(&mut self, cause: Cause) -> bool {
+        self.shard.count_turned_away(cause);
+        self.told.has_room()
     }
 
     /// What this worker remembers of the plan with this serial number.

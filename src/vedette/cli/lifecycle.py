@@ -270,6 +270,13 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(
             ("countries", f"{countries['networks']:,} networks, made {countries['builtAt']}")
         )
+    if answer["pressure"]:
+        pressure = answer["pressure"]
+        because = f" ({pressure['reason']})" if pressure["reason"] else ""
+        rows.append(("pressure", f"{pressure['level']}, since {pressure['since']}{because}"))
+    if answer["sources"]:
+        most, known = answer["sources"]["most"], answer["sources"]["remembered"]
+        rows.append(("sources", f"{most:,} connections each at most, {known:,} counted"))
     if answer["offenders"]:
         rows.append(("offenders", _shown_offenders(answer["offenders"])))
     rows.append(

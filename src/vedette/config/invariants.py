@@ -231,6 +231,12 @@ def _authorities(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _addresses(snapshot: Snapshot) -> Iterator[str]:
+    if snapshot.admit.tls_clients is not None:
+        yield from _sorted("admit.tlsClients.ja4", snapshot.admit.tls_clients.ja4)
+    if snapshot.admit.challenge is not None:
+        challenge = snapshot.admit.challenge
+        yield from _sorted("admit.challenge.crawlers", [each.name for each in challenge.crawlers])
+        yield from _sorted("admit.challenge.toolClients", challenge.tool_clients)
     known = snapshot.addresses
     if known is not None:
         yield from _sorted("addresses.lists", [each.name for each in known.lists])

@@ -7,13 +7,14 @@ other than through the bounds of its fields.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.addresses_manifest import OffendersSpec
+from vedette.config.clients_manifest import ChallengeSpec, TlsClientsSpec
 from vedette.config.manifest import Metadata
-from vedette.config.model import Count, Model
+from vedette.config.model import Count, Flag, Model
 from vedette.config.snapshot import Algorithm, Name
 from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import (
@@ -25,11 +26,28 @@ from vedette.config.written import (
     RateText,
     Size,
     parse_origin,
+    parse_rate,
 )
 
 ApiVersion = Literal["vedette.dev/v1alpha1"]
 Pin = Annotated[str, StringConstraints(pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")]
 Serial = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f:]{1,60}$")]
+
+
+class SourceConnectionsSpec(Model):
+    """Connections of one source: an IPv4 address or an IPv6 /64; an IPv6 /48 has four times as much."""
+
+    most: Count = Field(default=1_000, description="Most open at once.")
+    rate: RateText = Field(
+        default="100/s", description="New ones in a time; others are closed before their handshake."
+    )
+    burst: Count = Field(default=1_000, description="Most new ones at once.")
+
+    def resolve(self) -> dict[str, Any]:
+        """The same as a snapshot says it."""
+        requests, period = parse_rate(self.rate)
+        rate = {"requests": requests, "periodMillis": period, "burst": self.burst}
+        return {"most": self.most, "rate": rate}
 
 
 class NodeLimits(Model):
@@ -39,6 +57,9 @@ class NodeLimits(Model):
     headers: Count = Field(default=100, description="Most header fields in a request; beyond: 431.")
     uri_size: Size = Field(default="8KB", description="Longest request target; beyond: 414.")
     connections: Count = Field(default=10_000, description="Most connections open at once.")
+    source_connections: SourceConnectionsSpec = Field(
+        default_factory=SourceConnectionsSpec, description="Connections of one source."
+    )
     requests: Count = Field(default=4_096, description="Most requests at once; beyond: 503.")
 
 
@@ -70,6 +91,15 @@ class NodeSpec(Model):
     waf: WafSpec = Field(
         default_factory=WafSpec,
         description="How routes are inspected that do not say otherwise.",
+    )
+    shed: Flag = Field(
+        default=True, description="Whether requests are shed while the node is under pressure."
+    )
+    challenge: ChallengeSpec = Field(
+        default_factory=ChallengeSpec, description="Who is asked for a little work first."
+    )
+    tls_clients: TlsClientsSpec | None = Field(
+        default=None, description="Which TLS clients are let in, by their JA4; absent: all."
     )
     offenders: OffendersSpec | None = Field(
         default=None, description="When an address is blocked that keeps offending; absent: never."
@@ -224,6 +254,21 @@ class PolicyManifest(Model):
     kind: Literal["Policy"] = Field(description="Always `Policy`.")
     metadata: Metadata = Field(description="Its name, without `.cedar`.")
     spec: PolicySpec = Field(description="The policy.")
+
+
+class RateLimitSpec(Model):
+    """Requests of one source: an IPv4 address or an IPv6 /64."""
+
+    rate: RateText = Field(
+        default="100/m", description="Requests in a time, such as `100/m` or `5/s`; beyond: 429."
+    )
+    burst: Count | None = Field(default=None, description="Most at once; absent: one period's.")
+
+    def resolve(self) -> dict[str, Any]:
+        """The same as a snapshot says it."""
+        requests, period = parse_rate(self.rate)
+        burst = {} if self.burst is None else {"burst": self.burst}
+        return {"requests": requests, "periodMillis": period, **burst}
 
 
 class LimitSpec(Model):

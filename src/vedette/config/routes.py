@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from vedette.config.clients_manifest import ModeText
 from vedette.config.countries_manifest import CountriesSpec
-from vedette.config.kinds import ApiVersion
+from vedette.config.kinds import ApiVersion, RateLimitSpec
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Flag, Model
 from vedette.config.snapshot import Name
@@ -372,6 +373,16 @@ class RouteSpec(Model):
     )
     waf: WafSpec | None = Field(
         default=None, description="How its requests are inspected; absent: as the node says."
+    )
+    challenge: ModeText | None = Field(
+        default=None,
+        description="Which browsers are asked for a little work before a page; absent: as the node says, "
+        "and none before files and fixed answers.",
+    )
+    rate_limit: RateLimitSpec | None = Field(
+        default=None,
+        description="What each source may ask for; `{}`: 100 requests a minute; absent: no limit. It is the "
+        "Limit `NAME-sources`.",
     )
     countries: CountriesSpec | None = Field(
         default=None,

@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config import invariants
 from vedette.config.addresses import Addresses, CountryRule, Offenders
+from vedette.config.clients import Challenge, Mode, TlsClients
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
@@ -74,6 +75,25 @@ class Timers(Model):
     )
 
 
+class Rate(Model):
+    """How many requests in how much time: a token bucket."""
+
+    requests: Count = Field(ge=1, le=1_000_000_000, description="Requests per period.")
+    period_millis: Count = Field(
+        default=1_000, ge=1, le=86_400_000, description="The period, in milliseconds."
+    )
+    burst: Count | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="Most at once; absent: one period's."
+    )
+
+
+class SourceConnections(Model):
+    """Connections of one source: an IPv4 address or an IPv6 /64. An IPv6 /48 has four times as much."""
+
+    most: Count = Field(ge=1, le=1_000_000, description="Most open at once.")
+    rate: Rate = Field(description="New ones in a time, before their handshake.")
+
+
 class Admit(Model):
     """What the first stage lets in: hosts and sizes."""
 
@@ -110,6 +130,18 @@ class Admit(Model):
     )
     timers: Timers = Field(
         default_factory=Timers, description="How long a client may take over each part."
+    )
+    source_connections: SourceConnections | None = Field(
+        default=None, description="Connections that one source may have; absent: any number."
+    )
+    sheds: bool | None = Field(
+        default=None, description="Whether requests are shed under pressure; absent: they are."
+    )
+    challenge: Challenge | None = Field(
+        default=None, description="Who is asked for a little work first; absent: nobody ever."
+    )
+    tls_clients: TlsClients | None = Field(
+        default=None, description="Which TLS clients are let in; absent: all."
     )
     offenders: Offenders | None = Field(
         default=None, description="When an address is blocked that keeps offending; absent: never."
@@ -510,6 +542,11 @@ class Route(Model):
     waf: WafOverride | None = Field(
         default=None, description="How it is inspected; absent: as `waf.policy` says."
     )
+    challenge: Mode | None = Field(
+        default=None,
+        description="Whose pages are behind the challenge; absent: as the node says, but for files and "
+        "fixed answers, which are behind none.",
+    )
     countries: CountryRule | None = Field(
         default=None, description="From which countries it may be asked; absent: from everywhere."
     )
@@ -612,18 +649,6 @@ class Upstream(Model):
     health: ActiveHealth | None = Field(default=None, description="Active health; absent: none.")
     outlier: PassiveHealth = Field(
         default_factory=PassiveHealth, description="Passive health (outlier detection)."
-    )
-
-
-class Rate(Model):
-    """How many requests in how much time: a token bucket."""
-
-    requests: Count = Field(ge=1, le=1_000_000_000, description="Requests per period.")
-    period_millis: Count = Field(
-        default=1_000, ge=1, le=86_400_000, description="The period, in milliseconds."
-    )
-    burst: Count | None = Field(
-        default=None, ge=1, le=1_000_000_000, description="Most at once; absent: one period's."
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vedette.clock import now, to_rfc3339
-from vedette.config.snapshot import Admit, Identity, Node, PolicyRef, PolicySet, Snapshot
+from vedette.config.snapshot import Identity, Node, PolicyRef, PolicySet, Snapshot
 from vedette.control import desired, tls
 from vedette.control.installed import brought
 from vedette.errors import VedetteError
@@ -77,6 +78,8 @@ def bootstrap(
         or home.signing_public.read_bytes() != keys.signer.public_pem
     ):
         write_atomic(home.signing_public, keys.signer.public_pem)
+    if not home.challenge_key.exists():
+        write_atomic(home.challenge_key, secrets.token_bytes(32))
     history = History(home.database)
     try:
         snapshot = _ensure_snapshot(home, history, facts, keys, desired.base_hosts(listen))
@@ -123,7 +126,7 @@ def _first_snapshot(home: Home, facts: NodeFacts, keys: Keys, base: frozenset[st
     policy = blobs.put(default_policy(facts.trust_domain).encode())
     return Snapshot(
         node=Node(trust_domain=facts.trust_domain),
-        admit=Admit(hosts=tuple(sorted(base))),
+        admit=desired.first_admit(base),
         identity=Identity(issuers=(keys.tokens.public_issuer(),)),
         policy=PolicySet(
             schema=schema, policies=(PolicyRef(name=DEFAULT_POLICY_NAME, blob=policy),)

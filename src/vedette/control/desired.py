@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from vedette.config.addresses import Addresses, CountryDatabase, CountryRule
+from vedette.config.clients import Challenge
+from vedette.config.clients_manifest import ChallengeSpec
 from vedette.config.hosts import normalise_host
+from vedette.config.kinds import SourceConnectionsSpec
+from vedette.config.model import build
 from vedette.config.snapshot import (
+    Admit,
     ClientAuthority,
     Function,
     FunctionBackend,
@@ -23,6 +28,7 @@ from vedette.config.snapshot import (
     PolicyRef,
     Route,
     Snapshot,
+    SourceConnections,
 )
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError
@@ -53,6 +59,23 @@ def _normal(text: str) -> list[str]:
         return [normalise_host(text)]
     except ConfigError:
         return []  # a machine name that is no host name; nobody can ask for it
+
+
+def first_admit(hosts: Iterable[str]) -> Admit:
+    """What a node lets in of which no manifest says anything."""
+    return Admit(
+        hosts=tuple(sorted(hosts)),
+        source_connections=build(SourceConnections, SourceConnectionsSpec().resolve()),
+        challenge=build(Challenge, ChallengeSpec().resolve()),
+    )
+
+
+def guarded(snapshot: Snapshot) -> Snapshot:
+    """The same with what a node lets in by itself, where a snapshot of before says nothing of it."""
+    usual, admit = first_admit(()), snapshot.admit
+    fields = ("source_connections", "challenge")
+    missing = {name: getattr(usual, name) for name in fields if getattr(admit, name) is None}
+    return snapshot.with_(admit=admit.model_copy(update=missing)) if missing else snapshot
 
 
 def function_route(

@@ -1,5 +1,5 @@
-"""What this installation brings for a snapshot beside its code: the Core Rule Set, the countries, and
-the schema of policies.
+"""What this installation brings for a snapshot beside its code: the Core Rule Set, the countries, the
+schema of policies, and what a node lets in by itself.
 
 Owns: how each becomes a blob of the node, and which of them a snapshot of an older installation gets.
 Must not: activate anything.
@@ -23,7 +23,7 @@ def brought(snapshot: Snapshot, blobs: BlobStore, history: History) -> Snapshot:
     version; where a Node's manifest says which countries, so do they. Raises `ConfigError`
     coreruleset_missing.
     """
-    after = _inspected(snapshot, blobs)
+    after = desired.guarded(_inspected(snapshot, blobs))
     if all(one.kind != "Node" for one in history.applied()):
         after = _located(after, blobs)
     schema = blobs.put(schema_text().encode())
@@ -37,6 +37,10 @@ def told(before: Snapshot, after: Snapshot) -> list[str]:
         mode = after.waf.policy.mode
         found.append(
             f"requests are inspected now: Core Rule Set {after.waf.version}, mode {mode} (docs/waf.md)"
+        )
+    if desired.guarded(before) is not before:
+        found.append(
+            "connections of a source are counted, and floods challenged, now (docs/admit.md)"
         )
     if country_database() is not None and _countries(before) != _countries(after):
         found.append("addresses have the countries of this installation now (docs/admit.md)")

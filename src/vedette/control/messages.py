@@ -128,6 +128,26 @@ class CountriesStatus(Model):
     built_at: str = Field(description="When the database was made, RFC 3339.")
 
 
+class PressureStatus(Model):
+    """Whether the node has more to do than it can, and what it sheds then."""
+
+    level: str = Field(
+        description="calm, challenge, unknownExpensive, unknown or knownExpensive: what is shed."
+    )
+    since: str = Field(description="Since when, RFC 3339.")
+    reason: str | None = Field(
+        default=None, description="The gauge that brought it about; null: it was never another."
+    )
+
+
+class SourcesStatus(Model):
+    """How many connections a source may have, and who is counted."""
+
+    most: int = Field(description="Most open at once of one source.")
+    remembered: int = Field(description="Sources and /48 networks that have a count of their own.")
+    dropped: int = Field(description="Counts that gave way to another and left their debts behind.")
+
+
 class BlockedStatus(Model):
     """A source that is blocked because it kept offending."""
 
@@ -182,6 +202,13 @@ class NodeStatus(Model):
     )
     countries: CountriesStatus | None = Field(
         default=None, description="The database of countries; null: none, or the engine is away."
+    )
+    pressure: PressureStatus | None = Field(
+        default=None, description="What is shed; null: the engine is away."
+    )
+    sources: SourcesStatus | None = Field(
+        default=None,
+        description="Connections of a source; null: any number, or the engine is away.",
     )
     offenders: OffendersStatus | None = Field(
         default=None, description="Who keeps offending; null: nobody looks, or the engine is away."

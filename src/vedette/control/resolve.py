@@ -15,6 +15,7 @@ from cryptography import x509
 
 from vedette.config.addresses import Addresses, AddressList, CountryDatabase
 from vedette.config.addresses_manifest import AddressListManifest, CrowdSecSource, CrowdSecSpec
+from vedette.config.clients_manifest import MODES
 from vedette.config.kinds import (
     ClientAuthorityManifest,
     IssuerManifest,
@@ -44,7 +45,7 @@ from vedette.config.snapshot import (
 from vedette.config.waf import Waf, WafOverride, WafPolicy
 from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import millis, parse_origin, parse_quota, parse_rate
-from vedette.control.desired import function_route
+from vedette.control.desired import first_admit, function_route
 from vedette.control.feeds import begin
 from vedette.control.resolve_routes import Names, routes_of
 from vedette.errors import ConfigError
@@ -212,15 +213,19 @@ class _Resolver:
 
     def _node(self, manifest: Manifest, model: NodeManifest) -> None:
         limits, timers = model.spec.limits, model.spec.timers
-        offenders = model.spec.offenders
+        offenders, clients = model.spec.offenders, model.spec.tls_clients
         admit = {
             **({"offenders": offenders.resolve()} if offenders else {}),
+            **({} if model.spec.shed else {"sheds": False}),
+            "challenge": model.spec.challenge.resolve(),
+            **({"tlsClients": clients.resolve()} if clients else {}),
             "hosts": sorted({*model.spec.hosts, *self.hosts}),
             "maxHeaderBytes": parse_size(limits.header_size),
             "maxHeaders": limits.headers,
             "maxUriBytes": parse_size(limits.uri_size),
             "maxConnections": limits.connections,
             "maxRequests": limits.requests,
+            "sourceConnections": limits.source_connections.resolve(),
             "timers": {
                 "handshakeMillis": millis(timers.handshake),
                 "headerMillis": millis(timers.header),
@@ -471,6 +476,7 @@ class _Resolver:
         of_all: dict[str, Any] = {
             "waf": self._waf(manifest, own.waf, WafSpec.override) if own and own.waf else None,
             "countries": own.countries.rule() if own and own.countries else None,
+            "challenge": MODES[own.challenge] if own and own.challenge else None,
         }
         made = routes_of(manifest, names, self.problems, self.notes)
         for each in made:
@@ -479,6 +485,15 @@ class _Resolver:
         if isinstance(model, RouteManifest) and model.spec.public and made:
             text = public_route_policy(manifest.name, [each.route for each in made])
             self._public(manifest, public_route_policy_name(manifest.name), text)
+        if own and own.rate_limit and made:
+            name = f"{manifest.name}-sources"
+            limit = {
+                "name": name,
+                "per": ["Source"],
+                "routes": sorted(each.route.name for each in made),
+                "rate": own.rate_limit.resolve(),
+            }
+            self._make(manifest, "Limit", name, Limit, limit)
 
     def _limit(self, manifest: Manifest, model: LimitManifest) -> None:
         spec = model.spec
@@ -630,7 +645,7 @@ class _Resolver:
         if claim is not None:
             admit, own = claim.value, set(claim.value.hosts)
         elif ("Node", _NODE) in gone:
-            admit, own = Admit(hosts=()), set()
+            admit, own = first_admit(()), set()
         hosts = own | self.hosts | {host for route in routes for host in route.hosts}
         return admit.model_copy(update={"hosts": tuple(sorted(hosts))})
 

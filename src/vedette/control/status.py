@@ -11,11 +11,12 @@ import contextlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from vedette import __version__
 from vedette.clock import from_rfc3339, now, to_rfc3339
-from vedette.config.model import build
+from vedette.config.model import Model, build
 from vedette.config.snapshot import FunctionBackend, Route, Snapshot
 from vedette.control.messages import (
     AddressListStatus,
@@ -27,9 +28,11 @@ from vedette.control.messages import (
     MetricsStatus,
     NodeStatus,
     OffendersStatus,
+    PressureStatus,
     ProcessesStatus,
     ProcessStatus,
     SnapshotStatus,
+    SourcesStatus,
     SupervisorStatus,
 )
 from vedette.control.supervisor.launch import read_node_state
@@ -42,6 +45,8 @@ from vedette.store.atomic import read_json
 from vedette.store.history import Entry
 from vedette.store.home import Home
 from vedette.store.snapshots import SnapshotStore
+
+M = TypeVar("M", bound=Model)
 
 
 def node_status(
@@ -117,7 +122,9 @@ def _assemble(
         functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
         address_lists=tuple(list_statuses(snapshot, engine, now(), feeds)) if snapshot else (),
         countries=_countries(engine),
-        offenders=_offenders(engine),
+        pressure=_of_engine(engine, "pressure", PressureStatus),
+        sources=_of_engine(engine, "sources", SourcesStatus),
+        offenders=_of_engine(engine, "offenders", OffendersStatus),
     )
 
 
@@ -162,9 +169,10 @@ def _countries(engine: EngineStatus | None) -> CountriesStatus | None:
     return CountriesStatus(networks=row["networks"], built_at=to_rfc3339(built))
 
 
-def _offenders(engine: EngineStatus | None) -> OffendersStatus | None:
-    row = engine.get("offenders") if engine else None
-    return None if row is None else build(OffendersStatus, row)
+def _of_engine(engine: EngineStatus | None, name: str, model: type[M]) -> M | None:
+    """What the engine says under this name; an engine of before says nothing of it."""
+    row = cast("Any", engine).get(name) if engine else None
+    return None if row is None else build(model, row)
 
 
 def _process(process: ProcessState) -> ProcessStatus:

@@ -47,6 +47,8 @@ class EngineStatus(TypedDict):
     unreadyUpstreams: list[str]
     addressLists: NotRequired[list[dict[str, Any]]]
     countries: NotRequired[dict[str, Any] | None]
+    pressure: NotRequired[dict[str, Any] | None]
+    sources: NotRequired[dict[str, Any] | None]
     offenders: NotRequired[dict[str, Any] | None]
 
 

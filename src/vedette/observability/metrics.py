@@ -142,13 +142,21 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield memory
     yield _gauge("edge_requests_in_flight", "Requests being answered.", counters["inFlight"], at)
     yield _gauge("edge_connections", "Open connections.", counters["connections"], at)
-    yield _counter(
-        "edge_connections_turned_away",
-        "Connections closed because their address is blocked.",
-        # An engine of before is asked while it is being replaced.
-        counters.get("connectionsTurnedAway", 0),
+    yield _gauge(
+        "edge_pressure_level",
+        "What is shed under pressure: 0 nothing, 1 challenge, 2 unknownExpensive, 3 unknown, "
+        "4 knownExpensive.",
+        counters["pressureLevel"],
         at,
     )
+    away = CounterMetricFamily(
+        "edge_connections_turned_away",
+        "Connections closed before their first request; cause as in records.",
+        labels=["edge_location", "cause"],
+    )
+    for cause, count in counters["connectionsTurnedAway"].items():
+        away.add_metric([location, cause], count)
+    yield away
     yield _counter(
         "vedette_records_dropped",
         "Records that could not be written.",

@@ -116,6 +116,11 @@ class Home:
         return self.run / "engine.sock"
 
     @property
+    def challenge_key(self) -> Path:
+        """Secret of 32 bytes that seals the tokens of the challenge, 0600; the engine reads it."""
+        return self.engine / "challenge.key"
+
+    @property
     def control(self) -> Path:
         """What the engine must never read: private keys and the history."""
         return self.root / "control"

@@ -20,8 +20,9 @@ use tokio::time::timeout;
 
 use crate::connection::record_unreadable;
 use crate::handover::{Phase, leaving, stopping};
-use crate::node::{Connection, Node, Place};
+use crate::node::{Connection, Node};
 use crate::pipeline;
+use crate::sources::Seat;
 use crate::wire::Wire;
 
 /// What hyper may buffer of a head. More than `admit` allows, so that the refusal is ours.
@@ -41,7 +42,7 @@ pub async fn serve<I>(
     connection: Arc<Connection>,
     mut wire: Box<Wire<I>>,
     mut phase: watch::Receiver<Phase>,
-    place: Place,
+    seat: Seat,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -83,7 +84,7 @@ pub async fn serve<I>(
             Next::End(Err(error)) => return record_unreadable(&connection, &error),
             Next::End(Ok(())) => {
                 if let Some(tunnel) = connection.answering.take_tunnel() {
-                    let _ = tunnel.send((wire, place));
+                    let _ = tunnel.send((wire, seat));
                 }
                 return;
             }

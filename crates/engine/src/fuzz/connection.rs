@@ -143,6 +143,7 @@ pub fn connection() -> Arc<Connection> {
         client_ip_value: HeaderValue::from_static("127.0.0.1"),
         sni: None,
         certificate: None,
+        ja4: None,
         location: HeaderValue::from_static("here"),
         offenders: Arc::default(),
         answering: Answering::default(),

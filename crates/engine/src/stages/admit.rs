@@ -8,6 +8,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Request};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
+use vedette_admit::hello::Ja4;
 use vedette_admit::ranges::Listing;
 use vedette_upstream::WebSocketKey;
 
@@ -200,7 +201,17 @@ pub fn admit(
 fn require_address(node: &Node, plan: &Plan, record: &mut Record) -> Result<(), Refusal> {
     let address = record.connection.client_address;
     record.country = plan.addresses.country(address);
-    refusal_of_address(node, plan, address).map_or(Ok(()), Err)
+    let ja4 = record.connection.ja4.as_ref();
+    refusal_of_address(node, plan, address)
+        .or_else(|| refusal_of_client(plan, address, ja4))
+        .map_or(Ok(()), Err)
+}
+
+/// Why a TLS client is not let in, if it is not: its fingerprint. An allow list of addresses wins.
+pub fn refusal_of_client(plan: &Plan, address: IpAddr, ja4: Option<&Ja4>) -> Option<Refusal> {
+    let rule = plan.clients.as_ref()?;
+    let is_let_in = rule.permits(ja4) || plan.addresses.judge(address) == Listing::Allowed;
+    (!is_let_in).then(|| Cause::ClientNotAllowed.into())
 }
 
 /// Why an address is not let in: a list has it, or it keeps offending. An allow list wins over both.
@@ -214,9 +225,7 @@ pub fn refusal_of_address(node: &Node, plan: &Plan, address: IpAddr) -> Option<R
         Listing::Unlisted => {
             let (block, left) = node.offenders.block(address)?;
             let detail = format!("it kept offending: block {}", block.strike);
-            let mut refusal = Refusal::with(Cause::AddressBlocked, detail);
-            refusal.retry_after = Some(left.as_secs().max(1));
-            Some(refusal)
+            Some(Refusal::with(Cause::AddressBlocked, detail).after(left.as_secs()))
         }
     }
 }

@@ -1,13 +1,17 @@
 //! Limit: how much the principal, the route and the source may still ask for, and from which country.
 
 use http::HeaderValue;
+use vedette_admit::pressure::{Asked, Level};
 use vedette_limit::{Allowed, Kind, RequestKeys};
 
-use crate::node::{Held, now};
-use crate::plan::{Plan, Target};
+use crate::node::{Held, Node, now};
+use crate::plan::{Backend, Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::authenticate::Authenticated;
+
+/// Seconds after which a request that was shed may be asked again: a level is left after fifteen at least.
+const RETRY_AFTER: u64 = 15;
 
 /// A request that is within its limits.
 pub struct Limited {
@@ -21,18 +25,51 @@ impl Limited {
     }
 }
 
-/// Asks every limit of the route; the places it takes are held until the answer has been sent.
+/// Asks every limit of the route; the places it takes are held until the answer has been sent. What is shed
+/// comes first, so that it costs nobody's limit; who is let in at all may still be asked for a little work.
 pub fn limit(
+    node: &Node,
     plan: &Plan,
     record: &mut Record,
     held: &mut Held,
     authenticated: Authenticated,
 ) -> Result<Limited, Refusal> {
+    let level = node.pressure.level(plan);
+    require_calm(plan, level, record, &authenticated)?;
     if !plan.limits.is_empty() {
         take(plan, record, held, &authenticated)?;
     }
     require_country(record, authenticated.routed().target())?;
+    if let Some(challenge) = &plan.challenge {
+        challenge.require(level, record, &authenticated)?;
+    }
     Ok(Limited { authenticated })
+}
+
+/// Under pressure, those who have shown who they are go before the others, and what others answer before
+/// what is run here.
+fn require_calm(
+    plan: &Plan,
+    level: Level,
+    record: &Record,
+    authenticated: &Authenticated,
+) -> Result<(), Refusal> {
+    if level <= Level::Challenge {
+        return Ok(());
+    }
+    let routed = authenticated.routed();
+    let has_pass = || {
+        let challenge = plan.challenge.as_ref();
+        challenge.is_some_and(|it| it.has_pass(record, routed.admitted()))
+    };
+    let asked = Asked {
+        is_known: authenticated.caller().is_some() || has_pass(),
+        is_expensive: matches!(routed.target().backend, Backend::Function(_)),
+    };
+    if !level.sheds(asked) {
+        return Ok(());
+    }
+    Err(Refusal::with(Cause::UnderPressure, level.name()).after(RETRY_AFTER))
 }
 
 fn take(
@@ -61,9 +98,7 @@ fn take(
                 Kind::Concurrency => Cause::TooManyAtOnce,
             };
             let detail = format!("the limit {}", refused.limit);
-            let mut refusal = Refusal::with(cause, detail);
-            refusal.retry_after = Some(refused.retry_after_seconds());
-            Err(refusal)
+            Err(Refusal::with(cause, detail).after(refused.retry_after_seconds()))
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Respond: the header fields every answer carries, and the answer that a refusal is.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
+use vedette_admit::challenge::content_security_policy;
 
 use crate::body::{Content, ResponseBody};
 use crate::clock;
@@ -60,8 +64,13 @@ struct RefusalBody<'a> {
 }
 
 /// Turns a refusal into its answer. The caller learns the sentence and the id, the record the rest.
-pub fn refuse(mut record: Box<Record>, mut held: Held, refusal: Refusal) -> Response<ResponseBody> {
+pub fn refuse(
+    mut record: Box<Record>,
+    mut held: Held,
+    mut refusal: Refusal,
+) -> Response<ResponseBody> {
     let (cause, retry_after) = (refusal.cause, refusal.retry_after);
+    let page = refusal.page.take();
     let (stage, _, status, error) = cause.outcome();
     record.status = status;
     record.outcome = match stage {
@@ -75,16 +84,20 @@ pub fn refuse(mut record: Box<Record>, mut held: Held, refusal: Refusal) -> Resp
         request_id: record.ids.request(),
         timestamp: (stage == Stage::Inspect).then(|| clock::rfc3339(clock::since_epoch())),
     };
-    let body = serde_json::to_vec(&body).unwrap_or_default();
-    let body = if record.method == Method::HEAD {
-        Vec::new()
-    } else {
-        body
+    let is_page = page.is_some();
+    let body = match page {
+        _ if record.method == Method::HEAD => Vec::new(),
+        Some(page) => page.0.into_bytes(),
+        None => serde_json::to_vec(&body).unwrap_or_default(),
     };
     let mut response = Response::new(());
     *response.status_mut() = cause.status();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if is_page {
+        set_for_page(headers);
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     if stage == Stage::Admit && status == 400 && record.protocol != "HTTP/2.0" {
         // What is malformed may have been meant otherwise, and so may the bytes behind it.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -93,6 +106,22 @@ pub fn refuse(mut record: Box<Record>, mut held: Held, refusal: Refusal) -> Resp
     set_common(headers, &record, &mut held);
     let content = Content::Fixed(Some(Bytes::from(body)));
     response.map(|()| ResponseBody::new(content, record, held))
+}
+
+/// A page for one client at one moment, which nothing may frame, load from or keep.
+fn set_for_page(headers: &mut HeaderMap) {
+    let fields = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, content_security_policy()),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "same-origin"),
+    ];
+    for (name, value) in fields {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// The whole answer, head and body, to bytes that were no HTTP/1.1; the connection closes after it.
@@ -138,7 +167,7 @@ fn is_a_no(cause: Cause) -> bool {
     )
 }
 
-fn set_for_cause(headers: &mut HeaderMap, cause: Cause, retry_after: Option<u64>) {
+fn set_for_cause(headers: &mut HeaderMap, cause: Cause, retry_after: Option<NonZeroU32>) {
     if cause.outcome().0 == Stage::Authenticate {
         let challenge = match cause {
             Cause::CredentialsRequired
@@ -150,7 +179,8 @@ fn set_for_cause(headers: &mut HeaderMap, cause: Cause, retry_after: Option<u64>
         };
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    if let Some(seconds) = retry_after.or_else(|| cause.is_passing().then_some(1)) {
+    let soon = || cause.is_passing().then_some(1);
+    if let Some(seconds) = retry_after.map(NonZeroU32::get).or_else(soon) {
         headers.insert(RETRY_AFTER, seconds.into());
     }
     if cause == Cause::FilesReadOnly {

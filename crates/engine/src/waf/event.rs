@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 use vedette_admit::country::Country;
+use vedette_admit::hello::Ja4;
 use vedette_waf::{Matched, Verdict};
 
 use super::Policy;
@@ -26,6 +27,8 @@ pub struct Event<'a> {
     action: &'static str,
     client: &'a str,
     country: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ja4: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
     url: String,
@@ -85,6 +88,7 @@ impl<'a> Event<'a> {
                 .as_ref()
                 .unwrap_or(&Country::UNKNOWN)
                 .as_str(),
+            ja4: record.connection.ja4.as_ref().map(Ja4::as_str),
             user_agent: None,
             url: format!(
                 "{}://{}{}",

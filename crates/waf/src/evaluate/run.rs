@@ -43,13 +43,19 @@ impl Spared<'_> {
     #[inline]
     fn sleeps(&self, value: &Value) -> bool {
         match (self.woken, value.content) {
-            (Some(woken), Content::Text(id)) => {
-                // In order of the texts: a large body has a rule woken by hundreds.
-                woken
-                    .texts
-                    .binary_search_by_key(&id, |(_, text)| *text)
-                    .is_err()
-            }
+            (Some(woken), Content::Text(id)) => match woken.texts {
+                [] => true,
+                [(_, only)] => *only != id,
+                [(_, first), .., (_, last)] => {
+                    // In order of the texts: a large body has a rule woken by hundreds.
+                    id < *first
+                        || id > *last
+                        || woken
+                            .texts
+                            .binary_search_by_key(&id, |(_, text)| *text)
+                            .is_err()
+                }
+            },
             _ => false,
         }
     }
