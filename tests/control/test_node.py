@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.control.conftest import Running
-from tests.simulators.native import COMPONENT
+from tests.simulators.native import COMPONENT, NativeSimulator
 
 from vedette.clock import now
 from vedette.config.snapshot import Snapshot, StaticBackend
@@ -280,6 +280,32 @@ def test_machine_code_of_another_engine_is_compiled_anew(running: Running) -> No
     assert running.activator.reconcile() is not None
     assert code.is_file()
     assert running.engine.error is None
+
+
+def test_a_node_of_which_nothing_changes_gets_an_analysis_of_its_rules(running: Running) -> None:
+    waf = running.activator.active()[1].waf
+    assert waf is not None
+    analysis = running.home.analysis_file("simulated", "simulator", waf.rules)
+    assert not analysis.exists()
+    running.activator.reconcile()
+    assert analysis.read_bytes().startswith(b"analysis of ")
+    assert analysis.stat().st_mode & 0o777 == 0o600
+
+
+def test_rules_that_cannot_be_analysed_are_served_as_they_are(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(_: NativeSimulator, rules: bytes) -> bytes:
+        asked.append(rules)
+        raise ValueError('{"code":"waf_invalid","message":"no"}')
+
+    monkeypatch.setattr(NativeSimulator, "analyse_rules", refuse)
+    deploy(running)
+    running.activator.reconcile()
+    assert len(asked) == 1
+    assert not list(running.home.compiled.rglob("*.rules"))
 
 
 def test_rollback_goes_back_and_a_second_one_forward_again(running: Running) -> None:

@@ -70,6 +70,17 @@ def test_what_a_running_deploy_just_wrote_stays(tmp_path: Path) -> None:
     assert BlobStore(home.blobs).has(fresh)
 
 
+def test_what_is_known_of_rules_goes_with_them(tmp_path: Path) -> None:
+    home = home_in(tmp_path)
+    history = History(home.database)
+    old, new = (_deploy(home, history, number)[1] for number in range(2))
+    for blob in (old, new):
+        home.analysis_file("key", "1.2.3", blob).write_bytes(b"analysis")
+    collect_garbage(home, history, _blobs_of, engine_key="key", keep=1, grace_seconds=-1)
+    assert not home.analysis_file("key", "1.2.3", old).exists()
+    assert home.analysis_file("key", "1.2.3", new).is_file()
+
+
 def test_code_for_another_engine_goes(tmp_path: Path) -> None:
     home = home_in(tmp_path)
     history = History(home.database)

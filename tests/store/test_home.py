@@ -32,6 +32,8 @@ def test_the_layout_is_the_documented_one() -> None:
     home = Home(Path("/h"))
     digest = digest_of(b"")
     assert home.compiled_file("key", digest) == Path(f"/h/engine/compiled/key/{digest[7:]}.cwasm")
+    analysis = home.analysis_file("key", "1.2.3", digest)
+    assert analysis == Path(f"/h/engine/compiled/key/{digest[7:]}-1.2.3.rules")
     assert home.blobs == Path("/h/engine/blobs/sha256")
     assert home.active_file == Path("/h/engine/active.json")
     assert home.tls_key == Path("/h/engine/tls/server.key")

@@ -70,6 +70,7 @@ pub use judge::judge;
 pub use load::{LoadError, check_snapshot, error_json};
 pub use policy::check_policies;
 pub use server::{Config, Listener, run};
+pub use waf::analyse_rules;
 
 /// The version of this engine.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

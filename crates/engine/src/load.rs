@@ -94,6 +94,13 @@ impl EngineDir {
         Ok(self.root.join("compiled").join(&self.engine_key).join(name))
     }
 
+    /// What control found out about the packed rules with `digest`, where it has.
+    pub fn analysis(&self, digest: &str) -> Option<Vec<u8>> {
+        let name = format!("{}-{}.rules", hex_of(digest).ok()?, crate::VERSION);
+        let folder = self.root.join("compiled").join(&self.engine_key);
+        fs::read(folder.join(name)).ok()
+    }
+
     /// Where the blob with `digest` is, present or not.
     pub fn blob_path(&self, digest: &str) -> Result<PathBuf, LoadError> {
         Ok(self.root.join("blobs/sha256").join(hex_of(digest)?))

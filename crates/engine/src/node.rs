@@ -185,6 +185,7 @@ impl Node {
         self.plan.store(Some(Arc::new(plan)));
         self.generation.store(generation, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        crate::waf::prepare();
         // Compiling rules takes several times what they are in the end.
         sys::give_back_memory();
         Ok(())

@@ -22,6 +22,7 @@ use crate::snapshot::{
     WafPolicyMode,
 };
 use sets::Sets;
+pub use sets::{analyse_rules, prepare};
 
 /// How a route is inspected.
 pub struct Policy {

@@ -47,6 +47,15 @@ fn precompile<'py>(py: Python<'py>, component: &[u8]) -> PyResult<Bound<'py, PyB
         .map_err(|error| refused(error.code.as_str(), &error.message))
 }
 
+/// Finds out what an engine need not, when it loads these packed rules.
+#[pyfunction]
+fn analyse_rules<'py>(py: Python<'py>, rules: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let rules = rules.to_vec();
+    py.detach(move || vedette_engine::analyse_rules(&rules))
+        .map(|analysis| PyBytes::new(py, &analysis))
+        .map_err(|error| refused(error.code, &error.message))
+}
+
 /// Checks a snapshot as the engine would before activating it.
 #[pyfunction]
 fn check_snapshot<'py>(
@@ -118,6 +127,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(engine_key, module)?)?;
     module.add_function(wrap_pyfunction!(run, module)?)?;
     module.add_function(wrap_pyfunction!(precompile, module)?)?;
+    module.add_function(wrap_pyfunction!(analyse_rules, module)?)?;
     module.add_function(wrap_pyfunction!(check_snapshot, module)?)?;
     module.add_function(wrap_pyfunction!(check_policies, module)?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;

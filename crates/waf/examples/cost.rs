@@ -6,13 +6,18 @@
 //! median of rounds of each request in microseconds. `cost --requests` prints the requests instead, one JSON object a
 //! line, for other engines to be asked the same. `--runs=N` has `counted` judge at most so many requests of each kind
 //! after as many others, for a profiler that counts instructions: that is steady on a machine that others share.
+//! `--analysis=FILE` loads with the analysis in FILE, which is written first where there is none: the load from a cache.
 
 use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use serde_json::json;
-use vedette_waf::{Disk, Ends, Memory, Options, RuleSet, Sources, Transaction, Workbench};
+use vedette_waf::{
+    Analysis, Disk, Ends, Memory, Options, RuleSet, Sources, Transaction, Workbench,
+};
 
 const ROUNDS: usize = 41;
 const ROUND: Duration = Duration::from_millis(25);
@@ -62,7 +67,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         "request", "level", "µs", "matched"
     );
     for level in (1..=4u8).filter(|level| wanted.is_none_or(|wanted| wanted == *level)) {
-        let (set, took) = load(level, &rules)?;
+        let analysis = flag("--analysis=")
+            .map(|file| analysis(file, &rules))
+            .transpose()?;
+        let (set, took) = load(level, &rules, analysis.as_deref())?;
+        let (resident, peak) = memory();
         let mut bench = Workbench::new(&set);
         for variants in kinds() {
             let name = variants.first().map_or("", |request| request.name);
@@ -83,9 +92,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let (millis, kilobytes) = (took.as_millis(), set.memory_usage() / 1000);
         println!(
-            "# level {level}: {} rules, loaded in {millis} ms, {kilobytes} kB\n",
+            "# level {level}: {} rules, loaded in {millis} ms, {kilobytes} kB",
             set.len()
         );
+        println!("# the process after the load: {resident} kB, at most {peak} kB\n");
     }
     Ok(())
 }
@@ -103,7 +113,33 @@ fn print_requests() {
     }
 }
 
-fn load(level: u8, rules: &[String]) -> Result<(RuleSet, Duration), Box<dyn Error>> {
+/// The analysis of the rules in a file, which is written where there is none.
+fn analysis(file: &str, rules: &[String]) -> Result<Vec<u8>, Box<dyn Error>> {
+    if !Path::new(file).exists() {
+        let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+        let found = Analysis::of(&Disk, &rules, &Options::default())?;
+        std::fs::write(file, found.to_bytes())?;
+    }
+    Ok(std::fs::read(file)?)
+}
+
+/// The kilobytes of the process that are resident, now and at most until now, as Linux tells them.
+fn memory() -> (u32, u32) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
+        kilobytes.unwrap_or_default()
+    };
+    (of("VmRSS:"), of("VmHWM:"))
+}
+
+#[inline(never)]
+fn load(
+    level: u8,
+    rules: &[String],
+    analysis: Option<&[u8]>,
+) -> Result<(RuleSet, Duration), Box<dyn Error>> {
     let settings = format!(
         "SecRuleEngine On\nSecRequestBodyAccess On\n\
          SecRule REQUEST_HEADERS:Content-Type \"@beginsWith application/json\" \
@@ -117,11 +153,13 @@ fn load(level: u8, rules: &[String]) -> Result<(RuleSet, Duration), Box<dyn Erro
     let files: Vec<&str> = std::iter::once(SETTINGS)
         .chain(rules.iter().map(String::as_str))
         .collect();
+    let began = Instant::now();
+    let analysis = analysis.map(Analysis::from_bytes).transpose()?;
     let options = Options {
         paranoia_ceiling: Some(level),
+        analysis: analysis.map(Arc::new),
         ..Options::default()
     };
-    let began = Instant::now();
     let set = RuleSet::load(&sources, &files, &options)?;
     Ok((set, began.elapsed()))
 }

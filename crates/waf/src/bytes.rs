@@ -12,6 +12,10 @@ impl ByteSet {
         Self(words)
     }
 
+    pub(crate) const fn words(self) -> [u64; 4] {
+        self.0
+    }
+
     pub(crate) const fn of(mut bytes: &[u8]) -> Self {
         let [mut a, mut b, mut c, mut d] = [0u64; 4];
         while let Some((&byte, rest)) = bytes.split_first() {

@@ -2,16 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+use crate::analysis;
 use crate::body::fuzz::{form, json, multipart, xml};
 use crate::injection::{is_sql_injection, is_xss};
 use crate::transform::Transform;
-use crate::{Ends, Memory, Options, RuleSet, Transaction, Workbench};
+use crate::{Analysis, Ends, Memory, Options, RuleSet, Transaction, Workbench};
 
 /// Takes whatever comes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder of seeds.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("analysis", analysis),
     ("seclang", seclang),
     ("transformation", transformation),
     ("transaction", transaction),
@@ -26,6 +28,14 @@ pub const TARGETS: &[(&str, Target)] = &[
 pub fn seclang(text: &[u8]) {
     let files = Memory([("fuzz.conf".to_owned(), text.to_vec())].into());
     drop(RuleSet::load(&files, &["fuzz.conf"], &Options::default()));
+}
+
+/// An analysis that is damaged on purpose, so that its digest says nothing: refused, or of this one form.
+pub fn analysis(content: &[u8]) {
+    let bytes = analysis::sealed(content);
+    if let Ok(read) = Analysis::from_bytes(&bytes) {
+        assert_eq!(read.to_bytes(), bytes);
+    }
 }
 
 /// The transformation that the first byte chooses, over the rest, twice: the second input is what

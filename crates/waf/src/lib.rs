@@ -17,12 +17,14 @@
     )
 )]
 
+mod analysis;
 mod bytes;
 mod compile;
 mod custom;
 mod evaluate;
 mod operator;
 mod prefilter;
+mod prepare;
 mod rule;
 mod seclang;
 mod tailor;
@@ -33,6 +35,7 @@ pub mod body;
 pub mod fuzz;
 pub mod injection;
 
+pub use analysis::{Analysis, AnalysisError};
 pub use compile::Options;
 pub use custom::{Consequence, CustomRule, Field, Test};
 pub use evaluate::{

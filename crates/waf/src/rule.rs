@@ -471,7 +471,7 @@ impl RuleSet {
         self.rules.len()
     }
 
-    /// Bytes that the patterns, lists and filters take: nearly all that the set does.
+    /// Bytes that the patterns that are compiled, lists and filters take: nearly all that the set does.
     pub fn memory_usage(&self) -> usize {
         let operators: usize = self.operators.iter().map(Operator::memory).sum();
         operators + self.prefilter.memory()

@@ -29,6 +29,7 @@ from vedette.policy.explain import explain
 from vedette.policy.inspection import Candidate, Judged, judge
 from vedette.policy.resources import unknown_names
 from vedette.store.activation import activate, heal
+from vedette.store.atomic import write_atomic
 from vedette.store.blobs import BlobStore
 from vedette.store.collect import Collected, collect_garbage
 from vedette.store.history import Entry, History
@@ -60,6 +61,7 @@ class Activator:
         """`apart` answers what takes much memory; by default in processes that end."""
         self._apart = apart or Apart()
         self._compile = compile_to
+        self._analysed: str | None = None
         self.lock = threading.RLock()
         self.blobs = BlobStore(home.blobs)
         self.history = history
@@ -160,6 +162,7 @@ class Activator:
     def _activate(self, snapshot: Snapshot, action: str, actor: str) -> Outcome:
         for function in snapshot.functions:
             self.ensure_compiled(function.component)
+        self._ensure_analysed(snapshot)
         envelope = self._keys.signer.sign(snapshot.canonical_bytes())
         self._check(snapshot, envelope)
         before = self.history.active()
@@ -212,6 +215,23 @@ class Activator:
             return True
         return False
 
+    def _ensure_analysed(self, snapshot: Snapshot) -> None:
+        """Finds out about the firewall's rules what the engine then need not each time it loads them."""
+        rules = snapshot.waf.rules if snapshot.waf else None
+        if rules is None or rules == self._analysed or not self.blobs.has(rules):
+            return
+        self._analysed = rules
+        key, version = self._native.engine_key(), self._native.version()
+        output = self._home.analysis_file(key, version, rules)
+        if output.exists():
+            return
+        try:
+            analysis = self._apart.analyse_rules(self.blobs.get(rules))
+        except (ValueError, UnavailableError):
+            return  # the engine needs none; what is wrong with the rules is for the check to say
+        output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(output, analysis)
+
     def ensure_compiled(self, component: str) -> None:
         """Makes the machine code of a component for this engine when there is none.
 
@@ -259,9 +279,11 @@ class Activator:
                 return None
             status = self.engine.status()
             serving = (status["digest"], status["generation"], status["error"])
+            _, snapshot = self.active()
+            # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.
+            self._ensure_analysed(snapshot)
             if serving == (entry.digest, entry.generation, None):
                 return None
-            _, snapshot = self.active()
             for function in snapshot.functions:
                 self.ensure_compiled(function.component)
             self.engine.apply(entry.digest, entry.generation)

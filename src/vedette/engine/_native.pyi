@@ -1,6 +1,7 @@
 """The native engine: bytes in, bytes out. Built from crates/native; `mypy.stubtest` compares this file with it."""
 
 __all__ = [
+    "analyse_rules",
     "check_policies",
     "check_snapshot",
     "engine_key",
@@ -25,6 +26,9 @@ def run(config: bytes, engine_key: str) -> None:
 
 def precompile(component: bytes) -> bytes:
     """Machine code for `component`. Raises `ValueError` with JSON `{"code","message"}`."""
+
+def analyse_rules(rules: bytes) -> bytes:
+    """What an engine need not find out when it loads packed rules. Raises `ValueError` as `precompile`."""
 
 def check_snapshot(envelope: bytes, public_key_pem: bytes, engine_dir: str) -> bytes:
     """JSON `{"digest"}` when the engine would serve it. Raises `ValueError` with JSON `{"code","message"}`."""

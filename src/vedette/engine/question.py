@@ -30,6 +30,10 @@ class Apart:
         question = {"envelope": envelope.decode(), "publicKey": public_key_pem.decode()}
         return _ask("check_snapshot", engine_dir, json.dumps(question).encode())
 
+    def analyse_rules(self, rules: bytes) -> bytes:
+        """As `_native.analyse_rules`. Raises as `check_snapshot`."""
+        return _ask("analyse_rules", "", rules)
+
     def explain(self, query: bytes, engine_dir: str) -> bytes:
         """As `_native.explain`. Raises as `check_snapshot`."""
         return _ask("explain", engine_dir, query)
@@ -73,6 +77,8 @@ def main() -> int:
             asked = json.loads(question)
             envelope, key = asked["envelope"].encode(), asked["publicKey"].encode()
             answer = _native.check_snapshot(envelope, key, engine_dir)
+        elif name == "analyse_rules":
+            answer = _native.analyse_rules(question)
         else:
             ask = {"explain": _native.explain, "judge": _native.judge}[name]
             answer = ask(question, engine_dir)

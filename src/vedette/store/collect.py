@@ -8,6 +8,7 @@ its blob before its snapshot names it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -82,16 +83,16 @@ def _collect_blobs(home: Home, needed: set[str], oldest: float) -> int:
 
 
 def _collect_compiled(home: Home, needed: set[str], engine_key: str | None, oldest: float) -> int:
-    names = {f"{digest_hex(digest)}.cwasm" for digest in needed}
+    made_of = {digest_hex(digest) for digest in needed}
     removed = 0
     for folder in _folders(home.compiled):
-        files = [path for path in folder.glob("*.cwasm") if _old(path, oldest)]
+        files = [path for path in folder.glob("[!.]*") if _old(path, oldest)]
         if engine_key is not None and folder.name != engine_key:
-            removed += len(list(folder.glob("*.cwasm")))
+            removed += len(list(folder.glob("[!.]*")))
             shutil.rmtree(folder, ignore_errors=True)
             continue
         for path in files:
-            if path.name not in names:
+            if re.split(r"[-.]", path.name)[0] not in made_of:
                 path.unlink(missing_ok=True)
                 removed += 1
         _remove_leftovers(folder, oldest)

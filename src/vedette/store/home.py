@@ -57,6 +57,10 @@ class Home:
         """Where the machine code of a component lies, for the engine that `engine_key` names."""
         return self.compiled / engine_key / f"{digest_hex(digest)}.cwasm"
 
+    def analysis_file(self, engine_key: str, version: str, digest: str) -> Path:
+        """Where lies what is known of packed rules, for engines of this version."""
+        return self.compiled / engine_key / f"{digest_hex(digest)}-{version}.rules"
+
     def _folders(self) -> tuple[Path, ...]:
         return (
             self.root,

@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
-use vedette_waf::{Consequence, CustomRule, Field, Memory, Options, RuleSet, Test};
+use vedette_waf::{
+    Analysis, Consequence, CustomRule, Field, Memory, Options, RuleSet, Test,
+};
 
 use crate::load::{EngineDir, LoadError, sha256};
 use crate::snapshot::{self, WafRuleAction, WafRuleOperator};
+use crate::sys;
 
 /// The most rule sets of one snapshot. Each takes 14 MB or more.
 const MOST_SETS: usize = 16;
@@ -39,11 +42,38 @@ struct Archive {
     load: Vec<String>,
 }
 
+impl Archive {
+    fn read(blob: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(blob).map_err(|error| error.to_string())
+    }
+
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let files = self.files.iter();
+        files
+            .map(|(path, text)| (path.clone(), text.clone().into_bytes()))
+            .collect()
+    }
+}
+
+/// What the patterns of packed rules are, for engines of this version to load them quickly. Rules that the
+/// engine would refuse are refused here.
+pub fn analyse_rules(packed: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let analysed = Archive::read(packed).and_then(|archive| {
+        let load: Vec<&str> = archive.load.iter().map(String::as_str).collect();
+        let found = Analysis::of(&Memory(archive.files()), &load, &Options::default());
+        found.map_err(|error| error.to_string())
+    });
+    let analysed = analysed.map_err(|what| LoadError::new("waf_invalid", what))?;
+    Ok(analysed.to_bytes())
+}
+
 /// Compiles the rule sets of one snapshot.
 pub struct Sets<'a> {
     rules: Option<&'a str>,
     dir: &'a EngineDir,
     archive: Option<Archive>,
+    /// What is known of the archive's patterns.
+    analysis: Option<Arc<Analysis>>,
     used: Vec<Loaded>,
 }
 
@@ -54,6 +84,7 @@ impl<'a> Sets<'a> {
             rules,
             dir,
             archive: None,
+            analysis: None,
             used: Vec::new(),
         }
     }
@@ -90,19 +121,15 @@ impl<'a> Sets<'a> {
 
     fn compile(&mut self, policy: &snapshot::WafPolicy) -> Result<RuleSet, String> {
         if self.archive.is_none() {
-            let blob = self.dir.blob(self.rules.unwrap_or_default());
-            let blob = blob.map_err(|error| error.to_string())?;
-            let archive = serde_json::from_slice(&blob).map_err(|error| error.to_string())?;
-            self.archive = Some(archive);
+            let rules = self.rules.unwrap_or_default();
+            let blob = self.dir.blob(rules).map_err(|error| error.to_string())?;
+            self.archive = Some(Archive::read(&blob)?);
+            self.analysis = self.dir.analysis(rules).and_then(|it| read_analysis(&it));
         }
         let Some(archive) = &self.archive else {
             return Err("there is no Core Rule Set".to_owned());
         };
-        let mut files: BTreeMap<String, Vec<u8>> = archive
-            .files
-            .iter()
-            .map(|(path, text)| (path.clone(), text.clone().into_bytes()))
-            .collect();
+        let mut files = archive.files();
         files.insert(NODE.to_owned(), include_bytes!("node.conf").to_vec());
         files.insert(LEVEL.to_owned(), settings(policy).into_bytes());
         let mut load = vec![NODE.to_owned(), LEVEL.to_owned()];
@@ -124,6 +151,7 @@ impl<'a> Sets<'a> {
         let options = Options {
             paranoia_ceiling: u8::try_from(policy.paranoia_level).ok(),
             custom: (OWN_RULES..).zip(&policy.rules).map(custom).collect(),
+            analysis: self.analysis.clone(),
             ..Options::default()
         };
         let load: Vec<&str> = load.iter().map(String::as_str).collect();
@@ -134,6 +162,23 @@ impl<'a> Sets<'a> {
     pub fn finish(self) {
         *kept() = self.used;
     }
+}
+
+/// Compiles, beside the traffic, what the sets that were loaded last leave until a request wants it.
+pub fn prepare() {
+    let sets: Vec<Arc<RuleSet>> = kept().iter().map(|it| Arc::clone(&it.set)).collect();
+    let compile = move || {
+        sets.iter().for_each(|set| set.prepare());
+        sys::give_back_memory();
+    };
+    // Where no thread can be had, requests compile what they want.
+    drop(std::thread::Builder::new().name("waf".to_owned()).spawn(compile));
+}
+
+fn read_analysis(bytes: &[u8]) -> Option<Arc<Analysis>> {
+    let read = Analysis::from_bytes(bytes);
+    let told = |error| sys::say(&format_args!("{error}: the rules are analysed anew"));
+    read.map_err(told).ok().map(Arc::new)
 }
 
 fn kept() -> MutexGuard<'static, Vec<Loaded>> {

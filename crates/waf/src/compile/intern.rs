@@ -3,21 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use regex_syntax::hir::Hir;
-
+use super::Options;
 use crate::bytes::ByteSet;
 use crate::operator::{AddressSet, NamePattern, Operator, Pattern, Phrases, parse_pattern};
+use crate::prefilter::Needs;
 use crate::rule::{ByName, Chain, ChainId, Names, OperatorId, Part, Slot, Template};
 use crate::seclang::{
-    self, Limits, LoadError, Macro, Operand, OperatorSpec, Piece, Place, Sources, Variable,
+    self, LoadError, Macro, Operand, OperatorSpec, Piece, Place, Sources, Variable,
 };
 use crate::transform::Transform;
 
 /// What was interned.
 pub(super) struct Interned {
     pub(super) operators: Vec<Operator>,
-    /// The syntax of the operators that are patterns.
-    pub(super) shapes: Vec<Option<Hir>>,
+    /// What the matches of the operators that are patterns need.
+    pub(super) needs: Vec<Option<Needs>>,
     pub(super) chains: Vec<Chain>,
     pub(super) slots: ByName<Slot>,
     pub(super) slot_names: Vec<Box<[u8]>>,
@@ -27,32 +27,24 @@ pub(super) struct Interned {
 
 pub(super) struct Interner<'a> {
     sources: &'a dyn Sources,
-    limits: &'a Limits,
+    options: &'a Options,
     slots: ByName<Slot>,
     slot_names: Vec<Box<[u8]>>,
     pub(super) names: Names,
     chains: Vec<Chain>,
     chain_ids: HashMap<(ChainId, Transform), ChainId>,
-    operator_ids: HashMap<String, OperatorId>,
-    waiting: Vec<(Place, Waiting)>,
+    operator_ids: HashMap<(String, &'a Operand), OperatorId>,
+    operators: Vec<Operator>,
+    needs: Vec<Option<Needs>>,
+    patterns: usize,
     selectors: HashMap<Box<str>, Arc<NamePattern>>,
 }
 
-/// An operator whose costly part is done for all at once.
-enum Waiting {
-    Ready(Operator),
-    Pattern {
-        hir: Hir,
-        every_match: bool,
-        card: bool,
-    },
-}
-
 impl<'a> Interner<'a> {
-    pub(super) fn new(sources: &'a dyn Sources, limits: &'a Limits) -> Self {
+    pub(super) fn new(sources: &'a dyn Sources, options: &'a Options) -> Self {
         let mut interner = Self {
             sources,
-            limits,
+            options,
             slots: ByName::default(),
             slot_names: Vec::new(),
             names: Names::default(),
@@ -65,7 +57,9 @@ impl<'a> Interner<'a> {
             }],
             chain_ids: HashMap::new(),
             operator_ids: HashMap::new(),
-            waiting: Vec::new(),
+            operators: Vec::new(),
+            needs: Vec::new(),
+            patterns: 0,
             selectors: HashMap::new(),
         };
         // The groups of a match: slot N is TX.N.
@@ -136,7 +130,7 @@ impl<'a> Interner<'a> {
         if let Some(known) = self.selectors.get(text) {
             return Ok(Arc::clone(known));
         }
-        let pattern = NamePattern::new(text, self.limits.compiled_pattern_bytes)
+        let pattern = NamePattern::new(text, self.options.limits.compiled_pattern_bytes)
             .map_err(|error| place.error(error.0))?;
         let pattern = Arc::new(pattern);
         self.selectors.insert(text.into(), Arc::clone(&pattern));
@@ -146,7 +140,7 @@ impl<'a> Interner<'a> {
     pub(super) fn operator(
         &mut self,
         place: &Place,
-        spec: &OperatorSpec,
+        spec: &'a OperatorSpec,
     ) -> Result<OperatorId, LoadError> {
         // Files are named relative to the rule's own, so the folder is part of what is equal.
         let folder = match spec.operand {
@@ -155,23 +149,28 @@ impl<'a> Interner<'a> {
             }
             _ => String::new(),
         };
-        let key = format!("{folder}{:?}", spec.operand);
+        let key = (folder, &spec.operand);
         if let Some(&known) = self.operator_ids.get(&key) {
             return Ok(known);
         }
-        let waiting = self
-            .prepare(place, &spec.operand)
+        let (operator, needs) = self
+            .compile(place, &spec.operand)
             .map_err(|message| place.error(message))?;
-        let id = OperatorId::try_from(self.waiting.len())
+        let id = OperatorId::try_from(self.operators.len())
             .map_err(|_| place.error("there are more than 65,536 different operators"))?;
-        self.waiting.push((place.clone(), waiting));
+        self.operators.push(operator);
+        self.needs.push(needs);
         self.operator_ids.insert(key, id);
         Ok(id)
     }
 
-    fn prepare(&mut self, place: &Place, operand: &Operand) -> Result<Waiting, String> {
-        let pattern = |text: &str| parse_pattern(text).map_err(|error| error.0);
-        Ok(Waiting::Ready(match operand {
+    /// The operator and, of a pattern, what its matches need.
+    fn compile(
+        &mut self,
+        place: &Place,
+        operand: &Operand,
+    ) -> Result<(Operator, Option<Needs>), String> {
+        let operator = match operand {
             Operand::Pattern { text, .. } if text.contains("%{") => {
                 return Err(
                     "a macro in a pattern would compile it for each request: use @within or @streq"
@@ -179,22 +178,21 @@ impl<'a> Interner<'a> {
                 );
             }
             Operand::Pattern { text, every_match } => {
-                return Ok(Waiting::Pattern {
-                    hir: pattern(text)?,
-                    every_match: *every_match,
-                    card: false,
-                });
+                let (pattern, needs) = self.pattern(text)?;
+                let every_match = *every_match;
+                let operator = Operator::Pattern {
+                    pattern,
+                    every_match,
+                };
+                return Ok((operator, Some(needs)));
             }
             Operand::CardNumber(text) => {
-                return Ok(Waiting::Pattern {
-                    hir: pattern(text)?,
-                    every_match: false,
-                    card: true,
-                });
+                let (pattern, needs) = self.pattern(text)?;
+                return Ok((Operator::CardNumber(pattern), Some(needs)));
             }
-            Operand::Phrases(phrases) => Operator::Phrases(Phrases::new(phrases)?),
+            Operand::Phrases(phrases) => Operator::Phrases(Phrases::new(phrases.clone())),
             Operand::PhrasesFrom(files) => {
-                Operator::Phrases(Phrases::new(&self.phrases(place, files)?)?)
+                Operator::Phrases(Phrases::new(self.phrases(place, files)?))
             }
             Operand::Number(test, other) => Operator::Number(*test, self.template(other)),
             Operand::Text(test, other) => Operator::Text(*test, self.template(other)),
@@ -208,7 +206,25 @@ impl<'a> Interner<'a> {
             Operand::Country => Operator::Country,
             Operand::Always => Operator::Always,
             Operand::Never => Operator::Never,
-        }))
+        };
+        Ok((operator, None))
+    }
+
+    /// The pattern and what its matches need: as an earlier load found out, or from its syntax.
+    fn pattern(&mut self, text: &str) -> Result<(Pattern, Needs), String> {
+        let most_bytes = self.options.limits.compiled_pattern_bytes;
+        let known = self.options.analysis.as_ref();
+        let (mut pattern, needs) =
+            if let Some(needs) = known.and_then(|it| it.needs(text, most_bytes)) {
+                (Pattern::known(text, most_bytes), needs.clone())
+            } else {
+                let hir = parse_pattern(text).map_err(|error| error.0)?;
+                let pattern = Pattern::new(text, &hir, most_bytes).map_err(|error| error.0)?;
+                (pattern, Needs::of_pattern(&hir))
+            };
+        pattern.cache = self.patterns;
+        self.patterns += 1;
+        Ok((pattern, needs))
     }
 
     fn phrases(&self, place: &Place, files: &[Box<str>]) -> Result<Vec<Box<[u8]>>, String> {
@@ -216,7 +232,7 @@ impl<'a> Interner<'a> {
         for file in files {
             let path = seclang::relative(&place.file, file);
             phrases.extend(Phrases::of_file(
-                &self.sources.read(&path, self.limits.file_bytes)?,
+                &self.sources.read(&path, self.options.limits.file_bytes)?,
             ));
         }
         Ok(phrases)
@@ -224,7 +240,7 @@ impl<'a> Interner<'a> {
 
     fn addresses(&self, place: &Place, file: &str) -> Result<AddressSet, String> {
         let path = seclang::relative(&place.file, file);
-        let text = self.sources.read(&path, self.limits.file_bytes)?;
+        let text = self.sources.read(&path, self.options.limits.file_bytes)?;
         let text = String::from_utf8(text).map_err(|_| format!("{path} is not UTF-8"))?;
         let mut networks = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -236,83 +252,15 @@ impl<'a> Interner<'a> {
         Ok(AddressSet::new(&networks))
     }
 
-    pub(super) fn finish(self) -> Result<Interned, LoadError> {
-        let shapes = self.waiting.iter().map(|(_, waiting)| match waiting {
-            Waiting::Pattern { hir, .. } => Some(hir.clone()),
-            Waiting::Ready(_) => None,
-        });
-        let shapes = shapes.collect();
-        let mut operators = compile_all(self.waiting, self.limits.compiled_pattern_bytes)?;
-        let mut patterns = 0;
-        for pattern in operators.iter_mut().filter_map(Operator::pattern_mut) {
-            pattern.cache = patterns;
-            patterns += 1;
-        }
-        let (slots, slot_names, names) = (self.slots, self.slot_names, self.names);
-        Ok(Interned {
-            operators,
-            shapes,
+    pub(super) fn finish(self) -> Interned {
+        Interned {
+            operators: self.operators,
+            needs: self.needs,
             chains: self.chains,
-            slots,
-            slot_names,
-            names,
-            patterns,
-        })
-    }
-}
-
-/// Compiles the patterns on every core: they are nearly all the time that a load takes.
-fn compile_all(
-    waiting: Vec<(Place, Waiting)>,
-    most_bytes: usize,
-) -> Result<Vec<Operator>, LoadError> {
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(8);
-    let mut shares: Vec<Vec<(usize, Place, Waiting)>> = (0..threads).map(|_| Vec::new()).collect();
-    for (index, (place, waiting)) in waiting.into_iter().enumerate() {
-        if let Some(share) = shares.get_mut(index % threads) {
-            share.push((index, place, waiting));
-        }
-    }
-    let mut made: Vec<(usize, Result<Operator, LoadError>)> = std::thread::scope(|scope| {
-        let running: Vec<_> = shares
-            .into_iter()
-            .map(|share| {
-                scope.spawn(move || {
-                    let compiled = share
-                        .into_iter()
-                        .map(|(index, place, one)| (index, compile(&place, one, most_bytes)));
-                    compiled.collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        running
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap_or_default())
-            .collect()
-    });
-    made.sort_by_key(|(index, _)| *index);
-    made.into_iter().map(|(_, operator)| operator).collect()
-}
-
-fn compile(place: &Place, waiting: Waiting, most_bytes: usize) -> Result<Operator, LoadError> {
-    match waiting {
-        Waiting::Ready(operator) => Ok(operator),
-        Waiting::Pattern {
-            hir,
-            every_match,
-            card,
-        } => {
-            let pattern = Pattern::new(&hir, most_bytes).map_err(|error| place.error(error.0))?;
-            Ok(if card {
-                Operator::CardNumber(pattern)
-            } else {
-                Operator::Pattern {
-                    pattern,
-                    every_match,
-                }
-            })
+            slots: self.slots,
+            slot_names: self.slot_names,
+            names: self.names,
+            patterns: self.patterns,
         }
     }
 }

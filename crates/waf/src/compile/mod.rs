@@ -10,15 +10,18 @@ mod prelude;
 mod resolve;
 mod update;
 
+use intern::{Interned, Interner};
+
 pub(crate) use fold::LEVELS;
 pub(crate) use resolve::whole_number;
 
 use std::sync::Arc;
 
+use crate::analysis::Analysis;
 use crate::custom::CustomRule;
 use crate::evaluate;
 use crate::prefilter::Prefilter;
-use crate::rule::{Bits, Phase, Presets, RuleSet, Step, unique};
+use crate::rule::{Bits, Phase, Presets, Rule, RuleSet, Settings, Step, unique};
 use crate::seclang::{self, Limits, LoadError, Sources};
 
 /// How a rule set is compiled.
@@ -31,6 +34,67 @@ pub struct Options {
     pub paranoia_ceiling: Option<u8>,
     /// Rules that go before those of the files.
     pub custom: Vec<CustomRule>,
+    /// What an earlier load found out about patterns. Those that it holds are compiled when they are
+    /// first wanted (see [`RuleSet::prepare`]), others at once. The set judges the same.
+    pub analysis: Option<Arc<Analysis>>,
+}
+
+/// The statements of the files as rules and what they share.
+struct Resolved {
+    rules: Vec<Rule>,
+    interned: Interned,
+    settings: Settings,
+    warnings: Vec<LoadError>,
+}
+
+fn resolve(
+    sources: &dyn Sources,
+    files: &[&str],
+    options: &Options,
+) -> Result<Resolved, LoadError> {
+    let mut statements = options
+        .custom
+        .iter()
+        .map(CustomRule::statement)
+        .collect::<Result<Vec<_>, _>>()?;
+    statements.extend(seclang::parse(sources, files, &options.limits)?);
+    let mut gathered = draft::gather(statements)?;
+    let warnings = update::apply(&mut gathered)?;
+    if let Some(ceiling) = options.paranoia_ceiling {
+        fold::leave_out(&mut gathered, ceiling)?;
+    }
+    let mut interner = Interner::new(sources, options);
+    let mut rules = resolve::rules(&gathered, &mut interner)?;
+    let interned = interner.finish();
+    resolve::find_slots(&mut rules, &interned.slot_names);
+    Ok(Resolved {
+        rules,
+        interned,
+        settings: gathered.settings,
+        warnings,
+    })
+}
+
+impl Analysis {
+    /// Finds out about the patterns of the files, of every paranoia level.
+    pub fn of(sources: &dyn Sources, files: &[&str], options: &Options) -> Result<Self, LoadError> {
+        let options = Options {
+            paranoia_ceiling: None,
+            analysis: None,
+            ..options.clone()
+        };
+        let Interned {
+            operators, needs, ..
+        } = resolve(sources, files, &options)?.interned;
+        let patterns = operators.iter().zip(needs).filter_map(|(operator, needs)| {
+            let text = operator.pattern()?.text();
+            Some((text.into(), needs?))
+        });
+        Ok(Self::new(
+            patterns.collect(),
+            options.limits.compiled_pattern_bytes,
+        ))
+    }
 }
 
 impl RuleSet {
@@ -40,21 +104,12 @@ impl RuleSet {
         files: &[&str],
         options: &Options,
     ) -> Result<Self, LoadError> {
-        let mut statements = options
-            .custom
-            .iter()
-            .map(CustomRule::statement)
-            .collect::<Result<Vec<_>, _>>()?;
-        statements.extend(seclang::parse(sources, files, &options.limits)?);
-        let mut gathered = draft::gather(statements)?;
-        let warnings = update::apply(&mut gathered)?;
-        if let Some(ceiling) = options.paranoia_ceiling {
-            fold::leave_out(&mut gathered, ceiling)?;
-        }
-        let mut interner = intern::Interner::new(sources, &options.limits);
-        let mut rules = resolve::rules(&gathered, &mut interner)?;
-        let interned = interner.finish()?;
-        resolve::find_slots(&mut rules, &interned.slot_names);
+        let Resolved {
+            rules,
+            interned,
+            settings,
+            warnings,
+        } = resolve(sources, files, options)?;
         let mut phases: [Phase; 5] = std::array::from_fn(|_| Phase::default());
         for (index, rule) in (0u32..).zip(&rules) {
             if let Some(phase) = phases.get_mut(usize::from(rule.phase) - 1) {
@@ -65,7 +120,7 @@ impl RuleSet {
         }
         let mut set = Self {
             generation: unique(),
-            settings: gathered.settings,
+            settings,
             rules,
             phases,
             operators: interned.operators,
@@ -82,7 +137,7 @@ impl RuleSet {
         };
         set.constant = prelude::positions(&set);
         set.presets = evaluate::presets(&set, &Presets::new(Vec::new()));
-        set.prefilter = Prefilter::new(&set, &interned.shapes, &set.constant);
+        set.prefilter = Prefilter::new(&set, interned.needs, &set.constant);
         set.presets = std::mem::replace(&mut set.presets, Presets::new(Vec::new())).fit(&set);
         // The presets were found without the filter: what a worker kept of that is of another set.
         set.generation = unique();

@@ -11,9 +11,9 @@ use crate::seclang::{
 };
 use crate::transform::Transform;
 
-pub(super) fn rules(
-    gathered: &Gathered,
-    interner: &mut Interner<'_>,
+pub(super) fn rules<'a>(
+    gathered: &'a Gathered,
+    interner: &mut Interner<'a>,
 ) -> Result<Vec<Rule>, LoadError> {
     let kept: Vec<&Draft> = gathered.rules.iter().filter(|rule| !rule.removed).collect();
     let resolver = Resolver {
@@ -39,13 +39,13 @@ pub(super) fn find_slots(rules: &mut [Rule], names: &[Box<[u8]>]) {
     }
 }
 
-struct Resolver<'a> {
-    kept: &'a [&'a Draft],
-    markers: &'a [(Box<str>, usize)],
+struct Resolver<'k, 'a> {
+    kept: &'k [&'a Draft],
+    markers: &'k [(Box<str>, usize)],
 }
 
-impl Resolver<'_> {
-    fn rule(&self, draft: &Draft, interner: &mut Interner<'_>) -> Result<Rule, LoadError> {
+impl<'a> Resolver<'_, 'a> {
+    fn rule(&self, draft: &'a Draft, interner: &mut Interner<'a>) -> Result<Rule, LoadError> {
         let mut links = Vec::with_capacity(draft.links.len());
         for link in &draft.links {
             links.push(self.link(draft, link, interner)?);
@@ -70,8 +70,8 @@ impl Resolver<'_> {
     fn link(
         &self,
         draft: &Draft,
-        link: &DraftLink,
-        interner: &mut Interner<'_>,
+        link: &'a DraftLink,
+        interner: &mut Interner<'a>,
     ) -> Result<Link, LoadError> {
         let place = &link.place;
         let all = interner.chain(&link.transforms);

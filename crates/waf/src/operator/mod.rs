@@ -50,8 +50,7 @@ impl Operator {
         }
     }
 
-    /// The pattern that needs a cache to be run.
-    pub(crate) fn pattern_mut(&mut self) -> Option<&mut Pattern> {
+    pub(crate) fn pattern(&self) -> Option<&Pattern> {
         match self {
             Self::Pattern { pattern, .. } | Self::CardNumber(pattern) => Some(pattern),
             _ => None,

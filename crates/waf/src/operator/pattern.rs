@@ -3,7 +3,10 @@
 //! A pattern is one program for a forward search, which answers for nearly all values that they do not
 //! match. Where a match lies is found by the same program, step by step, up to where the search ended:
 //! automata for a search backwards, or for literals, would take five times the time and twice the memory
-//! to make, for values that the prefilter has nearly all rejected before.
+//! to make, for values that the prefilter has nearly all rejected before. A pattern that is known to be
+//! good is compiled when it is first run.
+
+use std::sync::OnceLock;
 
 use regex_automata::hybrid::dfa::{self, DFA};
 use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
@@ -18,18 +21,21 @@ use super::plain::Plain;
 /// Bytes of the states of one pattern that a worker keeps.
 const MOST_CACHE: usize = 1 << 20;
 
-/// A compiled pattern. Its cache is the worker's.
+/// A pattern. Its cache is the worker's.
 #[derive(Debug)]
 pub(crate) struct Pattern {
-    program: Box<Program>,
-    /// What it says, where that is simple.
-    plain: Option<Plain>,
+    text: Box<str>,
+    most_bytes: usize,
+    /// Nothing where it could not be compiled.
+    program: OnceLock<Option<Box<Program>>>,
     /// Its place among the caches of a worker.
     pub(crate) cache: usize,
 }
 
 #[derive(Debug)]
 struct Program {
+    /// What the pattern says, where that is simple.
+    plain: Option<Plain>,
     search: DFA,
     backtracker: BoundedBacktracker,
     /// For values too long for the backtracker.
@@ -46,6 +52,8 @@ pub(crate) struct PatternError(pub(crate) String);
 #[derive(Debug, Default)]
 pub(crate) struct Caches {
     searches: Vec<Option<Box<dfa::Cache>>>,
+    /// For want of a place: of a pattern that is not the set's.
+    other: Option<Box<dfa::Cache>>,
     /// Of whichever pattern is run.
     backtracker: Option<backtrack::Cache>,
     machine: Option<pikevm::Cache>,
@@ -56,6 +64,15 @@ impl Caches {
         Self {
             searches: std::iter::repeat_with(|| None).take(patterns).collect(),
             ..Self::default()
+        }
+    }
+
+    fn of(&mut self, pattern: usize) -> &mut Option<Box<dfa::Cache>> {
+        if let Some(cache) = self.searches.get_mut(pattern) {
+            cache
+        } else {
+            self.other = None;
+            &mut self.other
         }
     }
 }
@@ -151,6 +168,7 @@ impl Program {
             BoundedBacktracker::new_from_nfa(nfa.clone()).map_err(|error| unusable(&error))?;
         let machine = PikeVM::new_from_nfa(nfa).map_err(|error| unusable(&error))?;
         Ok(Self {
+            plain: Plain::of(hir),
             search,
             backtracker,
             machine,
@@ -161,25 +179,93 @@ impl Program {
     fn nfa(&self) -> &NFA {
         self.machine.get_nfa()
     }
+
+    fn groups_len(&self) -> usize {
+        self.nfa().group_info().group_len(PatternID::ZERO)
+    }
+
+    fn memory(&self) -> usize {
+        self.nfa().memory_usage() + self.search.memory_usage() + size_of::<Self>()
+    }
+
+    /// Where the first match ends.
+    fn end(
+        &self,
+        cache: &mut Option<Box<dfa::Cache>>,
+        input: &Input<'_>,
+    ) -> Result<Option<usize>, GaveUp> {
+        let cache = cache.get_or_insert_with(|| Box::new(self.search.create_cache()));
+        let found = self.search.try_search_fwd(cache, input);
+        let found = found.map_err(|_| GaveUp)?;
+        Ok(found.map(|end| end.offset()))
+    }
+
+    fn slots(
+        &self,
+        caches: &mut Caches,
+        input: &Input<'_>,
+        slots: &mut [Option<NonMaxUsize>],
+    ) -> bool {
+        let backtracker = &self.backtracker;
+        let cache = caches
+            .backtracker
+            .get_or_insert_with(|| backtracker.create_cache());
+        cache.reset(backtracker);
+        // Refused for a value that is too long for it, and for nothing else.
+        if let Ok(found) = backtracker.try_search_slots(cache, input, slots) {
+            return found.is_some();
+        }
+        let machine = &self.machine;
+        let cache = caches.machine.get_or_insert_with(|| machine.create_cache());
+        cache.reset(machine);
+        machine.search_slots(cache, input, slots).is_some()
+    }
 }
 
 impl Pattern {
-    pub(crate) fn new(hir: &Hir, most_bytes: usize) -> Result<Self, PatternError> {
+    /// Compiled at once; `hir` is the text's syntax.
+    pub(crate) fn new(text: &str, hir: &Hir, most_bytes: usize) -> Result<Self, PatternError> {
+        let program = Some(Box::new(Program::new(hir, most_bytes)?));
         Ok(Self {
-            program: Box::new(Program::new(hir, most_bytes)?),
-            plain: Plain::of(hir),
-            cache: 0,
+            program: program.into(),
+            ..Self::known(text, most_bytes)
         })
     }
 
+    /// Of a text that `new` has once taken with as few bytes. Should it refuse it now, every value matches:
+    /// a rule must not be blind unseen.
+    pub(crate) fn known(text: &str, most_bytes: usize) -> Self {
+        Self {
+            text: text.into(),
+            most_bytes,
+            program: OnceLock::new(),
+            cache: 0,
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn program(&self) -> Option<&Program> {
+        let compile = || {
+            let hir = parse_pattern(&self.text).ok()?;
+            Some(Box::new(Program::new(&hir, self.most_bytes).ok()?))
+        };
+        self.program.get_or_init(compile).as_deref()
+    }
+
     pub(crate) fn is_match(&self, caches: &mut Caches, value: &[u8]) -> bool {
-        if let Some(plain) = &self.plain {
+        let Some(program) = self.program() else {
+            return true;
+        };
+        if let Some(plain) = &program.plain {
             return plain.find(value).is_some();
         }
         let input = Input::new(value).earliest(true);
-        match self.end(caches, &input) {
+        match program.end(caches.of(self.cache), &input) {
             Ok(end) => end.is_some(),
-            Err(GaveUp) => self.slots(caches, &input, &mut []),
+            Err(GaveUp) => program.slots(caches, &input, &mut []),
         }
     }
 
@@ -190,7 +276,7 @@ impl Pattern {
         value: &[u8],
         from: usize,
     ) -> Option<(usize, usize)> {
-        match &self.plain {
+        match self.program().and_then(|program| program.plain.as_ref()) {
             Some(plain) if from == 0 => plain.find(value),
             _ => self.search(caches, value, from),
         }
@@ -207,19 +293,23 @@ impl Pattern {
             return None;
         }
         let input = Input::new(value).span(from..value.len());
-        if self.program.is_anchored
-            && let Ok(end) = self.end(caches, &input)
+        let Some(program) = self.program() else {
+            return Some((from, value.len()));
+        };
+        if program.is_anchored
+            && let Ok(end) = program.end(caches.of(self.cache), &input)
         {
             return end.map(|end| (from, end));
         }
         let mut slots = [None; 2];
-        self.spans(caches, input, &mut slots)?;
+        self.spans(program, caches, input, &mut slots)?;
         span(&slots, 0)
     }
 
     /// Whether there are groups besides the whole match.
     pub(crate) fn has_groups(&self) -> bool {
-        self.groups_len() > 1
+        self.program()
+            .is_some_and(|program| program.groups_len() > 1)
     }
 
     /// The first match and its groups, as spans.
@@ -228,70 +318,32 @@ impl Pattern {
         caches: &mut Caches,
         value: &[u8],
     ) -> Option<Vec<Option<(usize, usize)>>> {
-        let mut slots = vec![None; 2 * self.groups_len()];
-        self.spans(caches, Input::new(value), &mut slots)?;
-        Some(
-            (0..self.groups_len())
-                .map(|group| span(&slots, group))
-                .collect(),
-        )
+        let Some(program) = self.program() else {
+            return Some(vec![Some((0, value.len()))]);
+        };
+        let mut slots = vec![None; 2 * program.groups_len()];
+        self.spans(program, caches, Input::new(value), &mut slots)?;
+        let groups = (0..program.groups_len()).map(|group| span(&slots, group));
+        Some(groups.collect())
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.program.nfa().memory_usage()
-            + self.program.search.memory_usage()
-            + size_of::<Program>()
-    }
-
-    fn groups_len(&self) -> usize {
-        self.program.nfa().group_info().group_len(PatternID::ZERO)
-    }
-
-    /// Where the first match ends.
-    fn end(&self, caches: &mut Caches, input: &Input<'_>) -> Result<Option<usize>, GaveUp> {
-        let search = &self.program.search;
-        let mut own = None;
-        let cache = caches
-            .searches
-            .get_mut(self.cache)
-            .unwrap_or(&mut own)
-            .get_or_insert_with(|| Box::new(search.create_cache()));
-        let found = search.try_search_fwd(cache, input).map_err(|_| GaveUp)?;
-        Ok(found.map(|end| end.offset()))
+        let program = self.program.get().and_then(Option::as_deref);
+        self.text.len() + program.map_or(0, Program::memory)
     }
 
     /// Fills the slots of the first match.
     fn spans(
         &self,
+        program: &Program,
         caches: &mut Caches,
         mut input: Input<'_>,
         slots: &mut [Option<NonMaxUsize>],
     ) -> Option<()> {
-        if let Ok(end) = self.end(caches, &input) {
+        if let Ok(end) = program.end(caches.of(self.cache), &input) {
             input.set_end(end?);
         }
-        self.slots(caches, &input, slots).then_some(())
-    }
-
-    fn slots(
-        &self,
-        caches: &mut Caches,
-        input: &Input<'_>,
-        slots: &mut [Option<NonMaxUsize>],
-    ) -> bool {
-        let backtracker = &self.program.backtracker;
-        let cache = caches
-            .backtracker
-            .get_or_insert_with(|| backtracker.create_cache());
-        cache.reset(backtracker);
-        // Refused for a value that is too long for it, and for nothing else.
-        if let Ok(found) = backtracker.try_search_slots(cache, input, slots) {
-            return found.is_some();
-        }
-        let machine = &self.program.machine;
-        let cache = caches.machine.get_or_insert_with(|| machine.create_cache());
-        cache.reset(machine);
-        machine.search_slots(cache, input, slots).is_some()
+        program.slots(caches, &input, slots).then_some(())
     }
 }
 

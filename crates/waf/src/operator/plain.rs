@@ -139,7 +139,7 @@ mod tests {
             let hir = parse_pattern(text).unwrap();
             let (plain, pattern) = (
                 Plain::of(&hir).unwrap(),
-                Pattern::new(&hir, 1 << 20).unwrap(),
+                Pattern::new(text, &hir, 1 << 20).unwrap(),
             );
             let mut caches = Caches::with_room_for(1);
             for _ in 0..20_000 {

@@ -6,7 +6,7 @@ use super::{AddressSet, Caches, Pattern, Phrases, agree, compare, is_card_number
 use crate::seclang::{NumberTest, TextTest, addresses};
 
 fn compiled(pattern: &str) -> Pattern {
-    Pattern::new(&parse_pattern(pattern).unwrap(), 1 << 20).unwrap()
+    Pattern::new(pattern, &parse_pattern(pattern).unwrap(), 1 << 20).unwrap()
 }
 
 fn matches(pattern: &str, value: &[u8]) -> bool {
@@ -106,6 +106,19 @@ fn matches_lie_where_another_engine_finds_them() {
 }
 
 #[test]
+fn a_pattern_that_could_not_be_compiled_when_it_was_wanted_matches() {
+    let mut caches = Caches::with_room_for(1);
+    for (text, most_bytes) in [("(", 1 << 20), ("a{1000}", 100)] {
+        let pattern = Pattern::known(text, most_bytes);
+        assert!(pattern.is_match(&mut caches, b"x"), "{text}");
+        assert_eq!(pattern.find(&mut caches, b"xyz", 1), Some((1, 3)));
+        assert_eq!(pattern.groups(&mut caches, b"x"), Some(vec![Some((0, 1))]));
+    }
+    let known = Pattern::known("a", 1 << 20);
+    assert!(!known.is_match(&mut caches, b"x"));
+}
+
+#[test]
 fn a_word_has_no_letter_beside_it() {
     let word = |text: &str| agree(TextTest::ContainsWord, text.as_bytes(), b"cat").is_some();
     assert!(word("a cat.") && word("cat"));
@@ -160,8 +173,39 @@ fn an_address_is_found_in_its_network() {
 }
 
 #[test]
+fn the_phrase_that_ends_first_is_found_as_an_automaton_finds_it() {
+    let mut random = fastrand::Rng::with_seed(13);
+    let (mut hits, mut misses) = (0, 0);
+    let text = |random: &mut fastrand::Rng, length: std::ops::Range<usize>| -> Vec<u8> {
+        let length = random.usize(length);
+        (0..length)
+            .map(|_| b"aAbBcC-\xff"[random.usize(..8)])
+            .collect()
+    };
+    for round in 0..2000 {
+        let shortest = round % 6 + 1;
+        let list: Vec<Box<[u8]>> = (0..random.usize(..12))
+            .map(|_| text(&mut random, shortest..9).into())
+            .collect();
+        let other = aho_corasick::AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(&list)
+            .unwrap();
+        let phrases = Phrases::new(list);
+        for _ in 0..50 {
+            let value = text(&mut random, 0..40);
+            let expected = other.find(&value).map(|it| (it.start(), it.end()));
+            assert_eq!(phrases.find(&value), expected, "{value:?} {phrases:?}");
+            hits += usize::from(expected.is_some());
+            misses += usize::from(expected.is_none());
+        }
+    }
+    assert!(hits > 10_000 && misses > 10_000, "{hits} {misses}");
+}
+
+#[test]
 fn phrases_are_found_without_case_and_comments_are_no_phrases() {
-    let phrases = Phrases::new(&Phrases::of_file(b"# evil\r\n  Worse \r\n\n")).unwrap();
+    let phrases = Phrases::new(Phrases::of_file(b"# evil\r\n  Worse \r\n\n"));
     assert_eq!(phrases.find(b"so WORSE"), Some((3, 8)));
     assert_eq!(phrases.find(b"evil"), None);
 }

@@ -3,10 +3,11 @@
 //! An Aho-Corasick automaton of our own: its states are two bytes each, and a state that ends literals
 //! knows at once all that they open.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod tree;
 
-use super::shape::Needs;
+use super::shape::{Literal, MOST_BYTES, Needs};
 use crate::rule::Bits;
+use tree::Tree;
 
 /// The literals, and which probes each opens.
 #[derive(Debug, Default)]
@@ -40,9 +41,9 @@ impl Literals {
             free.set(probe);
         }
         // Shorter literals open more and are as sound, should there ever be more states than numbers.
-        let automaton = (1..=4)
+        let automaton = (1..=MOST_BYTES)
             .rev()
-            .find_map(|longest| Automaton::new(&by_literal(needs, longest), needs.len()));
+            .find_map(|longest| Automaton::new(needs, longest));
         // Without an automaton nothing is ruled out by literals.
         Self { automaton, free }
     }
@@ -76,96 +77,18 @@ impl Literals {
     }
 }
 
-/// What each literal opens, cut to so many bytes.
-fn by_literal(needs: &[Needs], longest: usize) -> BTreeMap<&[u8], Bits> {
-    let mut by_literal: BTreeMap<&[u8], Bits> = BTreeMap::new();
-    for (probe, need) in needs.iter().enumerate() {
-        for literal in need.literals.iter().flatten() {
-            by_literal
-                .entry(literal.get(..longest).unwrap_or(literal))
-                .or_insert_with(|| Bits::with_room_for(needs.len()))
-                .set(probe);
-        }
-    }
-    by_literal
-}
-
-/// A state under construction.
-struct Draft {
-    next: HashMap<u8, usize>,
-    opens: Option<Bits>,
-    fail: usize,
-}
-
-/// The tree of the literals.
-fn tree(literals: &BTreeMap<&[u8], Bits>) -> Vec<Draft> {
-    let new = || Draft {
-        next: HashMap::new(),
-        opens: None,
-        fail: 0,
-    };
-    let mut tree = vec![new()];
-    for (literal, opens) in literals {
-        let mut at = 0;
-        for &byte in *literal {
-            let following = tree.len();
-            let Some(state) = tree.get_mut(at) else { break };
-            at = *state.next.entry(byte).or_insert(following);
-            if at == following {
-                tree.push(new());
-            }
-        }
-        if let Some(state) = tree.get_mut(at) {
-            state.opens = Some(opens.clone());
-        }
-    }
-    tree
-}
-
 impl Automaton {
     /// Nothing where there is no literal, or an empty one, or more states than two bytes can tell.
-    fn new(literals: &BTreeMap<&[u8], Bits>, probes: usize) -> Option<Self> {
-        if literals.is_empty() || literals.contains_key(&b""[..]) {
-            return None;
-        }
-        let mut tree = tree(literals);
-        if tree.len() > usize::from(u16::MAX) {
-            return None;
-        }
-        let (classes, stride) = classes(literals);
-        let rows = rows(&mut tree, &classes, stride);
-        let order = order(&tree);
-        let mut automaton = Self {
-            classes,
-            stride,
-            next: vec![0; rows.len()],
-            first_ending: u16::try_from(tree.iter().filter(|state| state.opens.is_none()).count())
-                .ok()?,
-            block_of: Vec::new(),
-            blocks: Vec::new(),
-        };
-        let mut known: HashMap<Bits, u32> = HashMap::new();
-        let words = probes.div_ceil(64);
-        let mut by_number: Vec<usize> = (0..tree.len()).collect();
-        by_number.sort_by_key(|&state| order.get(state));
-        for (number, &state) in by_number.iter().enumerate() {
-            let from = rows.get(state * stride..(state + 1) * stride)?;
-            let to = automaton
-                .next
-                .get_mut(number * stride..(number + 1) * stride)?;
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = *order.get(*from)?;
-            }
-            if let Some(opens) = &tree.get(state)?.opens {
-                let fresh = u32::try_from(known.len() * words).ok()?;
-                let block = *known.entry(opens.clone()).or_insert(fresh);
-                if block == fresh {
-                    automaton.blocks.extend(&opens.0);
-                }
-                automaton.block_of.push(block);
+    fn new(needs: &[Needs], longest: usize) -> Option<Self> {
+        let (classes, stride) = classes(needs);
+        let mut tree = Tree::new(needs.len());
+        for (probe, need) in needs.iter().enumerate() {
+            for literal in need.literals.iter().flatten() {
+                let literal = literal.bytes();
+                tree.add(literal.get(..longest).unwrap_or(literal), &classes, probe)?;
             }
         }
-        Some(automaton)
+        tree.into_automaton(classes, stride)
     }
 
     /// Adds to `open` what the literals in the text open.
@@ -191,10 +114,11 @@ impl Automaton {
 }
 
 /// The bytes that literals consist of, each with its other case, by class; 0 are all others.
-fn classes(literals: &BTreeMap<&[u8], Bits>) -> (Box<[u8; 256]>, usize) {
+fn classes(needs: &[Needs]) -> (Box<[u8; 256]>, usize) {
     let mut classes = Box::new([0u8; 256]);
     let mut last = 0u8;
-    for &byte in literals.keys().copied().flatten() {
+    let literals = needs.iter().flat_map(|need| need.literals.iter().flatten());
+    for &byte in literals.flat_map(Literal::bytes) {
         if class_of(&classes, byte) == 0 {
             // All 256 bytes in literals leave one that shares another's class, and opens more.
             last = last.saturating_add(1);
@@ -213,74 +137,16 @@ fn class_of(classes: &[u8; 256], byte: u8) -> u8 {
     classes.get(usize::from(byte)).copied().unwrap_or(0)
 }
 
-/// Where each state goes by each class; gives states the fails and what they open by them.
-fn rows(tree: &mut [Draft], classes: &[u8; 256], stride: usize) -> Vec<usize> {
-    let mut rows = vec![0; tree.len() * stride];
-    let mut waiting = VecDeque::from([0usize]);
-    while let Some(state) = waiting.pop_front() {
-        let Some(draft) = tree.get(state) else {
-            continue;
-        };
-        let fail = draft.fail;
-        let inherited = rows
-            .get(fail * stride..(fail + 1) * stride)
-            .map(<[usize]>::to_vec)
-            .unwrap_or_default();
-        let children: Vec<(u8, usize)> = draft.next.iter().map(|(&byte, &to)| (byte, to)).collect();
-        if let Some(row) = rows.get_mut(state * stride..(state + 1) * stride) {
-            row.copy_from_slice(&inherited);
-            for &(byte, to) in &children {
-                if let Some(place) = row.get_mut(usize::from(class_of(classes, byte))) {
-                    *place = to;
-                }
-            }
-        }
-        for (byte, to) in children {
-            let class = usize::from(class_of(classes, byte));
-            // From the start, the state itself would be found where it has just been put.
-            let by_fail = inherited.get(class).copied().filter(|_| state != 0);
-            let fail = by_fail.unwrap_or(0);
-            let more = tree.get(fail).and_then(|fail| fail.opens.clone());
-            if let Some(child) = tree.get_mut(to) {
-                child.fail = fail;
-                match (&mut child.opens, more) {
-                    (Some(opens), Some(more)) => opens.add(&more),
-                    (opens @ None, more) => *opens = more,
-                    _ => {}
-                }
-            }
-            waiting.push_back(to);
-        }
-    }
-    rows
-}
-
-/// The number of each state: those that end no literal first, the start as the first of all.
-fn order(tree: &[Draft]) -> Vec<u16> {
-    let plain = tree.iter().filter(|state| state.opens.is_none()).count();
-    let (mut next_plain, mut next_ending) = (0, plain);
-    let numbers = tree.iter().map(|state| {
-        let next = if state.opens.is_none() {
-            &mut next_plain
-        } else {
-            &mut next_ending
-        };
-        *next += 1;
-        u16::try_from(*next - 1).unwrap_or(0)
-    });
-    numbers.collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Literals, Needs};
+    use super::{Literal, Literals, Needs};
 
     fn needs(literals: &[&str]) -> Needs {
         Needs {
             literals: Some(
                 literals
                     .iter()
-                    .map(|text| text.as_bytes().to_vec())
+                    .map(|text| Literal::new(text.as_bytes()))
                     .collect(),
             ),
             ..Needs::default()
@@ -339,7 +205,7 @@ mod tests {
         let mut all: Vec<Needs> = vec![Needs::default(); 2];
         all[1].literals = Some(
             (0..=255u8)
-                .map(|byte| vec![byte.to_ascii_lowercase(), b'!'])
+                .map(|byte| Literal::new(&[byte.to_ascii_lowercase(), b'!']))
                 .collect(),
         );
         let literals = Literals::new(&all);

@@ -15,8 +15,6 @@ mod source;
 
 use std::ops::Range;
 
-use regex_syntax::hir::Hir;
-
 use crate::bytes::ByteSet;
 use crate::evaluate::{ByBytes, Content, Looks, Seen, State, TextId, Value, Workbench};
 use crate::operator::Operator;
@@ -25,7 +23,7 @@ use gate::{Course, Gates};
 use layer::{Layer, layer};
 use literals::Literals;
 use need::need;
-use shape::{MOST_MASKS, Needs};
+pub(crate) use shape::{Literal, MOST_BYTES, MOST_MASKS, Needs};
 use source::{PhaseFilter, Reach, Source, is_filtered};
 
 /// Lengths that are told apart; a longer text is as long as this.
@@ -60,8 +58,9 @@ pub(crate) struct Prefilter {
 }
 
 impl Prefilter {
-    /// The filter of a set, whose phase 1 begins after the `constant` rules have been run.
-    pub(crate) fn new(set: &RuleSet, shapes: &[Option<Hir>], constant: &Bits) -> Self {
+    /// The filter of a set, whose phase 1 begins after the `constant` rules have been run. `patterns` are
+    /// the needs of those operators that are patterns.
+    pub(crate) fn new(set: &RuleSet, patterns: Vec<Option<Needs>>, constant: &Bits) -> Self {
         let RuleSet {
             rules,
             phases,
@@ -69,7 +68,7 @@ impl Prefilter {
             chains,
             ..
         } = set;
-        let mut filter = Self::of_operators(operators, shapes, rules);
+        let mut filter = Self::of_operators(operators, patterns, rules);
         for (place, phase) in phases.iter().enumerate() {
             let mut made = filter.phase(phase, rules, chains);
             made.gates = Gates::new(phase, rules, operators);
@@ -117,11 +116,11 @@ impl Prefilter {
     }
 
     /// The probes of the operators, without what a phase looks at.
-    fn of_operators(operators: &[Operator], shapes: &[Option<Hir>], rules: &[Rule]) -> Self {
+    fn of_operators(operators: &[Operator], patterns: Vec<Option<Needs>>, rules: &[Rule]) -> Self {
         let mut needs: Vec<Needs> = Vec::new();
         let mut probes = Vec::with_capacity(operators.len());
-        for (operator, hir) in operators.iter().zip(shapes) {
-            probes.push(need(operator, hir.as_ref()).and_then(|need| {
+        for (operator, pattern) in operators.iter().zip(patterns) {
+            probes.push(pattern.or_else(|| need(operator)).and_then(|need| {
                 let probe = u16::try_from(needs.len()).ok()?;
                 needs.push(need);
                 Some(probe)
@@ -468,4 +467,4 @@ fn those(needs: &[Needs], is_one: impl Fn(&Needs) -> bool) -> Bits {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,24 +1,24 @@
 //! What every match of an operator must contain.
 
-use regex_syntax::hir::Hir;
-
 use super::shape::Needs;
 use crate::bytes::ByteSet;
 use crate::operator::Operator;
 use crate::seclang::TextTest;
 
-/// What every match of an operator must contain; nothing where it is not filtered.
-pub(super) fn need(operator: &Operator, hir: Option<&Hir>) -> Option<Needs> {
+/// What every match of an operator must contain; nothing where it is not filtered. What a pattern needs
+/// is known from its syntax, which the operator no longer has.
+pub(super) fn need(operator: &Operator) -> Option<Needs> {
     Some(match operator {
-        Operator::Pattern { .. } | Operator::CardNumber(_) => Needs::of_pattern(hir?),
-        Operator::Phrases(phrases) => Needs::of_phrases(&phrases.phrases),
+        Operator::Phrases(phrases) => Needs::of_phrases(phrases.all()),
         Operator::ByteRange(allowed) => Needs::of_mask(allowed.complement()),
         Operator::UrlEncoding => Needs::of_mask(ByteSet::of(b"%")),
         Operator::Utf8 => Needs::of_mask(ByteSet::from_words([0, 0, u64::MAX, u64::MAX])),
         Operator::SqlInjection => Needs::of_mask(not_plain(b"")),
         Operator::Xss => Needs::of_mask(not_plain(b"0123456789")),
         Operator::Text(TextTest::Within, _) => return None,
-        Operator::Text(_, other) => Needs::of_phrases(&[other.literal()?.into()]),
+        Operator::Text(_, other) => {
+            Needs::of_phrases([other.literal()?.to_ascii_lowercase().as_slice()].into_iter())
+        }
         _ => return None,
     })
 }

@@ -12,9 +12,9 @@ const MOST_EXACT: usize = 64;
 /// Literals of one requirement, at most.
 const MOST_LITERALS: usize = 4000;
 /// Bytes of a literal that are looked for: more make the automaton larger and hardly surer.
-const MOST_BYTES: usize = 4;
+pub(crate) const MOST_BYTES: usize = 4;
 /// Masks kept of one pattern.
-pub(super) const MOST_MASKS: usize = 3;
+pub(crate) const MOST_MASKS: usize = 3;
 /// A mask that an ordinary value meets more often than this in a byte does not pay.
 const WORST_MASK: f32 = 0.06;
 /// Literals that an ordinary value meets more often than this in a byte do not pay.
@@ -24,18 +24,45 @@ const WORST_RATE: f32 = 0.015;
 const PLAIN: [&[u8]; 4] = [b"_", b"_-.", b"_-. /", b"_-. /,:=+"];
 
 /// The requirements.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Needs {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
     /// Of each set at least one byte.
-    pub(super) masks: Vec<ByteSet>,
-    /// One of these, in lower case.
-    pub(super) literals: Option<Vec<Vec<u8>>>,
+    pub(crate) masks: Vec<ByteSet>,
+    /// One of these.
+    pub(crate) literals: Option<Vec<Literal>>,
     /// So many bytes.
-    pub(super) length: usize,
+    pub(crate) length: usize,
+}
+
+/// A literal in lower case, as far as it is looked for. There are thousands in a set, so it stands where it
+/// is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Literal {
+    bytes: [u8; MOST_BYTES],
+    length: u8,
+}
+
+impl Literal {
+    /// Of the first [`MOST_BYTES`] bytes.
+    pub(crate) fn new(text: &[u8]) -> Self {
+        let mut bytes = [0; MOST_BYTES];
+        let mut length = 0;
+        for (to, from) in bytes.iter_mut().zip(text) {
+            *to = *from;
+            length += 1;
+        }
+        Self { bytes, length }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes
+            .get(..usize::from(self.length))
+            .unwrap_or(&self.bytes)
+    }
 }
 
 impl Needs {
-    pub(super) fn of_pattern(hir: &Hir) -> Self {
+    pub(crate) fn of_pattern(hir: &Hir) -> Self {
         let facts = facts(hir);
         let mut needs = Self {
             length: hir.properties().minimum_len().unwrap_or(0),
@@ -44,7 +71,7 @@ impl Needs {
         needs.literals = facts
             .best()
             .filter(|literals| rate(literals) <= WORST_RATE)
-            .map(|literals| cut(&literals));
+            .map(|literals| cut(literals.iter().map(Vec::as_slice)));
         let beyond = PLAIN
             .iter()
             .rev()
@@ -59,14 +86,10 @@ impl Needs {
         needs
     }
 
-    /// Of lists of phrases, without case.
-    pub(super) fn of_phrases(phrases: &[Box<[u8]>]) -> Self {
-        let lower: Vec<Vec<u8>> = phrases
-            .iter()
-            .map(|phrase| phrase.to_ascii_lowercase())
-            .collect();
-        let length = lower.iter().map(Vec::len).min().unwrap_or(0);
-        let literals = (length > 0).then(|| cut(&lower));
+    /// Of a list of phrases in lower case.
+    pub(super) fn of_phrases<'a>(phrases: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
+        let length = phrases.clone().map(<[u8]>::len).min().unwrap_or(0);
+        let literals = (length > 0).then(|| cut(phrases));
         Self {
             masks: Vec::new(),
             literals,
@@ -308,7 +331,7 @@ fn weight(mask: &ByteSet) -> f32 {
 }
 
 /// How often a byte stands in ordinary values: a guess that decides speed, never the answer.
-fn frequency(byte: u8) -> f32 {
+const fn frequency(byte: u8) -> f32 {
     match byte {
         b'e' | b'a' | b't' | b'o' | b'i' | b'n' | b's' | b'r' => 0.05,
         b'q' | b'x' | b'z' | b'j' => 0.004,
@@ -332,16 +355,25 @@ fn rate(literals: &[Vec<u8>]) -> f32 {
 }
 
 fn meets(literal: &[u8]) -> f32 {
-    literal.iter().map(|&byte| case_blind(byte)).product()
+    let often = |byte: &u8| CASE_BLIND.get(usize::from(*byte)).copied().unwrap_or(1.0);
+    literal.iter().map(often).product()
 }
 
-fn case_blind(byte: u8) -> f32 {
-    if byte.is_ascii_alphabetic() {
-        frequency(byte) + frequency(byte.to_ascii_uppercase())
-    } else {
-        frequency(byte)
+/// [`frequency`] of a byte and its other case.
+const CASE_BLIND: [f32; 256] = {
+    let mut often = [0.0; 256];
+    let mut rest: &mut [f32] = &mut often;
+    let mut byte = 0u8;
+    while let Some((first, others)) = rest.split_first_mut() {
+        *first = frequency(byte);
+        if byte.is_ascii_alphabetic() {
+            *first += frequency(byte.to_ascii_uppercase());
+        }
+        byte = byte.wrapping_add(1);
+        rest = others;
     }
-}
+    often
+};
 
 /// The part of a literal that is met least.
 fn window(literal: &[u8]) -> &[u8] {
@@ -351,10 +383,9 @@ fn window(literal: &[u8]) -> &[u8] {
         .unwrap_or(literal)
 }
 
-fn cut(literals: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut cut: Vec<Vec<u8>> = literals
-        .iter()
-        .map(|literal| window(literal).to_vec())
+fn cut<'a>(literals: impl Iterator<Item = &'a [u8]>) -> Vec<Literal> {
+    let mut cut: Vec<Literal> = literals
+        .map(|literal| Literal::new(window(literal)))
         .collect();
     cut.sort();
     cut.dedup();

@@ -2,12 +2,12 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use super::Prefilter;
+use super::{Needs, Prefilter};
 use crate::bytes::ByteSet;
 use crate::operator::{Caches, Operator, Pattern, Phrases, parse_pattern};
 
 /// Shapes in which rules are written: classes, words without case, evasions, anchors, optional parts.
-const PATTERNS: &[&str] = &[
+pub(crate) const PATTERNS: &[&str] = &[
     r"(?i)union[\s/*]+select",
     r"(?i)<script[^>]*>[\s\S]*?",
     r"(?:^|[^\\])\\[cdeghijklmpqwxyz123456789]",
@@ -77,7 +77,8 @@ fn bytes_of(text: &[u8]) -> ByteSet {
 
 /// The filter for operators as if each were used on requests.
 fn with_literals(operators: &[Operator], shapes: &[Option<Hir>]) -> Prefilter {
-    Prefilter::of_operators(operators, shapes, &[])
+    let needs = shapes.iter().map(|hir| hir.as_ref().map(Needs::of_pattern));
+    Prefilter::of_operators(operators, needs.collect(), &[])
 }
 
 fn may_match(filter: &Prefilter, operator: u16, text: &[u8]) -> bool {
@@ -100,7 +101,7 @@ fn compiled(patterns: &[&str]) -> (Vec<Operator>, Vec<Option<Hir>>) {
         .map(|text| parse_pattern(text).unwrap())
         .collect();
     let operators = shapes.iter().enumerate().map(|(index, hir)| {
-        let mut pattern = Pattern::new(hir, 1 << 22).unwrap();
+        let mut pattern = Pattern::new(patterns[index], hir, 1 << 22).unwrap();
         pattern.cache = index;
         Operator::Pattern {
             pattern,
@@ -198,9 +199,9 @@ fn what_the_filter_rejects_the_phrases_reject() {
         .map(Into::into)
         .into();
     let lists = [
-        Phrases::new(&words[..2]).unwrap(),
-        Phrases::new(&words).unwrap(),
-        Phrases::new(&words[3..]).unwrap(),
+        Phrases::new(words[..2].to_vec()),
+        Phrases::new(words.clone()),
+        Phrases::new(words[3..].to_vec()),
     ];
     let operators = lists.map(Operator::Phrases);
     let filter = with_literals(&operators, &[None, None, None]);

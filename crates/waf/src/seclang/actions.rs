@@ -103,17 +103,21 @@ fn value(text: &str) -> Result<(String, &str), String> {
         return Ok((value.trim_end().to_owned(), rest));
     };
     let mut value = String::new();
-    let mut letters = quoted.char_indices();
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            '\\' => match letters.next() {
-                Some((_, '\'')) => value.push('\''),
-                Some((_, next)) => value.extend(['\\', next]),
-                None => value.push('\\'),
-            },
-            '\'' => return Ok((value, quoted.get(at + 1..).unwrap_or_default())),
-            _ => value.push(letter),
+    let mut rest = quoted;
+    while let Some((before, after)) = rest.split_once(['\\', '\'']) {
+        value.push_str(before);
+        if rest
+            .get(before.len()..)
+            .is_some_and(|at| at.starts_with('\''))
+        {
+            return Ok((value, after));
         }
+        let mut letters = after.chars();
+        match letters.next() {
+            Some('\'') => value.push('\''),
+            next => value.extend(['\\'].into_iter().chain(next)),
+        }
+        rest = letters.as_str();
     }
     Err(format!("the quote before `{quoted}` is never closed"))
 }

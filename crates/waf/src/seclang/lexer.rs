@@ -59,17 +59,14 @@ fn words(line: &str) -> Result<Vec<String>, String> {
 /// belongs to the pattern.
 fn quoted(text: &str, quote: char) -> Result<(String, &str), String> {
     let mut word = String::new();
-    let mut letters = text.char_indices().skip(1).peekable();
-    while let Some((at, letter)) = letters.next() {
-        if letter == '\\' {
-            match letters.next() {
-                Some((_, next)) if next == quote => word.push(next),
-                Some((_, next)) => word.extend([letter, next]),
-                None => word.push(letter),
-            }
-        } else if letter == quote {
-            let rest = text.get(at + 1..).unwrap_or_default();
-            if rest
+    let mut rest = text.strip_prefix(quote).unwrap_or(text);
+    while let Some((before, after)) = rest.split_once(['\\', quote]) {
+        word.push_str(before);
+        if rest
+            .get(before.len()..)
+            .is_some_and(|at| at.starts_with(quote))
+        {
+            if after
                 .chars()
                 .next()
                 .is_some_and(|next| !next.is_whitespace())
@@ -78,10 +75,14 @@ fn quoted(text: &str, quote: char) -> Result<(String, &str), String> {
                     "there is text right after the closing {quote}: leave a space or escape the quote"
                 ));
             }
-            return Ok((word, rest));
-        } else {
-            word.push(letter);
+            return Ok((word, after));
         }
+        let mut letters = after.chars();
+        match letters.next() {
+            Some(next) if next == quote => word.push(next),
+            next => word.extend(['\\'].into_iter().chain(next)),
+        }
+        rest = letters.as_str();
     }
     Err(format!("a {quote} is never closed"))
 }

@@ -3,7 +3,7 @@
 use super::variables::{self, Variable};
 
 /// One piece of a text with macros.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Piece {
     Text(Box<[u8]>),
     /// A variable of the transaction; the key is in lower case and not empty.
@@ -11,7 +11,7 @@ pub(crate) enum Piece {
 }
 
 /// A text with macros.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Macro {
     pub(crate) pieces: Vec<Piece>,
 }

@@ -6,7 +6,7 @@ use super::error::nearest;
 use super::macros::Macro;
 
 /// How numbers are compared: value, then operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum NumberTest {
     Equal,
     Greater,
@@ -16,7 +16,7 @@ pub(crate) enum NumberTest {
 }
 
 /// How texts are compared: value, then operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TextTest {
     Equal,
     Contains,
@@ -28,7 +28,7 @@ pub(crate) enum TextTest {
 }
 
 /// An operator without its operand's data.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Operand {
     Pattern { text: Box<str>, every_match: bool },
     Phrases(Vec<Box<[u8]>>),
