@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
-use vedette_waf::{
-    Analysis, Consequence, CustomRule, Field, Memory, Options, RuleSet, Test,
-};
+use vedette_waf::{Analysis, Consequence, CustomRule, Field, Memory, Options, RuleSet, Test};
 
 use crate::load::{EngineDir, LoadError, sha256};
 use crate::snapshot::{self, WafRuleAction, WafRuleOperator};
@@ -172,7 +170,11 @@ pub fn prepare() {
         sys::give_back_memory();
     };
     // Where no thread can be had, requests compile what they want.
-    drop(std::thread::Builder::new().name("waf".to_owned()).spawn(compile));
+    drop(
+        std::thread::Builder::new()
+            .name("waf".to_owned())
+            .spawn(compile),
+    );
 }
 
 fn read_analysis(bytes: &[u8]) -> Option<Arc<Analysis>> {

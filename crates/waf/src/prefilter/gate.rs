@@ -229,13 +229,13 @@ impl Gate {
             return None;
         };
         let value = match what {
-            Measured::Slot(slot) => constants.get(*slot)?,
-            Measured::IsSet(slot) => Some(i64::from(constants.get(*slot)?.is_some())),
+            Measured::Slot(slot) => constants.of(*slot)?.number(),
+            Measured::IsSet(slot) => Some(i64::from(constants.of(*slot)?.0.is_some())),
             _ => return None,
         };
         let bound = match bound {
             Bound::Number(number) => *number,
-            Bound::Slot(slot) => constants.get(*slot)?.unwrap_or(0),
+            Bound::Slot(slot) => constants.of(*slot)?.number().unwrap_or(0),
         };
         Some(value.is_some_and(|value| compare(*test, value, bound) != *negated))
     }
@@ -247,18 +247,27 @@ struct Constants<'a> {
     presets: &'a Presets,
 }
 
-impl Constants<'_> {
-    /// The number that the variable holds in every request, if it is set; nothing where requests change it.
-    fn get(&self, slot: Slot) -> Option<Option<i64>> {
-        if !self.fixed.has(usize::from(slot)) {
-            return None;
-        }
-        let mut presets = self.presets.values.iter();
-        let preset = presets.find(|(known, _)| *known == slot);
-        Some(preset.map(|(_, preset)| match preset {
+/// What a variable holds in every request, if it is set.
+struct Constant<'a>(Option<&'a Preset>);
+
+impl Constant<'_> {
+    fn number(&self) -> Option<i64> {
+        self.0.map(|preset| match preset {
             Preset::Number(number) => *number,
             Preset::Text(text) => leading_number(text),
-        }))
+        })
+    }
+}
+
+impl<'a> Constants<'a> {
+    /// Nothing where requests change the variable.
+    fn of(&self, slot: Slot) -> Option<Constant<'a>> {
+        let mut presets = self.presets.values.iter();
+        let is_fixed = self.fixed.has(usize::from(slot));
+        is_fixed.then(|| {
+            let preset = presets.find(|(known, _)| *known == slot);
+            Constant(preset.map(|(_, preset)| preset))
+        })
     }
 }
 
@@ -298,7 +307,7 @@ impl Course {
             presets,
         };
         let is_met = |guard: &Guard| {
-            let value = constants.get(guard.slot).flatten();
+            let value = constants.of(guard.slot).and_then(|it| it.number());
             value.is_some_and(|value| compare(guard.test, value, guard.bound))
         };
         let mut reached = Bits::with_room_for(phase.steps.len());
