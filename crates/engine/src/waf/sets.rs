@@ -166,7 +166,9 @@ impl<'a> Sets<'a> {
 pub fn prepare() {
     let sets: Vec<Arc<RuleSet>> = kept().iter().map(|it| Arc::clone(&it.set)).collect();
     let compile = move || {
-        sets.iter().for_each(|set| set.prepare());
+        for set in &sets {
+            set.prepare();
+        }
         sys::give_back_memory();
     };
     // Where no thread can be had, requests compile what they want.
