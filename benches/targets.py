@@ -329,4 +329,12 @@ TARGETS = (
         None,
         rule_set(lambda judging: judging.load_ms.get(1)),
     ),
+    _at_most(
+        "rules-cached",
+        "the same from a cache",
+        "ms",
+        50.0,
+        None,
+        rule_set(lambda judging: judging.cached_ms.get(1)),
+    ),
 )
