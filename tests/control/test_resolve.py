@@ -327,9 +327,12 @@ def test_a_list_of_addresses_may_stand_in_its_manifest() -> None:
     assert (one.size, one.updated_at) == (25, None)
     for wrong, sentence in (
         ("{action: Allow}", "give it file, networks or crowdsec"),
-        ("{action: Allow, networks: [a b], file: x}", "give it file, networks or crowdsec"),
+        ("{action: Allow, networks: [192.0.2.1], file: x}", "give it file, networks or crowdsec"),
         ("{action: Allow, networks: ['1.2.3.4'], maxAge: 1d}", "maxAge is for a file"),
         ('{action: Allow, networks: ["1.2.3.4\\n5.6.7.8"]}', "one address or CIDR"),
+        ("{action: Block, networks: [127.0.0.300]}", "'127.0.0.300' is no address"),
+        ("{action: Block, networks: [1.2.3.4/33]}", "from 8 to 32"),
+        ("{action: Block, networks: ['2001::/8']}", "from 16 to 128"),
         ("{action: Block, file: drop.txt}", "the file was not sent"),
     ):
         assert sentence in refused(of("AddressList", wrong)).message

@@ -294,6 +294,42 @@ def test_a_body_beyond_the_limit_is_refused_or_flows_on_as_the_route_says(
     assert guarded.service.asked[-1].body == form
 
 
+def test_text_is_limited_as_a_form_is(caller: Caller) -> None:
+    attack = b"a=" + b"x" * 200_000 + b"&b=<script>alert(1)</script>"
+    assert ask(caller, "/tuned/echo", attack, "text/plain").status == 413
+    assert ask(caller, "/usual/echo", attack, "text/csv").status == 413
+    lines = b'{"a": "<script>alert(1)</script>"}\n'
+    assert ask(caller, "/usual/echo", lines, "application/x-ndjson").status == 403
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", json.dumps({"text": ["a word"] * 2_000}).encode()),
+        ("text/xml", b"<a>" + b"<b>a word</b>" * 2_000 + b"</a>"),
+    ],
+)
+def test_a_body_that_is_cut_off_where_the_rest_may_pass_is_not_broken(
+    caller: Caller, guarded: Guarded, kind: str, body: bytes
+) -> None:
+    assert ask(caller, "/partly/echo", body, kind).status == 200
+    assert guarded.service.asked[-1].body == body
+    early = body.replace(b"a word", b"<script>alert(1)</script>", 1)
+    assert ask(caller, "/partly/echo", early, kind).status == 403
+    assert ask(caller, "/partly/echo", b"{]" if "json" in kind else b"<a>", kind).status == 400
+
+
+def test_a_boundary_in_quotes_is_a_boundary(caller: Caller) -> None:
+    kind = 'multipart/form-data; boundary="B1234"'
+
+    def form(value: str) -> bytes:
+        name = 'content-disposition: form-data; name="comment"'
+        return f"--B1234\r\n{name}\r\n\r\n{value}\r\n--B1234--\r\n".encode()
+
+    assert ask(caller, "/usual/echo", form("hello"), kind).status == 200
+    assert ask(caller, "/usual/echo", form("<script>alert(1)</script>"), kind).status == 403
+
+
 def test_a_body_without_a_length_meets_the_same_limit(caller: Caller) -> None:
     parts = (b"word+" * 200 for _ in range(50))
     answer = caller.ask(

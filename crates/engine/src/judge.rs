@@ -164,7 +164,7 @@ impl<'p> Judge<'p> {
         let most = policy.body.of(kind);
         let seen = body.get(..most).unwrap_or(body);
         let is_beyond = most > 0 && seen.len() < body.len();
-        let rejects = policy.blocks && policy.body.rejects && kind != BodyKind::Raw;
+        let rejects = policy.blocks && policy.body.rejects;
         let set = policy.rules.set();
         let bench = self.benches.entry(Arc::as_ptr(set));
         let bench = bench.or_insert_with(|| Workbench::new(set));
@@ -177,6 +177,9 @@ impl<'p> Judge<'p> {
         }
         if ruling == Ruling::GoOn {
             it.body(seen);
+            if is_beyond {
+                it.body_is_cut_off();
+            }
             ruling = waf::ruling(it.end_of_request_body(bench));
         }
         let scores = waf::scores(&it);

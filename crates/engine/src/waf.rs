@@ -218,12 +218,10 @@ fn exclusions(declared: &snapshot::WafExclusion) -> Result<Vec<Exclusion>, Strin
 /// What kind of body a request announces, as far as inspection cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
-    /// Names and values: nothing of it passes before all of it was judged.
+    /// Names and values, text, or nobody says what: nothing of it passes before all of it was judged.
     Fields,
     /// The same, with files.
     Upload,
-    /// Text, or nobody says what: looked at as it is, as far as it is kept back.
-    Raw,
     /// Bytes that no rule takes apart. They flow on as they come.
     Opaque,
 }
@@ -232,7 +230,7 @@ impl BodyKind {
     /// The kind that the header fields announce.
     pub fn of(headers: &HeaderMap) -> Self {
         let Some(media_type) = media_type(headers) else {
-            return Self::Raw;
+            return Self::Fields;
         };
         let is = |name: &str| media_type.eq_ignore_ascii_case(name);
         let ends = |suffix: &str| {
@@ -254,11 +252,14 @@ impl BodyKind {
             || ends("+xml");
         let is_text = media_type
             .get(..5)
-            .is_some_and(|start| start.eq_ignore_ascii_case("text/"));
-        match (is_grpc, is_fields, is_text) {
-            (true, ..) => Self::Opaque,
-            (_, true, _) => Self::Fields,
-            (_, _, true) => Self::Raw,
+            .is_some_and(|start| start.eq_ignore_ascii_case("text/"))
+            || ends("ndjson")
+            || ends("jsonl")
+            || ends("yaml")
+            || ends("javascript")
+            || ends("graphql");
+        match (is_grpc, is_fields || is_text) {
+            (false, true) => Self::Fields,
             _ => Self::Opaque,
         }
     }
@@ -268,7 +269,7 @@ impl BodyLimits {
     /// Bytes of such a body that are kept back at most.
     pub fn of(&self, kind: BodyKind) -> usize {
         match kind {
-            BodyKind::Fields | BodyKind::Raw => self.most,
+            BodyKind::Fields => self.most,
             BodyKind::Upload => self.with_files,
             BodyKind::Opaque => 0,
         }
@@ -314,13 +315,16 @@ mod tests {
             "image/svg+xml",
             "application/x-www-form-urlencoded",
             "application/csp-report",
+            "",
+            "text/plain",
+            "TEXT/csv; header=present",
+            "application/x-ndjson",
+            "application/jsonl",
+            "application/yaml",
         ] {
             assert_eq!(kind(fields), BodyKind::Fields, "{fields}");
         }
         assert_eq!(kind("multipart/form-data; boundary=x"), BodyKind::Upload);
-        for raw in ["", "text/plain", "TEXT/csv; header=present"] {
-            assert_eq!(kind(raw), BodyKind::Raw, "{raw}");
-        }
         for opaque in [
             "application/grpc",
             "application/grpc+json",

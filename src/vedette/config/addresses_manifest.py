@@ -5,6 +5,7 @@ Owns: their shape. Must not: read the files they name.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -21,7 +22,22 @@ def _one_line(text: str) -> str:
     return text
 
 
-NetworkText = Annotated[str, Field(min_length=2, max_length=64), AfterValidator(_one_line)]
+def _network(text: str) -> str:
+    """Networks that somebody wrote by hand: a slip would open or close the door unseen."""
+    address, slash, length = text.partition("/")
+    try:
+        most = ipaddress.ip_address(address).max_prefixlen
+    except ValueError:
+        raise ValueError(f"{text!r} is no address or network, such as 192.0.2.0/24") from None
+    least = 8 if most == 32 else 16
+    if slash and not (length.isdecimal() and least <= int(length) <= most):
+        raise ValueError(f"{text!r}: the length is a number from {least} to {most}")
+    return text
+
+
+NetworkText = Annotated[
+    str, Field(min_length=2, max_length=64), AfterValidator(_one_line), AfterValidator(_network)
+]
 
 
 MIN_INTERVAL_SECONDS: Final = 10

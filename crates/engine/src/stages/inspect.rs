@@ -74,7 +74,7 @@ pub async fn inspect<'p>(
     };
     let most = policy.body.of(kind);
     if most > 0 {
-        let rejects = policy.blocks && policy.body.rejects && kind != BodyKind::Raw;
+        let rejects = policy.blocks && policy.body.rejects;
         if rejects && declared_length(headers).is_some_and(|length| length > most as u64) {
             return Err(ongoing.refuse(record, Cause::BodyBeyondInspection.into()));
         }
@@ -83,7 +83,8 @@ pub async fn inspect<'p>(
             Ok(false) if rejects => {
                 return Err(ongoing.refuse(record, Cause::BodyBeyondInspection.into()));
             }
-            Ok(_) => {}
+            Ok(true) => {}
+            Ok(false) => ongoing.judgement.cut_off(),
             Err(refusal) => return Err(ongoing.refuse(record, refusal)),
         }
     }

@@ -65,6 +65,11 @@ impl<'p> Judgement<'p> {
         })
     }
 
+    /// Tells that the body goes on beyond what is kept back.
+    pub fn cut_off(&mut self) {
+        self.transaction.body_is_cut_off();
+    }
+
     /// Tells the head of the answer.
     pub fn answer<B>(&mut self, response: &Response<B>) -> Result<Ruling, Refusal> {
         let it = &mut self.transaction;

@@ -137,6 +137,11 @@ impl<'r> Transaction<'r> {
         whole
     }
 
+    /// Tells that the body goes on beyond what was given, so that it is not broken for want of its end.
+    pub fn body_is_cut_off(&mut self) {
+        self.state.body_is_cut_off = true;
+    }
+
     /// Phase 2.
     pub fn end_of_request_body(&mut self, bench: &mut Workbench) -> Option<&Interruption> {
         if self.state.request_body_access {

@@ -180,9 +180,12 @@ pub(super) fn body(state: &mut State, set: &RuleSet) {
                 &mut Collected(state),
             ),
         };
-        told_by_body(state, &outcome);
-        if processor == Processor::Multipart {
-            told_by_multipart(state, &outcome);
+        // What ends in the middle is no error of the client's where it was cut there.
+        if !state.body_is_cut_off || processor == Processor::UrlEncoded {
+            told_by_body(state, &outcome);
+            if processor == Processor::Multipart {
+                told_by_multipart(state, &outcome);
+            }
         }
     }
     // As ModSecurity 2 has it, for which CRS is written: the raw body of what is no form is looked

@@ -94,6 +94,7 @@ pub(crate) struct State {
     pub(crate) processor: Option<Processor>,
     pub(crate) forces_body: bool,
     pub(crate) request_body_access: bool,
+    pub(crate) body_is_cut_off: bool,
     pub(crate) response_body_access: bool,
     pub(crate) audit: Option<bool>,
     pub(crate) records: bool,
@@ -138,6 +139,7 @@ impl State {
             processor: None,
             forces_body: false,
             request_body_access: true,
+            body_is_cut_off: false,
             response_body_access: false,
             audit: None,
             records: false,
@@ -179,6 +181,7 @@ impl State {
         self.began_micros = now_micros;
         self.processor = None;
         self.forces_body = false;
+        self.body_is_cut_off = false;
         self.request_body_access = set.settings.request_body;
         self.response_body_access = set.settings.response_body;
         self.audit = None;

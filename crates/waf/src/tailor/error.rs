@@ -38,7 +38,7 @@ impl fmt::Display for TailorError {
             Self::Essential(which, rule) => write!(
                 f,
                 "the exclusion of {which} takes away rule {rule}, without which nothing is blocked \
-                 or no body is read: name fewer rules, or force it"
+                 or no body is read: name fewer rules"
             ),
             Self::OnlyDefaults(which, rule) => write!(
                 f,
