@@ -34,7 +34,7 @@ impl Phrases {
         let head = shortest.unwrap_or(0).min(MOST_HEAD);
         let mut marks = vec![0; MARKS / 64].into_boxed_slice();
         for phrase in &phrases {
-            let (word, bit) = mark(phrase.iter().take(head).copied().fold(0, with_next));
+            let (word, bit) = mark(phrase.get(..head).unwrap_or_default());
             if let Some(word) = marks.get_mut(word) {
                 *word |= bit;
             }
@@ -68,17 +68,20 @@ impl Phrases {
 
     /// The phrase that ends first; of two that do, the longer.
     pub(crate) fn find(&self, value: &[u8]) -> Option<(usize, usize)> {
-        if self.head == 0 {
-            return (!self.ends.is_empty()).then_some((0, 0));
+        match self.head {
+            0 => (!self.ends.is_empty()).then_some((0, 0)),
+            1 => self.search::<1>(value),
+            2 => self.search::<2>(value),
+            3 => self.search::<3>(value),
+            _ => self.search::<MOST_HEAD>(value),
         }
+    }
+
+    /// The same by heads of a length that is known when this is compiled.
+    fn search<const HEAD: usize>(&self, value: &[u8]) -> Option<(usize, usize)> {
         let mut found: Option<(usize, usize)> = None;
-        let (mut head, keep) = (0, u32::MAX >> (32 - 8 * self.head));
-        for (last, byte) in value.iter().enumerate() {
-            head = with_next(head, byte.to_ascii_lowercase()) & keep;
-            let Some(start) = (last + 1).checked_sub(self.head) else {
-                continue;
-            };
-            if found.is_some_and(|(_, end)| end <= last + 1) {
+        for (start, head) in value.windows(HEAD).enumerate() {
+            if found.is_some_and(|(_, end)| end <= start + HEAD) {
                 break;
             }
             let (word, bit) = mark(head);
@@ -123,13 +126,12 @@ impl Phrases {
     }
 }
 
-/// The last bytes and one more.
-fn with_next(bytes: u32, next: u8) -> u32 {
-    bytes << 8 | u32::from(next)
-}
-
-/// The word and the bit of a head's mark.
-fn mark(head: u32) -> (usize, u64) {
+/// The word and the bit of a head's mark. Bytes that differ as the cases of a letter do have one mark.
+#[inline]
+fn mark(head: &[u8]) -> (usize, u64) {
+    let head = head
+        .iter()
+        .fold(0, |bytes, byte| bytes << 8 | u32::from(byte | 0x20));
     let place = (head.wrapping_mul(0x9e37_79b1) >> 18) as usize;
     (place / 64, 1 << (place % 64))
 }
