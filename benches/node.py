@@ -277,7 +277,9 @@ def secured(place: Place) -> Server:
         ("static-judged", "/judged", True),
         ("static-unjudged", "/static", False),
     ):
-        endpoints[name] = asked(f"{node.url}{path}", judged=judged, tokens=tokens[:1])
+        url = f"{node.url}{path}"
+        endpoints[name] = asked(url, judged=judged, tokens=tokens[:1])
+        endpoints[f"{name}-again"] = asked(url, judged=judged, tokens=tokens[:1], again=True)
     return served("vedette", node, endpoints)
 
 

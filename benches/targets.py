@@ -263,7 +263,7 @@ TARGETS = (
     ),
     _at_least(
         "waf-requests",
-        "every stage with the firewall / without it, requests/s",
+        "every stage with the firewall / without it, no two requests alike, requests/s",
         "x",
         0.75,
         0.85,
@@ -276,6 +276,22 @@ TARGETS = (
         0.75,
         0.85,
         against(Mode.PINNED, "vedette-static-waf", "vedette-static-waf-off", rps),
+    ),
+    _at_least(
+        "waf-again",
+        "every stage with the firewall / without it, the same request again and again, requests/s",
+        "x",
+        0.75,
+        0.85,
+        against(Mode.PINNED, "vedette-waf-again", "vedette-waf-off-again", rps),
+    ),
+    _at_least(
+        "waf-static-again",
+        "the same for a static answer",
+        "x",
+        0.75,
+        0.85,
+        against(Mode.PINNED, "vedette-static-waf-again", "vedette-static-waf-off-again", rps),
     ),
     _at_most(
         "waf-cpu",

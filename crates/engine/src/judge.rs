@@ -170,7 +170,8 @@ impl<'p> Judge<'p> {
         let bench = bench.or_insert_with(|| Workbench::new(set));
         let now = u64::try_from(clock::since_epoch().as_micros()).unwrap_or(u64::MAX);
         let mut it = Transaction::begin_tailored(&policy.rules, bench, now, "described");
-        waf::tell(&mut it, (address, 0), "HTTP/1.1", admitted);
+        it.connection(&waf::ends((address, 0)));
+        waf::tell(&mut it, "HTTP/1.1", admitted);
         let mut ruling = waf::ruling(it.end_of_request_headers(bench));
         if ruling == Ruling::GoOn && rejects && is_beyond {
             ruling = Ruling::Refuse(Cause::BodyBeyondInspection);

@@ -38,6 +38,7 @@ pub struct Shard {
 struct Counts {
     routes: HashMap<String, RouteCounts>,
     cold_starts: u64,
+    inspections_known: u64,
     /// By cause.
     turned_away: BTreeMap<&'static str, u64>,
 }
@@ -69,6 +70,7 @@ impl Shard {
         let stage = record.stage().map_or("", |stage| stage.as_str());
         let mut counts = lock(&self.counts);
         counts.cold_starts += u64::from(record.is_cold);
+        counts.inspections_known += u64::from(record.is_known);
         if !counts.routes.contains_key(route) {
             let row = RouteCounts {
                 function: target.and_then(|it| it.function()).unwrap_or("").to_owned(),
@@ -119,6 +121,7 @@ pub struct Report {
     bucket_bounds: &'static [f64],
     errors: u64,
     cold_starts: u64,
+    inspections_known: u64,
     memory_bytes: Vec<MemoryRow>,
     records_dropped: u64,
     logs_dropped: u64,
@@ -157,11 +160,12 @@ struct MemoryRow {
 /// Adds up the shards of `node`.
 pub fn report(node: &Node) -> Report {
     let mut totals: BTreeMap<String, RouteCounts> = BTreeMap::new();
-    let (mut cold_starts, mut records_dropped) = (0, 0);
+    let (mut cold_starts, mut inspections_known, mut records_dropped) = (0, 0, 0);
     let mut turned_away = BTreeMap::new();
     for shard in lock(&node.shards.0).iter() {
         let counts = lock(&shard.counts);
         cold_starts += counts.cold_starts;
+        inspections_known += counts.inspections_known;
         records_dropped += shard.records_dropped.load(Ordering::Relaxed);
         for (cause, count) in &counts.turned_away {
             *turned_away.entry(*cause).or_default() += count;
@@ -185,6 +189,7 @@ pub fn report(node: &Node) -> Report {
         bucket_bounds: &BOUNDS,
         errors,
         cold_starts,
+        inspections_known,
         memory_bytes: memory(node),
         records_dropped,
         logs_dropped: node.log.dropped(),

@@ -132,6 +132,12 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield _counter(
         "edge_cold_starts", "Functions loaded on their first request.", counters["coldStarts"], at
     )
+    yield _counter(
+        "edge_inspections_known",
+        "Requests let pass because nothing was found when the same one came before.",
+        counters["inspectionsKnown"],
+        at,
+    )
     memory = GaugeMetricFamily(
         "edge_memory_usage_bytes",
         "The largest linear memory an instance has had, in bytes.",
