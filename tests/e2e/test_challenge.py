@@ -171,6 +171,10 @@ def test_work_brings_a_pass_and_the_way_back(own: Node, protocol: str) -> None:
     )
     answer = ask(own, protocol, "/page?a=1&b=2", with_cookie(cookie))
     assert answer.status == 200
+    with own.engine() as engine:
+        counted = engine.get("/metrics").json()
+    assert counted["challengePasses"] >= 1
+    assert counted["refusals"]["challenge_required"] >= 1
 
 
 def test_a_token_is_answered_once(own: Node, protocol: str) -> None:

@@ -139,3 +139,16 @@ def _status(node: Node, source: str) -> int:
         return ask(node, source).status
     except (ConnectionError, ssl.SSLError):
         return 0
+
+
+def test_a_block_outlives_the_node_that_made_it(own: Node) -> None:
+    source = "127.0.0.78"
+    for _ in range(6):
+        ask(own, source, ATTACK)
+    require_blocked(own, source)
+    own.stop()
+    own.start()
+    told = {one["source"]: one for one in own.status()["offenders"]["first"]}
+    assert 500 < told[source]["seconds"] <= 600
+    assert _status(own, source) == 0
+    assert ask(own, HONEST).status == 200

@@ -8,6 +8,8 @@
 //! down by as much (Misra and Gries, for sets). So a source is never blamed for another's offences:
 //! a flood of sources makes scores too low, never too high. A blocked source keeps its way.
 
+mod image;
+
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -32,6 +32,7 @@ use crate::snapshot::{self, ChallengeMode, RouteChallenge};
 use crate::stages::admit::Admitted;
 use crate::stages::authenticate::Authenticated;
 use crate::trace::next_random;
+use crate::worker;
 
 /// Where answers go. No route has it while the plan has a challenge.
 const ANSWER_PATH: &str = "/.vedette/challenge";
@@ -214,6 +215,7 @@ impl Challenge {
         let location = HeaderValue::from_str(&target).map_err(|_| no("it is no place"))?;
         headers.insert(LOCATION, location);
         if let Some(pass) = pass {
+            worker::with(|worker| worker.count_pass());
             let secure = if record.connection.scheme == "https" {
                 "; Secure"
             } else {

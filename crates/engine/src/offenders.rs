@@ -4,7 +4,7 @@
 //! not: turn anybody away; who accepts connections and who admits requests do.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -25,7 +25,11 @@ const MOST_TOLD: usize = 20;
 
 /// Who is watched, while the plan says so.
 #[derive(Default)]
-pub struct Watch(ArcSwapOption<Table>);
+pub struct Watch {
+    table: ArcSwapOption<Table>,
+    /// The blocks that the engine before this one has left, until there is a plan.
+    left: Mutex<Option<Vec<u8>>>,
+}
 
 struct Table {
     declared: snapshot::Offenders,
@@ -74,10 +78,11 @@ struct Event<'a> {
 impl Watch {
     /// Watches as a plan says from now on. The same terms go on with the same table.
     pub fn follow(&self, declared: Option<&snapshot::Offenders>) {
+        let left = self.left().take();
         let Some(declared) = declared else {
-            return self.0.store(None);
+            return self.table.store(None);
         };
-        let same = self.0.load();
+        let same = self.table.load();
         if same.as_ref().is_some_and(|it| it.declared == *declared) {
             return;
         }
@@ -85,12 +90,36 @@ impl Watch {
             declared: declared.clone(),
             offenders: Offenders::within(TABLE_BYTES, terms(declared)),
         };
-        self.0.store(Some(Arc::new(table)));
+        if let Some(image) = left {
+            table.offenders.restore(&image, now(), clock::since_epoch());
+        }
+        self.table.store(Some(Arc::new(table)));
+    }
+
+    /// Takes up the blocks that the engine before this one has left.
+    pub fn take_over(&self, image: Vec<u8>) {
+        match &*self.table.load() {
+            Some(table) => {
+                table.offenders.restore(&image, now(), clock::since_epoch());
+            }
+            None => *self.left() = Some(image),
+        }
+    }
+
+    /// The blocks, for the engine after this one; no bytes where nobody is watched.
+    pub fn image(&self) -> Vec<u8> {
+        let table = self.table.load();
+        let image = |it: &Arc<Table>| it.offenders.export(now(), clock::since_epoch());
+        table.as_ref().map(image).unwrap_or_default()
+    }
+
+    fn left(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The block that an address is under, and how long it goes on.
     pub fn block(&self, address: IpAddr) -> Option<(Block, Duration)> {
-        let table = self.0.load();
+        let table = self.table.load();
         let now = now();
         let block = table.as_ref()?.offenders.block(address, now)?;
         Some((block, block.until.saturating_sub(now)))
@@ -98,7 +127,7 @@ impl Watch {
 
     /// Takes note of a request that has ended; the event of the block that it began.
     pub fn note(&self, record: &Record) -> Option<impl FnOnce(&mut Vec<u8>)> {
-        let table = self.0.load();
+        let table = self.table.load();
         let table = table.as_ref()?;
         let offence = offence_of(record)?;
         let (address, now) = (record.connection.client_address, now());
@@ -108,7 +137,7 @@ impl Watch {
 
     /// What `status` says.
     pub fn row(&self) -> Option<OffendersRow> {
-        let table = self.0.load();
+        let table = self.table.load();
         let (offenders, now) = (&table.as_ref()?.offenders, now());
         let stats = offenders.stats(now);
         let told = offenders.blocked(now, MOST_TOLD).into_iter();
