@@ -76,6 +76,7 @@ def test_attacks_get_their_address_blocked_and_nobody_else(own: Node) -> None:
     events = Spool(own.path("spool", "requests"), "block")
     (event,) = events.wait_for(lambda line: line["client"] == ATTACKER, 5)
     assert (event["cause"], event["strike"], event["status"]) == ("waf_blocked", 1, 403)
+    assert event["source"] == ATTACKER
     assert 590 <= event["seconds"] <= 600
     assert own.record(event["requestId"])["cause"] == "waf_blocked"
 

@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use vedette_admit::country::Country;
 use vedette_admit::hello::Ja4;
-use vedette_admit::offenders::{Block, Offence, Offenders, Terms};
+use vedette_admit::offenders::{Block, Blocked, Offence, Offenders, Terms};
 
 use crate::clock;
 use crate::record::Record;
@@ -62,6 +62,8 @@ struct Event<'a> {
     kind: &'static str,
     time: String,
     client: &'a str,
+    /// What is blocked: the client's address or its network.
+    source: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     country: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,8 +133,8 @@ impl Watch {
         let table = table.as_ref()?;
         let offence = offence_of(record)?;
         let (address, now) = (record.connection.client_address, now());
-        let block = table.offenders.offend(address, offence.points(), now)?;
-        Some(move |into: &mut Vec<u8>| write(record, block, now, into))
+        let blocked = table.offenders.offend(address, offence.points(), now)?;
+        Some(move |into: &mut Vec<u8>| write(record, blocked, now, into))
     }
 
     /// What `status` says.
@@ -208,11 +210,13 @@ fn offence_of(record: &Record) -> Option<Offence> {
     }
 }
 
-fn write(record: &Record, block: Block, now: Duration, into: &mut Vec<u8>) {
+fn write(record: &Record, blocked: Blocked, now: Duration, into: &mut Vec<u8>) {
+    let Blocked { source, block } = blocked;
     let event = Event {
         kind: "block",
         time: clock::rfc3339(clock::since_epoch()),
         client: &record.connection.client_ip,
+        source: source.to_string(),
         country: record.country.as_ref().map(Country::as_str),
         ja4: record.connection.ja4.as_ref().map(Ja4::as_str),
         request_id: record.ids.request(),

@@ -149,7 +149,7 @@ mod tests {
         assert!(after.block(other, start).is_none(), "points are forgotten");
         assert!(after.block(source, start + HOUR).is_none());
         let again = after.offend(source, 10.0, start + HOUR).unwrap();
-        assert_eq!(again.strike, 2, "its next block is twice as long");
+        assert_eq!(again.block.strike, 2, "its next block is twice as long");
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
             after.restore(&image, start, HOUR * 1_000 + later);
             assert!(after.block(source, start).is_none());
             let again = after.offend(source, 10.0, start).unwrap();
-            assert_eq!(again.strike, strike);
+            assert_eq!(again.block.strike, strike);
         }
     }
 }
