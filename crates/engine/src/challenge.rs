@@ -20,11 +20,11 @@ use vedette_admit::challenge::{
     Agent, Answer, Binding, Challenges, No, Page, Terms, is_local, part,
 };
 use vedette_admit::crawlers::{Client, Crawler, Crawlers, Crawling, KnownClients, Shown, score};
-use vedette_admit::hello::Ja4;
 use vedette_admit::pressure::Level;
 use vedette_admit::ranges::{AddressSet, Network};
 
 use crate::body::Content;
+use crate::clients::fingerprint;
 use crate::clock;
 use crate::load::{EngineDir, LoadError};
 use crate::plan::{Backend, Plan, Target};
@@ -337,10 +337,7 @@ fn crawler(declared: &snapshot::Crawler) -> Result<Crawler, LoadError> {
 }
 
 fn known(declared: &snapshot::Challenge) -> Result<KnownClients, LoadError> {
-    let tool = |text: &String| {
-        let ja4 = Ja4::parse(text).ok_or_else(|| invalid(&format!("{text:?} is no JA4")))?;
-        Ok((ja4, Client::Tool))
-    };
+    let tool = |text: &String| Ok((fingerprint("challenge", text)?, Client::Tool));
     let tools = declared.tool_clients.iter().map(tool);
     Ok(KnownClients::of(
         tools.collect::<Result<Vec<_>, LoadError>>()?,

@@ -164,7 +164,7 @@ impl<'p> Judge<'p> {
         let most = policy.body.of(kind);
         let seen = body.get(..most).unwrap_or(body);
         let is_beyond = most > 0 && seen.len() < body.len();
-        let rejects = policy.blocks && policy.body.rejects;
+        let rejects = policy.body.rejects;
         let set = policy.rules.set();
         let bench = self.benches.entry(Arc::as_ptr(set));
         let bench = bench.or_insert_with(|| Workbench::new(set));

@@ -47,7 +47,7 @@ pub struct Policy {
 pub struct BodyLimits {
     most: usize,
     with_files: usize,
-    /// Whether a larger one is refused; else the rest of it flows on unseen.
+    /// Whether a larger one is refused, which only a policy that blocks does; else the rest of it flows on unseen.
     pub rejects: bool,
 }
 
@@ -166,7 +166,7 @@ fn policy(
         body: BodyLimits {
             most: size(declared.body.limit_bytes),
             with_files: size(declared.body.upload_limit_bytes),
-            rejects: declared.body.beyond == WafBodyBeyond::Reject,
+            rejects: mode == EngineMode::On && declared.body.beyond == WafBodyBeyond::Reject,
         },
         response: declared.response.as_ref().map(|response| Answers {
             most: size(response.limit_bytes),

@@ -74,7 +74,7 @@ pub async fn inspect<'p>(
     };
     let most = policy.body.of(kind);
     if most > 0 {
-        let rejects = policy.blocks && policy.body.rejects;
+        let rejects = policy.body.rejects;
         if rejects && declared_length(headers).is_some_and(|length| length > most as u64) {
             return Err(ongoing.refuse(record, Cause::BodyBeyondInspection.into()));
         }
