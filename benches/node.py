@@ -83,6 +83,12 @@ kind: Limit
 metadata: {{name: flooded}}
 spec: {{per: [Source], routes: [flooded], rate: 100/m}}
 """
+BLOCKING = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Node
+metadata: {name: blocking}
+spec: {offenders: {firstBlock: 1h}}
+"""
 UNJUDGED = {"mode": "off"}
 CALLERS = 50
 PATHS = 1_000
@@ -281,6 +287,18 @@ def secured(place: Place) -> Server:
         endpoints[name] = asked(url, judged=judged, tokens=tokens[:1])
         endpoints[f"{name}-again"] = asked(url, judged=judged, tokens=tokens[:1], again=True)
     return served("vedette", node, endpoints)
+
+
+def blocking(place: Place) -> Server:
+    """TLS 1.3, and addresses that keep offending are blocked: what the flood meets."""
+    node = up(place, "https")
+    try:
+        manifest = "---\n".join([MANIFEST.format(origin=place.origin), BLOCKING])
+        node.apply(place.folder / "bench.yaml", manifest)
+    except BaseException:
+        node.down()
+        raise
+    return served("vedette-blocking", node, {"flooded": Endpoint(f"{node.url}/flooded")})
 
 
 def opened(place: Place) -> Server:

@@ -22,6 +22,7 @@ ServerName = Literal[
     "coraza",
     "vedette",
     "vedette-open",
+    "vedette-blocking",
 ]
 
 

@@ -67,6 +67,8 @@ METRICS: dict[str, Any] = {
     "connections": 4,
     "connectionsTurnedAway": {"address_blocked": 6},
     "pressureLevel": 1,
+    "refusals": {"challenge_required": 4},
+    "challengePasses": 3,
     "upstreams": UPSTREAMS,
 }
 

@@ -180,6 +180,11 @@ impl Worker {
         self.told.has_room()
     }
 
+    /// Counts a pass that was given for the work of a challenge.
+    pub fn count_pass(&self) {
+        self.shard.count_pass();
+    }
+
     /// What this worker remembers of the plan with this serial number.
     pub fn memory(&mut self, plan: u64) -> &mut Memory {
         if self.memory.plan != plan {
