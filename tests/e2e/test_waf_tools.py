@@ -80,6 +80,18 @@ def test_a_request_is_judged_as_it_is_then_answered(guarded: Node, target: str) 
         ]
 
 
+def test_what_was_blocked_and_why_is_read_with_records(guarded: Node) -> None:
+    answer = ask(guarded, ATTACK)
+    asked = answer.headers["x-request-id"]
+    wait_until("event", lambda: events(guarded, asked))
+    head, *rules = guarded.run("records", "--kind", "security", "--id", asked).stdout.splitlines()
+    assert "  blocked  GET https://localhost/shop?comment=…  score " in head
+    assert head.endswith(asked)
+    assert any("942100" in line and line.endswith("ARGS:comment") for line in rules)
+    both = guarded.run("records", "--id", asked).stdout
+    assert {"waf_blocked", "ARGS:comment"} <= set(both.split())
+
+
 def test_the_body_of_a_request_to_a_function_is_judged(guarded: Node) -> None:
     body = json.dumps({"note": "1' or '1'='1"})
     (told,) = judged(guarded, "--curl", curl(guarded, "/open", f"--json '{quoted(body)}'"))
