@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from tests.control.manifest_texts import OUR, objects
 from tests.simulators.native import COMPONENT
 
 from vedette.config.manifests import Attachment, Component
-from vedette.control.messages import ManifestSetWish, PlanAnswer, PlanWish, StaticRouteWish
+from vedette.config.waf import Waf, WafExclusion, WafOverride
+from vedette.control.messages import (
+    FunctionWish,
+    ManifestSetWish,
+    PlanAnswer,
+    PlanWish,
+    StaticRouteWish,
+)
 from vedette.errors import ConfigError, TrustError, VedetteError
 from vedette.ids import digest_of
 from vedette.policy import countries
@@ -268,3 +276,34 @@ def test_the_installed_countries_need_no_upload(
     assert addresses is not None
     assert addresses.countries is not None
     assert running.activator.blobs.get(addresses.countries.blob) == b"registries"
+
+
+GUARDED = f"""{OUR}kind: Route
+metadata: {{name: shop}}
+spec:
+  waf:
+    exclusions:
+      - {{rules: [5], reason: named}}
+      - {{rules: [7], reason: unnamed}}
+      - {{rules: [6], reason: of a file}}
+    ruleFiles: [own.conf]
+  rules: [{{matches: [{{path: {{value: /shop}}}}], static: {{body: ok}}}}]
+"""
+
+
+def test_an_exclusion_that_does_nothing_is_noted_at_its_line(running: Running) -> None:
+    packed = {"version": "4", "load": ["a"], "files": {"a": 'SecRule ARGS x "id:5,phase:2"'}}
+    rules = running.activator.blobs.put(json.dumps(packed).encode())
+    running.activator.change(
+        lambda active: active.with_(waf=Waf(version="4", rules=rules)), "test", "test"
+    )
+    own = {"own.conf": Attachment(text='SecRule ARGS y "id:6,phase:2"')}
+    answer = plan(running, GUARDED, attachments=own)
+    says = "the exclusion of rule 7 has no effect: no rule of the node is that"
+    assert answer.notes == (f"edge.yaml:8: {says}",)
+    apply(running, answer)
+    exclusion = WafExclusion(rules=("5", "8"), reason="r")
+    digest = running.activator.blobs.put(COMPONENT)
+    wish = FunctionWish(component=digest, waf=WafOverride(exclusions=(exclusion,)))
+    deployed = running.node.deploy("hello", wish, "test")
+    assert deployed.notes == (says.replace("7", "8"),)

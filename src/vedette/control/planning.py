@@ -14,6 +14,7 @@ from vedette.config.snapshot import FilesBackend, Snapshot
 from vedette.control.activate import Activator, Outcome
 from vedette.control.crowdsec import read_key
 from vedette.control.feeds import Feeds, ground_of, kept
+from vedette.control.inspections import rules_in
 from vedette.control.installed import bring_countries, country_database
 from vedette.control.messages import (
     AbsentManifest,
@@ -29,6 +30,7 @@ from vedette.identity.web import NoAnswerError
 from vedette.ids import digest_of
 from vedette.policy.check import Finding, PolicyError
 from vedette.policy.resources import all_resources, unknown_names
+from vedette.policy.rules import without_effect
 from vedette.store.history import Applied
 
 _UNBUILT_SHOWN = "(known after it is built)"
@@ -69,7 +71,12 @@ def plan(
         base=entry.digest,
         digest=after.digest() if ready else None,
         changes=_changes(activator, base, resolved, applied),
-        notes=(*resolved.notes, *warnings, *_key_notes(resolved)),
+        notes=(
+            *resolved.notes,
+            *warnings,
+            *_key_notes(resolved),
+            *_exclusion_notes(activator, resolved),
+        ),
         unbuilt=resolved.unbuilt,
         blobs=tuple(sorted(after.blobs() - base.blobs() - brought)),
         payload=after.canonical_bytes().decode() if ready else None,
@@ -200,6 +207,18 @@ def _key_notes(resolved: Resolved) -> Iterator[str]:
                 read_key(source.api_key_file)
         except NoAnswerError as error:
             yield f"list {name}: {error}"
+
+
+def _exclusion_notes(activator: Activator, resolved: Resolved) -> Iterator[str]:
+    """Exclusions of these manifests that do nothing, each at its line."""
+    excluding = [each for each in resolved.inspections if each.policy.exclusions]
+    if not excluding:
+        return
+    known = rules_in(activator.blobs, resolved.snapshot, resolved.texts)
+    for inspection in excluding:
+        for exclusion, at in zip(inspection.policy.exclusions, inspection.exclusions, strict=True):
+            for why in without_effect(exclusion, known):
+                yield str(Problem(at.file, at.line, why))
 
 
 def _placed(finding: Finding, resolved: Resolved) -> Problem:
