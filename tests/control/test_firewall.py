@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.control.conftest import Running
 
-from vedette.config.snapshot import PathMatch, Route, StaticBackend
+from vedette.config.addresses import Addresses, AddressList, CountryRule
+from vedette.config.snapshot import Limit, PathMatch, Route, Snapshot, StaticBackend
 from vedette.config.waf import Waf, WafExclusion, WafOverride
 from vedette.control.firewall_messages import (
     DescribedRequest,
@@ -158,3 +159,68 @@ def test_a_rule_set_needs_its_publishers_key(guarded: Running) -> None:
         guarded.node.firewall.update(RuleSetWish(rules="e30="), "test")
     status = guarded.node.firewall.rules()
     assert (status.version, status.digest) == ("4.0.0", digest_of(b"rules"))
+
+
+def listed(running: Running, **texts: str) -> tuple[AddressList, ...]:
+    blobs = running.activator.blobs
+    return tuple(
+        AddressList(
+            name=name,
+            action="Allow" if name == "office" else "Block",
+            blob=blobs.put(text.encode()),
+            size=len(text),
+        )
+        for name, text in sorted(texts.items())
+    )
+
+
+def before(running: Running, **asked: Any) -> list[tuple[str, int, str]]:
+    """Stage, status and cause of what refuses a request to `shop` before the firewall."""
+    wish = JudgeWish(requests=(DescribedRequest.model_validate({"route": "shop", **asked}),))
+    (told,) = running.node.firewall.judge(wish).answers
+    return [(each.stage, each.status, each.cause) for each in told.before]
+
+
+DENIED = ("authorize", 403, "policy_denied")  # the simulated engine lets nobody in
+
+
+def test_what_refuses_a_request_before_the_firewall_is_told(guarded: Running) -> None:
+    lists = listed(guarded, drop="192.0.2.0/24", office="192.0.2.7")
+    browser = [["Accept", "text/html,*/*"]]
+
+    def change(active: Snapshot) -> Snapshot:
+        routes = tuple(each.model_copy(update={"challenge": "Always"}) for each in active.routes)
+        return active.with_(addresses=Addresses(lists=lists), routes=routes)
+
+    assert before(guarded) == [DENIED]
+    assert before(guarded, headers=browser) == [DENIED]
+    guarded.activator.change(change, "test", "test")
+    blocked, challenged = ("admit", 403, "address_blocked"), ("limit", 403, "challenge_required")
+    assert before(guarded, address="192.0.2.1") == [blocked, DENIED]
+    assert before(guarded, address="192.0.2.7") == [DENIED], "an allow list wins"
+    assert before(guarded, address="192.0.3.1", headers=browser) == [challenged, DENIED]
+    assert before(guarded, address="192.0.3.1", headers=browser, method="POST") == [DENIED]
+    token = ["Authorization", "Bearer x"]
+    assert before(guarded, address="192.0.3.1", headers=[*browser, token]) == []
+
+
+def test_the_stages_that_nobody_asked_are_named(guarded: Running) -> None:
+    def left(*routes: str) -> tuple[str, ...]:
+        asked = tuple(DescribedRequest(route=name) for name in routes)
+        return guarded.node.firewall.judge(JudgeWish(requests=asked)).not_asked
+
+    usual = left("shop")
+    assert usual[0].startswith("whether credentials are good")
+    rule = CountryRule(action="Allow", codes=("CH", "DE"))
+
+    def change(active: Snapshot) -> Snapshot:
+        routes = tuple(each.model_copy(update={"countries": rule}) for each in active.routes)
+        other = routes[-1].model_copy(
+            update={"name": "other", "path": PathMatch(type="Exact", value="/x")}
+        )
+        routes = tuple(sorted((*routes, other), key=lambda each: each.name))
+        limit = Limit(name="all", per=(), concurrency=1)
+        return active.with_(routes=routes, limits=(limit,))
+
+    guarded.activator.change(change, "test", "test")
+    assert set(left("shop")) - set(usual) == {"limits", "the country (route shop: only CH, DE)"}

@@ -123,6 +123,20 @@ def test_a_person_reads_the_rule_and_where_it_found_something(guarded: Node) -> 
     assert guarded.run("waf", "test", check=False).returncode == 2
 
 
+def test_what_an_earlier_stage_refuses_is_told_beside_the_firewalls_verdict(
+    guarded: Node, guests: Guests
+) -> None:
+    guarded.deploy(guests.hello, "closed")
+    done = guarded.run("waf", "test", "--curl", curl(guarded, "/closed?q=fine"))
+    assert done.stdout.startswith("passed, but refused before with 401 credentials_required  GET ")
+    refusal = "refused before the firewall with 401 credentials_required (authenticate)"
+    assert f"  {refusal}: no credentials came with it" in done.stdout.splitlines()
+    assert ask(guarded, "/closed?q=fine").status_code == 401
+    assert "not asked: whether credentials are good" in done.stderr
+    open_to_all = guarded.run("waf", "test", "--curl", curl(guarded, "/open?q=fine")).stdout
+    assert open_to_all.startswith("passed  GET ")
+
+
 def test_replay_shows_what_another_firewall_would_do_and_changes_nothing(
     guarded: Node, tmp_path: Path
 ) -> None:

@@ -69,7 +69,7 @@ def try_out(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what would become of requests, and which rules find what in them. Nothing is sent."""
+    """Say what the firewall would make of requests, and what would refuse them before. Nothing is sent."""
     from vedette.cli.traffic_files import of_curl, read_requests
 
     if (file is None) == (curl is None):
@@ -79,16 +79,16 @@ def try_out(
     asked = read_requests(file, address) if file else [of_curl(curl or "", address)]
     if route is not None:
         asked = [{**each, "route": route} for each in asked]
-    answers = [
-        one
-        for batch in _batches(asked)
-        for one in client_of(home).post("/v1/waf/judge", {"requests": batch})["answers"]
-    ]
+    told = [client_of(home).post("/v1/waf/judge", {"requests": batch}) for batch in _batches(asked)]
+    answers = [one for each in told for one in each["answers"]]
     if as_json:
         print_json(answers)
     else:
         for request, answer in zip(asked, answers, strict=True):
             print("\n".join(judged(request, answer)))
+    left = dict.fromkeys(one for each in told for one in each["notAsked"])
+    if left:
+        say(f"not asked: {'; '.join(left)}")
     stopped = [is_stopped(each) for each in answers]
     if (expect == "pass" and any(stopped)) or (expect == "stop" and not all(stopped)):
         raise typer.Exit(1)
@@ -111,9 +111,20 @@ def judged(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
     status = f" with {answer['status']} {answer['cause']}" if answer["status"] else ""
     score = f"  score {answer['score']} of {answer['threshold']}" if answer["threshold"] else ""
     target = _short(f"{request['method']} {request['host']}{request['target']}")
-    lines = [f"{answer['action']}{status}  {target}{route}{score}"]
+    earlier = (
+        ""
+        if answer["status"]
+        else "".join(
+            f", but refused before with {each['status']} {each['cause']}"
+            for each in answer["before"][:1]
+        )
+    )
+    lines = [f"{answer['action']}{status}{earlier}  {target}{route}{score}"]
     if answer["detail"]:
         lines.append(f"  {answer['detail']}")
+    for each in answer["before"]:
+        refusal = f"{each['status']} {each['cause']} ({each['stage']})"
+        lines.append(f"  refused before the firewall with {refusal}: {each['detail']}")
     for each in answer["violations"]:
         found = f"  {_short(each['matched'])!r}" if each["matched"] else ""
         lines.append(f"  {each['rule']}  {each['message']}  {each['location']}{found}")

@@ -19,6 +19,7 @@ from vedette.config.model import build, wire_value
 from vedette.config.snapshot import FunctionBackend, ServicesBackend, Snapshot
 from vedette.config.waf import Waf, WafExclusion, WafOverride
 from vedette.control.activate import Activator
+from vedette.control.earlier import not_asked, with_earlier
 from vedette.control.firewall_messages import (
     AttackExample,
     DescribedRequest,
@@ -60,8 +61,12 @@ class Firewall:
         entry, active = self._activator.active()
         found = self._activator.judge(_asked(wish.requests), Candidate())
         answers = zip(wish.requests, _told(found), strict=True)
-        answers_told = tuple(_with_unseen_body(active, each, told) for each, told in answers)
-        return JudgeAnswer(digest=entry.digest, answers=answers_told)
+        judged = tuple(_with_unseen_body(active, each, told) for each, told in answers)
+        return JudgeAnswer(
+            digest=entry.digest,
+            answers=with_earlier(self._activator, active, wish.requests, judged),
+            not_asked=not_asked(active, judged),
+        )
 
     def replay(self, wish: ReplayWish) -> ReplayAnswer:
         """What the active firewall and another say of requests.

@@ -48,6 +48,15 @@ class FoundViolation(Model):
     severity: int | None = Field(default=None, description="0 (emergency) to 7 (debug).")
 
 
+class EarlierRefusal(Model):
+    """A stage that refuses a request before the firewall is asked."""
+
+    stage: str = Field(description="The stage.")
+    cause: str = Field(description="Why, as in records.")
+    status: int = Field(description="What the caller would get.")
+    detail: str = Field(description="More about it.")
+
+
 class JudgedRequest(Model):
     """What the firewall says of a request."""
 
@@ -62,6 +71,11 @@ class JudgedRequest(Model):
     score: int = Field(description="Its anomaly score.")
     threshold: int = Field(description="The score at which its route refuses.")
     violations: tuple[FoundViolation, ...] = Field(description="What rules found.")
+    before: tuple[EarlierRefusal, ...] = Field(
+        default=(),
+        description="What refuses it before the firewall is asked, as far as that is known; first of all the first. "
+        "A replay does not ask.",
+    )
 
 
 class JudgeAnswer(Model):
@@ -69,6 +83,9 @@ class JudgeAnswer(Model):
 
     digest: str = Field(description="Digest of the snapshot.")
     answers: tuple[JudgedRequest, ...] = Field(description="One for each request.")
+    not_asked: tuple[str, ...] = Field(
+        description="Stages before the firewall that were not asked, in words."
+    )
 
 
 class FirewallCandidate(Model):
