@@ -12,6 +12,7 @@ from tests.control.manifest_texts import OUR, objects
 from tests.simulators.native import COMPONENT
 
 from vedette.config.manifests import Attachment, Component
+from vedette.config.snapshot import Snapshot
 from vedette.config.waf import Waf, WafExclusion, WafOverride
 from vedette.control.messages import (
     FunctionWish,
@@ -21,6 +22,7 @@ from vedette.control.messages import (
     StaticRouteWish,
 )
 from vedette.errors import ConfigError, TrustError, VedetteError
+from vedette.identity.signer import verify_envelope
 from vedette.ids import digest_of
 from vedette.policy import countries
 
@@ -307,3 +309,66 @@ def test_an_exclusion_that_does_nothing_is_noted_at_its_line(running: Running) -
     wish = FunctionWish(component=digest, waf=WafOverride(exclusions=(exclusion,)))
     deployed = running.node.deploy("hello", wish, "test")
     assert deployed.notes == (says.replace("7", "8"),)
+
+
+OWN_RULES = f"""{OUR}kind: Route
+metadata: {{name: shop}}
+spec:
+  waf:
+    rules:
+      - {{name: good, field: path, value: x}}
+      - {{name: bad, field: path, operator: Matches, value: (}}
+  rules: [{{matches: [{{path: {{value: /shop}}}}], static: {{body: ok}}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "message", "line"),
+    [
+        ("waf_invalid", "shop: custom rule 9000001:0: no", "route shop: rule 'bad': no", 8),
+        ("waf_invalid", "shop: exclusion", "shop: exclusion", 4),
+        ("compiled_missing", "it is not", "it is not (compiled_missing)", None),
+    ],
+)
+def test_a_plan_refuses_what_applying_it_would(
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    said: str,
+    message: str,
+    line: int | None,
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise ValueError(json.dumps({"code": code, "message": said}))
+
+    wish = ManifestSetWish(
+        objects=tuple(objects(HEALTH.replace("health", "shop", 1) if line == 4 else OWN_RULES))
+    )
+    monkeypatch.setattr(running.activator._apart, "check_snapshot", refuse)
+    with pytest.raises(ConfigError) as caught:
+        running.node.plan(wish)
+    assert caught.value.code == (code if line else "snapshot_invalid")
+    assert caught.value.message == message
+    assert caught.value.line == line
+    assert list(running.home.run.glob("plan-*")) == []
+
+
+def test_a_plan_is_checked_with_what_it_brings_and_without_what_is_still_to_come(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Snapshot] = []
+    check = running.activator._apart.check_snapshot
+
+    def watch(envelope: bytes, key: bytes, folder: str) -> bytes:
+        asked.append(Snapshot.parse(verify_envelope(envelope, key)))
+        return check(envelope, key, folder)
+
+    monkeypatch.setattr(running.activator._apart, "check_snapshot", watch)
+    own = {"own.conf": Attachment(text="SecRule ARGS y \\"), **BUILT}
+    answer = plan(running, GUARDED, FUNCTION, attachments=own)
+    (checked,) = asked
+    assert len(checked.rule_files()) == 1
+    assert checked.functions == ()
+    assert [each.backend.type for each in checked.routes] == ["Static", "Static"]
+    assert answer.payload is not None
+    assert '"type":"Function"' in answer.payload

@@ -137,6 +137,61 @@ def test_what_an_earlier_stage_refuses_is_told_beside_the_firewalls_verdict(
     assert open_to_all.startswith("passed  GET ")
 
 
+OWN = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {name: own}
+spec:
+  waf: %s
+  rules: [{matches: [{path: {value: /own}}], static: {body: ok}}]
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Node
+metadata: {name: edge}
+spec: %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("waf", "node_spec", "code", "place", "said"),
+    [
+        (
+            "{rules: [{name: odd, field: path, operator: Matches, value: '('}]}",
+            "{}",
+            "waf_invalid",
+            "own.yaml:5",
+            "route own: rule 'odd': ",
+        ),
+        ("{ruleFiles: [odd.conf]}", "{}", "waf_invalid", "odd.conf:2", "`@containz`"),
+        (
+            "{exclusions: [{rules: [942100], parameter: 'ARGZ:a', reason: r}]}",
+            "{}",
+            "waf_invalid",
+            "own.yaml:5",
+            "unknown variable `ARGZ`",
+        ),
+        ("{}", "{countryFile: odd.mmdb}", "addresses_invalid", "own.yaml:10", "countries: "),
+    ],
+)
+def test_a_plan_refuses_what_apply_would_and_says_where(
+    guarded: Node, tmp_path: Path, waf: str, node_spec: str, code: str, place: str, said: str
+) -> None:
+    (tmp_path / "own.yaml").write_text(OWN % (waf, node_spec))
+    (tmp_path / "odd.conf").write_text('# mine\nSecRule ARGS "@containz x" "id:1,phase:2,deny"\n')
+    (tmp_path / "odd.mmdb").write_bytes(b"no database")
+    generation = guarded.status()["snapshot"]["generation"]
+    for command, status in (("plan", 1), ("apply", 2)):
+        done = guarded.run(command, str(tmp_path / "own.yaml"), check=False)
+        assert done.returncode == status, done.stderr
+        error, where, mend = done.stderr.splitlines()[-3:]
+        assert error.startswith("error: ")
+        assert said in error
+        assert where.endswith(place)
+        assert mend.startswith("mend: Mend the ")
+    assert code in vedette("errors", code).stdout
+    assert guarded.status()["snapshot"]["generation"] == generation
+
+
 def test_replay_shows_what_another_firewall_would_do_and_changes_nothing(
     guarded: Node, tmp_path: Path
 ) -> None:

@@ -24,7 +24,8 @@ from vedette.control.messages import (
     PlanAnswer,
     PlanWish,
 )
-from vedette.control.resolve import UNBUILT, Resolved, resolve
+from vedette.control.refusals import About, is_named
+from vedette.control.resolve import UNBUILT, Origin, Resolved, resolve
 from vedette.errors import ConfigError, TrustError
 from vedette.identity.web import NoAnswerError
 from vedette.ids import digest_of
@@ -46,7 +47,8 @@ def plan(
     """What applying `wish` would do. `hosts`: what the node answers to anyway; `certificates`:
     names of the client certificates it keeps.
 
-    Raises `ConfigError` manifest_invalid, route_conflict, snapshot_invalid or policy_invalid.
+    Raises `ConfigError` manifest_invalid, route_conflict, snapshot_invalid, policy_invalid, or the code with which the
+    engine would refuse it.
     """
     with activator.lock:
         entry, base = activator.active()
@@ -66,6 +68,8 @@ def plan(
     brought = {UNBUILT, *resolved.texts, *({installed.blob} if installed else ())}
     warnings = _check_policies(activator, base, resolved)
     after = resolved.snapshot
+    if after != base:
+        _check_by_engine(activator, resolved)
     ready = not resolved.unbuilt
     return PlanAnswer(
         base=entry.digest,
@@ -197,6 +201,31 @@ def _check_policies(activator: Activator, base: Snapshot, resolved: Resolved) ->
     )
     found = [*checked.warnings, *unknown_names(told, after)]
     return [str(_placed(finding, resolved)) for finding in found]
+
+
+def _check_by_engine(activator: Activator, resolved: Resolved) -> None:
+    """What applying would ask, as far as it is known before anything is uploaded. Raises `VedetteError` with the
+    place in a manifest.
+    """
+    found = activator.refusal_of_plan(resolved.snapshot, resolved.texts)
+    if found is None:
+        return
+    error, origin = found.error, _origin(found, resolved)
+    if origin is not None and error.file is None:
+        error.file, error.line = origin.file, origin.line
+    raise error
+
+
+def _origin(found: About, resolved: Resolved) -> Origin | None:
+    """Where in these manifests stands what a refusal is about, as near as is known."""
+    for each in resolved.inspections:
+        for rule, at in zip(each.policy.rules, each.rules, strict=True):
+            if rule == found.rule:
+                return at
+        for exclusion, at in zip(each.policy.exclusions, each.exclusions, strict=True):
+            if found.error.code == "waf_invalid" and is_named(exclusion, found.error.message):
+                return at
+    return resolved.origins.get(found.key) if found.key else None
 
 
 def _key_notes(resolved: Resolved) -> Iterator[str]:
