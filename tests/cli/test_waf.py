@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vedette.cli import waf
+from vedette.cli.waf_text import judged
 from vedette.errors import ConfigError
 
 HOME = Path("/nowhere")
@@ -64,7 +65,7 @@ def test_a_signed_rule_set_needs_a_place(tmp_path: Path) -> None:
 def told(**answer: object) -> list[str]:
     request = {"method": "GET", "host": "h", "target": "/"}
     usual = {"action": "passed", "status": None, "cause": None, "detail": None, "route": "r"}
-    return waf.judged(
+    return judged(
         request, {**usual, "score": 0, "threshold": 5, "violations": [], "before": [], **answer}
     )
 

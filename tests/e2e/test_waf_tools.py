@@ -229,6 +229,8 @@ def test_tune_proposes_what_lets_them_pass_with_what_else_it_lets_through(
     guarded: Node, tmp_path: Path
 ) -> None:
     target = "/shop?review=1%27%20or%20%271%27%3D%271"
+    asked = ask(guarded, ATTACK).headers["x-request-id"]
+    wait_until("event", lambda: events(guarded, asked))
     for source in ("127.0.0.2", "127.0.0.3", "127.0.0.3"):
         assert ask(guarded, target, source).status_code == 403
     wait_until("events", lambda: sum("review" in one["url"] for one in events(guarded)) >= 3)
@@ -243,19 +245,61 @@ def test_tune_proposes_what_lets_them_pass_with_what_else_it_lets_through(
     refused = {(each["rule"], each["location"]) for each in told["refused"]}
     assert (942100, "ARGS:comment") in refused, "one client is no reason"
 
-    text = guarded.run("waf", "tune", "--route", "shop").stdout
-    proposals = [one for one in text.split("# route ")[1:] if "ARGS:review" in one.splitlines()[0]]
+    manifest = with_proposals(guarded, tmp_path, "ARGS:review")
+    guarded.run("apply", "--yes", "-f", str(manifest))
+    assert ask(guarded, target).status_code == 200
+    assert ask(guarded, ATTACK).status_code == 403
+    again = json.loads(guarded.run("waf", "tune", "--route", "shop", "--json").stdout)
+    assert again["settled"] >= 3
+    assert "ARGS:review" not in {one["location"] for one in again["proposals"]}
+    tried = ["--route", "shop", "--rule", "942100", "--parameter", "ARGS:review"]
+    assert "is in force already" in guarded.run("waf", "tune", *tried).stderr
+    manifest.write_text(SHOP % "block")
+    guarded.run("apply", "--yes", "-f", str(manifest))
+
+
+def with_proposals(node: Node, folder: Path, wanted: str) -> Path:
+    """A manifest of the shop with the exclusions that are proposed under a first line with this in it."""
+    text = node.run("waf", "tune", "--route", "shop").stdout
+    proposals = [one for one in text.split("# route ")[1:] if wanted in one.splitlines()[0]]
     lines = [line for one in proposals for line in one.splitlines()[1:] if line[:1] != "#"]
+    assert lines, text
     written = "\n".join(f"      {line}" for line in lines)
-    manifest = tmp_path / "shop.yaml"
+    manifest = folder / "shop.yaml"
     manifest.write_text(
         (SHOP % "block").replace("waf: {mode: block}", f"waf:\n    exclusions:\n{written}")
     )
+    return manifest
+
+
+def test_tune_proposes_together_what_only_helps_together(guarded: Node, tmp_path: Path) -> None:
+    target = "/shop?markup=%3Cscript%3Ealert(1)%3C/script%3E"
+    for source in ("127.0.0.2", "127.0.0.3", "127.0.0.3"):
+        assert ask(guarded, target, source).status_code == 403
+    wait_until("events", lambda: sum("markup" in one["url"] for one in events(guarded)) >= 3)
+    told = json.loads(guarded.run("waf", "tune", "--route", "shop", "--json").stdout)
+    (one,) = (
+        each
+        for each in told["joint"]
+        if {exclusion["parameter"] for exclusion in each["exclusions"]} == {"ARGS:markup"}
+    )
+    assert len(one["rules"]) > 1
+    assert (one["requests"], one["clients"], one["wouldPass"]) == (3, 2, 3)
+    assert 0 < one["letThrough"] < one["attacks"]
+    alone = {each["rule"] for each in told["refused"] if "alone it lets no" in each["why"]}
+    assert alone >= set(one["rules"])
+    manifest = with_proposals(guarded, tmp_path, f"rules {one['rules'][0]}, ")
     guarded.run("apply", "--yes", "-f", str(manifest))
     assert ask(guarded, target).status_code == 200
     assert ask(guarded, ATTACK).status_code == 403
     manifest.write_text(SHOP % "block")
     guarded.run("apply", "--yes", "-f", str(manifest))
+
+
+def test_a_rule_that_is_not_there_is_a_mistake(guarded: Node) -> None:
+    done = guarded.run("waf", "tune", "--route", "shop", "--rule", "12345", check=False)
+    assert done.returncode == 2
+    assert "error: the node has no rule 12345" in done.stderr
 
 
 def test_an_exclusion_that_switches_the_scoring_off_is_refused(guarded: Node) -> None:

@@ -14,6 +14,7 @@ from vedette.policy.rules import (
     FIRST_OWN,
     NODES_OWN,
     Rule,
+    covers,
     own_rules,
     packed_rules,
     rules_of,
@@ -107,3 +108,25 @@ def test_a_part_at_which_no_rule_looks_is_told() -> None:
             "it does not begin by looking there"
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "parameter", "is_covered"),
+    [
+        ("942100", None, True),
+        ("942101", None, False),
+        ("tag:attack-sqli", "ARGS:comment", True),
+        ("942000-942999", "ARGS", True),
+        ("942100", "ARGS:COMMENT", True),
+        ("942100", "ARGS:/^COM/", True),
+        ("942100", "ARGS:/^om/", False),
+        ("942100", "ARGS:title", False),
+        ("942100", "ARGS_NAMES:comment", False),
+        ("942100", "ARGS_NAMES", False),
+    ],
+)
+def test_an_exclusion_covers_a_rule_in_a_part_or_not(
+    rules: str, parameter: str | None, is_covered: bool
+) -> None:
+    exclusion = WafExclusion(rules=(rules,), parameter=parameter, reason="r")
+    assert covers(exclusion, Rule(942100, ("attack-sqli",)), "ARGS:comment") is is_covered

@@ -171,6 +171,23 @@ class Proposal(Model):
     examples: tuple[AttackExample, ...] = Field(description="A few of them.")
 
 
+class JointProposal(Model):
+    """Exclusions of which no single one, but all together let requests pass."""
+
+    route: str = Field(description="The route.")
+    rules: tuple[int, ...] = Field(description="The rules, without repetition.")
+    exclusions: tuple[WafExclusion, ...] = Field(description="What would let these requests pass.")
+    requests: int = Field(description="Requests that were stopped by these rules together.")
+    clients: int = Field(description="Different addresses they came from.")
+    would_pass: int = Field(description="How many of them would pass with all the exclusions.")
+    attacks: int = Field(
+        description="Attacks of the rule set's tests that are stopped in these parts today."
+    )
+    let_through: int = Field(description="How many of those would pass with all the exclusions.")
+    let_through_by_rule: dict[int, int] = Field(description="The same, by rule of the test.")
+    examples: tuple[AttackExample, ...] = Field(description="A few of them.")
+
+
 class RefusedProposal(Model):
     """An exclusion that is not proposed."""
 
@@ -185,7 +202,13 @@ class TuneAnswer(Model):
 
     events: int = Field(description="Security events that were looked at.")
     stopped: int = Field(description="Requests among them that were blocked or would have been.")
+    settled: int = Field(
+        description="Stopped requests that would pass today, by exclusions that are in force."
+    )
     proposals: tuple[Proposal, ...] = Field(description="Most requests first.")
+    joint: tuple[JointProposal, ...] = Field(
+        description="Where no single exclusion lets requests pass; most requests first."
+    )
     refused: tuple[RefusedProposal, ...] = Field(description="What is not proposed.")
 
 

@@ -65,6 +65,21 @@ def own_rules(count: int) -> list[Rule]:
     return [Rule(FIRST_OWN + index) for index in range(count)]
 
 
+def covers(exclusion: WafExclusion, rule: Rule, part: str) -> bool:
+    """Whether an exclusion keeps a rule from looking at that part of requests, such as `ARGS:comment`."""
+    if not any(_is_meant(selector, rule) for selector in exclusion.rules):
+        return False
+    if exclusion.parameter is None:
+        return True
+    wanted, _, pattern = exclusion.parameter.partition(":")
+    kind, _, name = part.partition(":")
+    if wanted != kind or not pattern:
+        return wanted == kind
+    if len(pattern) > 2 and pattern.startswith("/") and pattern.endswith("/"):
+        return _finds(f"(?i:{pattern[1:-1]})", name)
+    return pattern.lower() == name.lower()
+
+
 def without_effect(exclusion: WafExclusion, rules: Sequence[Rule]) -> Iterator[str]:
     """Why a part of an exclusion does nothing, a sentence for each."""
     for selector in exclusion.rules:
