@@ -76,3 +76,12 @@ def test_a_refused_request_says_the_stage_the_cause_and_the_detail() -> None:
     record = {"time": TIME, "status": 404, "method": "GET", "host": "h", "path": "/"}
     record |= {"requestId": "r1", "stage": "route", "cause": "no_route", "detail": "why"}
     assert record_text(record) == f"{TIME}  404  0 µs  GET h/  -  route no_route: why  r1"
+
+
+def test_a_service_is_named_where_it_was_the_reason() -> None:
+    record = {"time": TIME, "stage": "limit", "cause": "country_not_allowed", "upstream": "shop"}
+    assert record_text({**record, "detail": "the country CH"}).endswith(
+        "  limit country_not_allowed: the country CH"
+    )
+    record |= {"stage": "execute", "cause": "upstream_timeout", "detail": "no answer"}
+    assert record_text(record).endswith("  execute upstream_timeout shop: no answer")

@@ -42,10 +42,14 @@ def _request(line: dict[str, Any]) -> Iterator[str]:
 
 
 def _why(line: dict[str, Any]) -> str:
-    """What ended the request, if something did."""
+    """What ended the request, if something did. A service is named where it was the reason: another stage's detail
+    says nothing of it.
+    """
     if "cause" not in line:
         return ""
-    why = " ".join(str(line[key]) for key in ("stage", "cause", "upstream") if key in line)
+    cause = str(line["cause"])
+    named = ("stage", "cause", "upstream") if cause.startswith("upstream_") else ("stage", "cause")
+    why = " ".join(str(line[key]) for key in named if key in line)
     return f"{why}: {line['detail']}" if "detail" in line else why
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
-from vedette.config.snapshot import FunctionBackend, Route, ServicesBackend, Snapshot
+from vedette.config.snapshot import Route, Snapshot
 from vedette.control.activate import Activator
 from vedette.control.firewall_messages import DescribedRequest, EarlierRefusal, JudgedRequest
+from vedette.control.traffic import challenge_of
 from vedette.policy.listed import Networks, canonical
 from vedette.store.blobs import BlobStore
 
@@ -87,12 +88,9 @@ def _challenged(
     snapshot: Snapshot, route: Route | None, request: DescribedRequest
 ) -> EarlierRefusal | None:
     """That of limit, where everybody is asked who opens a page."""
-    node = snapshot.admit.challenge
-    if node is None or route is None or _has_credentials(request):
+    if route is None or _has_credentials(request):
         return None
-    answers = isinstance(route.backend, FunctionBackend | ServicesBackend)
-    mode = route.challenge or (node.mode if answers else "Never")
-    if mode != "Always" or not _opens_a_page(request):
+    if challenge_of(snapshot, route) != "Always" or not _opens_a_page(request):
         return None
     detail = "the challenge asks every browser without a pass"
     return EarlierRefusal(stage="limit", cause="challenge_required", status=403, detail=detail)
