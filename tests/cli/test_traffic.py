@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from tests.cli.conftest import Shell
 from tests.simulators.native import COMPONENT
 
-from vedette.cli.traffic import callers, goes_to, inspected, matches
+from vedette.cli.traffic import callers, conditions, goes_to, inspected, matches
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
 
 HEAD = "apiVersion: vedette.dev/v1alpha1\n"
@@ -51,6 +51,20 @@ def _rows(shell: Shell, *arguments: str) -> list[list[str]]:
     done = shell(*arguments)
     assert done.returncode == 0, done.stderr
     return [line.split("\t") for line in done.stdout.splitlines()[1:]]
+
+
+def test_wide_routes_say_limits_countries_and_the_challenge(edge: Shell) -> None:
+    hello, _ = _rows(edge, "routes", "--wide")
+    assert hello[:2] == ["hello", "any host /hello/*"]
+    assert hello[-3:] == ["none", "all", "pressure"]
+
+
+def test_the_conditions_of_a_route_are_told_in_short() -> None:
+    allow, block = {"action": "Allow", "codes": ["CH", "DE"]}, {"action": "Block", "codes": ["AQ"]}
+    row = {"limits": ["a", "b"], "countries": allow, "challenge": "Suspicious"}
+    assert conditions(row) == ("a, b", "only CH, DE", "suspicious")
+    assert conditions({**row, "countries": block})[1] == "all but AQ"
+    assert conditions({**row, "countries": None})[1] == "all"
 
 
 def test_routes_say_what_they_match_where_they_lead_and_who_may_call(edge: Shell) -> None:

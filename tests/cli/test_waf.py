@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vedette.cli import waf
+from vedette.cli.waf_text import judged
 from vedette.errors import ConfigError
 
 HOME = Path("/nowhere")
@@ -59,3 +60,25 @@ def test_a_signed_rule_set_needs_a_place(tmp_path: Path) -> None:
         waf.sign_rules(packed, tmp_path / "key", tmp_path / "none" / "out.json")
     assert caught.value.code == "file_unwritable"
     assert "none/out.json" in caught.value.message
+
+
+def told(**answer: object) -> list[str]:
+    request = {"method": "GET", "host": "h", "target": "/"}
+    usual = {"action": "passed", "status": None, "cause": None, "detail": None, "route": "r"}
+    return judged(
+        request, {**usual, "score": 0, "threshold": 5, "violations": [], "before": [], **answer}
+    )
+
+
+def test_what_refuses_before_the_firewall_is_in_the_first_line_unless_the_firewall_does() -> None:
+    early = {"stage": "admit", "cause": "address_blocked", "status": 403, "detail": "drop"}
+    late = {"stage": "authenticate", "cause": "credentials_required", "status": 401, "detail": "no"}
+    assert told() == ["passed  GET h/  route r  score 0 of 5"]
+    assert told(before=[early, late]) == [
+        "passed, but refused before with 403 address_blocked  GET h/  route r  score 0 of 5",
+        "  refused before the firewall with 403 address_blocked (admit): drop",
+        "  refused before the firewall with 401 credentials_required (authenticate): no",
+    ]
+    blocked = told(action="blocked", status=403, cause="waf_blocked", before=[late])
+    assert blocked[0].startswith("blocked with 403 waf_blocked  GET ")
+    assert len(blocked) == 2

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from tests.control.conftest import Running
 
-from vedette.config.snapshot import PathMatch, Route, StaticBackend
+from vedette.cli.waf_text import proposed_together
+from vedette.config.addresses import Addresses, AddressList, CountryRule
+from vedette.config.snapshot import Limit, PathMatch, Route, Snapshot, StaticBackend
 from vedette.config.waf import Waf, WafExclusion, WafOverride
 from vedette.control.firewall_messages import (
     DescribedRequest,
@@ -117,14 +119,16 @@ def test_the_rules_that_decide_are_not_left_out_whoever_asks(guarded: Running) -
     ("wish", "sentence"),
     [
         ({"rule": 1, "parameter": "nonsense"}, "'nonsense' is no part of a request"),
-        ({"rule": 941101}, "the Core Rule Set 4.0.0 has no rule 941101"),
+        ({"rule": 941101}, "no rule 941101: neither the Core Rule Set 4.0.0 nor its own"),
+        ({"rule": 12}, "the node has no rule 12"),
         ({"rule": 941100, "parameter": "ARGS:q"}, None),
     ],
 )
 def test_only_what_an_exclusion_can_say_is_tried(
     guarded: Running, wish: dict[str, Any], sentence: str | None
 ) -> None:
-    rules = guarded.activator.blobs.put(b'{"files":{"a":"SecRule ARGS x \\"id:941100,phase:2\\""}}')
+    packed = {"load": ["a"], "files": {"a": 'SecRule ARGS x "id:941100,phase:2"'}}
+    rules = guarded.activator.blobs.put(json.dumps(packed).encode())
     guarded.activator.change(
         lambda active: active.with_(waf=Waf(version="4.0.0", rules=rules)), "test", "test"
     )
@@ -158,3 +162,115 @@ def test_a_rule_set_needs_its_publishers_key(guarded: Running) -> None:
         guarded.node.firewall.update(RuleSetWish(rules="e30="), "test")
     status = guarded.node.firewall.rules()
     assert (status.version, status.digest) == ("4.0.0", digest_of(b"rules"))
+
+
+def listed(running: Running, **texts: str) -> tuple[AddressList, ...]:
+    blobs = running.activator.blobs
+    return tuple(
+        AddressList(
+            name=name,
+            action="Allow" if name == "office" else "Block",
+            blob=blobs.put(text.encode()),
+            size=len(text),
+        )
+        for name, text in sorted(texts.items())
+    )
+
+
+def before(running: Running, **asked: Any) -> list[tuple[str, int, str]]:
+    """Stage, status and cause of what refuses a request to `shop` before the firewall."""
+    wish = JudgeWish(requests=(DescribedRequest.model_validate({"route": "shop", **asked}),))
+    (told,) = running.node.firewall.judge(wish).answers
+    return [(each.stage, each.status, each.cause) for each in told.before]
+
+
+DENIED = ("authorize", 403, "policy_denied")  # the simulated engine lets nobody in
+
+
+def test_what_refuses_a_request_before_the_firewall_is_told(guarded: Running) -> None:
+    lists = listed(guarded, drop="192.0.2.0/24", office="192.0.2.7")
+    browser = [["Accept", "text/html,*/*"]]
+
+    def change(active: Snapshot) -> Snapshot:
+        routes = tuple(each.model_copy(update={"challenge": "Always"}) for each in active.routes)
+        return active.with_(addresses=Addresses(lists=lists), routes=routes)
+
+    assert before(guarded) == [DENIED]
+    assert before(guarded, headers=browser) == [DENIED]
+    guarded.activator.change(change, "test", "test")
+    blocked, challenged = ("admit", 403, "address_blocked"), ("limit", 403, "challenge_required")
+    assert before(guarded, address="192.0.2.1") == [blocked, DENIED]
+    assert before(guarded, address="192.0.2.7") == [DENIED], "an allow list wins"
+    assert before(guarded, address="192.0.3.1", headers=browser) == [challenged, DENIED]
+    assert before(guarded, address="192.0.3.1", headers=browser, method="POST") == [DENIED]
+    token = ["Authorization", "Bearer x"]
+    assert before(guarded, address="192.0.3.1", headers=[*browser, token]) == []
+
+
+def test_the_stages_that_nobody_asked_are_named(guarded: Running) -> None:
+    def left(*routes: str) -> tuple[str, ...]:
+        asked = tuple(DescribedRequest(route=name) for name in routes)
+        return guarded.node.firewall.judge(JudgeWish(requests=asked)).not_asked
+
+    usual = left("shop")
+    assert usual[0].startswith("whether credentials are good")
+    rule = CountryRule(action="Allow", codes=("CH", "DE"))
+
+    def change(active: Snapshot) -> Snapshot:
+        routes = tuple(each.model_copy(update={"countries": rule}) for each in active.routes)
+        other = routes[-1].model_copy(
+            update={"name": "other", "path": PathMatch(type="Exact", value="/x")}
+        )
+        routes = tuple(sorted((*routes, other), key=lambda each: each.name))
+        limit = Limit(name="all", per=(), concurrency=1)
+        return active.with_(routes=routes, limits=(limit,))
+
+    guarded.activator.change(change, "test", "test")
+    assert set(left("shop")) - set(usual) == {"limits", "the country (route shop: only CH, DE)"}
+
+
+def test_what_is_excluded_already_is_not_proposed_again(guarded: Running) -> None:
+    """The route of the fixture excludes rule 2."""
+
+    def of_rules(*rules: int) -> dict[str, Any]:
+        (violation,) = event("x:1")["violations"]
+        found = [{**violation, "rule": rule} for rule in rules]
+        return {**event("192.0.2.1:1"), "violations": found, "score": 5 * len(rules)}
+
+    record(guarded, of_rules(2), of_rules(2), of_rules(1, 2))
+    wish = TuneWish(min_requests=1, min_clients=1)
+    answer = guarded.node.firewall.tune(wish)
+    assert (answer.stopped, answer.settled) == (3, 2)
+    assert [(each.rule, each.requests, each.would_pass) for each in answer.proposals] == [(1, 1, 1)]
+    packed = {"load": ["a"], "files": {"a": 'SecRule ARGS x "id:2,phase:2"'}}
+    rules = guarded.activator.blobs.put(json.dumps(packed).encode())
+    guarded.activator.change(
+        lambda active: active.with_(waf=Waf(version="4.0.0", rules=rules)), "test", "test"
+    )
+    tried = guarded.node.firewall.tune(TuneWish(route="shop", rule=2, parameter="ARGS:q"))
+    assert tried.proposals == ()
+    assert [each.why for each in tried.refused] == ["an exclusion of it is in force already"]
+
+
+def test_rules_that_only_help_together_are_proposed_together_with_one_proof(
+    guarded: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = [attacks.Attack(1, "attack one"), attacks.Attack(1, "x")]
+    monkeypatch.setattr(attacks, "installed", lambda: corpus)
+    (violation,) = event("x:1")["violations"]
+    found = [{**violation, "rule": rule} for rule in (1, 3)]
+    both = {"violations": found, "score": 10}
+    record(guarded, *({**event(f"192.0.2.{n}:1"), **both} for n in (1, 2, 3)))
+    answer = guarded.node.firewall.tune(TuneWish())
+    assert answer.proposals == ()
+    assert {each.why for each in answer.refused} == {
+        "alone it lets no request pass: other rules stop them, too"
+    }
+    (one,) = answer.joint
+    assert (one.rules, one.requests, one.clients, one.would_pass) == ((1, 3), 3, 3, 3)
+    assert (one.attacks, one.let_through) == (1, 1)
+    assert [(each.rules, each.parameter) for each in one.exclusions] == [(("1", "3"), "ARGS:q")]
+    assert guarded.node.firewall.tune(TuneWish(min_clients=4)).joint == ()
+    text = proposed_together(json.loads(one.model_dump_json(by_alias=True)))
+    assert text[0] == "# route shop: rules 1, 3, which only help together"
+    assert text[-4:-2] == ['- rules: ["1", "3"]', "  parameter: 'ARGS:q'"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +12,17 @@ from tests.control.manifest_texts import OUR, objects
 from tests.simulators.native import COMPONENT
 
 from vedette.config.manifests import Attachment, Component
-from vedette.control.messages import ManifestSetWish, PlanAnswer, PlanWish, StaticRouteWish
+from vedette.config.snapshot import Snapshot
+from vedette.config.waf import Waf, WafExclusion, WafOverride
+from vedette.control.messages import (
+    FunctionWish,
+    ManifestSetWish,
+    PlanAnswer,
+    PlanWish,
+    StaticRouteWish,
+)
 from vedette.errors import ConfigError, TrustError, VedetteError
+from vedette.identity.signer import verify_envelope
 from vedette.ids import digest_of
 from vedette.policy import countries
 
@@ -268,3 +278,97 @@ def test_the_installed_countries_need_no_upload(
     assert addresses is not None
     assert addresses.countries is not None
     assert running.activator.blobs.get(addresses.countries.blob) == b"registries"
+
+
+GUARDED = f"""{OUR}kind: Route
+metadata: {{name: shop}}
+spec:
+  waf:
+    exclusions:
+      - {{rules: [5], reason: named}}
+      - {{rules: [7], reason: unnamed}}
+      - {{rules: [6], reason: of a file}}
+    ruleFiles: [own.conf]
+  rules: [{{matches: [{{path: {{value: /shop}}}}], static: {{body: ok}}}}]
+"""
+
+
+def test_an_exclusion_that_does_nothing_is_noted_at_its_line(running: Running) -> None:
+    packed = {"version": "4", "load": ["a"], "files": {"a": 'SecRule ARGS x "id:5,phase:2"'}}
+    rules = running.activator.blobs.put(json.dumps(packed).encode())
+    running.activator.change(
+        lambda active: active.with_(waf=Waf(version="4", rules=rules)), "test", "test"
+    )
+    own = {"own.conf": Attachment(text='SecRule ARGS y "id:6,phase:2"')}
+    answer = plan(running, GUARDED, attachments=own)
+    says = "the exclusion of rule 7 has no effect: no rule of the node is that"
+    assert answer.notes == (f"edge.yaml:8: {says}",)
+    apply(running, answer)
+    exclusion = WafExclusion(rules=("5", "8"), reason="r")
+    digest = running.activator.blobs.put(COMPONENT)
+    wish = FunctionWish(component=digest, waf=WafOverride(exclusions=(exclusion,)))
+    deployed = running.node.deploy("hello", wish, "test")
+    assert deployed.notes == (says.replace("7", "8"),)
+
+
+OWN_RULES = f"""{OUR}kind: Route
+metadata: {{name: shop}}
+spec:
+  waf:
+    rules:
+      - {{name: good, field: path, value: x}}
+      - {{name: bad, field: path, operator: Matches, value: (}}
+  rules: [{{matches: [{{path: {{value: /shop}}}}], static: {{body: ok}}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "message", "line"),
+    [
+        ("waf_invalid", "shop: custom rule 9000001:0: no", "route shop: rule 'bad': no", 8),
+        ("waf_invalid", "shop: exclusion", "shop: exclusion", 4),
+        ("compiled_missing", "it is not", "it is not (compiled_missing)", None),
+    ],
+)
+def test_a_plan_refuses_what_applying_it_would(
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    said: str,
+    message: str,
+    line: int | None,
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise ValueError(json.dumps({"code": code, "message": said}))
+
+    wish = ManifestSetWish(
+        objects=tuple(objects(HEALTH.replace("health", "shop", 1) if line == 4 else OWN_RULES))
+    )
+    monkeypatch.setattr(running.activator._apart, "check_snapshot", refuse)
+    with pytest.raises(ConfigError) as caught:
+        running.node.plan(wish)
+    assert caught.value.code == (code if line else "snapshot_invalid")
+    assert caught.value.message == message
+    assert caught.value.line == line
+    assert list(running.home.run.glob("plan-*")) == []
+
+
+def test_a_plan_is_checked_with_what_it_brings_and_without_what_is_still_to_come(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Snapshot] = []
+    check = running.activator._apart.check_snapshot
+
+    def watch(envelope: bytes, key: bytes, folder: str) -> bytes:
+        asked.append(Snapshot.parse(verify_envelope(envelope, key)))
+        return check(envelope, key, folder)
+
+    monkeypatch.setattr(running.activator._apart, "check_snapshot", watch)
+    own = {"own.conf": Attachment(text="SecRule ARGS y \\"), **BUILT}
+    answer = plan(running, GUARDED, FUNCTION, attachments=own)
+    (checked,) = asked
+    assert len(checked.rule_files()) == 1
+    assert checked.functions == ()
+    assert [each.backend.type for each in checked.routes] == ["Static", "Static"]
+    assert answer.payload is not None
+    assert '"type":"Function"' in answer.payload

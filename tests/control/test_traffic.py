@@ -10,6 +10,8 @@ import pytest
 from tests.config.samples import snapshot_data
 from tests.simulators.engine import UPSTREAMS
 
+from vedette.config.addresses import CountryRule
+from vedette.config.clients import Challenge
 from vedette.config.model import build
 from vedette.config.snapshot import Snapshot
 from vedette.control.traffic import route_statuses, upstream_statuses
@@ -170,3 +172,28 @@ def test_a_route_has_the_policies_about_its_function_or_itself(snapshot: Snapsho
     }
     last = routes["hello"].callers[-1]
     assert (last.effect, last.principal_type, last.conditional) == ("forbid", "Anonymous", False)
+
+
+def test_a_route_says_its_countries_and_its_challenge(snapshot: Snapshot) -> None:
+    rule = CountryRule(action="Allow", codes=("CH",))
+    own = {"site": {"challenge": "Always"}, "split": {"countries": rule}}
+    challenge = Challenge(mode="Pressure")
+    changed = snapshot.model_copy(
+        update={
+            "admit": snapshot.admit.model_copy(update={"challenge": challenge}),
+            "routes": tuple(
+                each.model_copy(update=own.get(each.name, {})) for each in snapshot.routes
+            ),
+        }
+    )
+
+    def told(of: Snapshot) -> dict[str, tuple[str, CountryRule | None]]:
+        now = datetime(2026, 11, 22, tzinfo=UTC)
+        rows = route_statuses(of, BASE, [], [], now)
+        return {each.name: (each.challenge, each.countries) for each in rows}
+
+    shown = told(changed)
+    assert shown["split"] == ("Pressure", rule)
+    assert shown["moved"] == ("Never", None), "the node itself answers"
+    assert shown["site"] == ("Always", None), "unless the route says so itself"
+    assert {each for each, _ in told(snapshot).values()} == {"Never"}

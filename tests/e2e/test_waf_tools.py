@@ -80,6 +80,18 @@ def test_a_request_is_judged_as_it_is_then_answered(guarded: Node, target: str) 
         ]
 
 
+def test_what_was_blocked_and_why_is_read_with_records(guarded: Node) -> None:
+    answer = ask(guarded, ATTACK)
+    asked = answer.headers["x-request-id"]
+    wait_until("event", lambda: events(guarded, asked))
+    head, *rules = guarded.run("records", "--kind", "security", "--id", asked).stdout.splitlines()
+    assert "  blocked  GET https://localhost/shop?comment=…  score " in head
+    assert head.endswith(asked)
+    assert any("942100" in line and line.endswith("ARGS:comment") for line in rules)
+    both = guarded.run("records", "--id", asked).stdout
+    assert {"waf_blocked", "ARGS:comment"} <= set(both.split())
+
+
 def test_the_body_of_a_request_to_a_function_is_judged(guarded: Node) -> None:
     body = json.dumps({"note": "1' or '1'='1"})
     (told,) = judged(guarded, "--curl", curl(guarded, "/open", f"--json '{quoted(body)}'"))
@@ -109,6 +121,75 @@ def test_a_person_reads_the_rule_and_where_it_found_something(guarded: Node) -> 
     assert "942100" in text
     assert "ARGS:comment" in text
     assert guarded.run("waf", "test", check=False).returncode == 2
+
+
+def test_what_an_earlier_stage_refuses_is_told_beside_the_firewalls_verdict(
+    guarded: Node, guests: Guests
+) -> None:
+    guarded.deploy(guests.hello, "closed")
+    done = guarded.run("waf", "test", "--curl", curl(guarded, "/closed?q=fine"))
+    assert done.stdout.startswith("passed, but refused before with 401 credentials_required  GET ")
+    refusal = "refused before the firewall with 401 credentials_required (authenticate)"
+    assert f"  {refusal}: no credentials came with it" in done.stdout.splitlines()
+    assert ask(guarded, "/closed?q=fine").status_code == 401
+    assert "not asked: whether credentials are good" in done.stderr
+    open_to_all = guarded.run("waf", "test", "--curl", curl(guarded, "/open?q=fine")).stdout
+    assert open_to_all.startswith("passed  GET ")
+
+
+OWN = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {name: own}
+spec:
+  waf: %s
+  rules: [{matches: [{path: {value: /own}}], static: {body: ok}}]
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Node
+metadata: {name: edge}
+spec: %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("waf", "node_spec", "code", "place", "said"),
+    [
+        (
+            "{rules: [{name: odd, field: path, operator: Matches, value: '('}]}",
+            "{}",
+            "waf_invalid",
+            "own.yaml:5",
+            "route own: rule 'odd': ",
+        ),
+        ("{ruleFiles: [odd.conf]}", "{}", "waf_invalid", "odd.conf:2", "`@containz`"),
+        (
+            "{exclusions: [{rules: [942100], parameter: 'ARGZ:a', reason: r}]}",
+            "{}",
+            "waf_invalid",
+            "own.yaml:5",
+            "unknown variable `ARGZ`",
+        ),
+        ("{}", "{countryFile: odd.mmdb}", "addresses_invalid", "own.yaml:10", "countries: "),
+    ],
+)
+def test_a_plan_refuses_what_apply_would_and_says_where(
+    guarded: Node, tmp_path: Path, waf: str, node_spec: str, code: str, place: str, said: str
+) -> None:
+    (tmp_path / "own.yaml").write_text(OWN % (waf, node_spec))
+    (tmp_path / "odd.conf").write_text('# mine\nSecRule ARGS "@containz x" "id:1,phase:2,deny"\n')
+    (tmp_path / "odd.mmdb").write_bytes(b"no database")
+    generation = guarded.status()["snapshot"]["generation"]
+    for command, status in (("plan", 1), ("apply", 2)):
+        done = guarded.run(command, str(tmp_path / "own.yaml"), check=False)
+        assert done.returncode == status, done.stderr
+        error, where, mend = done.stderr.splitlines()[-3:]
+        assert error.startswith("error: ")
+        assert said in error
+        assert where.endswith(place)
+        assert mend.startswith("mend: Mend the ")
+    assert code in vedette("errors", code).stdout
+    assert guarded.status()["snapshot"]["generation"] == generation
 
 
 def test_replay_shows_what_another_firewall_would_do_and_changes_nothing(
@@ -148,6 +229,8 @@ def test_tune_proposes_what_lets_them_pass_with_what_else_it_lets_through(
     guarded: Node, tmp_path: Path
 ) -> None:
     target = "/shop?review=1%27%20or%20%271%27%3D%271"
+    asked = ask(guarded, ATTACK).headers["x-request-id"]
+    wait_until("event", lambda: events(guarded, asked))
     for source in ("127.0.0.2", "127.0.0.3", "127.0.0.3"):
         assert ask(guarded, target, source).status_code == 403
     wait_until("events", lambda: sum("review" in one["url"] for one in events(guarded)) >= 3)
@@ -162,19 +245,61 @@ def test_tune_proposes_what_lets_them_pass_with_what_else_it_lets_through(
     refused = {(each["rule"], each["location"]) for each in told["refused"]}
     assert (942100, "ARGS:comment") in refused, "one client is no reason"
 
-    text = guarded.run("waf", "tune", "--route", "shop").stdout
-    proposals = [one for one in text.split("# route ")[1:] if "ARGS:review" in one.splitlines()[0]]
+    manifest = with_proposals(guarded, tmp_path, "ARGS:review")
+    guarded.run("apply", "--yes", "-f", str(manifest))
+    assert ask(guarded, target).status_code == 200
+    assert ask(guarded, ATTACK).status_code == 403
+    again = json.loads(guarded.run("waf", "tune", "--route", "shop", "--json").stdout)
+    assert again["settled"] >= 3
+    assert "ARGS:review" not in {one["location"] for one in again["proposals"]}
+    tried = ["--route", "shop", "--rule", "942100", "--parameter", "ARGS:review"]
+    assert "is in force already" in guarded.run("waf", "tune", *tried).stderr
+    manifest.write_text(SHOP % "block")
+    guarded.run("apply", "--yes", "-f", str(manifest))
+
+
+def with_proposals(node: Node, folder: Path, wanted: str) -> Path:
+    """A manifest of the shop with the exclusions that are proposed under a first line with this in it."""
+    text = node.run("waf", "tune", "--route", "shop").stdout
+    proposals = [one for one in text.split("# route ")[1:] if wanted in one.splitlines()[0]]
     lines = [line for one in proposals for line in one.splitlines()[1:] if line[:1] != "#"]
+    assert lines, text
     written = "\n".join(f"      {line}" for line in lines)
-    manifest = tmp_path / "shop.yaml"
+    manifest = folder / "shop.yaml"
     manifest.write_text(
         (SHOP % "block").replace("waf: {mode: block}", f"waf:\n    exclusions:\n{written}")
     )
+    return manifest
+
+
+def test_tune_proposes_together_what_only_helps_together(guarded: Node, tmp_path: Path) -> None:
+    target = "/shop?markup=%3Cscript%3Ealert(1)%3C/script%3E"
+    for source in ("127.0.0.2", "127.0.0.3", "127.0.0.3"):
+        assert ask(guarded, target, source).status_code == 403
+    wait_until("events", lambda: sum("markup" in one["url"] for one in events(guarded)) >= 3)
+    told = json.loads(guarded.run("waf", "tune", "--route", "shop", "--json").stdout)
+    (one,) = (
+        each
+        for each in told["joint"]
+        if {exclusion["parameter"] for exclusion in each["exclusions"]} == {"ARGS:markup"}
+    )
+    assert len(one["rules"]) > 1
+    assert (one["requests"], one["clients"], one["wouldPass"]) == (3, 2, 3)
+    assert 0 < one["letThrough"] < one["attacks"]
+    alone = {each["rule"] for each in told["refused"] if "alone it lets no" in each["why"]}
+    assert alone >= set(one["rules"])
+    manifest = with_proposals(guarded, tmp_path, f"rules {one['rules'][0]}, ")
     guarded.run("apply", "--yes", "-f", str(manifest))
     assert ask(guarded, target).status_code == 200
     assert ask(guarded, ATTACK).status_code == 403
     manifest.write_text(SHOP % "block")
     guarded.run("apply", "--yes", "-f", str(manifest))
+
+
+def test_a_rule_that_is_not_there_is_a_mistake(guarded: Node) -> None:
+    done = guarded.run("waf", "tune", "--route", "shop", "--rule", "12345", check=False)
+    assert done.returncode == 2
+    assert "error: the node has no rule 12345" in done.stderr
 
 
 def test_an_exclusion_that_switches_the_scoring_off_is_refused(guarded: Node) -> None:

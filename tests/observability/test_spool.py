@@ -79,6 +79,22 @@ def test_the_last_lines_of_one_function_are_found_behind_others(tmp_path: Path) 
     assert numbers(found) == [1]
 
 
+def test_lines_are_kept_by_request_kind_and_failure() -> None:
+    event = {"kind": "security", "requestId": "r1", "action": "blocked"}
+    record = {"kind": "request", "requestId": "r1", "cause": "waf_blocked"}
+    served = {"kind": "request", "requestId": "r2"}
+
+    def kept(*words: object) -> list[object]:
+        keep = spool.records_like(*words)  # type: ignore[arg-type]
+        return [line for line in (event, record, served) if keep(line)]
+
+    assert kept(None, False) == [event, record, served]
+    assert kept("r1", False) == [event, record]
+    assert kept("r1", True) == [record]
+    assert kept(None, False, "security") == [event]
+    assert kept("r2", False, "security") == []
+
+
 def test_a_torn_line_in_the_middle_hides_nothing(tmp_path: Path) -> None:
     write(tmp_path / "w0.jsonl", line(1) + b"{torn\n\xff\n[1]\n" + line(2), 2_000_000_000)
     assert numbers(spool.last_lines(tmp_path, 10, everything)) == [1, 2]

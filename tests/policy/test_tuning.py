@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vedette.policy.attacks import Attack
-from vedette.policy.tuning import groups, proof, switches_scoring_off
+from vedette.policy.tuning import as_now, groups, joint, proof, switches_scoring_off
 
 
 def event(
@@ -107,3 +107,43 @@ def test_the_proof_counts_attacks_that_were_stopped_and_no_longer_are() -> None:
     assert found.tried == 3
     assert [each.value for each in found.let_through] == ["a", "c"]
     assert found.by_rule() == {942100: 1, 942190: 1}
+
+
+SQL, XSS, REQUEST = (942100, "ARGS:q", 2), (941100, "ARGS:q", 2), (920300, "REQUEST_HEADERS", 4)
+
+
+def test_rules_that_only_help_together_are_found_with_the_fewest_that_do() -> None:
+    three = (SQL, XSS, (932100, "ARGS:title", 2))
+    events = [event(f"192.0.2.{n}:1", *three, REQUEST) for n in range(3)]
+    events += [event("192.0.2.9:1", SQL, XSS), event("192.0.2.9:1")]
+    first, second = joint(groups(events))
+    assert [each.key for each in first.groups] == [
+        (932100, "ARGS:title"),
+        (941100, "ARGS:q"),
+        (942100, "ARGS:q"),
+    ]
+    assert (len(first.events), first.clients, first.would_pass) == (3, 3, 3)
+    assert (len(second.events), second.clients) == (1, 1)
+    title, query = sorted(
+        first.exclusions(date(2027, 1, 31), "honest"), key=lambda each: len(each.rules)
+    )
+    assert (title.rules, title.parameter) == (("932100",), "ARGS:title")
+    assert (query.rules, query.parameter) == (("941100", "942100"), "ARGS:q")
+    assert title.until == query.until == 1_801_440_000
+
+
+def test_what_one_rule_alone_lets_pass_or_none_does_needs_no_company() -> None:
+    block = event("192.0.2.1:1", SQL, XSS, score=30)
+    assert joint(groups([event("192.0.2.1:1", SQL, REQUEST), block])) == []
+
+
+def test_what_exclusions_in_force_have_taken_away_is_not_looked_at_again() -> None:
+    def in_force(route: str, rule: int, part: str) -> bool:
+        return (route, rule, part) == ("shop", 942100, "ARGS:q")
+
+    elsewhere = event("192.0.2.1:1", SQL, route="other")
+    noted = event("192.0.2.1:1", REQUEST, action="blocked")
+    found = as_now([event("192.0.2.1:1", SQL, REQUEST), elsewhere, noted], in_force)
+    assert found == [elsewhere, noted]
+    (left,) = as_now([event("192.0.2.1:1", SQL, XSS)], in_force)
+    assert (left["score"], [each["rule"] for each in left["violations"]]) == (5, [941100])

@@ -91,9 +91,11 @@ def deploy_path(
 
 
 def say_changes(answer: dict[str, Any]) -> None:
-    """The settings that are not what they were: a flag of last time that was left out is gone."""
+    """The settings that are not what they were (a flag of last time that was left out is gone), and notes."""
     for line in changed_settings(answer["changes"]):
         say(f"  {line}")
+    for note in answer["notes"]:
+        say(f"note: {note}")
 
 
 def deploy_project(

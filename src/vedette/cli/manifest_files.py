@@ -40,6 +40,8 @@ class Loaded:
 
     manifests: list[Manifest] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
+    judged: dict[str, Path] = field(default_factory=dict)
+    """Those of the files that the engine reads whole: a plan asks it about them."""
     components: dict[str, Path] = field(default_factory=dict)
     unbuilt: list[tuple[Manifest, Project]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -165,7 +167,7 @@ def _attach_blob(
 
     def blob(path: Path) -> Attachment:
         found, modified = read_blob(path, repr(file), MAX_BLOB_BYTES)
-        loaded.files[found.blob] = path
+        loaded.files[found.blob] = loaded.judged[found.blob] = path
         return Attachment(files=(found,), modified_at=modified)
 
     _put(manifest, file, problems, blob, "spec", field_)

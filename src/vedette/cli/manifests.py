@@ -166,6 +166,8 @@ def planned(
 
 
 def _ask(client: ControlClient, loaded: Loaded, prune: bool, verbose: bool) -> dict[str, Any]:
+    for digest, path in loaded.judged.items():
+        client.upload_bytes(digest, path.read_bytes())
     answer: dict[str, Any] = client.post("/v1/plan", loaded.wish(prune=prune))
     _say_all(answer["notes"])
     _say_absent(answer["absent"], verbose)

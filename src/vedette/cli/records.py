@@ -1,6 +1,6 @@
 """`vedette records`, `errors`: what happened, and what an error code means.
 
-Owns: the options of these commands.
+Owns: the options of these commands. How a line reads is `record_text`'s.
 """
 
 from __future__ import annotations
@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from vedette.cli.functions import FollowOption, TailOption
 from vedette.cli.options import HomeOption, JsonOption, client_of, home_of
+from vedette.cli.record_text import record_text
 from vedette.cli.render import print_json, print_table
 from vedette.errors import CATALOGUE, ConfigError
-
-_WIDTH = 200  # of a request or a reason, whatever the caller sent
 
 
 def register(app: typer.Typer) -> None:
@@ -36,15 +35,24 @@ def records(
     failed: Annotated[
         bool, typer.Option("--failed", help="Only what was refused or failed.")
     ] = False,
+    kind: Annotated[
+        Literal["request", "egress", "security", "block", "pressure"] | None,
+        typer.Option(help="Only lines of this kind; `security`: what the firewall found."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the record of each request, refused or served; the spool itself when the node is down."""
-    for line in _lines(home, follow, tail, request_id, failed):
-        print(json.dumps(line, ensure_ascii=False) if as_json else _row(line), flush=True)
+    """Show requests, refused or served, and what the firewall found; with the node down, too."""
+    for line in _lines(home, follow, tail, request_id, failed, kind):
+        print(json.dumps(line, ensure_ascii=False) if as_json else record_text(line), flush=True)
 
 
 def _lines(
-    home: Path | None, follow: bool, tail: int, request_id: str | None, failed: bool
+    home: Path | None,
+    follow: bool,
+    tail: int,
+    request_id: str | None,
+    failed: bool,
+    kind: str | None,
 ) -> Iterable[dict[str, Any]]:
     from urllib.parse import urlencode
 
@@ -56,27 +64,11 @@ def _lines(
         asked: dict[str, str | int] = {"tail": tail, "follow": int(follow), "failed": int(failed)}
         if request_id is not None:
             asked["id"] = request_id
+        if kind is not None:
+            asked["kind"] = kind
         return client_of(home).lines(f"/v1/records?{urlencode(asked)}", follow=follow)
-    return spool.last_lines(here.spool_requests, tail, spool.records_like(request_id, failed))
-
-
-def _row(line: dict[str, Any]) -> str:
-    request = f"{line.get('method', '-')} {line.get('host', '-')}{line.get('path', '')}"
-    if line.get("kind") == "egress":
-        place = f"{line.get('scheme', '?')}://{line['host']}:{line.get('port', '?')}"
-        request = f"{line['function']} calls {line['method']} {place}"
-    why = " ".join(str(line[key]) for key in ("stage", "cause", "upstream") if key in line)
-    if "cause" not in line:
-        why = ""
-    elif "detail" in line:
-        why += f": {line['detail']}"
-    parts = [line["time"], str(line.get("status", "-")), f"{line.get('totalUs', 0)} µs"]
-    parts += [_short(request), line.get("principal", "-"), _short(why), line.get("requestId", "")]
-    return "  ".join(parts).rstrip()
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+    keep = spool.records_like(request_id, failed, kind)
+    return spool.last_lines(here.spool_requests, tail, keep)
 
 
 def errors(

@@ -31,6 +31,9 @@ def routes(
     home: HomeOption = None,
     host: Annotated[str | None, typer.Option(help="Only those that take this host.")] = None,
     to: Annotated[str | None, typer.Option(help="Only to this function or upstream.")] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Limits, countries and the challenge, too.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List routes: what they match, where requests go, and who may call, policy by policy."""
@@ -47,10 +50,13 @@ def routes(
     if as_json:
         print_json(found)
         return
+    columns = ["name", "matches", "goes to", "firewall", "who may call"]
     rows = [
-        (one["name"], matches(one), goes_to(one), inspected(one), callers(one)) for one in found
+        [one["name"], matches(one), goes_to(one), inspected(one), callers(one)] for one in found
     ]
-    columns = ("name", "matches", "goes to", "firewall", "who may call")
+    if wide:
+        columns += ["limits", "countries", "challenge"]
+        rows = [[*row, *conditions(one)] for row, one in zip(rows, found, strict=True)]
     print_table(columns, rows, "There is no such route")
 
 
@@ -138,6 +144,16 @@ def inspected(route: dict[str, Any]) -> str:
     if count:
         text += f", {count} exclusion{'' if count == 1 else 's'}"
     return f"{text} ({waf['expired']} ended)" if waf["expired"] else text
+
+
+def conditions(route: dict[str, Any]) -> tuple[str, str, str]:
+    """Limits, countries and the challenge: `all`, `only CH, DE`, `suspicious`."""
+    rule = route["countries"]
+    countries = "all"
+    if rule is not None:
+        which = "only" if rule["action"] == "Allow" else "all but"
+        countries = f"{which} {', '.join(rule['codes'])}"
+    return ", ".join(route["limits"]) or "none", countries, route["challenge"].lower()
 
 
 def callers(route: dict[str, Any]) -> str:

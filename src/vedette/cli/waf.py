@@ -1,6 +1,6 @@
 """`vedette waf …`: what the firewall says of requests, what to leave out, and which rules it has.
 
-Owns: the options of these commands and how answers read. Must not: judge; the engine's code does, in control.
+Owns: the options of these commands; how answers read is `waf_text`'s. Must not: judge; the engine does, in control.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from vedette.cli.options import HomeOption, JsonOption, client_of
-from vedette.cli.render import print_json, print_table, printable, say, say_if_away
+from vedette.cli.render import print_json, print_table, say, say_if_away
+from vedette.cli.waf_text import judged, proposed, proposed_together
 from vedette.errors import ConfigError
 
 _waf = typer.Typer(help="The firewall: try it, tune it, keep its rules.", no_args_is_help=True)
@@ -22,7 +23,6 @@ _rules = typer.Typer(help="The Core Rule Set of the node.", no_args_is_help=True
 
 _BATCH = 1_000
 _BATCH_BYTES = 16 << 20
-_SHOWN = 160
 
 TrafficArgument = Annotated[
     Path, typer.Argument(help="Requests: raw HTTP, HAR, or one JSON object a line.")
@@ -69,7 +69,7 @@ def try_out(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what would become of requests, and which rules find what in them. Nothing is sent."""
+    """Say what the firewall would make of requests, and what would refuse them before. Nothing is sent."""
     from vedette.cli.traffic_files import of_curl, read_requests
 
     if (file is None) == (curl is None):
@@ -79,16 +79,16 @@ def try_out(
     asked = read_requests(file, address) if file else [of_curl(curl or "", address)]
     if route is not None:
         asked = [{**each, "route": route} for each in asked]
-    answers = [
-        one
-        for batch in _batches(asked)
-        for one in client_of(home).post("/v1/waf/judge", {"requests": batch})["answers"]
-    ]
+    told = [client_of(home).post("/v1/waf/judge", {"requests": batch}) for batch in _batches(asked)]
+    answers = [one for each in told for one in each["answers"]]
     if as_json:
         print_json(answers)
     else:
         for request, answer in zip(asked, answers, strict=True):
             print("\n".join(judged(request, answer)))
+    left = dict.fromkeys(one for each in told for one in each["notAsked"])
+    if left:
+        say(f"not asked: {'; '.join(left)}")
     stopped = [is_stopped(each) for each in answers]
     if (expect == "pass" and any(stopped)) or (expect == "stop" and not all(stopped)):
         raise typer.Exit(1)
@@ -103,21 +103,6 @@ def outcome(answer: dict[str, Any]) -> tuple[str, int | None]:
     """What the caller notices: rules that find something below the threshold change nothing."""
     goes_on = answer["action"] in ("passed", "noted")
     return ("passed" if goes_on else answer["action"], answer["status"])
-
-
-def judged(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
-    """An answer as lines for a person."""
-    route = f"  route {answer['route']}" if answer["route"] else ""
-    status = f" with {answer['status']} {answer['cause']}" if answer["status"] else ""
-    score = f"  score {answer['score']} of {answer['threshold']}" if answer["threshold"] else ""
-    target = _short(f"{request['method']} {request['host']}{request['target']}")
-    lines = [f"{answer['action']}{status}  {target}{route}{score}"]
-    if answer["detail"]:
-        lines.append(f"  {answer['detail']}")
-    for each in answer["violations"]:
-        found = f"  {_short(each['matched'])!r}" if each["matched"] else ""
-        lines.append(f"  {each['rule']}  {each['message']}  {each['location']}{found}")
-    return lines
 
 
 def replay(
@@ -237,37 +222,19 @@ def tune(
         return
     for one in answer["proposals"]:
         print("\n".join(proposed(one)))
+    for one in answer["joint"]:
+        print("\n".join(proposed_together(one)))
     for one in answer["refused"]:
         place = f"{one['route']}: rule {one['rule']} in {one['location'] or 'any part'}"
         say(f"not proposed: {place}: {one['why']}")
+    if answer["settled"]:
+        say(
+            f"{answer['settled']} of those that were stopped would pass today: exclusions are in force"
+        )
     say(
         f"{answer['stopped']} of {answer['events']} events are of a request that was stopped; "
-        f"exclusions proposed: {len(answer['proposals'])}"
+        f"exclusions proposed: {len(answer['proposals']) + len(answer['joint'])}"
     )
-
-
-def proposed(one: dict[str, Any]) -> list[str]:
-    """A proposal: what is known as comments, and the lines of a manifest."""
-    exclusion = one["exclusion"]
-    by_rule = ", ".join(f"{rule} x{count}" for rule, count in one["letThroughByRule"].items())
-    lines = [
-        f"# route {one['route']}: {one['message'] or 'rule'} ({one['rule']}) in {one['location'] or 'any part'}",
-        f"# {one['requests']} requests of {one['clients']} clients were stopped; {one['wouldPass']} would pass",
-        f"# lets through {one['letThrough']} of {one['attacks']} attacks of the rule set's tests"
-        + (f": {by_rule}" if by_rule else ""),
-        *(f"#   {_short(each['value'])!r}" for each in one["examples"]),
-        f'- rules: ["{one["rule"]}"]',
-    ]
-    if exclusion["parameter"] is not None:
-        lines.append(f"  parameter: '{exclusion['parameter']}'")
-    return [*lines, f"  until: {_day(exclusion['until'])}", f"  reason: {exclusion['reason']}"]
-
-
-def _day(seconds: int) -> str:
-    """The last day that an exclusion holds."""
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds - 1, UTC).date().isoformat()
 
 
 def show_rules(home: HomeOption = None, as_json: JsonOption = False) -> None:
@@ -367,8 +334,3 @@ def _batches(requests: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         batch.append(each)
     if batch:
         yield batch
-
-
-def _short(text: str) -> str:
-    shown = printable(text)
-    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"

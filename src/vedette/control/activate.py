@@ -7,6 +7,7 @@ changes; `desired` and `node` do.
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from vedette.config.snapshot import Snapshot
 from vedette.control import desired, tls
 from vedette.control.bootstrap import Keys
 from vedette.control.desired import Change, keep_revocations
+from vedette.control.refusals import About, about
 from vedette.engine.client import EngineClient
 from vedette.engine.native import Native, Questions, refusal_of
 from vedette.engine.question import Apart
 from vedette.errors import ConfigError, UnavailableError
 from vedette.functions.compile import CompileResult, compile_component
 from vedette.identity.signer import verify_envelope
+from vedette.ids import digest_hex
 from vedette.policy.check import Checked, check
 from vedette.policy.explain import explain
 from vedette.policy.inspection import Candidate, Judged, judge
@@ -164,7 +167,9 @@ class Activator:
             self.ensure_compiled(function.component)
         self._ensure_analysed(snapshot)
         envelope = self._keys.signer.sign(snapshot.canonical_bytes())
-        self._check(snapshot, envelope)
+        refused = self._refusal(snapshot, envelope)
+        if refused is not None:
+            raise refused.error
         before = self.history.active()
         entry = self._record(snapshot.digest(), envelope, action, actor)
         self.renew_certificate(snapshot)
@@ -185,8 +190,39 @@ class Activator:
             self._home, self.history, digest=digest, envelope=envelope, action=action, actor=actor
         )
 
-    def _check(self, snapshot: Snapshot, envelope: bytes) -> None:
-        """Raises `ConfigError` when the engine would not serve the snapshot.
+    def refusal_of_plan(self, snapshot: Snapshot, texts: Mapping[str, str]) -> About | None:
+        """Why the engine would refuse a snapshot, as far as what it needs is here; `texts` has what is not stored,
+        by digest. Raises `UnavailableError` question_failed.
+        """
+        key = self._native.engine_key()
+        here = desired.with_what_is_here(
+            snapshot,
+            lambda digest: digest in texts or self.blobs.has(digest),
+            lambda component: self._home.compiled_file(key, component).exists(),
+        )
+        envelope = self._keys.signer.sign(here.canonical_bytes())
+        with tempfile.TemporaryDirectory(dir=self._home.run, prefix="plan-") as folder:
+            self._lay_out(Path(folder), here, texts)
+            return self._refusal(here, envelope, Path(folder))
+
+    def _lay_out(self, folder: Path, snapshot: Snapshot, texts: Mapping[str, str]) -> None:
+        """What the engine reads, in a folder where more may stand than is stored."""
+        for entry in self._home.engine.iterdir():
+            if entry != self._home.blobs.parent:
+                (folder / entry.name).symlink_to(entry)
+        blobs = folder / self._home.blobs.relative_to(self._home.engine)
+        blobs.mkdir(parents=True)
+        for digest in snapshot.blobs():
+            place = blobs / digest_hex(digest)
+            if digest in texts:
+                place.write_text(texts[digest])
+            else:
+                place.symlink_to(self.blobs.path(digest))
+
+    def _refusal(
+        self, snapshot: Snapshot, envelope: bytes, engine_dir: Path | None = None
+    ) -> About | None:
+        """Why the engine would not serve the snapshot, if so.
 
         Compiling the firewall takes half a second and 50 MB. One that is served already is left out of
         the check; another is checked in a process that ends.
@@ -198,9 +234,10 @@ class Activator:
             bare = desired.without_firewall(snapshot)
             envelope = self._keys.signer.sign(bare.canonical_bytes())
         try:
-            check(envelope, self._keys.signer.public_pem, str(self._home.engine))
+            check(envelope, self._keys.signer.public_pem, str(engine_dir or self._home.engine))
         except ValueError as error:
-            raise refusal_of(error) from error
+            return about(refusal_of(error), snapshot)
+        return None
 
     def _apply_if_there(self, entry: Entry) -> bool:
         """Tells the engine. A second try meets the engine that the supervisor has started meanwhile.

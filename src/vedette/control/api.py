@@ -373,9 +373,10 @@ def _streams(app: FastAPI, node: Node) -> None:
         tail: Annotated[int, Query(ge=0, le=100_000)] = 100,
         request_id: Annotated[str | None, Query(alias="id", max_length=128)] = None,
         failed: bool = False,
+        kind: Annotated[str | None, Query(max_length=16)] = None,
     ) -> StreamingResponse:
-        """Request records, JSON lines; of one request, or only what was refused or failed."""
-        keep = spool.records_like(request_id, failed)
+        """Request records, JSON lines; of one request, only what was refused or failed, or of one kind."""
+        keep = spool.records_like(request_id, failed, kind)
         return _stream(node.home.spool_requests, keep, tail, follow)
 
 

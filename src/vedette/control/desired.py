@@ -19,6 +19,7 @@ from vedette.config.model import build
 from vedette.config.snapshot import (
     Admit,
     ClientAuthority,
+    FilesBackend,
     Function,
     FunctionBackend,
     Identity,
@@ -27,8 +28,10 @@ from vedette.config.snapshot import (
     PathMatch,
     PolicyRef,
     Route,
+    ServicesBackend,
     Snapshot,
     SourceConnections,
+    StaticBackend,
 )
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError
@@ -287,6 +290,44 @@ def without_firewall(snapshot: Snapshot) -> Snapshot:
     """The same, uninspected."""
     routes = tuple(each.model_copy(update={"waf": None}) for each in snapshot.routes)
     return snapshot.with_(waf=None, routes=routes)
+
+
+def with_what_is_here(
+    snapshot: Snapshot, has: Callable[[str], bool], runs: Callable[[str], bool]
+) -> Snapshot:
+    """The same as far as the engine can be asked about it before anything is uploaded: routes to functions and files
+    that are not here answer by themselves. `has`: which blobs are here; `runs`: which components are compiled.
+    """
+    functions = tuple(each for each in snapshot.functions if runs(each.component))
+    names = {each.name for each in functions}
+    addresses = snapshot.addresses
+    if addresses is not None:
+        lists = tuple(each for each in addresses.lists if has(each.blob))
+        countries = addresses.countries
+        countries = countries if countries and has(countries.blob) else None
+        addresses = Addresses(lists=lists, countries=countries) if lists or countries else None
+    by_country = addresses is not None and addresses.countries is not None
+
+    def is_here(route: Route) -> bool:
+        match route.backend:
+            case FunctionBackend(function=name):
+                return name in names
+            case FilesBackend(files=files):
+                return all(has(file.blob) for file in files)
+            case ServicesBackend(services=services):
+                return all(each.name in names for each in services if each.kind == "Function")
+            case _:
+                return True
+
+    def here(route: Route) -> Route:
+        if not is_here(route):
+            of_others = ("rewrite", "mirror", "timeout_millis", "retry", "sticky")
+            gone: dict[str, Any] = dict.fromkeys(of_others)
+            route = route.model_copy(update={**gone, "backend": StaticBackend()})
+        return route if by_country else route.model_copy(update={"countries": None})
+
+    routes = tuple(here(each) for each in snapshot.routes)
+    return snapshot.with_(functions=functions, routes=routes, addresses=addresses)
 
 
 def with_hosts(snapshot: Snapshot, base: frozenset[str]) -> Snapshot:

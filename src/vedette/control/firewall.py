@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,10 +18,12 @@ from vedette.config.model import build, wire_value
 from vedette.config.snapshot import FunctionBackend, ServicesBackend, Snapshot
 from vedette.config.waf import Waf, WafExclusion, WafOverride
 from vedette.control.activate import Activator
+from vedette.control.earlier import not_asked, with_earlier
 from vedette.control.firewall_messages import (
     AttackExample,
     DescribedRequest,
     FirewallCandidate,
+    JointProposal,
     JudgeAnswer,
     JudgedRequest,
     JudgeWish,
@@ -35,6 +36,7 @@ from vedette.control.firewall_messages import (
     TuneAnswer,
     TuneWish,
 )
+from vedette.control.inspections import rules_in
 from vedette.control.messages import Activation
 from vedette.errors import ConfigError
 from vedette.identity.signer import RULE_SET_TYPE, verify_envelope
@@ -42,10 +44,10 @@ from vedette.ids import digest_of
 from vedette.observability import spool
 from vedette.policy import attacks, coreruleset, tuning
 from vedette.policy.inspection import STOPPED, Candidate, Judged
+from vedette.policy.rules import Rule, covers
 from vedette.store.home import Home
 
 _EXAMPLES = 5
-_CORE = (900_000, 999_999)  # the ids that are the Core Rule Set's
 
 
 class Firewall:
@@ -60,8 +62,12 @@ class Firewall:
         entry, active = self._activator.active()
         found = self._activator.judge(_asked(wish.requests), Candidate())
         answers = zip(wish.requests, _told(found), strict=True)
-        answers_told = tuple(_with_unseen_body(active, each, told) for each, told in answers)
-        return JudgeAnswer(digest=entry.digest, answers=answers_told)
+        judged = tuple(_with_unseen_body(active, each, told) for each, told in answers)
+        return JudgeAnswer(
+            digest=entry.digest,
+            answers=with_earlier(self._activator, active, wish.requests, judged),
+            not_asked=not_asked(active, judged),
+        )
 
     def replay(self, wish: ReplayWish) -> ReplayAnswer:
         """What the active firewall and another say of requests.
@@ -81,17 +87,19 @@ class Firewall:
         Raises `ConfigError` request_invalid, route_unknown.
         """
         _, active = self._activator.active()
+        in_force = _InForce(active, rules_in(self._activator.blobs, active, {}))
         events = spool.last_lines(self._home.spool_requests, wish.events, _is_event)
-        groups = [each for each in tuning.groups(events) if wish.route in (None, each.route)]
+        open_events = tuning.as_now(events, in_force)
+        groups = [each for each in tuning.groups(open_events) if wish.route in (None, each.route)]
+        together = tuning.joint(groups) if wish.rule is None else []
         if wish.rule is not None:
             groups = [_tried(active, wish, groups)]
             if not tuning.switches_scoring_off(wish.rule):
-                self._require_rule(active, wish.rule)
-        stopped = sum(each.get("action") in STOPPED for each in events)
+                in_force.require_rule(wish.rule)
         enough: list[tuning.Group] = []
         refused: list[RefusedProposal] = []
         for group in groups:
-            why = _why_not(active, wish, group)
+            why = _why_not(active, wish, group, in_force)
             if why is None and len(enough) < wish.most:
                 enough.append(group)
             elif why is not None:
@@ -100,10 +108,21 @@ class Firewall:
                         route=group.route, rule=group.rule, location=group.part, why=why
                     )
                 )
+        known = {each.name for each in active.routes}
+        worth = [
+            each
+            for each in together
+            if _too_few(wish, each) is None and each.groups[0].route in known
+        ][: wish.most]
         corpus = attacks.installed()
-        proposals = tuple(self._proposal(active, group, wish.days, corpus) for group in enough)
+        stopped = sum(each.get("action") in STOPPED for each in events)
         return TuneAnswer(
-            events=len(events), stopped=stopped, proposals=proposals, refused=tuple(refused)
+            events=len(events),
+            stopped=stopped,
+            settled=stopped - sum(each.get("action") in STOPPED for each in open_events),
+            proposals=tuple(self._proposal(active, each, wish.days, corpus) for each in enough),
+            joint=tuple(self._joint(active, each, wish.days, corpus) for each in worth),
+            refused=tuple(refused),
         )
 
     def rules(self) -> RuleSetStatus:
@@ -152,16 +171,6 @@ class Firewall:
         packed = verify_envelope(envelope, key.encode(), RULE_SET_TYPE)
         return _version_of(packed), self._activator.blobs.put(packed)
 
-    def _require_rule(self, active: Snapshot, rule: int) -> None:
-        """Raises `ConfigError` request_invalid when the Core Rule Set has no rule of an id that is its."""
-        if active.waf is None or not _CORE[0] <= rule <= _CORE[1]:
-            return
-        packed = self._activator.blobs.get(active.waf.rules)
-        if re.search(rb"id:'?%d" % rule, packed) is None:
-            message = f"the Core Rule Set {active.waf.version} has no rule {rule}"
-            hint = "Security events and `vedette waf test` name rules by their ids."
-            raise ConfigError("request_invalid", message, hint)
-
     def _candidate(self, active: Snapshot, wish: FirewallCandidate) -> Candidate:
         """The firewall that is compared with the active one."""
         waf = active.waf
@@ -200,7 +209,7 @@ class Firewall:
         if not group.events:
             reason = "say here why; no event asks for it"
         exclusion = group.exclusion(until, reason)
-        proof = self._proof(active, group, exclusion, corpus)
+        proof = self._proof(active, [group], [exclusion], corpus)
         times = sorted(str(each["time"]) for each in group.events) or ["", ""]
         return Proposal(
             route=group.route,
@@ -216,30 +225,87 @@ class Firewall:
             attacks=proof.tried,
             let_through=len(proof.let_through),
             let_through_by_rule=proof.by_rule(),
-            examples=tuple(
-                AttackExample(rule=each.rule, value=each.value)
-                for each in proof.let_through[:_EXAMPLES]
-            ),
+            examples=_examples(proof),
+        )
+
+    def _joint(
+        self, active: Snapshot, found: tuning.Joint, days: int, corpus: Sequence[attacks.Attack]
+    ) -> JointProposal:
+        until = now().date() + timedelta(days=days)
+        counted = f"{len(found.events)} requests of {found.clients} clients"
+        reason = f"{counted} taken for honest, found by `vedette waf tune`"
+        exclusions = found.exclusions(until, reason)
+        proof = self._proof(active, found.groups, exclusions, corpus)
+        return JointProposal(
+            route=found.groups[0].route,
+            rules=tuple(sorted({each.rule for each in found.groups})),
+            exclusions=exclusions,
+            requests=len(found.events),
+            clients=found.clients,
+            would_pass=found.would_pass,
+            attacks=proof.tried,
+            let_through=len(proof.let_through),
+            let_through_by_rule=proof.by_rule(),
+            examples=_examples(proof),
         )
 
     def _proof(
         self,
         active: Snapshot,
-        group: tuning.Group,
-        exclusion: WafExclusion,
+        groups: Sequence[tuning.Group],
+        exclusions: Sequence[WafExclusion],
         corpus: Sequence[attacks.Attack],
     ) -> tuning.Proof:
-        """The rule set's attacks in that part of that route, judged with and without the exclusion."""
+        """The rule set's attacks in those parts of that route, judged with and without the exclusions."""
         if not corpus:
             return tuning.Proof(0, ())
+        name = groups[0].route
+        places = {each.part: each.place for each in groups}.values()
         asked = [
-            {**attacks.request(group.place, each.value), "route": group.route} for each in corpus
+            {**attacks.request(place, each.value), "route": name}
+            for place in places
+            for each in corpus
         ]
-        own = next(each.waf for each in active.routes if each.name == group.route) or WafOverride()
-        more = own.model_copy(update={"exclusions": (*own.exclusions, exclusion)})
+        own = next(each.waf for each in active.routes if each.name == name) or WafOverride()
+        more = own.model_copy(update={"exclusions": (*own.exclusions, *exclusions)})
         before = self._activator.judge(asked, Candidate())
-        after = self._activator.judge(asked, Candidate(routes={group.route: more}))
-        return tuning.proof(corpus, before, after)
+        after = self._activator.judge(asked, Candidate(routes={name: more}))
+        return tuning.proof([*corpus] * len(places), before, after)
+
+
+class _InForce:
+    """What exclusions keep rules from looking at today."""
+
+    def __init__(self, active: Snapshot, rules: Sequence[Rule]) -> None:
+        self._active = active
+        self._rules = {each.id: each for each in rules}
+        self._now = now().timestamp()
+
+    def __call__(self, route: str, rule: int, part: str) -> bool:
+        found = self._rules.get(rule, Rule(rule))
+        return any(covers(each, found, part) for each in self._exclusions(route))
+
+    def _exclusions(self, name: str) -> Iterator[WafExclusion]:
+        route, waf = self._active.route(name), self._active.waf
+        own = route.waf.exclusions if route is not None and route.waf is not None else ()
+        for each in (*(waf.policy.exclusions if waf else ()), *own):
+            if each.until is None or each.until > self._now:
+                yield each
+
+    def require_rule(self, rule: int) -> None:
+        """Raises `ConfigError` request_invalid when the node has no such rule."""
+        if rule not in self._rules:
+            version = self._active.waf.version if self._active.waf else "-"
+            message = (
+                f"the node has no rule {rule}: neither the Core Rule Set {version} nor its own"
+            )
+            hint = "Security events and `vedette waf test` name rules by their ids."
+            raise ConfigError("request_invalid", message, hint)
+
+
+def _examples(proof: tuning.Proof) -> tuple[AttackExample, ...]:
+    shown = proof.let_through[:_EXAMPLES]
+    return tuple(AttackExample(rule=each.rule, value=each.value) for each in shown)
 
 
 def _version_of(packed: bytes) -> str:
@@ -280,18 +346,30 @@ def _tried(active: Snapshot, wish: TuneWish, groups: Sequence[tuning.Group]) -> 
     return group
 
 
-def _why_not(active: Snapshot, wish: TuneWish, group: tuning.Group) -> str | None:
+def _why_not(
+    active: Snapshot, wish: TuneWish, group: tuning.Group, in_force: _InForce
+) -> str | None:
     """Why nothing is proposed for a group, if so."""
     if tuning.switches_scoring_off(group.rule):
         return "it sums the scores up or decides by them: without it the firewall is off"
     if not any(each.name == group.route for each in active.routes):
         return "the route is gone"
+    if in_force(group.route, group.rule, group.part):
+        return "an exclusion of it is in force already"
     if wish.rule is not None:
         return None
-    if len(group.events) < wish.min_requests:
-        return f"{len(group.events)} requests: too few to tell a mistake from an attack"
-    if group.clients < wish.min_clients:
-        return f"all from {group.clients} address{'' if group.clients == 1 else 'es'}: that may be an attacker"
+    few = _too_few(wish, group)
+    if few is None and group.would_pass == 0:
+        return "alone it lets no request pass: other rules stop them, too"
+    return few
+
+
+def _too_few(wish: TuneWish, found: tuning.Group | tuning.Joint) -> str | None:
+    """Why events are no reason for an exclusion, if so."""
+    if len(found.events) < wish.min_requests:
+        return f"{len(found.events)} requests: too few to tell a mistake from an attack"
+    if found.clients < wish.min_clients:
+        return f"all from {found.clients} address{'' if found.clients == 1 else 'es'}: that may be an attacker"
     return None
 
 

@@ -48,6 +48,15 @@ class FoundViolation(Model):
     severity: int | None = Field(default=None, description="0 (emergency) to 7 (debug).")
 
 
+class EarlierRefusal(Model):
+    """A stage that refuses a request before the firewall is asked."""
+
+    stage: str = Field(description="The stage.")
+    cause: str = Field(description="Why, as in records.")
+    status: int = Field(description="What the caller would get.")
+    detail: str = Field(description="More about it.")
+
+
 class JudgedRequest(Model):
     """What the firewall says of a request."""
 
@@ -62,6 +71,11 @@ class JudgedRequest(Model):
     score: int = Field(description="Its anomaly score.")
     threshold: int = Field(description="The score at which its route refuses.")
     violations: tuple[FoundViolation, ...] = Field(description="What rules found.")
+    before: tuple[EarlierRefusal, ...] = Field(
+        default=(),
+        description="What refuses it before the firewall is asked, as far as that is known; first of all the first. "
+        "A replay does not ask.",
+    )
 
 
 class JudgeAnswer(Model):
@@ -69,6 +83,9 @@ class JudgeAnswer(Model):
 
     digest: str = Field(description="Digest of the snapshot.")
     answers: tuple[JudgedRequest, ...] = Field(description="One for each request.")
+    not_asked: tuple[str, ...] = Field(
+        description="Stages before the firewall that were not asked, in words."
+    )
 
 
 class FirewallCandidate(Model):
@@ -154,6 +171,23 @@ class Proposal(Model):
     examples: tuple[AttackExample, ...] = Field(description="A few of them.")
 
 
+class JointProposal(Model):
+    """Exclusions of which no single one, but all together let requests pass."""
+
+    route: str = Field(description="The route.")
+    rules: tuple[int, ...] = Field(description="The rules, without repetition.")
+    exclusions: tuple[WafExclusion, ...] = Field(description="What would let these requests pass.")
+    requests: int = Field(description="Requests that were stopped by these rules together.")
+    clients: int = Field(description="Different addresses they came from.")
+    would_pass: int = Field(description="How many of them would pass with all the exclusions.")
+    attacks: int = Field(
+        description="Attacks of the rule set's tests that are stopped in these parts today."
+    )
+    let_through: int = Field(description="How many of those would pass with all the exclusions.")
+    let_through_by_rule: dict[int, int] = Field(description="The same, by rule of the test.")
+    examples: tuple[AttackExample, ...] = Field(description="A few of them.")
+
+
 class RefusedProposal(Model):
     """An exclusion that is not proposed."""
 
@@ -168,7 +202,13 @@ class TuneAnswer(Model):
 
     events: int = Field(description="Security events that were looked at.")
     stopped: int = Field(description="Requests among them that were blocked or would have been.")
+    settled: int = Field(
+        description="Stopped requests that would pass today, by exclusions that are in force."
+    )
     proposals: tuple[Proposal, ...] = Field(description="Most requests first.")
+    joint: tuple[JointProposal, ...] = Field(
+        description="Where no single exclusion lets requests pass; most requests first."
+    )
     refused: tuple[RefusedProposal, ...] = Field(description="What is not proposed.")
 
 

@@ -267,6 +267,7 @@ class Deployed(Activation):
         description="Settings that are not what they were, of a function that was there: those of "
         "Function, `route.*` of its Route, and `public`.",
     )
+    notes: tuple[str, ...] = Field(default=(), description="What a person should know.")
 
 
 class Stored(Model):

@@ -32,6 +32,7 @@ from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
 from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
+from vedette.control.inspections import exclusions_without_effect
 from vedette.control.installed import brought, told
 from vedette.control.jwks import JwksRefresher
 from vedette.control.messages import (
@@ -270,6 +271,9 @@ class Node:
             route=route.path.value,
             url=route_url(base_url(self._supervised()), route),
             changes=changed_settings(before[0], outcome.snapshot, name),
+            notes=tuple(
+                exclusions_without_effect(self._activator.blobs, outcome.snapshot, wish.waf)
+            ),
         )
 
     def adopt(self, actor: str) -> Adopted:

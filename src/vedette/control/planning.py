@@ -14,6 +14,7 @@ from vedette.config.snapshot import FilesBackend, Snapshot
 from vedette.control.activate import Activator, Outcome
 from vedette.control.crowdsec import read_key
 from vedette.control.feeds import Feeds, ground_of, kept
+from vedette.control.inspections import rules_in
 from vedette.control.installed import bring_countries, country_database
 from vedette.control.messages import (
     AbsentManifest,
@@ -23,12 +24,14 @@ from vedette.control.messages import (
     PlanAnswer,
     PlanWish,
 )
-from vedette.control.resolve import UNBUILT, Resolved, resolve
+from vedette.control.refusals import About, is_named
+from vedette.control.resolve import UNBUILT, Origin, Resolved, resolve
 from vedette.errors import ConfigError, TrustError
 from vedette.identity.web import NoAnswerError
 from vedette.ids import digest_of
 from vedette.policy.check import Finding, PolicyError
 from vedette.policy.resources import all_resources, unknown_names
+from vedette.policy.rules import without_effect
 from vedette.store.history import Applied
 
 _UNBUILT_SHOWN = "(known after it is built)"
@@ -44,7 +47,8 @@ def plan(
     """What applying `wish` would do. `hosts`: what the node answers to anyway; `certificates`:
     names of the client certificates it keeps.
 
-    Raises `ConfigError` manifest_invalid, route_conflict, snapshot_invalid or policy_invalid.
+    Raises `ConfigError` manifest_invalid, route_conflict, snapshot_invalid, policy_invalid, or the code with which the
+    engine would refuse it.
     """
     with activator.lock:
         entry, base = activator.active()
@@ -64,12 +68,19 @@ def plan(
     brought = {UNBUILT, *resolved.texts, *({installed.blob} if installed else ())}
     warnings = _check_policies(activator, base, resolved)
     after = resolved.snapshot
+    if after != base:
+        _check_by_engine(activator, resolved)
     ready = not resolved.unbuilt
     return PlanAnswer(
         base=entry.digest,
         digest=after.digest() if ready else None,
         changes=_changes(activator, base, resolved, applied),
-        notes=(*resolved.notes, *warnings, *_key_notes(resolved)),
+        notes=(
+            *resolved.notes,
+            *warnings,
+            *_key_notes(resolved),
+            *_exclusion_notes(activator, resolved),
+        ),
         unbuilt=resolved.unbuilt,
         blobs=tuple(sorted(after.blobs() - base.blobs() - brought)),
         payload=after.canonical_bytes().decode() if ready else None,
@@ -192,6 +203,31 @@ def _check_policies(activator: Activator, base: Snapshot, resolved: Resolved) ->
     return [str(_placed(finding, resolved)) for finding in found]
 
 
+def _check_by_engine(activator: Activator, resolved: Resolved) -> None:
+    """What applying would ask, as far as it is known before anything is uploaded. Raises `VedetteError` with the
+    place in a manifest.
+    """
+    found = activator.refusal_of_plan(resolved.snapshot, resolved.texts)
+    if found is None:
+        return
+    error, origin = found.error, _origin(found, resolved)
+    if origin is not None and error.file is None:
+        error.file, error.line = origin.file, origin.line
+    raise error
+
+
+def _origin(found: About, resolved: Resolved) -> Origin | None:
+    """Where in these manifests stands what a refusal is about, as near as is known."""
+    for each in resolved.inspections:
+        for rule, at in zip(each.policy.rules, each.rules, strict=True):
+            if rule == found.rule:
+                return at
+        for exclusion, at in zip(each.policy.exclusions, each.exclusions, strict=True):
+            if found.error.code == "waf_invalid" and is_named(exclusion, found.error.message):
+                return at
+    return resolved.origins.get(found.key) if found.key else None
+
+
 def _key_notes(resolved: Resolved) -> Iterator[str]:
     """Files of keys that control cannot read now: a list then stays empty."""
     for name, source in resolved.feeds.items():
@@ -200,6 +236,18 @@ def _key_notes(resolved: Resolved) -> Iterator[str]:
                 read_key(source.api_key_file)
         except NoAnswerError as error:
             yield f"list {name}: {error}"
+
+
+def _exclusion_notes(activator: Activator, resolved: Resolved) -> Iterator[str]:
+    """Exclusions of these manifests that do nothing, each at its line."""
+    excluding = [each for each in resolved.inspections if each.policy.exclusions]
+    if not excluding:
+        return
+    known = rules_in(activator.blobs, resolved.snapshot, resolved.texts)
+    for inspection in excluding:
+        for exclusion, at in zip(inspection.policy.exclusions, inspection.exclusions, strict=True):
+            for why in without_effect(exclusion, known):
+                yield str(Problem(at.file, at.line, why))
 
 
 def _placed(finding: Finding, resolved: Resolved) -> Problem:

@@ -76,6 +76,15 @@ class Origin:
     line: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a manifest says of the firewall, and where each of its exclusions and own rules stands."""
+
+    policy: WafPolicy | WafOverride
+    exclusions: tuple[Origin, ...]
+    rules: tuple[Origin, ...]
+
+
 @dataclass
 class Resolved:
     """The next snapshot, and what is known about it."""
@@ -97,6 +106,8 @@ class Resolved:
     """Lists of addresses of these manifests, and where control fetches each from."""
     absent: tuple[tuple[str, str], ...] = ()
     """Manifests applied before that are not here and stay as they are: owner and file."""
+    inspections: tuple[Inspection, ...] = ()
+    """How these manifests have routes inspected."""
 
 
 def resolve(
@@ -154,6 +165,7 @@ class _Resolver:
     countries: CountryDatabase | None = None
     """That of the Node of these manifests."""
     feeds: dict[str, CrowdSecSource | None] = field(default_factory=dict)
+    inspections: list[Inspection] = field(default_factory=list)
     made: dict[str, list[str]] = field(default_factory=dict)
     """Names of routes by the name of the manifest that makes them."""
 
@@ -188,6 +200,7 @@ class _Resolver:
             tuple(dict.fromkeys(self.notes)),
             self.feeds,
             tuple(sorted({(one.owner, one.file) for one in applied if one.owner not in owners})),
+            tuple(self.inspections),
         )
 
     # --- what each kind means
@@ -359,10 +372,18 @@ class _Resolver:
             digests[file] = digest_of(text.encode())
             self.texts[digests[file]] = text
         try:
-            return read(spec, digests)
+            made = read(spec, digests)
         except ConfigError as error:
             self._problem(manifest, error.message, "spec", "waf")
             return None
+
+        def origins(name: str, rows: Sequence[object]) -> tuple[Origin, ...]:
+            places = (manifest.line("spec", "waf", name, index) for index, _ in enumerate(rows))
+            return tuple(Origin(manifest.file, line) for line in places)
+
+        found = origins("exclusions", made.exclusions), origins("rules", made.rules)
+        self.inspections.append(Inspection(made, *found))
+        return made
 
     def _policy(self, manifest: Manifest, model: PolicyManifest) -> None:
         name = f"{manifest.name}.cedar"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vedette.clock import to_rfc3339
+from vedette.config.clients import Mode as ChallengeMode
 from vedette.config.snapshot import (
     FilesBackend,
     FunctionBackend,
@@ -74,10 +75,21 @@ def route_statuses(
                 if not limit.routes or route.name in limit.routes
             ),
             waf=_inspection(snapshot, route, now),
+            countries=route.countries,
+            challenge=challenge_of(snapshot, route),
             callers=tuple(_callers(route, outlines)),
         )
         for route in snapshot.routes
     ]
+
+
+def challenge_of(snapshot: Snapshot, route: Route) -> ChallengeMode:
+    """Which browsers a route asks for a little work: as it says, else as the node says of what others answer."""
+    node = snapshot.admit.challenge
+    if node is None:
+        return "Never"
+    answers = isinstance(route.backend, FunctionBackend | ServicesBackend)
+    return route.challenge or (node.mode if answers else "Never")
 
 
 def _inspection(snapshot: Snapshot, route: Route, now: datetime) -> RouteInspection:

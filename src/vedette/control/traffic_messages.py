@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from vedette.config.addresses import CountryRule
+from vedette.config.clients import Mode as ChallengeMode
 from vedette.config.model import Model
 from vedette.config.snapshot import ActiveHealth, PassiveHealth, PathMatch, ValueMatch
 from vedette.config.waf import Mode
@@ -71,6 +73,12 @@ class RouteStatus(Model):
     mirror: str | None = Field(default=None, description="Upstream that gets copies of requests.")
     limits: tuple[str, ...] = Field(default=(), description="Limits a request must pass, by name.")
     waf: RouteInspection = Field(description="How the firewall inspects it.")
+    countries: CountryRule | None = Field(
+        default=None, description="From which countries it may be asked; null: from everywhere."
+    )
+    challenge: ChallengeMode = Field(
+        description="Which browsers are asked for a little work first, the node's word included."
+    )
     callers: tuple[RouteCaller, ...] = Field(
         description="Policies about it, permits first; `vedette policy explain` judges a request."
     )

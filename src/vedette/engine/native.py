@@ -8,7 +8,13 @@ from __future__ import annotations
 import json
 from typing import Protocol
 
-from vedette.errors import ConfigError, UnavailableError, VedetteError
+from vedette.errors import (
+    CATALOGUE,
+    ConfigError,
+    UnavailableError,
+    VedetteError,
+    error_from_dict,
+)
 
 
 class Native(Protocol):
@@ -43,10 +49,15 @@ def load_native() -> Native:
 
 
 def refusal_of(error: ValueError) -> VedetteError:
-    """The error that a refusal of the native module stands for: JSON `{"code","message"}` in a `ValueError`."""
+    """The error that a refusal of the native module stands for: JSON `{"code","message"}` in a `ValueError`.
+
+    A code that nobody but the node itself can mend is told as snapshot_invalid.
+    """
     try:
         body = json.loads(str(error))
         code, message = str(body["code"]), str(body["message"])
     except (ValueError, KeyError, TypeError):
         return ConfigError("snapshot_invalid", str(error))
+    if code in CATALOGUE:
+        return error_from_dict({"code": code, "message": message})
     return ConfigError("snapshot_invalid", f"{message} ({code})")

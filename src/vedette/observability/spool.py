@@ -88,11 +88,13 @@ def last_lines(folder: Path, count: int, keep: Keep) -> list[Line]:
     return found
 
 
-def records_like(request_id: str | None, failed: bool) -> Keep:
-    """What keeps records of one request, and of requests that were refused or failed."""
+def records_like(request_id: str | None, failed: bool, kind: str | None = None) -> Keep:
+    """What keeps lines of one request, of requests that were refused or failed, and of one kind."""
 
     def keep(line: Line) -> bool:
         if request_id is not None and line.get("requestId") != request_id:
+            return False
+        if kind is not None and line.get("kind") != kind:
             return False
         return not failed or "cause" in line
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vedette.errors import CATALOGUE, ConfigError
+from vedette.errors import CATALOGUE, ConfigError, VedetteError, error_from_dict
 
 NativeQuestion = Callable[[bytes, str], bytes]
 
@@ -26,7 +26,7 @@ def ask(native: NativeQuestion, query: Mapping[str, Any], engine_dir: str) -> li
     return answers
 
 
-def _refusal(error: ValueError) -> ConfigError:
+def _refusal(error: ValueError) -> VedetteError:
     try:
         body = json.loads(str(error))
         code, message = str(body["code"]), str(body["message"])
@@ -34,4 +34,5 @@ def _refusal(error: ValueError) -> ConfigError:
         return ConfigError("request_invalid", str(error))
     if code == "request_malformed":
         code = "request_invalid"
-    return ConfigError(code if code in CATALOGUE else "snapshot_invalid", message)
+    code = code if code in CATALOGUE else "snapshot_invalid"
+    return error_from_dict({"code": code, "message": message})
