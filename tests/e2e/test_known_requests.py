@@ -81,17 +81,23 @@ class Site:
         (folder / "away.conf").write_text(AWAY, "utf-8")
         (folder / "ports.conf").write_text(PORTS, "utf-8")
         self.apply()
+        self._test = ("x-test", "none")
+        self._seen = 0
 
     def apply(self) -> None:
         self.node.run("apply", "--yes", "-f", str(self.manifest))
 
+    def begin(self, test: str) -> None:
+        self._test = ("x-test", test)
+        self._seen = self.known()
+
     def ask(self, target: str, protocol: str = HTTP_1, source: str = "", **sent: str) -> Answer:
-        headers = [(name.replace("_", "-"), value) for name, value in sent.items()]
+        headers = [self._test, *((name.replace("_", "-"), value) for name, value in sent.items())]
         endpoint = self.node.endpoint
         return send(endpoint, protocol, target, headers=headers, source=source)
 
     def post(self, target: str, kind: str, body: bytes) -> Answer:
-        headers = [("content-type", kind)]
+        headers = [self._test, ("content-type", kind)]
         endpoint = self.node.endpoint
         return send(endpoint, HTTP_1, target, method="POST", headers=headers, body=body)
 
@@ -109,14 +115,19 @@ class Site:
         self._seen = self.known()
         return self._seen - before
 
-    _seen = 0
+
+@pytest.fixture(scope="module")
+def started(start_node: StartNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    service = Service()
+    yield Site(start_node("--workers", "1"), tmp_path_factory.mktemp("known"), service.port)
+    service.close()
 
 
 @pytest.fixture
-def site(start_node: StartNode, tmp_path: Path) -> Iterator[Site]:
-    service = Service()
-    yield Site(start_node("--workers", "1"), tmp_path, service.port)
-    service.close()
+def site(started: Site, request: pytest.FixtureRequest) -> Site:
+    """The site, asked as no other test asks."""
+    started.begin(request.node.name)
+    return started
 
 
 def test_the_same_request_is_inspected_once_and_any_other_by_itself(site: Site) -> None:
@@ -179,6 +190,10 @@ def test_a_new_snapshot_forgets_what_was_known(site: Site) -> None:
         '  waf: {rules: [{name: no-word, field: "argument:q", operator: Contains, value: word}]}\n'
     )
     changed = text.replace("{name: plain}\nspec:\n", "{name: plain}\nspec:\n" + waf)
-    site.manifest.write_text(changed, "utf-8")
-    site.apply()
-    wait_until("the new rule", lambda: site.ask("/plain?q=a+word").status == 403)
+    try:
+        site.manifest.write_text(changed, "utf-8")
+        site.apply()
+        wait_until("the new rule", lambda: site.ask("/plain?q=a+word").status == 403)
+    finally:
+        site.manifest.write_text(text, "utf-8")
+        site.apply()
