@@ -127,12 +127,17 @@ def rule_set(pick: Callable[[Judging], float | None]) -> Figure:
     return single
 
 
-def flooded(results: Results) -> Spread | None:
+def flooded(server: str) -> Figure:
     """The honest clients' p99 beside a flood, over theirs alone."""
-    if results.flood is None:
-        return None
-    times = results.flood.p99 / results.flood.quiet_p99
-    return Spread(times, times, times)
+
+    def single(results: Results) -> Spread | None:
+        flood = results.floods.get(server)
+        if flood is None:
+            return None
+        times = flood.p99 / flood.quiet_p99
+        return Spread(times, times, times)
+
+    return single
 
 
 def mb(kib: float) -> float:

@@ -1,7 +1,8 @@
 """One address that sends as much as it can, beside honest clients: what the honest ones notice.
 
 Owns: the two loads and their addresses. Both are on the load's core: the flood runs at the lowest priority and the
-honest clients sleep between requests, so that the kernel lets them go first.
+honest clients sleep between requests, so that the kernel lets them go first. The flood asks many times in one breath:
+asked one by one, its own system calls let it ask no more than some thousand times a second.
 Must not: judge.
 """
 
@@ -22,7 +23,8 @@ from processes import BenchError, pinned
 from server import Endpoint, Mode, Server
 
 FLOOD_RATE = 50_000
-FLOOD_CONNECTIONS = 64
+FLOOD_CONNECTIONS = 16
+FLOOD_BURST = 50
 FLOOD_FROM = "127.0.0.2+1"
 HONEST_RATE = 100
 HONEST_CLIENTS = 100
@@ -100,7 +102,15 @@ def _start(
     url = urlsplit(endpoint.url)
     rate = HONEST_RATE if honest else FLOOD_RATE
     connections = HONEST_CLIENTS if honest else FLOOD_CONNECTIONS
-    manner = [f"--from={HONEST_FROM}", "--rest"] if honest else [f"--from={FLOOD_FROM}", "--any"]
+    manner = (
+        [f"--from={HONEST_FROM}", "--rest"]
+        if honest
+        else [
+            f"--from={FLOOD_FROM}",
+            "--any",
+            f"--burst={FLOOD_BURST}",
+        ]
+    )
     words = [f"127.0.0.1:{url.port}", url.scheme, url.path, str(rate), str(seconds)]
     nice = [] if honest else ["nice", "-n", "19"]
     command = [*nice, str(paced), *words, str(connections), *manner]

@@ -33,7 +33,7 @@ kind: Node
 metadata: {{name: bench}}
 spec:
   limits: {{connections: 20000}}
-  timers: {{idle: 10m}}
+  timers: {{idle: 10m}}{more}
 ---
 apiVersion: vedette.dev/v1alpha1
 kind: Upstream
@@ -83,6 +83,7 @@ kind: Limit
 metadata: {{name: flooded}}
 spec: {{per: [Source], routes: [flooded], rate: 100/m}}
 """
+BLOCKING = "\n  offenders: {firstBlock: 1h}"
 UNJUDGED = {"mode": "off"}
 CALLERS = 50
 PATHS = 1_000
@@ -258,7 +259,7 @@ def secured(place: Place) -> Server:
         node.deploy("guarded", place.component.read_bytes())
         node.deploy("unguarded", place.component.read_bytes(), waf=UNJUDGED)
         node.call("PUT", "/v1/policies/bench.cedar", {"text": POLICIES.read_text()})
-        node.apply(place.folder / "bench.yaml", MANIFEST.format(origin=place.origin))
+        node.apply(place.folder / "bench.yaml", MANIFEST.format(origin=place.origin, more=""))
         tokens = node.tokens(CALLERS)
     except BaseException:
         node.down()
@@ -277,8 +278,22 @@ def secured(place: Place) -> Server:
         ("static-judged", "/judged", True),
         ("static-unjudged", "/static", False),
     ):
-        endpoints[name] = asked(f"{node.url}{path}", judged=judged, tokens=tokens[:1])
+        url = f"{node.url}{path}"
+        endpoints[name] = asked(url, judged=judged, tokens=tokens[:1])
+        endpoints[f"{name}-again"] = asked(url, judged=judged, tokens=tokens[:1], again=True)
     return served("vedette", node, endpoints)
+
+
+def blocking(place: Place) -> Server:
+    """TLS 1.3, and addresses that keep offending are blocked: what the flood meets."""
+    node = up(place, "https")
+    try:
+        manifest = MANIFEST.format(origin=place.origin, more=BLOCKING)
+        node.apply(place.folder / "bench.yaml", manifest)
+    except BaseException:
+        node.down()
+        raise
+    return served("vedette-blocking", node, {"flooded": Endpoint(f"{node.url}/flooded")})
 
 
 def opened(place: Place) -> Server:

@@ -14,6 +14,7 @@ from pathlib import Path
 import load
 import micro
 from firewall import Judging
+from flood import Flood
 from measure import Sample, spread
 from processes import pinned
 from results import Results
@@ -250,15 +251,21 @@ def _part_lines(results: Results) -> list[Line]:
 
 
 def _flood_lines(results: Results) -> list[Line]:
-    flood = results.flood
-    if flood is None:
-        return []
+    return [line for name, flood in results.floods.items() for line in _flood_of(name, flood)]
+
+
+def _flood_of(server: str, flood: Flood) -> list[Line]:
     became = ", ".join(f"{status}: {count:,}" for status, count in flood.statuses.items())
     return [
-        Line("honest clients alone: p50, p99", (_times_ms(flood.quiet_p50, flood.quiet_p99),)),
-        Line("the same beside a flood of one address", (_times_ms(flood.p50, flood.p99),)),
         Line(
-            "the flood: answered a second, answers by status, connections closed",
+            f"{server}, honest clients alone: p50, p99",
+            (_times_ms(flood.quiet_p50, flood.quiet_p99),),
+        ),
+        Line(
+            f"{server}, the same beside a flood of one address", (_times_ms(flood.p50, flood.p99),)
+        ),
+        Line(
+            f"{server}, the flood: answered a second, answers by status, connections closed",
             (f"{flood.answered_per_second:,.0f}; {became}; {flood.closed:,}",),
         ),
     ]

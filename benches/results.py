@@ -34,7 +34,8 @@ class Results:
     parts: Parts | None = None
     connections: dict[str, Connections] = field(default_factory=dict)
     judging: Judging | None = None
-    flood: Flood | None = None
+    floods: dict[str, Flood] = field(default_factory=dict)
+    """By server."""
     micro: dict[str, float] = field(default_factory=dict)
     """Nanoseconds by step."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class Results:
             "parts": _parts(self.parts),
             "microNanoseconds": self.micro,
             "firewall": asdict(self.judging) if self.judging else None,
-            "flood": asdict(self.flood) if self.flood else None,
+            "floods": {name: asdict(flood) for name, flood in self.floods.items()},
             "connections": {
                 name: {**asdict(one), "kbEach": one.each()}
                 for name, one in self.connections.items()

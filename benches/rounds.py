@@ -130,17 +130,22 @@ RULED: frozenset[ServerName] = frozenset({"nginx-modsecurity", "coraza"})
 """The servers that need the Core Rule Set."""
 
 
+FLOODED: tuple[ServerName, ...] = ("vedette", "vedette-blocking")
+
+
 def run_flood(setting: Setting, results: Results, say: Callable[[str], None]) -> None:
-    """Honest clients of a node, alone and beside a flood."""
-    row = Row("flood", "flood", "vedette", "flooded")
-    with _servers(Mode.PINNED, [row], setting, results, say, "flood-") as servers:
-        if server := servers.get(row.server):
-            endpoint = server.endpoints[row.endpoint]
-            require_right(server, endpoint)
-            try:
-                results.flood = measure_flood(setting.load.paced.path, server, endpoint, say)
-            except (BenchError, OSError) as error:
-                results.missing["vedette: flood"] = str(error)
+    """Honest clients of a node, alone and beside a flood: one that is counted, and one that is blocked too."""
+    for name in FLOODED:
+        row = Row("flood", "flood", name, "flooded")
+        with _servers(Mode.PINNED, [row], setting, results, say, "flood-") as servers:
+            if server := servers.get(row.server):
+                endpoint = server.endpoints[row.endpoint]
+                require_right(server, endpoint)
+                try:
+                    paced = setting.load.paced.path
+                    results.floods[name] = measure_flood(paced, server, endpoint, say)
+                except (BenchError, OSError) as error:
+                    results.missing[f"{name}: flood"] = str(error)
 
 
 def _round(mode: Mode, row: Row, server: Server, setting: Setting, results: Results) -> None:
@@ -216,4 +221,5 @@ def _starts(setting: Setting) -> dict[str, Start]:
         "coraza": lambda place: shields.coraza(tools["coraza"], rules, place),
         "vedette": node.secured,
         "vedette-open": node.opened,
+        "vedette-blocking": node.blocking,
     }

@@ -22,6 +22,7 @@ ServerName = Literal[
     "coraza",
     "vedette",
     "vedette-open",
+    "vedette-blocking",
 ]
 
 
@@ -104,7 +105,7 @@ ROWS = (
     ),
     Row(
         "vedette-waf",
-        "Vedette all stages and the firewall (level 1), a browser's request, fresh instance",
+        "Vedette all stages and the firewall (level 1), a browser's requests, no two alike, fresh instance",
         "vedette",
         "function-judged",
     ),
@@ -116,7 +117,7 @@ ROWS = (
     ),
     Row(
         "vedette-static-waf",
-        "static answer: TLS + JWT + Cedar + firewall (level 1) + record, a browser's request",
+        "static answer: TLS + JWT + Cedar + firewall (level 1) + record, a browser's requests, no two alike",
         "vedette",
         "static-judged",
     ),
@@ -125,6 +126,30 @@ ROWS = (
         "the same with the firewall off",
         "vedette",
         "static-unjudged",
+    ),
+    Row(
+        "vedette-waf-again",
+        "Vedette all stages and the firewall, the same request again and again",
+        "vedette",
+        "function-judged-again",
+    ),
+    Row(
+        "vedette-waf-off-again",
+        "the same with the firewall off",
+        "vedette",
+        "function-unjudged-again",
+    ),
+    Row(
+        "vedette-static-waf-again",
+        "static answer with the firewall, the same request again and again",
+        "vedette",
+        "static-judged-again",
+    ),
+    Row(
+        "vedette-static-waf-off-again",
+        "the same with the firewall off",
+        "vedette",
+        "static-unjudged-again",
     ),
     Row("nginx-proxy", "nginx proxies 1 kB, TLS 1.3", "nginx", "proxy"),
     Row("envoy-proxy", "Envoy proxies 1 kB, TLS 1.3", "envoy", "proxy"),

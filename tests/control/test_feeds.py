@@ -13,6 +13,8 @@ from tests.control.manifest_texts import OUR, objects
 from vedette.clock import from_rfc3339, now
 from vedette.config.addresses import AddressList
 from vedette.config.addresses_manifest import CrowdSecSource
+from vedette.config.manifests import Attachment
+from vedette.config.snapshot import StaticFile
 from vedette.control.crowdsec import Decision, Pulled
 from vedette.control.feeds import LONGEST_WAIT, WHOLE_EVERY, Feeds, begin
 from vedette.control.messages import ManifestSetWish, PlanAnswer, PlanWish
@@ -57,11 +59,14 @@ class Crowd:
     def clock(self) -> datetime:
         return self.time
 
-    def plan(self, text: str, **more: Any) -> PlanAnswer:
-        return self.running.node.plan(ManifestSetWish(objects=tuple(objects(text)), **more))
+    def plan(
+        self, text: str, attachments: dict[str, Attachment] | None = None, **more: Any
+    ) -> PlanAnswer:
+        wish = tuple(objects(text, attachments=attachments))
+        return self.running.node.plan(ManifestSetWish(objects=wish, **more))
 
-    def apply(self, text: str) -> None:
-        self.run(self.plan(text))
+    def apply(self, text: str, attachments: dict[str, Attachment] | None = None) -> None:
+        self.run(self.plan(text, attachments))
 
     def run(self, plan: PlanAnswer) -> None:
         names = ("base", "ground", "payload", "texts", "applied", "feeds")
@@ -266,8 +271,14 @@ def test_a_plan_stays_good_while_a_feed_changes_and_loses_nothing(crowd: Crowd) 
 
 def test_a_file_that_looks_like_a_feed_is_none(running: Running) -> None:
     crowd = Crowd(running)
-    text = begin(URL).strip()
-    crowd.apply(CROWD.replace(SPEC, f"{{action: Block, networks: ['{text}', 192.0.2.200]}}"))
+    text = f"{begin(URL)}192.0.2.200\n".encode()
+    digest = running.activator.blobs.put(text)
+    file = StaticFile(path="drop.txt", blob=digest, size=len(text), content_type="text/plain")
+    crowd.apply(
+        CROWD.replace(SPEC, "{action: Block, file: drop.txt}"),
+        {"drop.txt": Attachment(files=(file,))},
+    )
+    assert crowd.networks() == ["192.0.2.200"]
     crowd.pass_time()
     assert crowd.asked == []
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import Node, wait_until
-from tests.e2e.wire import HTTP_1, Answer, connect, read_http_1, send
+from tests.e2e.wire import HTTP_1, Answer, Kept, connect, send
 from tests.guests import Guests
 from tests.simulators.mmdb import database
 
@@ -121,23 +121,22 @@ def test_of_a_flood_of_listed_clients_a_few_are_recorded_and_all_are_counted(own
     assert 0 < len(records) < 200, "each worker keeps ten a second"
 
 
-def test_a_connection_that_was_there_before_its_list_ends_at_its_next_request(
-    own: Node, folder: Path, tmp_path: Path
+def test_a_connection_that_was_there_before_its_list_ends_with_its_next_request(
+    own: Node, folder: Path, tmp_path: Path, protocol: str
 ) -> None:
-    late = tmp_path / "late.yaml"
+    late, last = tmp_path / "late.yaml", "5" if protocol == HTTP_1 else "6"
     late.write_text(
         EDGE.split("---\n")[-1]
         .replace("Allow", "Block")
-        .replace("67", "5")
+        .replace("67", last)
         .replace("friends", "late")
     )
-    with connect(own.endpoint, HTTP_1, source="127.0.0.5") as secured:
-        request = f"GET /others HTTP/1.1\r\nhost: {own.endpoint.authority}\r\n\r\n".encode()
-        secured.sendall(request)
-        assert read_http_1(secured, "GET").status == 200
+    with connect(own.endpoint, protocol, source=f"127.0.0.{last}") as secured:
+        kept = Kept(secured, own.endpoint)
+        assert kept.ask("/others").status == 200
         own.run("apply", str(late), "--yes")
-        secured.sendall(request)
-        answer = read_http_1(secured, "GET")
+        answer = kept.ask("/others")
+        kept.require_closed()
     record = refused(own, answer, 403, "admit", "address_blocked")
     assert record["detail"] == "the list late"
 

@@ -98,7 +98,8 @@ async function talk() {
   try {
     seen.function = await ask("/hello", {headers: {authorization: "Bearer TOKEN"}});
     seen.refused = (await ask("/hello"))[0];
-    seen.posted = (await ask("/api/echo", {method: "POST", body: "x".repeat(300000)}))[0];
+    const file = new Blob(["x".repeat(300000)], {type: "application/octet-stream"});
+    seen.posted = (await ask("/api/echo", {method: "POST", body: file}))[0];
     seen.talk = await talk();
     seen.protocol = performance.getEntriesByType("navigation")[0].nextHopProtocol;
   } catch (error) { seen.error = String(error); }

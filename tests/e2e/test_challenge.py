@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import itertools
+import json
 import os
 import re
 import signal
@@ -94,6 +95,7 @@ def own(
     service = Service("site")
     node = start_node()
     node.deploy(guests.hello, "hello")
+    node.deploy(guests.hostile, "mirror", "--public")
     folder = tmp_path_factory.mktemp("challenge")
     (folder / "edge.yaml").write_text(EDGE.format(port=service.port), "utf-8")
     node.run("apply", str(folder), "--yes")
@@ -171,6 +173,33 @@ def test_work_brings_a_pass_and_the_way_back(own: Node, protocol: str) -> None:
     )
     answer = ask(own, protocol, "/page?a=1&b=2", with_cookie(cookie))
     assert answer.status == 200
+    with own.engine() as engine:
+        counted = engine.get("/metrics").json()
+    assert counted["challengePasses"] >= 1
+    assert counted["refusals"]["challenge_required"] >= 1
+
+
+def test_a_pass_goes_no_further_than_the_node(own: Node, protocol: str) -> None:
+    _, cookie = solved(own, protocol)
+    own_pass = cookie.split(";")[0]
+
+    def seen(*cookies: str) -> dict[str, str]:
+        fields = [*BROWSER, *(("cookie", each) for each in cookies)]
+        answer = ask(own, protocol, "/mirror/headers", fields)
+        assert answer.status == 200, answer
+        return dict(json.loads(answer.body))
+
+    assert seen(f"other=1; {own_pass}; more=2")["cookie"] == "other=1; more=2"
+    assert "cookie" not in seen(own_pass)
+    assert seen(own_pass, "other=1")["cookie"] == "other=1"
+    assert seen("other=1; vedette-pass-1=2")["cookie"] == "other=1; vedette-pass-1=2"
+
+
+def test_the_firewall_does_not_look_into_what_goes_no_further(own: Node, protocol: str) -> None:
+    attack = "1' OR '1'='1"
+    for name, status in (("vedette-pass-0123456789abcdef", 200), ("other", 403)):
+        fields = [*BROWSER, ("cookie", f"{name}={attack}")]
+        assert ask(own, protocol, "/mirror/headers", fields).status == status, name
 
 
 def test_a_token_is_answered_once(own: Node, protocol: str) -> None:

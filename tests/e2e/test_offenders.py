@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import Node, wait_until
 from tests.e2e.spool import Spool
-from tests.e2e.wire import HTTP_1, Answer, connect, read_http_1, send
+from tests.e2e.wire import HTTP_1, HTTP_2, Answer, Kept, connect, send
 
 HONEST, ATTACKER, FORGER, LOST, FRIEND = (f"127.0.0.{last}" for last in (1, 71, 72, 73, 74))
 
@@ -74,6 +76,7 @@ def test_attacks_get_their_address_blocked_and_nobody_else(own: Node) -> None:
     events = Spool(own.path("spool", "requests"), "block")
     (event,) = events.wait_for(lambda line: line["client"] == ATTACKER, 5)
     assert (event["cause"], event["strike"], event["status"]) == ("waf_blocked", 1, 403)
+    assert event["source"] == ATTACKER
     assert 590 <= event["seconds"] <= 600
     assert own.record(event["requestId"])["cause"] == "waf_blocked"
 
@@ -96,21 +99,42 @@ def test_an_address_of_an_allow_list_is_never_blocked(own: Node) -> None:
     assert ask(own, FRIEND).status == 200
 
 
-def test_an_open_connection_of_a_blocked_address_ends_at_its_next_request(own: Node) -> None:
-    source = "127.0.0.75"
-    with connect(own.endpoint, HTTP_1, source=source) as secured:
-        request = f"GET /open HTTP/1.1\r\nhost: {own.endpoint.authority}\r\n\r\n".encode()
-        secured.sendall(request)
-        assert read_http_1(secured, "GET").status == 200
+def test_an_open_connection_of_a_blocked_address_ends_with_its_next_request(
+    own: Node, protocol: str
+) -> None:
+    source = f"127.0.0.{79 if protocol == HTTP_1 else 80}"
+    with connect(own.endpoint, protocol, source=source) as secured:
+        kept = Kept(secured, own.endpoint)
+        assert kept.ask("/open").status == 200
         for _ in range(6):
             ask(own, source, ATTACK)
         require_blocked(own, source)
-        secured.sendall(request)
-        answer = read_http_1(secured, "GET")
+        answer = kept.ask("/open")
+        kept.require_closed()
     record = own.record(answer.request_id)
     assert (answer.status, record["cause"]) == (403, "address_blocked")
     assert record["detail"] == "it kept offending: block 1"
     assert 500 < int(answer.headers["retry-after"]) <= 600
+    assert answer.headers.get("connection") == ("close" if protocol == HTTP_1 else None)
+
+
+def test_who_does_not_take_a_goodbye_is_left_in_the_middle_of_it(own: Node) -> None:
+    """A client that never answers the ping behind GOAWAY could open streams for ever."""
+    source = "127.0.0.81"
+    with connect(own.endpoint, HTTP_2, source=source) as secured:
+        kept = Kept(secured, own.endpoint)
+        assert kept.ask("/open").status == 200
+        for _ in range(6):
+            ask(own, source, ATTACK)
+        require_blocked(own, source)
+        started, asked = time.monotonic(), 0
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while time.monotonic() - started < 20:
+                kept.begin("/open")
+                asked += 1
+                time.sleep(0.05)
+        assert time.monotonic() - started < 20, "it was still open"
+    assert asked > 10, "it was given time to hear of it"
 
 
 def test_the_status_tells_who_is_blocked_and_for_how_long(own: Node) -> None:
@@ -139,3 +163,16 @@ def _status(node: Node, source: str) -> int:
         return ask(node, source).status
     except (ConnectionError, ssl.SSLError):
         return 0
+
+
+def test_a_block_outlives_the_node_that_made_it(own: Node) -> None:
+    source = "127.0.0.78"
+    for _ in range(6):
+        ask(own, source, ATTACK)
+    require_blocked(own, source)
+    own.stop()
+    own.start()
+    told = {one["source"]: one for one in own.status()["offenders"]["first"]}
+    assert 500 < told[source]["seconds"] <= 600
+    assert _status(own, source) == 0
+    assert ask(own, HONEST).status == 200

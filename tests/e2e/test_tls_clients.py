@@ -12,7 +12,7 @@ from tests.e2e.conftest import StartNode
 from tests.e2e.ja4 import first_message, ja4
 from tests.e2e.node import Node, wait_until
 from tests.e2e.spool import Spool
-from tests.e2e.wire import HTTP_1, HTTP_2, connect, read_http_1, send, tls_context
+from tests.e2e.wire import HTTP_1, HTTP_2, Kept, connect, send, tls_context
 
 FRIEND = "127.0.0.94"
 ROUTE = """\
@@ -138,18 +138,17 @@ def test_a_node_can_let_in_only_the_clients_it_knows(
     rule(own, tmp_path, "{}")
 
 
-def test_a_connection_that_was_there_before_its_rule_ends_at_its_next_request(
-    own: Node, tmp_path: Path
+def test_a_connection_that_was_there_before_its_rule_ends_with_its_next_request(
+    own: Node, tmp_path: Path, protocol: str
 ) -> None:
-    with connect(own.endpoint, HTTP_1) as secured:
-        request = f"GET /open HTTP/1.1\r\nhost: {own.endpoint.authority}\r\n\r\n".encode()
-        secured.sendall(request)
-        assert read_http_1(secured, "GET").status == 200
-        rule(own, tmp_path, f"{{tlsClients: {{block: [{fingerprint(own, HTTP_1)}]}}}}")
-        secured.sendall(request)
-        answer = read_http_1(secured, "GET")
+    with connect(own.endpoint, protocol) as secured:
+        kept = Kept(secured, own.endpoint)
+        assert kept.ask("/open").status == 200
+        rule(own, tmp_path, f"{{tlsClients: {{block: [{fingerprint(own, protocol)}]}}}}")
+        answer = kept.ask("/open")
+        kept.require_closed()
     rule(own, tmp_path, "{}")
-    wait_until("it is let in again", lambda: is_let_in(own, HTTP_1))
+    wait_until("it is let in again", lambda: is_let_in(own, protocol))
     assert (answer.status, own.record(answer.request_id)["cause"]) == (403, "client_not_allowed")
 
 

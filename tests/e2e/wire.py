@@ -128,6 +128,39 @@ def send(
         return stream.answer(number)
 
 
+class Kept:
+    """Asks for a path again and again on one connection, over either protocol."""
+
+    def __init__(self, secured: ssl.SSLSocket, endpoint: Endpoint) -> None:
+        self._socket = secured
+        self._authority = endpoint.authority
+        is_http_2 = secured.selected_alpn_protocol() == _ALPN[HTTP_2]
+        self.streams = Http2(secured) if is_http_2 else None
+
+    def ask(self, path: str) -> Answer:
+        """The answer to one more request."""
+        if self.streams is None:
+            request = f"GET {path} HTTP/1.1\r\nhost: {self._authority}\r\n\r\n"
+            self._socket.sendall(request.encode())
+            return read_http_1(self._socket, "GET")
+        return self.streams.answer(self.begin(path))
+
+    def begin(self, path: str) -> int:
+        """Opens a stream with a request; its number."""
+        assert self.streams is not None
+        pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", self._authority)]
+        return self.streams.request([*pseudo, (":path", path)])
+
+    def require_closed(self) -> None:
+        """Returns when the peer has ended the connection in good order: it said so, and closed it."""
+        if self.streams is None:
+            assert self._socket.recv(1) == b""
+            return
+        while not self.streams.closed:
+            self.streams.pump()
+        assert self.streams.leaving
+
+
 def send_bytes(endpoint: Endpoint, request: bytes, timeout: float = 20.0) -> Answer:
     """One HTTP/1.1 request, byte for byte."""
     with connect(endpoint, HTTP_1, timeout=timeout) as secured:

@@ -48,9 +48,13 @@ def test_response_time_is_a_cumulative_histogram_in_seconds() -> None:
 def test_the_other_metrics_have_the_documented_names_and_labels() -> None:
     assert value("edge_errors_total", edge_location="fra-1") == 1
     assert value("edge_cold_starts_total", edge_location="fra-1") == 3
+    assert value("edge_inspections_known_total", edge_location="fra-1") == 7
     assert value("edge_memory_usage_bytes", function_name="hello") == 65536
     assert value("vedette_build_info", version="1.2.3") == 1
     assert value("vedette_records_dropped_total") == 0
+    asked = {"edge_location": "fra-1", "cause": "challenge_required"}
+    assert value("edge_refusals_total", **asked) == 4
+    assert value("edge_challenge_passes_total", edge_location="fra-1") == 3
     assert value("edge_pressure_level", edge_location="fra-1") == 1
     away = {"edge_location": "fra-1", "cause": "address_blocked"}
     assert value("edge_connections_turned_away_total", **away) == 6

@@ -59,6 +59,7 @@ METRICS: dict[str, Any] = {
     "bucketBounds": [0.001, 0.01, 0.1],
     "errors": 1,
     "coldStarts": 3,
+    "inspectionsKnown": 7,
     "memoryBytes": [{"function": "hello", "bytes": 65536}],
     "recordsDropped": 0,
     "logsDropped": 0,
@@ -66,6 +67,8 @@ METRICS: dict[str, Any] = {
     "connections": 4,
     "connectionsTurnedAway": {"address_blocked": 6},
     "pressureLevel": 1,
+    "refusals": {"challenge_required": 4},
+    "challengePasses": 3,
     "upstreams": UPSTREAMS,
 }
 

@@ -8,6 +8,8 @@
 //! down by as much (Misra and Gries, for sets). So a source is never blamed for another's offences:
 //! a flood of sources makes scores too low, never too high. A blocked source keeps its way.
 
+mod image;
+
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
-use vedette_limit::source_part;
+use vedette_limit::{OF_A_SITE, site_part, source_part};
 
 const WAYS: usize = 8;
 const SHARD_SETS: usize = 64;
@@ -86,11 +88,16 @@ pub struct Block {
 /// A blocked source, for a list of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// The IPv4 address, or the first of the IPv6 /64.
-    pub source: IpAddr,
+    /// Which one.
+    pub source: Source,
     /// Its block.
     pub block: Block,
 }
+
+/// An IPv4 address, an IPv6 /64, or a /48 that they make up together, as `source_part` and `site_part` number
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source(u64);
 
 /// How full the table is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,7 +139,7 @@ struct Set([Way; WAYS]);
 /// One source. Times are milliseconds of the caller's clock.
 #[derive(Clone, Copy, Default)]
 struct Way {
-    /// As `source_part` makes it: exact, so that it can be shown. 0 for none, which is no client's.
+    /// As a [`Source`] has it: exact, so that it can be shown. 0 for none, which is no client's.
     source: u64,
     /// The score as it was at `at`.
     score: f32,
@@ -155,20 +162,46 @@ impl Offenders {
         }
     }
 
-    /// Adds the points of an offence of `source` at `now`. Returns the block that this began.
-    pub fn offend(&self, source: IpAddr, points: f64, now: Duration) -> Option<Block> {
+    /// Adds the points of an offence of `source` at `now`. Returns the block that this began. A /48 is blocked at
+    /// [`OF_A_SITE`] times the threshold of a source, and never for one source alone: those of one that was
+    /// blocked lately do not count for it.
+    pub fn offend(&self, source: IpAddr, points: f64, now: Duration) -> Option<Blocked> {
         self.is_empty.store(false, Ordering::Relaxed);
-        let (source, now) = (source_part(source), millis(now));
-        let (mut shard, index) = self.place(source);
-        shard.offend(index, source, points, now, &self.terms)
+        let now = millis(now);
+        let (part, share) = (source_part(source), points / f64::from(OF_A_SITE));
+        let site = site_part(source).filter(|_| !self.has_strikes(part, now));
+        let own = self.add(part, points, now);
+        let site = site.and_then(|site| self.add(site, share, now));
+        // Where both began, the wider block is what matters.
+        site.or(own)
     }
 
-    /// The block that `source` is under at `now`.
+    fn add(&self, source: u64, points: f64, now: u64) -> Option<Blocked> {
+        let (mut shard, index) = self.place(source);
+        let block = shard.offend(index, source, points, now, &self.terms)?;
+        let source = Source(source);
+        Some(Blocked { source, block })
+    }
+
+    fn has_strikes(&self, source: u64, now: u64) -> bool {
+        let (shard, index) = self.place(source);
+        let set = shard.sets.get(index);
+        let own = set.and_then(|set| set.0.iter().find(|way| way.source == source));
+        own.is_some_and(|way| way.is_remembered(now, &self.terms))
+    }
+
+    /// The block that `source` is under at `now`, by itself or with its /48: the one that goes on longer.
     pub fn block(&self, source: IpAddr, now: Duration) -> Option<Block> {
         if self.is_empty.load(Ordering::Relaxed) {
             return None;
         }
-        let (source, now) = (source_part(source), millis(now));
+        let parts = [Some(source_part(source)), site_part(source)];
+        let blocks = parts.into_iter().flatten();
+        let blocks = blocks.filter_map(|part| self.block_of(part, millis(now)));
+        blocks.max_by_key(|block| block.until)
+    }
+
+    fn block_of(&self, source: u64, now: u64) -> Option<Block> {
         let (shard, index) = self.place(source);
         let way = shard
             .sets
@@ -179,9 +212,17 @@ impl Offenders {
         way.block(now)
     }
 
-    /// Forgets all that `source` did; says whether there was anything.
+    /// Forgets all that `source` did, and its /48; says whether there was anything.
     pub fn pardon(&self, source: IpAddr) -> bool {
-        let source = source_part(source);
+        let parts = [Some(source_part(source)), site_part(source)];
+        let forgotten = parts
+            .into_iter()
+            .flatten()
+            .filter(|part| self.forget(*part));
+        forgotten.count() > 0
+    }
+
+    fn forget(&self, source: u64) -> bool {
         let (mut shard, index) = self.place(source);
         let ways = shard.sets.get_mut(index).map(|set| set.0.iter_mut());
         let own = ways.and_then(|mut ways| ways.find(|way| way.source == source));
@@ -201,7 +242,7 @@ impl Offenders {
             let ways = shard.sets.iter().flat_map(|set| &set.0);
             let blocked = ways.filter_map(|way| {
                 let block = way.block(now)?;
-                let source = address_of(way.source);
+                let source = Source(way.source);
                 Some(Blocked { source, block })
             });
             found.extend(blocked.take(most - found.len()));
@@ -373,12 +414,16 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The inverse of `source_part`.
-fn address_of(source: u64) -> IpAddr {
-    u32::try_from(source).map_or_else(
-        |_| Ipv6Addr::from(u128::from(source) << 64).into(),
-        |v4| Ipv4Addr::from(v4).into(),
-    )
+/// `192.0.2.1`, `2001:db8::/64` or `2001:db8::/48`.
+impl std::fmt::Display for Source {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let prefix = |shift| Ipv6Addr::from(u128::from(self.0) << shift);
+        match u32::try_from(self.0) {
+            Ok(v4) => Ipv4Addr::from(v4).fmt(to),
+            Err(_) if self.0 >> 48 == 0 => write!(to, "{}/48", prefix(80)),
+            Err(_) => write!(to, "{}/64", prefix(64)),
+        }
+    }
 }
 
 impl std::fmt::Debug for Offenders {

@@ -17,7 +17,8 @@ fn v4(number: u32) -> IpAddr {
 }
 
 fn attack(table: &Offenders, source: IpAddr, now: Duration) -> Option<Block> {
-    (0..20).find_map(|_| table.offend(source, Offence::WafBlock.points(), now))
+    let offend = || table.offend(source, Offence::WafBlock.points(), now);
+    (0..20).find_map(|_| Some(offend()?.block))
 }
 
 #[test]
@@ -28,7 +29,7 @@ fn a_source_is_blocked_once_its_points_reach_the_threshold() {
         assert_eq!(offend(), None);
         assert_eq!(table.block(client, at(0)), None);
     }
-    let block = offend().unwrap();
+    let block = offend().unwrap().block;
     assert_eq!((block.until, block.strike), (at(60), 1));
     assert_eq!(table.block(client, at(59)), Some(block));
     assert_eq!(table.block(client, at(60)), None);
@@ -93,6 +94,62 @@ fn all_addresses_of_an_ipv6_network_of_64_bits_are_one_source() {
 }
 
 #[test]
+fn a_network_of_48_bits_that_changes_its_network_of_64_is_blocked_at_four_times_the_points() {
+    let table = table();
+    let address = |subnet: u16| IpAddr::from([0x2001, 0xdb8, 1, subnet, 0, 0, 0, 1]);
+    let began = (0..=u16::MAX).find_map(|subnet| {
+        let blocked = table.offend(address(subnet), 50.0, at(0))?;
+        Some((subnet, blocked.source.to_string(), blocked.block.strike))
+    });
+    assert_eq!(began, Some((7, "2001:db8:1::/48".into(), 1)));
+    assert!(table.block(address(0xffff), at(0)).is_some(), "never seen");
+    assert!(table.block(address(0xffff), at(60)).is_none());
+    let other = IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 1]);
+    assert!(table.block(other, at(0)).is_none(), "another site");
+    assert!(table.pardon(address(9)));
+    assert!(table.block(address(9), at(0)).is_none());
+}
+
+#[test]
+fn one_network_that_is_blocked_again_and_again_does_not_get_its_neighbours_blocked() {
+    let terms = Terms {
+        half_life: Duration::from_secs(24 * 3600),
+        first_block: Duration::from_secs(1),
+        ..Terms::default()
+    };
+    let table = Offenders::within(2 * MIB, terms);
+    let address = |subnet: u16| IpAddr::from([0x2001, 0xdb8, 1, subnet, 0, 0, 0, 1]);
+    let mut now = at(0);
+    for _ in 0..10 {
+        now = attack(&table, address(1), now).unwrap().until;
+        assert!(table.block(address(2), now).is_none());
+    }
+    for subnet in 3..6 {
+        attack(&table, address(subnet), now).unwrap();
+    }
+    assert!(table.block(address(2), now).is_some(), "the fourth of them");
+}
+
+#[test]
+fn the_block_that_goes_on_longer_counts() {
+    let table = table();
+    let address = |subnet: u16| IpAddr::from([0x2001, 0xdb8, 1, subnet, 0, 0, 0, 1]);
+    let mut now = at(0);
+    for _ in 0..3 {
+        now = attack(&table, address(0), now).unwrap().until;
+    }
+    let own = attack(&table, address(0), now).unwrap();
+    let site = (1..9).find_map(|subnet| table.offend(address(subnet), 90.0, now));
+    let site = site.unwrap().block;
+    assert!(
+        own.until > site.until,
+        "its fourth, and the first of the /48"
+    );
+    assert_eq!(table.block(address(0), now), Some(own));
+    assert_eq!(table.block(address(1), now), Some(site));
+}
+
+#[test]
 fn an_address_mapped_into_ipv6_is_the_ipv4_source() {
     let table = table();
     attack(&table, "::ffff:192.0.2.1".parse().unwrap(), at(0));
@@ -117,17 +174,14 @@ fn blocked_sources_can_be_listed_with_their_addresses() {
         attack(&table, client, at(0));
     }
     table.offend(v4(9), 1.0, at(0));
-    let mut listed: Vec<_> = table
-        .blocked(at(0), 10)
-        .iter()
-        .map(|it| it.source)
-        .collect();
+    let listed = table.blocked(at(0), 10).into_iter();
+    let mut listed: Vec<_> = listed.map(|it| it.source.to_string()).collect();
     listed.sort();
-    assert_eq!(listed, clients);
+    assert_eq!(listed, ["192.0.2.1", "2001:db8:1:2::/64"]);
     assert_eq!(table.blocked(at(0), 1).len(), 1);
     assert_eq!(table.blocked(at(61), 10), []);
     let stats = table.stats(at(0));
-    assert_eq!((stats.sources, stats.blocked), (3, 2));
+    assert_eq!((stats.sources, stats.blocked), (4, 2), "and the /48");
 }
 
 #[test]

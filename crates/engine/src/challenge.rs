@@ -16,13 +16,15 @@ use http::header::{
     USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use vedette_admit::challenge::{Agent, Answer, Binding, Challenges, No, Page, Terms, is_local};
+use vedette_admit::challenge::{
+    Agent, Answer, Binding, Challenges, No, Page, Terms, is_local, part,
+};
 use vedette_admit::crawlers::{Client, Crawler, Crawlers, Crawling, KnownClients, Shown, score};
-use vedette_admit::hello::Ja4;
 use vedette_admit::pressure::Level;
 use vedette_admit::ranges::{AddressSet, Network};
 
 use crate::body::Content;
+use crate::clients::fingerprint;
 use crate::clock;
 use crate::load::{EngineDir, LoadError};
 use crate::plan::{Backend, Plan, Target};
@@ -32,11 +34,15 @@ use crate::snapshot::{self, ChallengeMode, RouteChallenge};
 use crate::stages::admit::Admitted;
 use crate::stages::authenticate::Authenticated;
 use crate::trace::next_random;
+use crate::worker;
 
 /// Where answers go. No route has it while the plan has a challenge.
 const ANSWER_PATH: &str = "/.vedette/challenge";
 /// Bytes of the table of answered tokens.
 const SPENT_BYTES: usize = 1 << 20;
+
+/// Cookies that have the name of a pass, as a field has them.
+pub struct Passes(Vec<u8>);
 
 /// The challenge of a plan.
 pub struct Challenge {
@@ -98,11 +104,12 @@ impl Challenge {
 
     /// Whether the client has a pass for this site.
     pub fn has_pass(&self, record: &Record, admitted: &Admitted) -> bool {
-        let headers = &admitted.parts().headers;
-        let binding = binding(record, admitted);
-        let now = clock::since_epoch();
-        let mut cookies = headers.get_all(COOKIE).iter();
-        cookies.any(|it| self.made.has_pass(it.as_bytes(), &binding, now))
+        let is_good = |passes: &Passes| {
+            let binding = binding(record, admitted);
+            let now = clock::since_epoch();
+            self.made.has_pass(&passes.0, &binding, now)
+        };
+        admitted.passes().is_some_and(is_good)
     }
 
     /// What the plan says of a target, if anything can come of it at this level. Files and fixed answers
@@ -214,6 +221,7 @@ impl Challenge {
         let location = HeaderValue::from_str(&target).map_err(|_| no("it is no place"))?;
         headers.insert(LOCATION, location);
         if let Some(pass) = pass {
+            worker::with(|worker| worker.count_pass());
             let secure = if record.connection.scheme == "https" {
                 "; Secure"
             } else {
@@ -242,6 +250,30 @@ pub fn take_answer(
         }
         _ => ControlFlow::Continue(admitted),
     }
+}
+
+/// Takes the passes out of the cookies, for [`Challenge::has_pass`]: they are this node's, whatever the plan says
+/// of the challenge, and no service, function or rule of the firewall has a use for them.
+pub fn take_passes(headers: &mut HeaderMap) -> Option<Box<Passes>> {
+    let (mut passes, mut others) = (Vec::new(), Vec::new());
+    for field in headers.get_all(COOKIE) {
+        let Some((own, rest)) = part(field.as_bytes()) else {
+            others.push(field.clone());
+            continue;
+        };
+        passes.extend(own);
+        passes.push(b';');
+        let rest = HeaderValue::from_bytes(&rest).ok();
+        others.extend(rest.filter(|it| !it.is_empty()));
+    }
+    if passes.is_empty() {
+        return None;
+    }
+    headers.remove(COOKIE);
+    for field in others {
+        headers.append(COOKIE, field);
+    }
+    Some(Box::new(Passes(passes)))
 }
 
 /// What a route says, in the words of the node.
@@ -305,10 +337,7 @@ fn crawler(declared: &snapshot::Crawler) -> Result<Crawler, LoadError> {
 }
 
 fn known(declared: &snapshot::Challenge) -> Result<KnownClients, LoadError> {
-    let tool = |text: &String| {
-        let ja4 = Ja4::parse(text).ok_or_else(|| invalid(&format!("{text:?} is no JA4")))?;
-        Ok((ja4, Client::Tool))
-    };
+    let tool = |text: &String| Ok((fingerprint("challenge", text)?, Client::Tool));
     let tools = declared.tool_clients.iter().map(tool);
     Ok(KnownClients::of(
         tools.collect::<Result<Vec<_>, LoadError>>()?,

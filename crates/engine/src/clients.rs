@@ -18,14 +18,12 @@ pub struct ClientRule {
 impl ClientRule {
     /// The rule of a plan.
     pub fn compile(declared: &snapshot::TlsClients) -> Result<Self, LoadError> {
-        let parse = |text: &String| {
-            Ja4::parse(text).ok_or_else(|| {
-                LoadError::new("admit_invalid", format!("tlsClients: {text:?} is no JA4"))
-            })
-        };
+        let named = declared.ja4.iter();
         Ok(Self {
             action: declared.action,
-            named: declared.ja4.iter().map(parse).collect::<Result<_, _>>()?,
+            named: named
+                .map(|text| fingerprint("tlsClients", text))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -38,4 +36,10 @@ impl ClientRule {
             TlsClientsAction::Block => !is_named(ja4),
         })
     }
+}
+
+/// A fingerprint as a snapshot writes it, in what `whose` says.
+pub fn fingerprint(whose: &str, text: &str) -> Result<Ja4, LoadError> {
+    Ja4::parse(text)
+        .ok_or_else(|| LoadError::new("admit_invalid", format!("{whose}: {text:?} is no JA4")))
 }

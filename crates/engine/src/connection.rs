@@ -21,7 +21,7 @@ use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use vedette_admit::hello::Ja4;
@@ -341,6 +341,11 @@ impl Task {
             () = leaving(&mut self.phase) => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
+            }
+            () = connection.answering.goodbye() => {
+                serving.as_mut().graceful_shutdown();
+                // It takes new streams until the client has heard of it, which this one decides.
+                timeout(GOODBYE, serving.as_mut()).await.unwrap_or(Ok(()))
             }
             () = streams.idle(Duration::from_millis(timers.idle_millis)) => {
                 serving.as_mut().graceful_shutdown();

@@ -17,8 +17,10 @@ use tokio::sync::watch;
 use crate::node::Node;
 use crate::sys;
 
-/// How often the quotas used so far are written.
-const QUOTAS_EVERY: Duration = Duration::from_secs(5);
+const QUOTAS: &str = "quotas.bin";
+const BLOCKS: &str = "blocks.bin";
+/// How often what was counted so far is written.
+const WRITE_EVERY: Duration = Duration::from_secs(5);
 
 /// What an engine is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,31 +98,42 @@ pub fn report_ready(mut supervisor: File, refused: Option<&str>) -> io::Result<(
     supervisor.write_all(report.as_bytes()) // at once: it is read at once
 }
 
-/// Where the quotas used so far are kept, for the engine after this one. A crash forgets what was
-/// used since the last time they were written.
+/// Where is kept what was counted so far, for the engine after this one: quotas, and who is blocked. A crash
+/// forgets what came since the last time it was written.
 #[derive(Clone)]
-pub struct Quotas(PathBuf);
+pub struct Counted(PathBuf);
 
-impl Quotas {
-    /// The quotas of a node.
+impl Counted {
+    /// What a node has counted.
     pub fn in_folder(spool_dir: &Path) -> Self {
-        Self(spool_dir.join("quotas.bin"))
+        Self(spool_dir.to_owned())
     }
 
-    /// What was written last.
-    pub fn read(&self) -> Option<Vec<u8>> {
-        std::fs::read(&self.0).ok()
+    /// The quotas that were written last.
+    pub fn quotas(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.0.join(QUOTAS)).ok()
     }
 
-    /// Writes what was used. Only the engine in charge may.
+    /// The blocks that were written last.
+    pub fn blocks(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.0.join(BLOCKS)).ok()
+    }
+
+    /// Writes both. Only the engine in charge may.
     pub fn write(&self, node: &Node) {
-        let Some(image) = node.quotas() else {
-            return;
-        };
-        let fresh = self.0.with_extension("new");
-        let written = std::fs::write(&fresh, image).and_then(|()| std::fs::rename(&fresh, &self.0));
-        if let Err(error) = written {
-            sys::say(&format_args!("quotas are not kept: {error}"));
+        for (name, image) in [
+            (QUOTAS, node.quotas()),
+            (BLOCKS, Some(node.offenders.image())),
+        ] {
+            let Some(image) = image else {
+                continue;
+            };
+            let (file, fresh) = (self.0.join(name), self.0.join(format!("{name}.new")));
+            let written =
+                std::fs::write(&fresh, image).and_then(|()| std::fs::rename(&fresh, &file));
+            if let Err(error) = written {
+                sys::say(&format_args!("{name} is not kept: {error}"));
+            }
         }
     }
 
@@ -129,10 +142,10 @@ impl Quotas {
         loop {
             let goes_on = tokio::select! {
                 () = leaving(&mut phase) => false,
-                () = tokio::time::sleep(QUOTAS_EVERY) => true,
+                () = tokio::time::sleep(WRITE_EVERY) => true,
             };
-            let (quotas, node) = (self.clone(), Arc::clone(&node));
-            let _ = tokio::task::spawn_blocking(move || quotas.write(&node)).await;
+            let (counted, node) = (self.clone(), Arc::clone(&node));
+            let _ = tokio::task::spawn_blocking(move || counted.write(&node)).await;
             if !goes_on {
                 return;
             }

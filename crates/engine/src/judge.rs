@@ -164,13 +164,14 @@ impl<'p> Judge<'p> {
         let most = policy.body.of(kind);
         let seen = body.get(..most).unwrap_or(body);
         let is_beyond = most > 0 && seen.len() < body.len();
-        let rejects = policy.blocks && policy.body.rejects;
+        let rejects = policy.body.rejects;
         let set = policy.rules.set();
         let bench = self.benches.entry(Arc::as_ptr(set));
         let bench = bench.or_insert_with(|| Workbench::new(set));
         let now = u64::try_from(clock::since_epoch().as_micros()).unwrap_or(u64::MAX);
         let mut it = Transaction::begin_tailored(&policy.rules, bench, now, "described");
-        waf::tell(&mut it, (address, 0), "HTTP/1.1", admitted);
+        it.connection(&waf::ends((address, 0)));
+        waf::tell(&mut it, "HTTP/1.1", admitted);
         let mut ruling = waf::ruling(it.end_of_request_headers(bench));
         if ruling == Ruling::GoOn && rejects && is_beyond {
             ruling = Ruling::Refuse(Cause::BodyBeyondInspection);

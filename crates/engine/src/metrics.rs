@@ -13,7 +13,7 @@ use vedette_admit::country::Country;
 
 use crate::node::Node;
 use crate::record::Record;
-use crate::refusal::Cause;
+use crate::refusal::{Cause, Stage};
 use crate::services::{self, ServiceRow};
 
 /// Upper bounds of the histogram of answer times, in seconds: OpenTelemetry's advice for
@@ -38,8 +38,12 @@ pub struct Shard {
 struct Counts {
     routes: HashMap<String, RouteCounts>,
     cold_starts: u64,
-    /// By cause.
+    inspections_known: u64,
+    /// Connections, by cause.
     turned_away: BTreeMap<&'static str, u64>,
+    /// Requests refused or failed, by cause.
+    refusals: BTreeMap<&'static str, u64>,
+    passes: u64,
 }
 
 #[derive(Default)]
@@ -69,6 +73,14 @@ impl Shard {
         let stage = record.stage().map_or("", |stage| stage.as_str());
         let mut counts = lock(&self.counts);
         counts.cold_starts += u64::from(record.is_cold);
+        counts.inspections_known += u64::from(record.is_known);
+        if let Some(refusal) = &record.refusal {
+            let (stage, name, ..) = refusal.cause.outcome();
+            // Of connections that are turned away some are recorded; all of them are counted apart.
+            if record.status != 0 || stage != Stage::Admit {
+                *counts.refusals.entry(name).or_default() += 1;
+            }
+        }
         if !counts.routes.contains_key(route) {
             let row = RouteCounts {
                 function: target.and_then(|it| it.function()).unwrap_or("").to_owned(),
@@ -85,6 +97,11 @@ impl Shard {
     pub fn count_turned_away(&self, cause: Cause) {
         let (_, name, ..) = cause.outcome();
         *lock(&self.counts).turned_away.entry(name).or_default() += 1;
+    }
+
+    /// Counts a pass that was given for the work of a challenge.
+    pub fn count_pass(&self) {
+        lock(&self.counts).passes += 1;
     }
 
     /// Says how many records this worker has lost so far.
@@ -119,12 +136,15 @@ pub struct Report {
     bucket_bounds: &'static [f64],
     errors: u64,
     cold_starts: u64,
+    inspections_known: u64,
     memory_bytes: Vec<MemoryRow>,
     records_dropped: u64,
     logs_dropped: u64,
     in_flight: usize,
     connections: usize,
     connections_turned_away: BTreeMap<&'static str, u64>,
+    refusals: BTreeMap<&'static str, u64>,
+    challenge_passes: u64,
     pressure_level: u8,
     upstreams: Vec<ServiceRow>,
 }
@@ -157,15 +177,16 @@ struct MemoryRow {
 /// Adds up the shards of `node`.
 pub fn report(node: &Node) -> Report {
     let mut totals: BTreeMap<String, RouteCounts> = BTreeMap::new();
-    let (mut cold_starts, mut records_dropped) = (0, 0);
-    let mut turned_away = BTreeMap::new();
+    let (mut cold_starts, mut inspections_known, mut records_dropped) = (0, 0, 0);
+    let (mut turned_away, mut refusals, mut passes) = (BTreeMap::new(), BTreeMap::new(), 0);
     for shard in lock(&node.shards.0).iter() {
         let counts = lock(&shard.counts);
         cold_starts += counts.cold_starts;
+        inspections_known += counts.inspections_known;
         records_dropped += shard.records_dropped.load(Ordering::Relaxed);
-        for (cause, count) in &counts.turned_away {
-            *turned_away.entry(*cause).or_default() += count;
-        }
+        passes += counts.passes;
+        add(&mut turned_away, &counts.turned_away);
+        add(&mut refusals, &counts.refusals);
         for (route, row) in &counts.routes {
             merge(totals.entry(route.clone()).or_default(), row);
         }
@@ -185,16 +206,25 @@ pub fn report(node: &Node) -> Report {
         bucket_bounds: &BOUNDS,
         errors,
         cold_starts,
+        inspections_known,
         memory_bytes: memory(node),
         records_dropped,
         logs_dropped: node.log.dropped(),
         in_flight: node.in_flight.count(),
         connections: node.connections.count(),
         connections_turned_away: turned_away,
+        refusals,
+        challenge_passes: passes,
         pressure_level: node.pressure.number(),
         upstreams: node
             .plan()
             .map_or_else(Vec::new, |plan| services::report(&plan.services)),
+    }
+}
+
+fn add(totals: &mut BTreeMap<&'static str, u64>, counts: &BTreeMap<&'static str, u64>) {
+    for (cause, count) in counts {
+        *totals.entry(cause).or_default() += count;
     }
 }
 

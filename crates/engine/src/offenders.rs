@@ -4,14 +4,14 @@
 //! not: turn anybody away; who accepts connections and who admits requests do.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use vedette_admit::country::Country;
 use vedette_admit::hello::Ja4;
-use vedette_admit::offenders::{Block, Offence, Offenders, Terms};
+use vedette_admit::offenders::{Block, Blocked, Offence, Offenders, Terms};
 
 use crate::clock;
 use crate::record::Record;
@@ -25,7 +25,11 @@ const MOST_TOLD: usize = 20;
 
 /// Who is watched, while the plan says so.
 #[derive(Default)]
-pub struct Watch(ArcSwapOption<Table>);
+pub struct Watch {
+    table: ArcSwapOption<Table>,
+    /// The blocks that the engine before this one has left, until there is a plan.
+    left: Mutex<Option<Vec<u8>>>,
+}
 
 struct Table {
     declared: snapshot::Offenders,
@@ -58,6 +62,8 @@ struct Event<'a> {
     kind: &'static str,
     time: String,
     client: &'a str,
+    /// What is blocked: the client's address or its network.
+    source: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     country: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,10 +80,11 @@ struct Event<'a> {
 impl Watch {
     /// Watches as a plan says from now on. The same terms go on with the same table.
     pub fn follow(&self, declared: Option<&snapshot::Offenders>) {
+        let left = self.left().take();
         let Some(declared) = declared else {
-            return self.0.store(None);
+            return self.table.store(None);
         };
-        let same = self.0.load();
+        let same = self.table.load();
         if same.as_ref().is_some_and(|it| it.declared == *declared) {
             return;
         }
@@ -85,12 +92,36 @@ impl Watch {
             declared: declared.clone(),
             offenders: Offenders::within(TABLE_BYTES, terms(declared)),
         };
-        self.0.store(Some(Arc::new(table)));
+        if let Some(image) = left {
+            table.offenders.restore(&image, now(), clock::since_epoch());
+        }
+        self.table.store(Some(Arc::new(table)));
+    }
+
+    /// Takes up the blocks that the engine before this one has left.
+    pub fn take_over(&self, image: Vec<u8>) {
+        match &*self.table.load() {
+            Some(table) => {
+                table.offenders.restore(&image, now(), clock::since_epoch());
+            }
+            None => *self.left() = Some(image),
+        }
+    }
+
+    /// The blocks, for the engine after this one; no bytes where nobody is watched.
+    pub fn image(&self) -> Vec<u8> {
+        let table = self.table.load();
+        let image = |it: &Arc<Table>| it.offenders.export(now(), clock::since_epoch());
+        table.as_ref().map(image).unwrap_or_default()
+    }
+
+    fn left(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The block that an address is under, and how long it goes on.
     pub fn block(&self, address: IpAddr) -> Option<(Block, Duration)> {
-        let table = self.0.load();
+        let table = self.table.load();
         let now = now();
         let block = table.as_ref()?.offenders.block(address, now)?;
         Some((block, block.until.saturating_sub(now)))
@@ -98,17 +129,17 @@ impl Watch {
 
     /// Takes note of a request that has ended; the event of the block that it began.
     pub fn note(&self, record: &Record) -> Option<impl FnOnce(&mut Vec<u8>)> {
-        let table = self.0.load();
+        let table = self.table.load();
         let table = table.as_ref()?;
         let offence = offence_of(record)?;
         let (address, now) = (record.connection.client_address, now());
-        let block = table.offenders.offend(address, offence.points(), now)?;
-        Some(move |into: &mut Vec<u8>| write(record, block, now, into))
+        let blocked = table.offenders.offend(address, offence.points(), now)?;
+        Some(move |into: &mut Vec<u8>| write(record, blocked, now, into))
     }
 
     /// What `status` says.
     pub fn row(&self) -> Option<OffendersRow> {
-        let table = self.0.load();
+        let table = self.table.load();
         let (offenders, now) = (&table.as_ref()?.offenders, now());
         let stats = offenders.stats(now);
         let told = offenders.blocked(now, MOST_TOLD).into_iter();
@@ -179,11 +210,13 @@ fn offence_of(record: &Record) -> Option<Offence> {
     }
 }
 
-fn write(record: &Record, block: Block, now: Duration, into: &mut Vec<u8>) {
+fn write(record: &Record, blocked: Blocked, now: Duration, into: &mut Vec<u8>) {
+    let Blocked { source, block } = blocked;
     let event = Event {
         kind: "block",
         time: clock::rfc3339(clock::since_epoch()),
         client: &record.connection.client_ip,
+        source: source.to_string(),
         country: record.country.as_ref().map(Country::as_str),
         ja4: record.connection.ja4.as_ref().map(Ja4::as_str),
         request_id: record.ids.request(),

@@ -78,6 +78,8 @@ pub struct Record {
     pub spoofed: u32,
     /// Whether the function had to be loaded first.
     pub is_cold: bool,
+    /// Whether it was not inspected because nothing was found when it came before.
+    pub is_known: bool,
     /// Bytes of the request's body, or of what a tunnel carried from the client.
     pub bytes_in: Option<Arc<BodyMeter>>,
     /// Bytes of the response's body that were sent.
@@ -186,6 +188,7 @@ impl Record {
             refusal: None,
             spoofed: 0,
             is_cold: false,
+            is_known: false,
             bytes_in: None,
             bytes_out: 0,
             timings: Timings::default(),

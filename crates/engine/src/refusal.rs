@@ -274,6 +274,11 @@ impl Cause {
         StatusCode::from_u16(self.outcome().2).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// Whether the client is refused and not what it asked for: its connection ends with the answer.
+    pub fn ends_connection(self) -> bool {
+        matches!(self, Self::AddressBlocked | Self::ClientNotAllowed)
+    }
+
     /// Whether trying again soon may help (503).
     pub fn is_passing(self) -> bool {
         self.outcome().2 == 503

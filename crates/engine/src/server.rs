@@ -23,7 +23,7 @@ use vedette_wasm::{Runtime, RuntimeOptions};
 use crate::confine::{confine, refuse_system_calls};
 use crate::connection::{ListenerShared, accept};
 use crate::control::{self, Control};
-use crate::handover::{self, Charge, Phase, Quotas};
+use crate::handover::{self, Charge, Counted, Phase};
 use crate::load::EngineDir;
 use crate::node::Node;
 use crate::record::log::FunctionLog;
@@ -112,11 +112,14 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     // After the pool: a process that cannot be dumped may not open its own page map.
     sys::forbid_dumps();
     let tls = load_tls(&config, &dir)?;
-    let quotas = Quotas::in_folder(&config.spool_dir);
+    let counted = Counted::in_folder(&config.spool_dir);
     let node = Arc::new(Node::new(location, dir, runtime, log));
-    node.start_with_active(quotas.read());
+    if let Some(blocks) = counted.blocks() {
+        node.offenders.take_over(blocks);
+    }
+    node.start_with_active(counted.quotas());
     let charge = Charge::open(&config.spool_dir)?;
-    take_charge(&charge, sockets.ready, &node, tls.as_deref(), &quotas)?;
+    take_charge(&charge, sockets.ready, &node, tls.as_deref(), &counted)?;
 
     let (leave, phase) = watch::channel(Phase::Serving);
     let control = Control {
@@ -148,7 +151,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
             .spawn(move || worker.run())?;
         threads.push(thread);
     }
-    serve_control(control, sockets.control, &leave, quotas.clone(), &charge)?;
+    serve_control(control, sockets.control, &leave, counted.clone(), &charge)?;
     for thread in threads {
         if thread.join().is_err() {
             bail!("a worker thread panicked");
@@ -156,7 +159,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     }
     // What was counted while it drained; the counts of an engine that took over are newer.
     if charge.try_take()? {
-        quotas.write(&node);
+        counted.write(&node);
     }
     Ok(())
 }
@@ -167,7 +170,7 @@ fn take_charge(
     ready: Option<File>,
     node: &Node,
     tls: Option<&Tls>,
-    quotas: &Quotas,
+    counted: &Counted,
 ) -> anyhow::Result<()> {
     if let Some(supervisor) = ready {
         let refused = node.refused().map(|error| error.to_string());
@@ -180,7 +183,10 @@ fn take_charge(
         return Ok(());
     }
     charge.take()?;
-    node.take_over(quotas.read());
+    node.take_over(counted.quotas());
+    if let Some(blocks) = counted.blocks() {
+        node.offenders.take_over(blocks);
+    }
     if let Some(tls) = tls {
         tls.reload(&node.dir)?;
     }
@@ -331,7 +337,7 @@ fn serve_control(
     control: Control,
     socket: OwnedFd,
     leave: &watch::Sender<Phase>,
-    quotas: Quotas,
+    counted: Counted,
     charge: &Charge,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -345,7 +351,7 @@ fn serve_control(
         let (phase, node) = (control.phase.clone(), Arc::clone(&control.node));
         control.watch_services();
         let serving = tokio::spawn(control::serve(Arc::new(control), listener));
-        let keeping = tokio::spawn(quotas.keep(Arc::clone(&node), phase.clone()));
+        let keeping = tokio::spawn(counted.keep(Arc::clone(&node), phase.clone()));
         let first = told.next().await;
         // From here on control reaches the engine that takes over, with all that it has written.
         serving.abort();

@@ -939,8 +939,8 @@ pub struct Upstream {
     pub outlier: PassiveHealth,
 }
 
-/// What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64. Empty: all requests
-/// together.
+/// What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64, and a /48 has four
+/// times as much. Empty: all requests together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum LimitPer {
     /// `Principal`.
@@ -978,8 +978,8 @@ pub struct Quota {
 pub struct Limit {
     /// Name of the limit, unique on the node; in records.
     pub name: String,
-    /// What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64. Empty: all
-    /// requests together.
+    /// What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64, and a /48 has
+    /// four times as much. Empty: all requests together.
     pub per: Vec<LimitPer>,
     /// Routes it is for, sorted; empty: every route.
     pub routes: Vec<String>,

@@ -1,8 +1,7 @@
 //! Connections of a source: how many it has open, and how fast it opens new ones.
 //!
-//! Owns the counts of the plan in force, which go on from plan to plan. A source is an IPv4 address or an
-//! IPv6 /64; an IPv6 /48, which is what a site has (RFC 6177), may not be 65,536 of them. Must not: close
-//! anything; who accepts connections does.
+//! Owns the counts of the plan in force, which go on from plan to plan. What a source is says `vedette_limit`.
+//! Must not: close anything; who accepts connections does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -16,12 +15,8 @@ use crate::node::{Place, now};
 use crate::refusal::{Cause, Refusal};
 use crate::snapshot::SourceConnections;
 
-/// Bytes of each table: about 98,000 sources, and as many networks.
-const TABLE_BYTES: usize = 4 << 20;
-/// How much a /48 may have in terms of a source.
-const OF_A_NETWORK: u64 = 4;
-/// The bits of an address that name its /48.
-const NETWORK: u128 = u128::MAX << 80;
+/// Bytes of the table: about 196,000 sources of IPv4, or 98,000 of IPv6 with their sites.
+const TABLE_BYTES: usize = 8 << 20;
 
 /// Who has how many connections, while the plan says so.
 #[derive(Default)]
@@ -29,14 +24,13 @@ pub struct Sources(ArcSwapOption<Counts>);
 
 struct Counts {
     declared: SourceConnections,
-    sources: LimitSet,
-    networks: LimitSet,
+    limit: LimitSet,
 }
 
 /// What one connection holds while it lives: its place among all, and among those of its source.
 pub struct Seat {
     _among_all: Place,
-    _of_source: [Places; 2],
+    _of_source: Places,
 }
 
 /// What `status` says of sources.
@@ -44,7 +38,7 @@ pub struct Seat {
 #[serde(rename_all = "camelCase")]
 pub struct SourcesRow {
     most: u64,
-    /// Sources and networks that have a count of their own.
+    /// Sources and sites that have a count of their own.
     remembered: usize,
     dropped: u64,
 }
@@ -52,11 +46,11 @@ pub struct SourcesRow {
 impl Seat {
     /// That of a connection whose source is not counted.
     pub fn uncounted(place: Place) -> Self {
-        Self::new(place, [Places::default(), Places::default()])
+        Self::new(place, Places::default())
     }
 
     /// That of a connection whose source is.
-    pub fn new(place: Place, of_source: [Places; 2]) -> Self {
+    pub fn new(place: Place, of_source: Places) -> Self {
         Self {
             _among_all: place,
             _of_source: of_source,
@@ -78,38 +72,34 @@ impl Sources {
         if before.as_ref().is_some_and(|it| it.declared == *declared) {
             return Ok(());
         }
-        let before = before.as_deref();
         let counts = Counts {
             declared: declared.clone(),
-            sources: set("source", declared, 1, before.map(|it| &it.sources))?,
-            networks: set(
-                "network",
-                declared,
-                OF_A_NETWORK,
-                before.map(|it| &it.networks),
-            )?,
+            limit: compile(declared, before.as_deref().map(|it| &it.limit))?,
         };
         self.0.store(Some(Arc::new(counts)));
         Ok(())
     }
 
     /// Counts a new connection of `address`, or says why not.
-    pub fn enter(&self, address: IpAddr) -> Result<[Places; 2], Refusal> {
+    pub fn enter(&self, address: IpAddr) -> Result<Places, Refusal> {
         let counts = self.0.load();
-        let none = || Ok(Places::default());
         let Some(counts) = counts.as_ref().filter(|_| !is_own(address)) else {
-            return Ok([Places::default(), Places::default()]);
+            return Ok(Places::default());
         };
-        let of_source = take(&counts.sources, address)?;
-        let of_network = network(address).map_or_else(none, |it| take(&counts.networks, it))?;
-        Ok([of_source, of_network])
+        let keys = RequestKeys {
+            principal: None,
+            route: "",
+            source: address,
+        };
+        let allowed = counts.limit.check(&keys, now());
+        Ok(allowed.map_err(|no| refusal(&no))?.places)
     }
 
     /// What `status` says.
     pub fn row(&self) -> Option<SourcesRow> {
         let counts = self.0.load();
         let counts = counts.as_ref()?;
-        let stats = [counts.sources.stats(), counts.networks.stats()].concat();
+        let stats = counts.limit.stats();
         Some(SourcesRow {
             most: counts.declared.most,
             remembered: stats.iter().map(|it| it.keys).sum(),
@@ -118,27 +108,21 @@ impl Sources {
     }
 }
 
-fn set(
-    name: &str,
-    declared: &SourceConnections,
-    times: u64,
-    before: Option<&LimitSet>,
-) -> Result<LimitSet, LoadError> {
+fn compile(declared: &SourceConnections, before: Option<&LimitSet>) -> Result<LimitSet, LoadError> {
     let rate = &declared.rate;
-    let most = declared.most.saturating_mul(times);
     let limit = Limit {
-        name: name.into(),
+        name: "source".into(),
         per: Per {
             source: true,
             ..Per::default()
         },
         routes: Vec::new(),
         rate: Some(Rate {
-            requests: rate.requests.saturating_mul(times),
+            requests: rate.requests,
             period_millis: rate.period_millis,
-            burst: rate.burst.map(|burst| burst.saturating_mul(times)),
+            burst: rate.burst,
         }),
-        concurrency: Some(u32::try_from(most).unwrap_or(u32::MAX)),
+        concurrency: Some(u32::try_from(declared.most).unwrap_or(u32::MAX)),
         quota: None,
     };
     let memory = Memory {
@@ -149,22 +133,17 @@ fn set(
         .map_err(|error| LoadError::new("admit_invalid", format!("sourceConnections: {error}")))
 }
 
-fn take(set: &LimitSet, source: IpAddr) -> Result<Places, Refusal> {
-    let keys = RequestKeys {
-        principal: None,
-        route: "",
-        source,
-    };
-    let allowed = set.check(&keys, now()).map_err(|no| refusal(&no))?;
-    Ok(allowed.places)
-}
-
 fn refusal(refused: &Refused) -> Refusal {
     let cause = match refused.kind {
         Kind::Concurrency => Cause::TooManyConnections,
         Kind::Rate | Kind::Quota => Cause::ConnectingTooOften,
     };
-    Refusal::with(cause, format!("of the {}", refused.limit))
+    let whose = if refused.is_of_site {
+        "its /48"
+    } else {
+        "the source"
+    };
+    Refusal::with(cause, format!("of {whose}"))
 }
 
 /// Who speaks from this machine's own address needs no network to do harm, and is often a proxy that
@@ -172,13 +151,6 @@ fn refusal(refused: &Refused) -> Refusal {
 fn is_own(address: IpAddr) -> bool {
     let address = address.to_canonical();
     address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
-}
-
-fn network(address: IpAddr) -> Option<IpAddr> {
-    match address.to_canonical() {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(address) => Some(Ipv6Addr::from(u128::from(address) & NETWORK).into()),
-    }
 }
 
 #[cfg(test)]

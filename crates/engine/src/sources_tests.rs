@@ -18,7 +18,7 @@ fn declared(most: u64, burst: u64) -> SourceConnections {
     }
 }
 
-fn cause(entered: Result<[Places; 2], Refusal>) -> Option<Cause> {
+fn cause(entered: Result<Places, Refusal>) -> Option<Cause> {
     entered.err().map(|refusal| refusal.cause)
 }
 
@@ -63,6 +63,8 @@ fn all_networks_of_a_site_have_four_times_what_one_has() {
         .collect();
     let let_in = taken.iter().filter(|it| it.is_ok()).count();
     assert_eq!(let_in, 8);
+    let told = taken.into_iter().find_map(Result::err).unwrap();
+    assert_eq!(told.detail.as_deref(), Some("of its /48"));
     assert!(
         sources.enter(address("2001:db8:8::1")).is_ok(),
         "another /48"
@@ -102,7 +104,7 @@ fn a_million_sources_take_no_more_than_their_tables() {
         let _ = sources.enter(source.into());
     }
     let counts = sources.0.load_full().unwrap();
-    for stats in [counts.sources.stats(), counts.networks.stats()].concat() {
+    for stats in counts.limit.stats() {
         assert!(stats.bytes <= TABLE_BYTES, "{stats:?}");
     }
 }

@@ -5,6 +5,7 @@
 
 mod event;
 mod judgement;
+mod known;
 mod sets;
 
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use http::header::CONTENT_TYPE;
 use vedette_waf::{EngineMode, Exclusion, Selected, Tailored, Tailoring};
 
 pub use event::{action, violations};
-pub use judgement::{Judgement, Ruling, ruling, scores, tell};
+pub use judgement::{Acquaintance, Judgement, Ruling, acquaintance, ends, ruling, scores, tell};
+pub use known::Known;
 
 use crate::load::{EngineDir, LoadError};
 use crate::snapshot::{
@@ -40,6 +42,8 @@ pub struct Policy {
     pub response: Option<Answers>,
     /// Whether events hold the bytes that matched.
     pub keeps_data: bool,
+    /// Whether a request that comes again is judged as it was before.
+    pub is_repeatable: bool,
 }
 
 /// How much of a request's body is kept back until it is judged.
@@ -47,7 +51,7 @@ pub struct Policy {
 pub struct BodyLimits {
     most: usize,
     with_files: usize,
-    /// Whether a larger one is refused; else the rest of it flows on unseen.
+    /// Whether a larger one is refused, which only a policy that blocks does; else the rest of it flows on unseen.
     pub rejects: bool,
 }
 
@@ -159,6 +163,7 @@ fn policy(
         .tailor(&tailoring)
         .map_err(|error| invalid(error.to_string()))?;
     Ok(Some(Arc::new(Policy {
+        is_repeatable: declared.response.is_none() && rules.is_repeatable(),
         rules,
         blocks: mode == EngineMode::On,
         inbound_threshold: score(inbound),
@@ -166,7 +171,7 @@ fn policy(
         body: BodyLimits {
             most: size(declared.body.limit_bytes),
             with_files: size(declared.body.upload_limit_bytes),
-            rejects: declared.body.beyond == WafBodyBeyond::Reject,
+            rejects: mode == EngineMode::On && declared.body.beyond == WafBodyBeyond::Reject,
         },
         response: declared.response.as_ref().map(|response| Answers {
             most: size(response.limit_bytes),

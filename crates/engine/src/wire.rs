@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Sleep;
 
 use crate::node::Connection;
@@ -40,6 +40,7 @@ pub struct Answering {
     requests: AtomicU64,
     rests: AtomicBool,
     leaves_unread: AtomicBool,
+    goodbye: Notify,
     tunnel: Mutex<Option<oneshot::Sender<TunnelEnd>>>,
 }
 
@@ -86,6 +87,17 @@ impl Answering {
     /// The rest of a body is not read: the connection closes behind the answer.
     pub fn leave_unread(&self) {
         self.leaves_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// The client is not let in any more: the answer under way is the last of its connection. Over HTTP/1.1 a
+    /// field of it says so.
+    pub fn say_goodbye(&self) {
+        self.goodbye.notify_one();
+    }
+
+    /// Returns once the client is not let in any more.
+    pub async fn goodbye(&self) {
+        self.goodbye.notified().await;
     }
 
     /// Whether nothing has come for a moment, said once.

@@ -17,6 +17,7 @@ use crate::policy::Decision;
 use crate::record::Record;
 use crate::refusal::Cause;
 use crate::spool::Spool;
+use crate::waf::Known;
 
 /// The most tokens remembered by one worker.
 const MAX_TOKENS: usize = 16 * 1024;
@@ -102,6 +103,8 @@ pub struct Memory {
     /// By the SHA-256 of the chain.
     pub certificates: Callers<MAX_CERTIFICATES>,
     decisions: HashMap<Box<[u8]>, Decision>,
+    /// Requests in which nothing was found.
+    pub known: Known,
     /// Where the key of a decision is put together.
     pub key: Vec<u8>,
 }
@@ -175,6 +178,11 @@ impl Worker {
     pub fn turned_away(&mut self, cause: Cause) -> bool {
         self.shard.count_turned_away(cause);
         self.told.has_room()
+    }
+
+    /// Counts a pass that was given for the work of a challenge.
+    pub fn count_pass(&self) {
+        self.shard.count_pass();
     }
 
     /// What this worker remembers of the plan with this serial number.

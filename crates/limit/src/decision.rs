@@ -21,6 +21,8 @@ pub struct Allowed<'a> {
 pub struct Refused {
     /// The name of the limit.
     pub limit: Arc<str>,
+    /// Whether it was asked for the /48 of the source and not for the source.
+    pub is_of_site: bool,
     /// What of it refused.
     pub kind: Kind,
     /// How long to wait: exact for rate and quota, a second for concurrency.

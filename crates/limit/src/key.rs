@@ -8,6 +8,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use siphasher::sip::SipHasher13;
 
+/// How many times as much as a source an IPv6 /48 may have: enough for a site of several networks, and far from what
+/// its 65,536 would have.
+pub const OF_A_SITE: u32 = 4;
+
 /// What a request is counted by.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestKeys<'a> {
@@ -60,6 +64,16 @@ pub fn source_part(source: IpAddr) -> u64 {
         IpAddr::V4(address) => u64::from(u32::from(address)),
         IpAddr::V6(address) => prefix(address),
     }
+}
+
+/// The /48 of an IPv6 address, which is what a site has (RFC 6177): 65,536 of the sources above. It is no
+/// [`source_part`] of a client.
+pub fn site_part(source: IpAddr) -> Option<u64> {
+    let IpAddr::V6(address) = source.to_canonical() else {
+        return None;
+    };
+    // `::/16` is not given to anyone (RFC 4291 §2.4), so these are above all of IPv4 and below every /64 of a client.
+    Some(prefix(address) >> 16).filter(|site| site >> 32 != 0)
 }
 
 fn prefix(address: Ipv6Addr) -> u64 {

@@ -76,12 +76,14 @@ pub(crate) struct Denied {
 }
 
 impl Rules {
-    pub(crate) fn of(limit: &Limit) -> Self {
+    /// The limit's, so many times over.
+    pub(crate) fn of(limit: &Limit, times: u32) -> Self {
+        let more = |number: u64| number.saturating_mul(times.into());
         let rate = limit.rate.map(|rate| {
             let interval = (rate.period_millis.saturating_mul(1_000_000))
-                .div_ceil(rate.requests.max(1))
+                .div_ceil(more(rate.requests).max(1))
                 .clamp(1, LONGEST);
-            let burst = rate.burst.unwrap_or(rate.requests).max(1);
+            let burst = more(rate.burst.unwrap_or(rate.requests)).max(1);
             let filling = interval.saturating_mul(burst).min(LONGEST);
             Gcra {
                 interval,
@@ -90,13 +92,13 @@ impl Rules {
             }
         });
         let quota = limit.quota.map(|quota| Counted {
-            requests: quota.requests,
+            requests: more(quota.requests),
             period: quota.period,
-            scale: u64::MAX / quota.requests.max(1),
+            scale: u64::MAX / more(quota.requests).max(1),
         });
         Self {
             rate,
-            concurrency: limit.concurrency,
+            concurrency: limit.concurrency.map(|it| it.saturating_mul(times)),
             quota,
         }
     }

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 use crate::config::{CompileError, Limit, Memory, in_order};
 use crate::decision::{Allowed, Places, Refused, Standing};
 use crate::image::{Image, Keyed, TableImage, Writer};
-use crate::key::{RequestKeys, Seed, Tag, source_part};
+use crate::key::{OF_A_SITE, RequestKeys, Seed, Tag, site_part, source_part};
 use crate::rules::{Cell, Denied, Now, Room, Rules};
 use crate::table::{LEAST_BYTES, Table};
 
@@ -25,6 +25,8 @@ pub struct LimitSet {
 struct Compiled {
     limit: Limit,
     rules: Rules,
+    /// Those of a /48, where sources count.
+    of_site: Option<Rules>,
     table: Arc<Table>,
 }
 
@@ -48,6 +50,7 @@ pub struct TableStats {
 /// A request that passed one limit.
 struct Passed<'a> {
     compiled: &'a Compiled,
+    rules: &'a Rules,
     tag: Tag,
     shared: bool,
 }
@@ -98,10 +101,10 @@ impl LimitSet {
         let bytes = memory.table_bytes.min(share).max(LEAST_BYTES);
         let compile = |(limit, kept): (Limit, Option<Arc<Table>>)| {
             let table = kept.unwrap_or_else(|| Arc::new(table_for(&limit, bytes)));
-            let rules = Rules::of(&limit);
             Arc::new(Compiled {
+                rules: Rules::of(&limit, 1),
+                of_site: limit.per.source.then(|| Rules::of(&limit, OF_A_SITE)),
                 limit,
-                rules,
                 table,
             })
         };
@@ -139,15 +142,18 @@ impl LimitSet {
         let mut parts = Parts::new(&self.seed, keys);
         let mut passed = Vec::new();
         let mut tightest: Option<(&Compiled, Room)> = None;
-        for compiled in limits {
-            let tag = parts.tag(&compiled.limit);
-            match compiled.table.take(tag, &compiled.rules, now) {
+        // One that is asked alone has nothing to take back.
+        let is_alone = limits.len() == 1 && keys.source.is_ipv4();
+        let asked = limits.iter().flat_map(|it| parts.asked(it));
+        for (compiled, tag, rules) in asked {
+            match compiled.table.take(tag, rules, now) {
                 Ok(taken) => {
                     tightest = tighter(tightest, compiled, taken.room);
-                    if limits.len() > 1 || compiled.rules.concurrency.is_some() {
+                    if !is_alone || rules.concurrency.is_some() {
                         let shared = taken.shared;
                         passed.push(Passed {
                             compiled,
+                            rules,
                             tag,
                             shared,
                         });
@@ -155,7 +161,8 @@ impl LimitSet {
                 }
                 Err(denied) => {
                     take_back(&passed, now);
-                    return Err(compiled.refused(denied));
+                    let is_of_site = !std::ptr::eq(rules, &raw const compiled.rules);
+                    return Err(compiled.refused(denied, is_of_site));
                 }
             }
         }
@@ -183,9 +190,10 @@ impl LimitSet {
 }
 
 impl Compiled {
-    fn refused(&self, denied: Denied) -> Refused {
+    fn refused(&self, denied: Denied, is_of_site: bool) -> Refused {
         Refused {
             limit: Arc::clone(&self.limit.name),
+            is_of_site,
             kind: denied.kind,
             retry_after: denied.wait,
         }
@@ -257,7 +265,20 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn tag(&mut self, limit: &Limit) -> Tag {
+    /// By what a limit counts the request, and with which rules: also the /48, where sources count.
+    fn asked<'c>(
+        &mut self,
+        it: &'c Compiled,
+    ) -> impl Iterator<Item = (&'c Compiled, Tag, &'c Rules)> + use<'c> {
+        let of_site = it.of_site.as_ref();
+        let site = of_site.and_then(|rules| Some((site_part(self.keys.source)?, rules)));
+        let site = site.map(|(part, rules)| (it, self.tag(&it.limit, Some(part)), rules));
+        let source = it.limit.per.source.then(|| source_part(self.keys.source));
+        let own = (it, self.tag(&it.limit, source), &it.rules);
+        [Some(own), site].into_iter().flatten()
+    }
+
+    fn tag(&mut self, limit: &Limit, source: Option<u64>) -> Tag {
         let (seed, keys, per) = (self.seed, self.keys, limit.per);
         let principal = per.principal.then(|| {
             let hash = || keys.principal.map_or(0, |it| seed.of(it.as_bytes()));
@@ -267,7 +288,6 @@ impl<'a> Parts<'a> {
             let hash = || seed.of(keys.route.as_bytes());
             *self.route.get_or_insert_with(hash)
         });
-        let source = per.source.then(|| source_part(keys.source));
         seed.tag([principal, route, source])
     }
 }
@@ -287,12 +307,13 @@ fn tighter<'a>(
 fn take_back(passed: &[Passed<'_>], now: Now) {
     for Passed {
         compiled,
+        rules,
         tag,
         shared,
     } in passed
     {
-        compiled.table.refund(*tag, *shared, &compiled.rules, now);
-        if compiled.rules.concurrency.is_some() {
+        compiled.table.refund(*tag, *shared, rules, now);
+        if rules.concurrency.is_some() {
             compiled.table.leave(*tag, *shared);
         }
     }
@@ -302,11 +323,12 @@ fn places_of(passed: &[Passed<'_>]) -> Places {
     let mut places = Places::default();
     for Passed {
         compiled,
+        rules,
         tag,
         shared,
     } in passed
     {
-        if compiled.rules.concurrency.is_some() {
+        if rules.concurrency.is_some() {
             places.hold(&compiled.table, *tag, *shared);
         }
     }

@@ -202,6 +202,45 @@ fn a_source_is_an_ipv4_address_or_an_ipv6_64() {
 }
 
 #[test]
+fn all_networks_of_a_site_have_four_times_what_a_source_has() {
+    for one in [
+        rate("r", SOURCE, 2, 3_600_000),
+        quota("q", SOURCE, 2, Period::Day),
+        concurrency("c", SOURCE, 2),
+    ] {
+        let limited = set(vec![one]);
+        let ask = |text: &str| limited.check(&v6(text), at(0)).map(|it| it.places);
+        let networks = (0..100).map(|subnet| ask(&format!("2001:db8:7:{subnet:x}::1")));
+        let networks: Vec<_> = networks.collect();
+        assert_eq!(networks.iter().filter(|it| it.is_ok()).count(), 8);
+        let refused = networks.into_iter().find_map(Result::err).unwrap();
+        assert!(refused.is_of_site);
+        assert!(ask("2001:db8:8::1").is_ok(), "another site");
+    }
+    let limited = set(vec![rate("r", SOURCE, 2, 3_600_000)]);
+    let one = v6("2001:db8:7::1");
+    let taken = (0..9)
+        .filter(|_| limited.check(&one, at(0)).is_ok())
+        .count();
+    assert_eq!(taken, 2);
+    assert!(!limited.check(&one, at(0)).unwrap_err().is_of_site);
+}
+
+#[test]
+fn what_a_site_is_refused_costs_its_source_nothing() {
+    let limited = set(vec![rate("r", SOURCE, 2, 8_000)]);
+    let ask = |text: &str, now| limited.check(&v6(text), at(now)).is_ok();
+    for subnet in 0..8 {
+        assert!(ask(&format!("2001:db8:7:{subnet:x}::1"), 0));
+    }
+    for _ in 0..10 {
+        assert!(!ask("2001:db8:7:ff::1", 0));
+    }
+    assert!(ask("2001:db8:7:ff::1", SECOND), "the site has one a second");
+    assert!(ask("2001:db8:7:ff::1", 2 * SECOND));
+}
+
+#[test]
 fn principals_and_routes_count_apart_where_the_limit_says_so() {
     let per = Per {
         principal: true,

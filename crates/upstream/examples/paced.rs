@@ -6,8 +6,8 @@
 //! Must not: check certificates; it measures servers that it was told to.
 //!
 //! `--from=ADDRESS+COUNT` spreads the connections over so many addresses of this machine; `--any` takes every
-//! answer and opens again what the server closes, as a flood does; `--rest` sleeps a little while nothing happens,
-//! for a core that is shared.
+//! answer and opens again what the server closes, as a flood does, and with `--burst=COUNT` asks so many times at once on one
+//! connection; `--rest` sleeps a little while nothing happens, for a core that is shared.
 //!
 //! Standard input: one header field a line. Standard output: one JSON object, times in microseconds.
 
@@ -28,7 +28,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 type Failure = Box<dyn Error>;
 
 const USAGE: &str = "usage: paced ADDRESS:PORT https|http PATH REQUESTS_PER_SECOND SECONDS CONNECTIONS \
-                     [--from=ADDRESS+COUNT] [--any] [--rest] < FIELDS";
+                     [--from=ADDRESS+COUNT] [--any [--burst=COUNT]] [--rest] < FIELDS";
 /// How long `--rest` sleeps at a time.
 const REST: Duration = Duration::from_micros(50);
 /// How long answers that are still out are waited for at the end.
@@ -54,10 +54,8 @@ fn main() -> Result<(), Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     if !manner.any {
         for client in &mut clients {
-            client.ask(&request, Instant::now())?;
-            while client.due.is_some() {
-                client.poll(false)?;
-            }
+            client.ask(&request, 1, Instant::now())?;
+            while !client.poll(false, |_, _| {})? {}
         }
     }
     let run = run(
@@ -76,6 +74,7 @@ struct Manner {
     first: Option<Ipv4Addr>,
     addresses: u32,
     any: bool,
+    burst: u16,
     rest: bool,
 }
 
@@ -85,21 +84,26 @@ impl Manner {
             first: None,
             addresses: 1,
             any: false,
+            burst: 1,
             rest: false,
         };
         for flag in flags {
-            match (flag.as_str(), flag.strip_prefix("--from=")) {
-                ("--any", _) => manner.any = true,
-                ("--rest", _) => manner.rest = true,
-                (_, Some(from)) => {
-                    let (first, count) = from.split_once('+').ok_or(USAGE)?;
+            let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+            match name {
+                "--any" => manner.any = true,
+                "--rest" => manner.rest = true,
+                "--burst" => manner.burst = value.parse::<u16>()?.max(1),
+                "--from" => {
+                    let (first, count) = value.split_once('+').ok_or(USAGE)?;
                     manner.first = Some(first.parse()?);
                     manner.addresses = count.parse::<u32>()?.max(1);
                 }
                 _ => return Err(USAGE.into()),
             }
         }
-        Ok(manner)
+        // Answers of a burst come one behind the other: a latency of one of them says nothing.
+        let is_sound = manner.burst == 1 || manner.any;
+        is_sound.then_some(manner).ok_or_else(|| USAGE.into())
     }
 
     /// The address that connection comes from.
@@ -148,6 +152,8 @@ fn run(
     manner: &Manner,
 ) -> Result<Run, Failure> {
     let (mut latencies, mut statuses, mut closed) = (Vec::new(), BTreeMap::new(), 0);
+    let burst = usize::from(manner.burst);
+    let (request, rate) = (request.repeat(burst), rate / f64::from(manner.burst));
     let mut free: VecDeque<usize> = (0..clients.len()).collect();
     let mut busy = Vec::with_capacity(clients.len());
     let started = Instant::now();
@@ -167,7 +173,7 @@ fn run(
             && due < end
             && let Some(index) = free.pop_front()
         {
-            match clients[index].ask(request, due) {
+            match clients[index].ask(&request, burst, due) {
                 Err(error) if !manner.any => return Err(error),
                 _ => busy.push(index),
             }
@@ -176,16 +182,16 @@ fn run(
         }
         let mut next = 0;
         while let Some(index) = busy.get(next).copied() {
-            match clients[index].poll(manner.any) {
-                Ok(None) => {
+            let came = clients[index].poll(manner.any, |status, latency| {
+                latencies.push(latency);
+                *statuses.entry(status).or_default() += 1;
+            });
+            match came {
+                Ok(false) => {
                     next += 1;
                     continue;
                 }
-                Ok(Some((status, latency))) => {
-                    latencies.push(latency);
-                    *statuses.entry(status).or_default() += 1;
-                    free.push_back(busy.swap_remove(next));
-                }
+                Ok(true) => free.push_back(busy.swap_remove(next)),
                 Err(error) if !manner.any => return Err(error),
                 Err(_) => {
                     closed += 1;
@@ -221,8 +227,11 @@ struct Client {
     source: Option<Ipv4Addr>,
     stream: TcpStream,
     tls: Option<ClientConnection>,
-    answer: Vec<u8>,
-    due: Option<Instant>,
+    /// What came and was not looked at yet.
+    answers: Vec<u8>,
+    /// Answers that are still out, and when they were due.
+    out: usize,
+    due: Instant,
 }
 
 impl Client {
@@ -239,8 +248,9 @@ impl Client {
             source,
             stream,
             tls,
-            answer: Vec::new(),
-            due: None,
+            answers: Vec::new(),
+            out: 0,
+            due: Instant::now(),
         })
     }
 
@@ -249,9 +259,9 @@ impl Client {
         Ok(())
     }
 
-    fn ask(&mut self, request: &[u8], due: Instant) -> Result<(), Failure> {
-        self.due = Some(due);
-        self.answer.clear();
+    fn ask(&mut self, request: &[u8], count: usize, due: Instant) -> Result<(), Failure> {
+        (self.out, self.due) = (count, due);
+        self.answers.clear();
         let Some(tls) = &mut self.tls else {
             return Ok(self.stream.write_all(request)?);
         };
@@ -262,28 +272,36 @@ impl Client {
         Ok(())
     }
 
-    /// The answer's status and what it took, once it is whole.
-    fn poll(&mut self, any: bool) -> Result<Option<(u16, Duration)>, Failure> {
+    /// Takes the status of each answer that came whole, and how long it took; whether that was the last.
+    fn poll(
+        &mut self,
+        any: bool,
+        mut answered: impl FnMut(u16, Duration),
+    ) -> Result<bool, Failure> {
         match self.read() {
             Ok(0) => return Err("the server closed a connection".into()),
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         }
         if let Some(tls) = &mut self.tls {
             tls.process_new_packets()?;
-            match tls.reader().read_to_end(&mut self.answer) {
+            match tls.reader().read_to_end(&mut self.answers) {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
                 _ => {}
             }
         }
-        let Some(status) = whole(&self.answer)? else {
-            return Ok(None);
-        };
-        if status != 200 && !any {
-            return Err(format!("not served: {status}").into());
+        let mut taken = 0;
+        while let Some((status, length)) = whole(&self.answers[taken..])? {
+            if status != 200 && !any {
+                return Err(format!("not served: {status}").into());
+            }
+            answered(status, self.due.elapsed());
+            taken += length;
+            self.out = self.out.saturating_sub(1);
         }
-        Ok(self.due.take().map(|due| (status, due.elapsed())))
+        self.answers.drain(..taken);
+        Ok(self.out == 0)
     }
 
     fn read(&mut self) -> std::io::Result<usize> {
@@ -292,7 +310,7 @@ impl Client {
         }
         let mut bytes = [0; 16_384];
         let count = self.stream.read(&mut bytes)?;
-        self.answer.extend_from_slice(&bytes[..count]);
+        self.answers.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 }
@@ -311,12 +329,12 @@ fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Result<TcpStream, Fail
     Ok(stream)
 }
 
-/// The status of an answer that has come whole.
-fn whole(answer: &[u8]) -> Result<Option<u16>, Failure> {
-    let Some(end) = answer.windows(4).position(|it| it == b"\r\n\r\n") else {
+/// The status of the first answer and its length, once it is whole.
+fn whole(answers: &[u8]) -> Result<Option<(u16, usize)>, Failure> {
+    let Some(end) = answers.windows(4).position(|it| it == b"\r\n\r\n") else {
         return Ok(None);
     };
-    let (head, body) = answer.split_at(end + 4);
+    let (head, body) = answers.split_at(end + 4);
     let head = std::str::from_utf8(head)?.to_ascii_lowercase();
     let status = head.strip_prefix("http/1.1 ").and_then(|it| it.get(..3));
     let status = status
@@ -325,11 +343,13 @@ fn whole(answer: &[u8]) -> Result<Option<u16>, Failure> {
     let length = head
         .lines()
         .find_map(|it| it.strip_prefix("content-length:"));
-    let is_whole = match length {
-        Some(length) => body.len() >= length.trim().parse()?,
-        None => body.ends_with(b"0\r\n\r\n"),
+    let length = match length {
+        Some(length) => length.trim().parse()?,
+        // Chunks, and nothing behind them: bursts are asked of what says its length.
+        None if body.ends_with(b"0\r\n\r\n") => body.len(),
+        None => return Ok(None),
     };
-    Ok(is_whole.then_some(status))
+    Ok((body.len() >= length).then_some((status, head.len() + length)))
 }
 
 fn connection(mut stream: &TcpStream) -> Result<ClientConnection, Failure> {

@@ -42,6 +42,13 @@ impl Bits {
         words.any(|(word, other)| word & other != 0)
     }
 
+    /// Whether each bit of the other is in it.
+    pub(crate) fn has_all(&self, other: &Self) -> bool {
+        let words = |place: usize| self.0.get(place).copied().unwrap_or_default();
+        let mut others = other.0.iter().enumerate();
+        others.all(|(place, other)| other & !words(place) == 0)
+    }
+
     #[inline]
     pub(crate) fn has(&self, bit: usize) -> bool {
         self.0
@@ -235,6 +242,16 @@ pub(crate) enum After {
     Skip(u32),
     /// The next rule is the one at this position of the phase.
     GoTo(u32),
+}
+
+impl After {
+    /// The rules that it takes out of the request.
+    pub(crate) fn removes(&self) -> Option<&Bits> {
+        match self {
+            Self::RemoveRules(rules) => Some(rules),
+            _ => None,
+        }
+    }
 }
 
 /// Targets that some rules lose.

@@ -257,7 +257,7 @@ class PolicyManifest(Model):
 
 
 class RateLimitSpec(Model):
-    """Requests of one source: an IPv4 address or an IPv6 /64."""
+    """Requests of one source: an IPv4 address or an IPv6 /64; an IPv6 /48 has four times as much."""
 
     rate: RateText = Field(
         default="100/m", description="Requests in a time, such as `100/m` or `5/s`; beyond: 429."
@@ -276,8 +276,8 @@ class LimitSpec(Model):
 
     per: tuple[Literal["Principal", "Route", "Source"], ...] = Field(
         default=(),
-        description="What it is counted by; a source is an IPv4 address or an IPv6 /64. Empty: all "
-        "requests together.",
+        description="What it is counted by; a source is an IPv4 address or an IPv6 /64, and a /48 has "
+        "four times as much. Empty: all requests together.",
     )
     routes: tuple[Name, ...] = Field(default=(), description="Routes it is for; empty: every one.")
     rate: RateText | None = Field(

@@ -664,8 +664,8 @@ class Limit(Model):
 
     name: Name = Field(description="Name of the limit, unique on the node; in records.")
     per: tuple[Literal["Principal", "Route", "Source"], ...] = Field(
-        description="What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64. "
-        "Empty: all requests together."
+        description="What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64, and a "
+        "/48 has four times as much. Empty: all requests together."
     )
     routes: tuple[Name, ...] = Field(
         default=(), description="Routes it is for, sorted; empty: every route."

@@ -132,6 +132,12 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield _counter(
         "edge_cold_starts", "Functions loaded on their first request.", counters["coldStarts"], at
     )
+    yield _counter(
+        "edge_inspections_known",
+        "Requests let pass because nothing was found when the same one came before.",
+        counters["inspectionsKnown"],
+        at,
+    )
     memory = GaugeMetricFamily(
         "edge_memory_usage_bytes",
         "The largest linear memory an instance has had, in bytes.",
@@ -142,6 +148,20 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield memory
     yield _gauge("edge_requests_in_flight", "Requests being answered.", counters["inFlight"], at)
     yield _gauge("edge_connections", "Open connections.", counters["connections"], at)
+    refusals = CounterMetricFamily(
+        "edge_refusals",
+        "Requests refused or failed, and what never became one; cause as in records.",
+        labels=["edge_location", "cause"],
+    )
+    for cause, count in counters["refusals"].items():
+        refusals.add_metric([location, cause], count)
+    yield refusals
+    yield _counter(
+        "edge_challenge_passes",
+        "Passes given for the work of a challenge.",
+        counters["challengePasses"],
+        at,
+    )
     yield _gauge(
         "edge_pressure_level",
         "What is shed under pressure: 0 nothing, 1 challenge, 2 unknownExpensive, 3 unknown, "

@@ -34,7 +34,9 @@ const LONGEST_NUMBER: usize = 15;
 const HARDEST: u8 = 30;
 /// What every pass's cookie begins with; the number of its challenge follows, so that two pages
 /// that are answered at once do not take each other's.
-pub const COOKIE: &str = "vedette-pass-";
+const COOKIE: &str = "vedette-pass-";
+/// The hexadecimal digits of that number.
+const NUMBER: usize = 16;
 /// Passes looked at in one request: a client that was asked more often has its newest first or last.
 const MOST_PASSES: usize = 16;
 
@@ -214,10 +216,7 @@ impl Challenges {
 
     /// Whether one of the cookies, as `name=value; …` has them, is a pass for this client.
     pub fn has_pass(&self, cookies: &[u8], binding: &Binding, now: Duration) -> bool {
-        let passes = cookies
-            .split(|byte| *byte == b';')
-            .filter_map(|pair| pair.trim_ascii().strip_prefix(COOKIE.as_bytes()))
-            .filter_map(|pair| pair.split(|byte| *byte == b'=').nth(1));
+        let passes = pairs(cookies).filter_map(pass_of);
         passes.take(MOST_PASSES).any(|value| {
             std::str::from_utf8(value).is_ok_and(|value| self.pass(value, binding, now).is_ok())
         })
@@ -302,6 +301,29 @@ impl Agent {
             Self::Other
         }
     }
+}
+
+/// Parts the cookies of a field into passes and others, both as `name=value; …`; `None` where there is no
+/// pass among them.
+pub fn part(cookies: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let is_pass = |pair: &&[u8]| pass_of(pair).is_some();
+    pairs(cookies).find(is_pass)?;
+    let (passes, others): (Vec<_>, Vec<_>) = pairs(cookies)
+        .filter(|pair| !pair.is_empty())
+        .partition(is_pass);
+    Some((passes.join(&b"; "[..]), others.join(&b"; "[..])))
+}
+
+fn pairs(cookies: &[u8]) -> impl Iterator<Item = &[u8]> {
+    cookies.split(|byte| *byte == b';').map(<[u8]>::trim_ascii)
+}
+
+/// The value of a cookie that has the name of a pass.
+fn pass_of(pair: &[u8]) -> Option<&[u8]> {
+    let numbered = pair.strip_prefix(COOKIE.as_bytes())?;
+    let (number, value) = numbered.split_at_checked(NUMBER)?;
+    let is_number = number.iter().all(u8::is_ascii_hexdigit);
+    value.strip_prefix(b"=").filter(|_| is_number)
 }
 
 /// Everything the seal covers. The host comes last: nothing else varies in length.

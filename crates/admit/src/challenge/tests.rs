@@ -207,6 +207,39 @@ fn any_of_several_passes_among_the_cookies_is_enough() {
 }
 
 #[test]
+fn passes_are_told_from_cookies_of_others_by_their_whole_name() {
+    let pass = "vedette-pass-0123456789abcdef=x.y";
+    let parted = |cookies: &str| {
+        let (passes, others) = part(cookies.as_bytes())?;
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Some((text(passes), text(others)))
+    };
+    let both = |passes: &str, others: &str| Some((passes.to_owned(), others.to_owned()));
+    assert_eq!(parted(pass), both(pass, ""));
+    assert_eq!(
+        parted(&format!("a=1;{pass} ; ;b= 2;")),
+        both(pass, "a=1; b= 2")
+    );
+    assert_eq!(
+        parted(&format!("{pass}; a=1; {pass}2")),
+        both(&format!("{pass}; {pass}2"), "a=1")
+    );
+    for others in [
+        "",
+        "a=1; b=2;",
+        "vedette-pass-=x",
+        "vedette-pass-0123456789abcde=x",
+        "vedette-pass-0123456789abcdef0=x",
+        "vedette-pass-0123456789abcdef",
+        "vedette-pass-0123456789abcdeg=x",
+        "xvedette-pass-0123456789abcdef=x",
+        "a=vedette-pass-0123456789abcdef=x",
+    ] {
+        assert_eq!(parted(others), None, "{others}");
+    }
+}
+
+#[test]
 fn remembering_answers_takes_no_more_memory_and_forgets_the_oldest_first() {
     let spent = Spent::within(0);
     for number in 0..1_000_000 {

@@ -12,6 +12,7 @@ use vedette_admit::hello::Ja4;
 use vedette_admit::ranges::Listing;
 use vedette_upstream::WebSocketKey;
 
+use crate::challenge::{Passes, take_passes};
 use crate::changes::Changes;
 use crate::node::{Held, Node};
 use crate::path::normalize;
@@ -27,6 +28,8 @@ pub struct Admitted {
     host: Box<str>,
     path: AdmittedPath,
     websocket: Option<WebSocketKey>,
+    /// Boxed where they are rare: what is admitted passes through every stage.
+    passes: Option<Box<Passes>>,
 }
 
 /// The path in its two forms; most are their own normal form.
@@ -47,6 +50,7 @@ impl Admitted {
         }
         require_one_length(&parts.headers)?;
         strip_reserved(&mut parts.headers);
+        let passes = take_passes(&mut parts.headers);
         let path = normal_path(&parts)?;
         Ok(Self {
             parts,
@@ -54,6 +58,7 @@ impl Admitted {
             host,
             path,
             websocket: None,
+            passes,
         })
     }
 
@@ -70,6 +75,11 @@ impl Admitted {
     /// The host, lower case, without port.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The cookies that are passes of the challenge; the header fields have them no more.
+    pub fn passes(&self) -> Option<&Passes> {
+        self.passes.as_deref()
     }
 
     /// Host and port as the caller named them.
@@ -145,6 +155,7 @@ impl Admitted {
             host: self.host.clone(),
             path: self.path.clone(),
             websocket: None,
+            passes: None,
         }
     }
 
@@ -182,6 +193,7 @@ pub fn admit(
     require_host(plan, record, &host)?;
     require_one_length(&parts.headers)?;
     record.spoofed = strip_reserved(&mut parts.headers);
+    let passes = take_passes(&mut parts.headers);
 
     let path = normal_path(&parts)?;
     let admitted = Admitted {
@@ -190,6 +202,7 @@ pub fn admit(
         host,
         path,
         websocket,
+        passes,
     };
     if !admitted.is_as_it_came() {
         record.path = admitted.wire_path().into();

@@ -18,7 +18,7 @@ use crate::plan::{Backend, Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::authorize::Permitted;
-use crate::waf::{BodyKind, Judgement, Ruling};
+use crate::waf::{self, Acquaintance, BodyKind, Judgement, Ruling};
 
 /// Bytes of bodies that the node keeps back at most, all requests together; beyond: 503.
 const KEPT_BACK: usize = 256 << 20;
@@ -59,7 +59,23 @@ pub async fn inspect<'p>(
     };
     let admitted = permitted.admitted();
     let headers = &admitted.parts().headers;
-    let (judgement, ruling) = Judgement::begin(policy, record, admitted)?;
+    let kind = match is_read(target) && !body.is_end_stream() {
+        true => kind_of(headers),
+        false => BodyKind::Opaque,
+    };
+    let most = policy.body.of(kind);
+    let acquaintance = match most {
+        0 => waf::acquaintance(plan.serial, policy, record, admitted),
+        _ => Acquaintance::Never,
+    };
+    if let Acquaintance::Known = acquaintance {
+        record.is_known = true;
+        return Ok((Inspected { permitted, body }, Inspection(None)));
+    }
+    let (mut judgement, ruling) = Judgement::begin(policy, record, admitted)?;
+    if let Acquaintance::New(plan, likeness) = acquaintance {
+        judgement.known_by(plan, likeness);
+    }
     let mut ongoing = Box::new(Ongoing {
         judgement,
         user_agent: headers.get(USER_AGENT).cloned(),
@@ -68,13 +84,8 @@ pub async fn inspect<'p>(
     if let Ruling::Refuse(cause) = ruling {
         return Err(ongoing.refuse(record, cause.into()));
     }
-    let kind = match is_read(target) && !body.is_end_stream() {
-        true => kind_of(headers),
-        false => BodyKind::Opaque,
-    };
-    let most = policy.body.of(kind);
     if most > 0 {
-        let rejects = policy.blocks && policy.body.rejects;
+        let rejects = policy.body.rejects;
         if rejects && declared_length(headers).is_some_and(|length| length > most as u64) {
             return Err(ongoing.refuse(record, Cause::BodyBeyondInspection.into()));
         }

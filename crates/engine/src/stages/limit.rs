@@ -97,7 +97,12 @@ fn take(
                 Kind::Quota => Cause::QuotaExceeded,
                 Kind::Concurrency => Cause::TooManyAtOnce,
             };
-            let detail = format!("the limit {}", refused.limit);
+            let whose = if refused.is_of_site {
+                ", of its /48"
+            } else {
+                ""
+            };
+            let detail = format!("the limit {}{whose}", refused.limit);
             Err(Refusal::with(cause, detail).after(refused.retry_after_seconds()))
         }
     }

@@ -98,8 +98,12 @@ pub fn refuse(
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    if stage == Stage::Admit && status == 400 && record.protocol != "HTTP/2.0" {
-        // What is malformed may have been meant otherwise, and so may the bytes behind it.
+    if cause.ends_connection() {
+        record.connection.answering.say_goodbye();
+    }
+    // What is malformed may have been meant otherwise, and so may the bytes behind it.
+    let is_last = cause.ends_connection() || (stage == Stage::Admit && status == 400);
+    if is_last && record.protocol != "HTTP/2.0" {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     set_for_cause(headers, cause, retry_after);

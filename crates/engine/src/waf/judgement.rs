@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use http::{HeaderMap, Response};
-use vedette_waf::{Ends, Interruption, Transaction};
+use vedette_waf::{Ends, Interruption, Transaction, Verdict};
 
+use super::known::{Likeness, Parts};
 use super::{Policy, event};
 use crate::clock;
 use crate::record::Record;
@@ -22,11 +23,42 @@ pub enum Ruling {
     Refuse(Cause),
 }
 
+/// Whether a request without a body needs a judgement.
+#[derive(Debug, Clone, Copy)]
+pub enum Acquaintance {
+    /// It was judged before, and nothing was found.
+    Known,
+    /// It is to be judged, and known from then on if nothing is found.
+    New(u64, Likeness),
+    /// The rules may say something else each time.
+    Never,
+}
+
+/// Who is told of a request's parts.
+pub trait Hears {
+    /// The request line.
+    fn line(&mut self, method: &[u8], target: &[u8], protocol: &[u8]);
+    /// One header field.
+    fn header(&mut self, name: &[u8], value: &[u8]);
+}
+
+impl Hears for Transaction<'_> {
+    fn line(&mut self, method: &[u8], target: &[u8], protocol: &[u8]) {
+        self.request_line(method, target, protocol);
+    }
+
+    fn header(&mut self, name: &[u8], value: &[u8]) {
+        Self::header(self, name, value);
+    }
+}
+
 /// A request that is being judged. Ended by `conclude`; dropped without, its buffers are lost and
 /// nothing is told.
 pub struct Judgement<'p> {
     policy: &'p Policy,
     transaction: Transaction<'p>,
+    /// Under which plan, and by what, it is known if nothing is found.
+    known_by: Option<(u64, Likeness)>,
 }
 
 impl<'p> Judgement<'p> {
@@ -37,21 +69,24 @@ impl<'p> Judgement<'p> {
         admitted: &Admitted,
     ) -> Result<(Self, Ruling), Refusal> {
         on_worker(policy, |bench| {
-            let now = u64::try_from(clock::since_epoch().as_micros()).unwrap_or(u64::MAX);
             let mut transaction =
-                Transaction::begin_tailored(&policy.rules, bench, now, record.ids.request());
+                Transaction::begin_tailored(&policy.rules, bench, now(), record.ids.request());
             let client = &record.connection;
-            let client = (client.client_address, port_of(&client.client));
-            tell(&mut transaction, client, record.protocol, admitted);
+            transaction.connection(&ends((client.client_address, port_of(&client.client))));
+            tell(&mut transaction, record.protocol, admitted);
             let ruling = ruling(transaction.end_of_request_headers(bench));
-            (
-                Self {
-                    policy,
-                    transaction,
-                },
-                ruling,
-            )
+            let judgement = Self {
+                policy,
+                transaction,
+                known_by: None,
+            };
+            (judgement, ruling)
         })
+    }
+
+    /// Has this worker know the request by this, if nothing is found in it.
+    pub fn known_by(&mut self, plan: u64, likeness: Likeness) {
+        self.known_by = Some((plan, likeness));
     }
 
     /// Tells the whole body, or what was kept back of it.
@@ -97,6 +132,12 @@ impl<'p> Judgement<'p> {
         let scores = scores(&it);
         let verdict = on_worker(policy, |bench| it.end(bench));
         let Ok(verdict) = verdict else { return };
+        if let Some((plan, likeness)) = self.known_by
+            && is_clean(&verdict, scores)
+        {
+            worker::with(|worker| worker.memory(plan).known.remember(likeness));
+            return;
+        }
         let Some(event) = event::Event::of(policy, record, &verdict, scores) else {
             return;
         };
@@ -110,6 +151,45 @@ impl<'p> Judgement<'p> {
     }
 }
 
+/// Whether the worker knows a request of which the rules see no body.
+pub fn acquaintance(
+    plan: u64,
+    policy: &Policy,
+    record: &Record,
+    admitted: &Admitted,
+) -> Acquaintance {
+    if !policy.is_repeatable {
+        return Acquaintance::Never;
+    }
+    let looked = worker::with(|worker| {
+        let memory = worker.memory(plan);
+        let expired = policy.rules.expired_at(now());
+        let client = record.connection.client_address;
+        let address = std::ptr::from_ref(policy).addr();
+        let mut parts = Parts::begin(&mut memory.key, address, expired, client);
+        tell(&mut parts, record.protocol, admitted);
+        let likeness = memory.known.likeness(&parts);
+        match memory.known.has(likeness) {
+            true => Acquaintance::Known,
+            false => Acquaintance::New(plan, likeness),
+        }
+    });
+    looked.unwrap_or(Acquaintance::Never)
+}
+
+/// Whether no rule found anything, and all of it was looked at.
+fn is_clean(verdict: &Verdict, scores: (i64, i64)) -> bool {
+    scores == (0, 0)
+        && verdict.interruption.is_none()
+        && verdict.matched.is_empty()
+        && !verdict.is_recorded
+        && !verdict.is_exhausted
+}
+
+fn now() -> u64 {
+    u64::try_from(clock::since_epoch().as_micros()).unwrap_or(u64::MAX)
+}
+
 /// A worker without a workbench cannot judge, and what cannot be judged is refused.
 fn on_worker<T>(
     policy: &Policy,
@@ -120,14 +200,18 @@ fn on_worker<T>(
     done.ok_or_else(|| Cause::InspectionUnavailable.into())
 }
 
-/// Tells who asks for what: all but the body.
-pub fn tell(it: &mut Transaction<'_>, client: (IpAddr, u16), protocol: &str, admitted: &Admitted) {
-    it.connection(&Ends {
+/// Who asks. On which of the node's addresses is not for rules to know.
+pub fn ends(client: (IpAddr, u16)) -> Ends {
+    Ends {
         client,
         server: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-    });
+    }
+}
+
+/// Tells what is asked: all but the body.
+pub fn tell(it: &mut impl Hears, protocol: &str, admitted: &Admitted) {
     let parts = admitted.parts();
-    it.request_line(
+    it.line(
         parts.method.as_str().as_bytes(),
         target_of(admitted).as_bytes(),
         protocol.as_bytes(),
@@ -175,7 +259,7 @@ fn target_of(admitted: &Admitted) -> String {
 
 /// Field by field as they go on. HTTP/2 has `:authority` for `host`, and may have cut one cookie field
 /// into several (RFC 9113 §8.2.3), which go on as one.
-fn tell_headers(it: &mut Transaction<'_>, headers: &HeaderMap, admitted: &Admitted) {
+fn tell_headers(it: &mut impl Hears, headers: &HeaderMap, admitted: &Admitted) {
     it.header(b"Host", admitted.authority().as_str().as_bytes());
     let mut cookies = headers.get_all(http::header::COOKIE).iter();
     if let Some(first) = cookies.next() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use serde::Deserialize;
 use vedette_waf::{Analysis, Consequence, CustomRule, Field, Memory, Options, RuleSet, Test};
@@ -11,7 +11,7 @@ use crate::load::{EngineDir, LoadError, sha256};
 use crate::snapshot::{self, WafRuleAction, WafRuleOperator};
 use crate::sys;
 
-/// The most rule sets of one snapshot. Each takes 14 MB or more.
+/// The most rule sets of one snapshot. Each takes some megabytes.
 const MOST_SETS: usize = 16;
 /// Where the ids of typed rules begin.
 const OWN_RULES: u64 = 9_000_000;
@@ -26,6 +26,7 @@ static KEPT: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
 struct Loaded {
     key: String,
     set: Arc<RuleSet>,
+    prepared: Arc<Once>,
 }
 
 /// The Core Rule Set as control packs it.
@@ -111,6 +112,7 @@ impl<'a> Sets<'a> {
             None => Loaded {
                 set: Arc::new(self.compile(policy).map_err(&invalid)?),
                 key,
+                prepared: Arc::new(Once::new()),
             },
         };
         self.used.push(loaded.clone());
@@ -162,12 +164,16 @@ impl<'a> Sets<'a> {
     }
 }
 
-/// Compiles, beside the traffic, what the sets that were loaded last leave until a request wants it.
+/// Compiles, beside the traffic, what sets that are new leave until a request wants it.
 pub fn prepare() {
-    let sets: Vec<Arc<RuleSet>> = kept().iter().map(|it| Arc::clone(&it.set)).collect();
+    let mut new = kept().clone();
+    new.retain(|it| !it.prepared.is_completed());
+    if new.is_empty() {
+        return;
+    }
     let compile = move || {
-        for set in &sets {
-            set.prepare();
+        for it in &new {
+            it.prepared.call_once(|| it.set.prepare());
         }
         sys::give_back_memory();
     };

@@ -138,7 +138,7 @@ impl RuleSet {
         set.constant = prelude::positions(&set);
         set.presets = evaluate::presets(&set, &Presets::new(Vec::new()));
         set.prefilter = Prefilter::new(&set, interned.needs, &set.constant);
-        set.presets = std::mem::replace(&mut set.presets, Presets::new(Vec::new())).fit(&set);
+        set.presets.reached = set.prefilter.reached(&set, &set.presets);
         // The presets were found without the filter: what a worker kept of that is of another set.
         set.generation = unique();
         Ok(set)

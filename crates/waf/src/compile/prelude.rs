@@ -197,17 +197,11 @@ impl Touched {
 
     /// Whether what `later` does would come out otherwise, or be seen, before these.
     fn conflicts(&self, later: &Self) -> bool {
-        let shares = |one: &Bits, other: &Bits| {
-            one.0
-                .iter()
-                .zip(&other.0)
-                .any(|(one, other)| one & other != 0)
-        };
         let later_writes = later.writes_any || later.writes.0.iter().any(|word| *word != 0);
         self.writes_any
             || (self.reads_any && later_writes)
-            || shares(&self.writes, &later.reads)
-            || shares(&self.writes, &later.writes)
-            || shares(&self.reads, &later.writes)
+            || self.writes.meets(&later.reads)
+            || self.writes.meets(&later.writes)
+            || self.reads.meets(&later.writes)
     }
 }

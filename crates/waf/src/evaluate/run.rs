@@ -7,8 +7,7 @@ use super::strings::TextId;
 use super::tx::Content;
 use super::verdict::{Answer, Found, Interruption, MOST_PLACES, MOST_TOLD, Matched};
 use super::workbench::Workbench;
-use crate::operator::compare;
-use crate::rule::{After, Bits, ChainId, Guard, Link, Presets, Rule, RuleSet};
+use crate::rule::{After, Bits, ChainId, Link, Presets, Rule, RuleSet};
 use crate::seclang::{Allow, Disruption, EngineMode, Variable};
 use crate::tailor::{Lost, Tailored};
 
@@ -43,19 +42,13 @@ impl Spared<'_> {
     #[inline]
     fn sleeps(&self, value: &Value) -> bool {
         match (self.woken, value.content) {
-            (Some(woken), Content::Text(id)) => match woken.texts {
-                [] => true,
-                [(_, only)] => *only != id,
-                [(_, first), .., (_, last)] => {
-                    // In order of the texts: a large body has a rule woken by hundreds.
-                    id < *first
-                        || id > *last
-                        || woken
-                            .texts
-                            .binary_search_by_key(&id, |(_, text)| *text)
-                            .is_err()
-                }
-            },
+            (Some(woken), Content::Text(id)) => {
+                // In order of the texts: a large body has a rule woken by hundreds.
+                woken
+                    .texts
+                    .binary_search_by_key(&id, |(_, text)| *text)
+                    .is_err()
+            }
             _ => false,
         }
     }
@@ -98,12 +91,6 @@ impl Run<'_> {
             };
             let index = step.rule as usize;
             if self.state.has_removed && self.state.removed.has(index) {
-                continue;
-            }
-            if let Some(guard) = &step.guard {
-                if self.is_met(guard) {
-                    position = position.max(guard.to as usize);
-                }
                 continue;
             }
             if set.prefilter.is_shut(number, next, self.state) {
@@ -173,15 +160,6 @@ impl Run<'_> {
                 self.state.preset(given);
             }
         }
-    }
-
-    fn is_met(&self, guard: &Guard) -> bool {
-        let value = self
-            .state
-            .tx
-            .get(guard.slot)
-            .map(|content| self.state.number_of(content));
-        value.is_some_and(|value| compare(guard.test, value, guard.bound))
     }
 
     fn is_allowed(&self, number: u8) -> bool {

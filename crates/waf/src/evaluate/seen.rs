@@ -23,7 +23,7 @@ const SOURCES: usize = 256;
 /// Rules that a text wakes, at most, to be remembered.
 const MOST_WOKEN: usize = 64;
 /// Places for sets of bytes; a power of two.
-const BYTE_PLACES: usize = 1024;
+const BYTE_PLACES: usize = 512;
 
 /// Places for sets of bytes and sources; a power of two.
 const LOOKS: usize = 1024;
@@ -35,16 +35,10 @@ pub(crate) struct Seen {
     /// The candidates of each place, a block of words each.
     words: Vec<u64>,
     /// What the bytes of a text leave open.
-    pub(crate) by_bytes: ByBytes,
-    /// A buffer.
-    pub(crate) open: Vec<u64>,
+    pub(super) by_bytes: ByBytes,
     /// Which chains of a source are worth a look at a text of some bytes.
-    pub(crate) looked: Looked,
+    looks: Vec<Option<(ByteSet, u16, Looks)>>,
 }
-
-/// Which chains are worth a look, by the bytes of a text and the source.
-#[derive(Debug, Default)]
-pub(crate) struct Looked(Vec<Option<(ByteSet, u16, Looks)>>);
 
 /// The chains of a source, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,8 +92,28 @@ impl Seen {
             places: vec![empty; PLACES],
             words: vec![0; PLACES * words],
             by_bytes: ByBytes::new(words),
-            open: Vec::new(),
-            looked: Looked(vec![None; LOOKS]),
+            looks: vec![None; LOOKS],
+        }
+    }
+
+    /// What is known of the bytes and the source, or what `find` says.
+    pub(crate) fn looks(
+        &mut self,
+        bytes: ByteSet,
+        source: u16,
+        find: impl FnOnce() -> Looks,
+    ) -> Looks {
+        let at = bytes.mix().wrapping_add(usize::from(source) * 7) % LOOKS;
+        let Some(place) = self.looks.get_mut(at) else {
+            return find();
+        };
+        match place {
+            Some((known, by, looks)) if *known == bytes && *by == source => *looks,
+            _ => {
+                let looks = find();
+                *place = Some((bytes, source, looks));
+                looks
+            }
         }
     }
 
@@ -224,45 +238,11 @@ fn first_place(mix: usize) -> usize {
     mix % (PLACES / WAYS) * WAYS
 }
 
-impl Looked {
-    /// What is known of the bytes and the source, or what `find` says.
-    pub(crate) fn of(
-        &mut self,
-        bytes: ByteSet,
-        source: u16,
-        find: impl FnOnce() -> Looks,
-    ) -> Looks {
-        let at = bytes.mix().wrapping_add(usize::from(source) * 7) % (LOOKS / WAYS) * WAYS;
-        let Some([first, second]) = self.0.get_mut(at..at + WAYS) else {
-            return find();
-        };
-        let holds = |place: &Option<(ByteSet, u16, Looks)>| {
-            place
-                .as_ref()
-                .filter(|(known, by, _)| *known == bytes && *by == source)
-                .map(|(_, _, looks)| *looks)
-        };
-        if let Some(looks) = holds(first) {
-            return looks;
-        }
-        // The one that was asked for last is the first.
-        std::mem::swap(first, second);
-        if let Some(looks) = holds(first) {
-            return looks;
-        }
-        let looks = find();
-        *first = Some((bytes, source, looks));
-        looks
-    }
-}
-
 /// What sets of bytes leave open: ordinary values hold few different ones of those that matter.
 #[derive(Debug, Default)]
 pub(crate) struct ByBytes {
     sets: Vec<Option<ByteSet>>,
     words: Vec<u64>,
-    /// For each pair of places, which was not asked for last.
-    older: Vec<u8>,
 }
 
 impl ByBytes {
@@ -270,36 +250,31 @@ impl ByBytes {
         Self {
             sets: vec![None; BYTE_PLACES],
             words: vec![0; BYTE_PLACES * words],
-            older: vec![0; BYTE_PLACES / WAYS],
         }
     }
 
-    /// What the bytes leave open, in so many words, if there is a table; `find` takes what they rule out from a block of
-    /// ones, if that is not known.
-    pub(crate) fn open(
+    /// Takes from `found` what the bytes rule out; `find` says what they leave open, if that is not
+    /// known.
+    pub(crate) fn narrow(
         &mut self,
         bytes: ByteSet,
-        count: usize,
+        found: &mut [u64],
         find: impl FnOnce(&mut [u64]),
-    ) -> Option<&[u64]> {
-        let pair = bytes.mix() % (BYTE_PLACES / WAYS);
-        let ways = self.sets.get_mut(pair * WAYS..(pair + 1) * WAYS)?;
-        let older = self.older.get_mut(pair)?;
-        let known = (0u8..)
-            .zip(ways.iter())
-            .find(|(_, set)| **set == Some(bytes));
-        let way = known.map_or(*older, |(way, _)| way);
-        *older = 1 - way.min(1);
-        let at = (pair * WAYS + usize::from(way)) * count;
-        let words = self.words.get_mut(at..at + count)?;
-        if known.is_none() {
+    ) {
+        let at = bytes.mix() % BYTE_PLACES;
+        let block = at * found.len()..(at + 1) * found.len();
+        let (Some(set), Some(words)) = (self.sets.get_mut(at), self.words.get_mut(block)) else {
+            find(found);
+            return;
+        };
+        if *set != Some(bytes) {
             words.fill(u64::MAX);
             find(words);
-            if let Some(set) = ways.get_mut(usize::from(way)) {
-                *set = Some(bytes);
-            }
+            *set = Some(bytes);
         }
-        Some(words)
+        for (word, open) in found.iter_mut().zip(words) {
+            *word &= *open;
+        }
     }
 }
 

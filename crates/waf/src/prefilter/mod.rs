@@ -76,7 +76,8 @@ impl Prefilter {
                 *slot = made;
             }
         }
-        filter.is_plain &= chains.iter().all(|chain| chain.triggers.is_plain());
+        filter.is_plain = filter.masks.iter().flatten().all(ByteSet::is_plain)
+            && chains.iter().all(|chain| chain.triggers.is_plain());
         let [first, ..] = &mut filter.phases;
         for (word, constant) in first.always.0.iter_mut().zip(&constant.0) {
             *word &= !constant;
@@ -142,14 +143,11 @@ impl Prefilter {
             digits_alike: layers.iter().all(Layer::treats_digits_alike),
             cases_alike: layers.iter().all(Layer::treats_cases_alike),
             layers,
+            is_plain: false,
             masks: needs
                 .iter()
                 .map(|need| need.masks.clone().into_boxed_slice())
                 .collect(),
-            is_plain: needs
-                .iter()
-                .flat_map(|need| &need.masks)
-                .all(ByteSet::is_plain),
             lengths: (0..=MOST_LENGTH)
                 .map(|length| those(&needs, |need| need.length.min(MOST_LENGTH) <= length))
                 .collect(),
@@ -214,29 +212,16 @@ impl Prefilter {
             Some(by_length) => found.copy_from_slice(&by_length.0),
             None => return,
         }
-        let by_masks = self.open_by_bytes(bytes, open, by_bytes);
-        for (word, open) in found.iter_mut().zip(by_masks.into_iter().flatten()) {
-            *word &= open;
-        }
-        self.literals.narrow(text, found, open);
-    }
-
-    /// The probes whose masks a text of these bytes satisfies.
-    fn open_by_bytes<'b>(
-        &self,
-        bytes: &ByteSet,
-        open: &mut Vec<u64>,
-        by_bytes: &'b mut ByBytes,
-    ) -> Option<&'b [u64]> {
         let mut loud = bytes.intersection(&self.loud);
         if self.digits_alike {
             loud = loud.with_one_digit();
         }
-        by_bytes.open(loud, self.words, |left| {
+        by_bytes.narrow(loud, found, |left| {
             for layer in &self.layers {
                 layer.narrow(bytes, left, open);
             }
-        })
+        });
+        self.literals.narrow(text, found, open);
     }
 
     /// Whether the operator of the probe may match the text.
@@ -332,9 +317,8 @@ impl Prefilter {
         } else {
             bytes
         };
-        let (by_bytes, words) = (&mut seen.by_bytes, &mut seen.open);
-        let Looks { changed, open } = seen.looked.of(bytes, source.number, || {
-            self.looks(source, &set.chains, bytes, (words, by_bytes))
+        let Looks { changed, open } = seen.looks(bytes, source.number, || {
+            self.looks(source, &set.chains, bytes)
         });
         // The chains that leave the text as it is share one look at it.
         let candidates = state.texts.candidates(id, self, seen);
@@ -347,10 +331,7 @@ impl Prefilter {
             rest &= rest - 1;
             if let Some(reach) = source.chains.get(place as usize) {
                 let text = state.texts.transformed(&set.chains, id, reach.chain);
-                let bytes = state.texts.bytes_of(text);
-                if text != id
-                    && !self.is_any_open(reach, &bytes, (&mut seen.open, &mut seen.by_bytes))
-                {
+                if text != id && !self.is_any_open(reach, &state.texts.bytes_of(text)) {
                     continue;
                 }
                 let candidates = state.texts.candidates(text, self, seen);
@@ -363,41 +344,26 @@ impl Prefilter {
 
     /// The chains that may change a text of these bytes, and those of them after which the masks of some
     /// probe may be satisfied: most are looked at by a rule or two, which want other bytes.
-    fn looks(
-        &self,
-        source: &Source,
-        chains: &[Chain],
-        bytes: ByteSet,
-        (words, by_bytes): (&mut Vec<u64>, &mut ByBytes),
-    ) -> Looks {
+    fn looks(&self, source: &Source, chains: &[Chain], bytes: ByteSet) -> Looks {
         let changed = source.changed_by(&bytes);
         let mut open = changed;
         for (place, reach) in source.chains.iter().enumerate() {
-            if changed >> place & 1 == 1 {
-                let left = leaves(chains, reach.chain, bytes);
-                if !self.is_any_open(reach, &left, (words, by_bytes)) {
-                    open &= !(1 << place);
-                }
+            if changed >> place & 1 == 1
+                && !self.is_any_open(reach, &leaves(chains, reach.chain, bytes))
+            {
+                open &= !(1 << place);
             }
         }
         Looks { changed, open }
     }
 
     /// Whether a text of these bytes satisfies the masks of any of the probes.
-    fn is_any_open(
-        &self,
-        reach: &Reach,
-        bytes: &ByteSet,
-        (words, by_bytes): (&mut Vec<u64>, &mut ByBytes),
-    ) -> bool {
-        let satisfies = |probe: &u16| {
-            let masks = self.masks.get(usize::from(*probe));
-            masks.is_none_or(|masks| masks.iter().all(|mask| mask.intersects(bytes)))
-        };
-        match reach.few() {
-            Some(few) => few.iter().any(satisfies),
-            None => reach.is_among(self.open_by_bytes(bytes, words, by_bytes)),
-        }
+    fn is_any_open(&self, reach: &Reach, bytes: &ByteSet) -> bool {
+        reach.listed.iter().any(|&probe| {
+            self.masks
+                .get(usize::from(probe))
+                .is_none_or(|masks| masks.iter().all(|mask| mask.intersects(bytes)))
+        })
     }
 
     /// Bytes of memory.

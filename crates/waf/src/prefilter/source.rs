@@ -41,26 +41,8 @@ const MOST_CHAINS: usize = 64;
 pub(super) struct Reach {
     pub(super) chain: ChainId,
     pub(super) probes: Bits,
-    /// The same one by one, where they are few.
-    listed: Vec<u16>,
-}
-
-/// So many probes are asked one by one sooner than all there are at once.
-const FEW: usize = 4;
-
-impl Reach {
-    /// The probes, where they are few.
-    pub(super) fn few(&self) -> Option<&[u16]> {
-        (self.listed.len() <= FEW).then_some(&self.listed)
-    }
-
-    /// Whether one of the probes is among these, if it is known which these are.
-    pub(super) fn is_among(&self, probes: Option<&[u64]>) -> bool {
-        probes.is_none_or(|probes| {
-            let mut words = self.probes.0.iter().zip(probes);
-            words.any(|(word, others)| word & others != 0)
-        })
-    }
+    /// The same one by one.
+    pub(super) listed: Vec<u16>,
 }
 
 impl PhaseFilter {
@@ -125,7 +107,7 @@ impl Source {
             place
         });
         if let Some(reach) = self.chains.get_mut(place) {
-            if !reach.probes.has(usize::from(probe)) && reach.listed.len() <= FEW {
+            if !reach.probes.has(usize::from(probe)) {
                 reach.listed.push(probe);
             }
             reach.probes.set(usize::from(probe));

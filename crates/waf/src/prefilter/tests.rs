@@ -88,7 +88,7 @@ fn may_match(filter: &Prefilter, operator: u16, text: &[u8]) -> bool {
         &bytes_of(text),
         &mut found,
         &mut Vec::new(),
-        &mut crate::evaluate::ByBytes::new(filter.words),
+        &mut crate::evaluate::ByBytes::default(),
     );
     filter
         .probe(operator)
@@ -250,7 +250,7 @@ fn what_is_kept_of_one_set_of_bytes_is_not_told_of_another() {
         let (mut one, mut other) = (vec![0; filter.words], vec![0; filter.words]);
         let bytes = bytes_of(&text);
         filter.candidates(&text, &bytes, &mut one, &mut Vec::new(), &mut kept);
-        let mut nothing = crate::evaluate::ByBytes::new(filter.words);
+        let mut nothing = crate::evaluate::ByBytes::default();
         filter.candidates(&text, &bytes, &mut other, &mut Vec::new(), &mut nothing);
         assert_eq!(one, other, "{}", text.escape_ascii());
     }

@@ -5,6 +5,7 @@
 //! of positions. Must not: change the set, or read a clock (`begin_tailored` is told the time).
 
 mod error;
+mod repeat;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -96,6 +97,10 @@ pub(crate) struct Lost {
 }
 
 impl Lost {
+    fn until(&self) -> Option<u64> {
+        self.until
+    }
+
     pub(crate) fn holds(&self, now: u64) -> bool {
         is_before(now, self.until)
     }
