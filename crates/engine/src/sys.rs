@@ -79,7 +79,46 @@ pub fn say(what: &dyn std::fmt::Display) {
 /// a reason to look: an idle engine may have none for hours.
 pub fn give_back_memory() {
     // SAFETY: it only looks at the heap of this thread and at memory that nobody uses.
-    unsafe { libmimalloc_sys::mi_collect(true) }
+    unsafe { libmimalloc_sys::mi_collect(true) };
+    // SAFETY: `forget_pages` is a function of that type and keeps none of what it is given.
+    unsafe { libc::dl_iterate_phdr(Some(forget_pages), std::ptr::null_mut()) };
+}
+
+/// Has this process forget the pages of a library's code and constants, most of which a load alone has used.
+/// The kernel has them still and maps each again that is used.
+unsafe extern "C" fn forget_pages(
+    library: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: dl_iterate_phdr hands out a description that is valid while it calls.
+    let library = unsafe { &*library };
+    if library.dlpi_name.is_null() || library.dlpi_phdr.is_null() {
+        return 0;
+    }
+    // SAFETY: the name is a C string for as long.
+    let name = unsafe { std::ffi::CStr::from_ptr(library.dlpi_name) };
+    if !name.to_bytes().starts_with(b"/") {
+        return 0; // the kernel's own, or the program, whose code is small
+    }
+    // SAFETY: as many headers as it says lie there.
+    let headers =
+        unsafe { std::slice::from_raw_parts(library.dlpi_phdr, library.dlpi_phnum.into()) };
+    let is_clean =
+        |it: &&libc::Elf64_Phdr| it.p_type == libc::PT_LOAD && it.p_flags & libc::PF_W == 0;
+    for segment in headers.iter().filter(is_clean) {
+        let page = 4095;
+        let from = (library.dlpi_addr + segment.p_vaddr) & !page;
+        let to = (library.dlpi_addr + segment.p_vaddr + segment.p_memsz + page) & !page;
+        let (Ok(from), Ok(length)) = (usize::try_from(from), usize::try_from(to - from)) else {
+            continue;
+        };
+        let place = std::ptr::without_provenance_mut::<libc::c_void>(from);
+        // SAFETY: whole pages of a segment that nobody may write to, of a file: they are as the file has them, before
+        // and after.
+        unsafe { libc::madvise(place, length, libc::MADV_DONTNEED) };
+    }
+    0
 }
 
 /// Processor time that all threads of this process have used.
