@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import Node, wait_until
-from tests.e2e.wire import HTTP_1, Http2, connect, read_http_1, send
+from tests.e2e.wire import HTTP_1, Http2, Kept, connect, read_http_1, send
 
 MANY, FAST, OTHER, FRIEND, OWN = (f"127.0.0.{last}" for last in (81, 82, 83, 84, 1))
 
@@ -142,6 +142,29 @@ def test_a_route_that_asks_for_it_answers_a_source_so_often_and_no_more(
     record = own.record(answer.request_id)
     assert (record["cause"], record["detail"]) == ("rate_limited", "the limit scarce-sources")
     assert int(answer.headers["retry-after"]) > 600
+
+
+def test_a_connection_that_goes_on_asking_beyond_a_limit_ends(own: Node, protocol: str) -> None:
+    source = "127.0.0.88" if protocol == HTTP_1 else "127.0.0.89"
+    with connect(own.endpoint, protocol, source=source) as secured:
+        kept = Kept(secured, own.endpoint)
+        assert [kept.ask("/scarce").status for _ in range(3)] == [200] * 3
+        assert [kept.ask("/scarce").status for _ in range(20)] == [429] * 20
+        last = kept.ask("/scarce")
+        kept.require_closed()
+    assert last.status == 429
+    assert (last.headers.get("connection") == "close") == (protocol == HTTP_1)
+
+
+def test_a_connection_that_asks_for_other_things_between_goes_on(own: Node, protocol: str) -> None:
+    source = "127.0.0.90" if protocol == HTTP_1 else "127.0.0.91"
+    with connect(own.endpoint, protocol, source=source) as secured:
+        kept = Kept(secured, own.endpoint)
+        told = [kept.ask("/scarce").status for _ in range(23)]
+        assert told.count(429) == 20
+        assert kept.ask("/open").status == 200
+        assert [kept.ask("/scarce").status for _ in range(20)] == [429] * 20
+        assert kept.ask("/open").status == 200
 
 
 def test_the_usual_rate_is_a_hundred_a_minute(own: Node) -> None:

@@ -8,7 +8,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -31,6 +31,9 @@ const LAST_BYTES: u8 = 2;
 /// The connection speaks another protocol by now; nothing on it is HTTP.
 const TUNNEL: u8 = 3;
 
+/// Requests beyond a limit that a connection may make in a row.
+const MOST_BEYOND: u32 = 20;
+
 /// Whether an answer of the path is under way on a connection, and what was refused below it.
 #[derive(Default)]
 pub struct Answering {
@@ -41,6 +44,8 @@ pub struct Answering {
     rests: AtomicBool,
     leaves_unread: AtomicBool,
     goodbye: Notify,
+    /// Requests beyond a limit, one after the other, nothing else between them.
+    beyond: AtomicU32,
     tunnel: Mutex<Option<oneshot::Sender<TunnelEnd>>>,
 }
 
@@ -87,6 +92,17 @@ impl Answering {
     /// The rest of a body is not read: the connection closes behind the answer.
     pub fn leave_unread(&self) {
         self.leaves_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// A request was beyond a limit. Whether the client has gone on asking for too long: to refuse each of a flood
+    /// costs what an honest request costs, and a connection anew is counted before its handshake.
+    pub fn is_flooded(&self) -> bool {
+        self.beyond.fetch_add(1, Ordering::Relaxed) >= MOST_BEYOND
+    }
+
+    /// A request was not refused.
+    pub fn is_calm(&self) {
+        self.beyond.store(0, Ordering::Relaxed);
     }
 
     /// The client is not let in any more: the answer under way is the last of its connection. Over HTTP/1.1 a

@@ -50,8 +50,15 @@ fn main() -> Result<(), Failure> {
     let request = format!("{request}\r\n").into_bytes();
     let connections: usize = connections.parse()?;
     let mut clients = (0..connections)
-        .map(|index| Client::open(address, scheme == "https", manner.source(index)))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|index| {
+            let mut client = Client::new(address, scheme == "https", manner.source(index));
+            // A flood goes on trying.
+            client
+                .open()
+                .or_else(|error| if manner.any { Ok(()) } else { Err(error) })?;
+            Ok(client)
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
     if !manner.any {
         for client in &mut clients {
             client.ask(&request, 1, Instant::now())?;
@@ -123,11 +130,13 @@ struct Run {
 
 impl Run {
     fn to_json(&self) -> Result<String, Failure> {
-        let micros = |index: usize| {
-            let found = self.latencies.get(index).ok_or("no request was made")?;
-            Ok::<_, Failure>(found.as_secs_f64() * 1e6)
-        };
         let count = self.latencies.len();
+        let micros = |index: usize| match self.latencies.get(index) {
+            Some(found) => Ok(found.as_secs_f64() * 1e6),
+            // A flood of which nothing is answered.
+            None if self.closed > 0 => Ok(0.0),
+            None => Err::<_, Failure>("no request was made".into()),
+        };
         let statuses = self
             .statuses
             .iter()
@@ -195,7 +204,7 @@ fn run(
                 Err(error) if !manner.any => return Err(error),
                 Err(_) => {
                     closed += 1;
-                    if clients[index].open_again().is_ok() {
+                    if clients[index].open().is_ok() {
                         free.push_back(busy.swap_remove(next));
                     } else {
                         next += 1;
@@ -224,9 +233,9 @@ fn gap(rate: f64) -> Duration {
 
 struct Client {
     address: String,
+    secure: bool,
     source: Option<Ipv4Addr>,
-    stream: TcpStream,
-    tls: Option<ClientConnection>,
+    line: Option<Line>,
     /// What came and was not looked at yet.
     answers: Vec<u8>,
     /// Answers that are still out, and when they were due.
@@ -234,40 +243,49 @@ struct Client {
     due: Instant,
 }
 
+/// An open connection.
+struct Line {
+    stream: TcpStream,
+    tls: Option<ClientConnection>,
+}
+
 impl Client {
-    fn open(address: &str, secure: bool, source: Option<Ipv4Addr>) -> Result<Self, Failure> {
-        let stream = match source {
-            None => TcpStream::connect(address)?,
-            Some(source) => connect_from(source, address.parse()?)?,
-        };
-        stream.set_nodelay(true)?;
-        let tls = secure.then(|| connection(&stream)).transpose()?;
-        stream.set_nonblocking(true)?;
-        Ok(Self {
+    fn new(address: &str, secure: bool, source: Option<Ipv4Addr>) -> Self {
+        Self {
             address: address.to_owned(),
+            secure,
             source,
-            stream,
-            tls,
+            line: None,
             answers: Vec::new(),
             out: 0,
             due: Instant::now(),
-        })
+        }
     }
 
-    fn open_again(&mut self) -> Result<(), Failure> {
-        *self = Self::open(&self.address, self.tls.is_some(), self.source)?;
+    /// Connects, anew if it was connected.
+    fn open(&mut self) -> Result<(), Failure> {
+        self.line = None;
+        let stream = match self.source {
+            None => TcpStream::connect(&self.address)?,
+            Some(source) => connect_from(source, self.address.parse()?)?,
+        };
+        stream.set_nodelay(true)?;
+        let tls = self.secure.then(|| connection(&stream)).transpose()?;
+        stream.set_nonblocking(true)?;
+        self.line = Some(Line { stream, tls });
         Ok(())
     }
 
     fn ask(&mut self, request: &[u8], count: usize, due: Instant) -> Result<(), Failure> {
         (self.out, self.due) = (count, due);
         self.answers.clear();
-        let Some(tls) = &mut self.tls else {
-            return Ok(self.stream.write_all(request)?);
+        let line = self.line.as_mut().ok_or("there is no connection")?;
+        let Some(tls) = &mut line.tls else {
+            return Ok(line.stream.write_all(request)?);
         };
         tls.writer().write_all(request)?;
         while tls.wants_write() {
-            tls.write_tls(&mut self.stream)?;
+            tls.write_tls(&mut line.stream)?;
         }
         Ok(())
     }
@@ -284,7 +302,7 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        if let Some(tls) = &mut self.tls {
+        if let Some(tls) = self.line.as_mut().and_then(|line| line.tls.as_mut()) {
             tls.process_new_packets()?;
             match tls.reader().read_to_end(&mut self.answers) {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
@@ -305,11 +323,12 @@ impl Client {
     }
 
     fn read(&mut self) -> std::io::Result<usize> {
-        if let Some(tls) = &mut self.tls {
-            return tls.read_tls(&mut self.stream);
+        let line = self.line.as_mut().ok_or(ErrorKind::NotConnected)?;
+        if let Some(tls) = &mut line.tls {
+            return tls.read_tls(&mut line.stream);
         }
         let mut bytes = [0; 16_384];
-        let count = self.stream.read(&mut bytes)?;
+        let count = line.stream.read(&mut bytes)?;
         self.answers.extend_from_slice(&bytes[..count]);
         Ok(count)
     }

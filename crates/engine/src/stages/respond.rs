@@ -49,6 +49,7 @@ pub fn answer(
         content = Content::Fixed(None);
     }
     record.passed(Stage::Respond);
+    record.connection.answering.is_calm();
     set_common(&mut parts.headers, &record, &mut held);
     Response::from_parts(parts, ResponseBody::new(content, record, held))
 }
@@ -98,11 +99,16 @@ pub fn refuse(
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    if cause.ends_connection() {
-        record.connection.answering.say_goodbye();
+    let answering = &record.connection.answering;
+    let is_unwelcome = match cause {
+        Cause::RateLimited => answering.is_flooded(),
+        _ => cause.ends_connection(),
+    };
+    if is_unwelcome {
+        answering.say_goodbye();
     }
     // What is malformed may have been meant otherwise, and so may the bytes behind it.
-    let is_last = cause.ends_connection() || (stage == Stage::Admit && status == 400);
+    let is_last = is_unwelcome || (stage == Stage::Admit && status == 400);
     if is_last && record.protocol != "HTTP/2.0" {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
