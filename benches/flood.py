@@ -1,8 +1,9 @@
 """One address that sends as much as it can, beside honest clients: what the honest ones notice.
 
-Owns: the two loads and their addresses. Both are on the load's core: the flood runs at the lowest priority and the
-honest clients sleep between requests, so that the kernel lets them go first. The flood asks many times in one breath:
-asked one by one, its own system calls let it ask no more than some thousand times a second.
+Owns: the two loads and their addresses. Both are on the load's core: the flood runs when nobody else does and the
+honest clients sleep between requests and, for root, run before all others: else their latency is the time that the
+kernel leaves the flood on the core, milliseconds. The flood asks many times in one breath: asked one by one, its own
+system calls let it ask no more than some thousand times a second.
 Must not: judge.
 """
 
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 from processes import BenchError, pinned
 from server import Endpoint, Mode, Server
 
+_HONEST_RANK = ["chrt", "--fifo", "1"] if os.geteuid() == 0 else []
 FLOOD_RATE = 50_000
 FLOOD_CONNECTIONS = 16
 FLOOD_BURST = 50
@@ -112,8 +114,8 @@ def _start(
         ]
     )
     words = [f"127.0.0.1:{url.port}", url.scheme, url.path, str(rate), str(seconds)]
-    nice = [] if honest else ["nice", "-n", "19"]
-    command = [*nice, str(paced), *words, str(connections), *manner]
+    rank = _HONEST_RANK if honest else ["chrt", "--idle", "0"]
+    command = [*rank, str(paced), *words, str(connections), *manner]
     child = subprocess.Popen(
         pinned(command, Mode.PINNED.load_cores),
         stdin=subprocess.PIPE,
