@@ -390,7 +390,9 @@ def test_a_rule_file_with_a_mistake_is_refused_with_its_line(
         "    - matches: [{path: {value: /bad}}]\n      static: {body: x}\n"
     )
     done = Caller(guarded.node, HTTP_1).node
-    with pytest.raises(AssertionError, match=r"(?s)route bad: unknown operator .@containz.*where: bad\.conf:2"):
+    with pytest.raises(
+        AssertionError, match=r"(?s)route bad: unknown operator .@containz.*where: bad\.conf:2"
+    ):
         done.run("apply", "--yes", "-f", str(tmp_path / "r.yaml"))
 
 
