@@ -18,7 +18,7 @@ from tests.e2e.caller import Caller
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import Node
 from tests.e2e.spool import Line, Spool
-from tests.e2e.wire import HTTP_1, Answer
+from tests.e2e.wire import HTTP_1, Answer, send
 from tests.guests import Guests
 from tests.simulators.service import Service
 
@@ -78,6 +78,16 @@ spec:
 ---
 apiVersion: vedette.dev/v1alpha1
 kind: Route
+metadata: {{name: counted}}
+spec:
+  public: true
+  waf: {{ruleFiles: [count.conf]}}
+  rules:
+    - matches: [{{path: {{value: /counted}}}}]
+      static: {{body: here}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
 metadata: {{name: partly}}
 spec:
   public: true
@@ -87,6 +97,11 @@ spec:
       backendRefs: [{{kind: Upstream, group: vedette.dev, name: one}}]
 """
 OWN = 'SecRule ARGS:coupon "@streq STOLEN" "id:1000,phase:2,deny,status:403,msg:\'A stolen coupon\'"\n'
+COUNT = """\
+SecAction "id:1001,phase:1,nolog,pass,initcol:ip=%{REMOTE_ADDR}"
+SecAction "id:1003,phase:1,nolog,pass,setvar:ip.count=+1"
+SecRule IP:count "@gt 3" "id:1002,phase:1,deny,status:403,msg:'Too often'"
+"""
 
 
 @dataclass
@@ -110,6 +125,7 @@ def guarded(
     folder = tmp_path_factory.mktemp("firewall")
     (folder / "routes.yaml").write_text(MANIFEST.format(port=service.port), "utf-8")
     (folder / "own.conf").write_text(OWN, "utf-8")
+    (folder / "count.conf").write_text(COUNT, "utf-8")
     node.run("apply", "--yes", "-f", str(folder / "routes.yaml"))
     node.deploy(guests.hostile, "guest", "--public")
     node.deploy(guests.hostile, "bare", "--public", "--waf", "off")
@@ -394,6 +410,36 @@ def test_a_rule_file_with_a_mistake_is_refused_with_its_line(
         AssertionError, match=r"(?s)route bad: unknown operator .@containz.*where: bad\.conf:2"
     ):
         done.run("apply", "--yes", "-f", str(tmp_path / "r.yaml"))
+
+
+def test_a_rule_file_that_would_switch_the_firewall_off_is_refused(
+    guarded: Guarded, tmp_path: Path
+) -> None:
+    (tmp_path / "off.conf").write_text("SecRuleRemoveById 949110\n")
+    (tmp_path / "r.yaml").write_text(
+        "apiVersion: vedette.dev/v1alpha1\nkind: Route\nmetadata: {name: bad}\nspec:\n"
+        "  waf: {ruleFiles: [off.conf]}\n  rules:\n"
+        "    - matches: [{path: {value: /bad}}]\n      static: {body: x}\n"
+    )
+    with pytest.raises(AssertionError, match="takes away rule 949110, without which nothing"):
+        guarded.node.run("apply", "--yes", "-f", str(tmp_path / "r.yaml"))
+
+
+def test_rules_of_ones_own_count_over_requests(guarded: Guarded) -> None:
+    asked = [send(guarded.node.endpoint, HTTP_1, "/counted").status for _ in range(6)]
+    assert asked == [200] * 3 + [403] * 3
+    other = send(guarded.node.endpoint, HTTP_1, "/counted", source="127.0.0.9")
+    assert other.status == 200
+
+
+def test_several_cookie_fields_go_on_as_the_one_that_was_judged(
+    guarded: Guarded, protocol: str
+) -> None:
+    path = f"/usual/cookies-{protocol[-1]}"
+    fields = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]
+    assert send(guarded.node.endpoint, protocol, path, headers=fields).status == 200
+    (asked,) = [each for each in guarded.service.asked if each.target == path]
+    assert asked.headers["cookie"] == "a=1; b=2; c=3"
 
 
 def test_an_exclusion_that_would_switch_the_firewall_off_is_refused(

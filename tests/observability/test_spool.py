@@ -92,6 +92,7 @@ def test_lines_are_kept_by_request_kind_and_failure() -> None:
     assert kept("r1", False) == [event, record]
     assert kept("r1", True) == [record]
     assert kept(None, False, "security") == [event]
+    assert kept(None, True, "security") == [event]
     assert kept("r2", False, "security") == []
 
 

@@ -252,26 +252,15 @@ pub fn take_answer(
     }
 }
 
-/// Takes the passes out of the cookies, for [`Challenge::has_pass`]: they are this node's, whatever the plan says
+/// Takes the passes out of the one cookie field, for [`Challenge::has_pass`]: they are this node's, whatever the plan says
 /// of the challenge, and no service, function or rule of the firewall has a use for them.
 pub fn take_passes(headers: &mut HeaderMap) -> Option<Box<Passes>> {
-    let (mut passes, mut others) = (Vec::new(), Vec::new());
-    for field in headers.get_all(COOKIE) {
-        let Some((own, rest)) = part(field.as_bytes()) else {
-            others.push(field.clone());
-            continue;
-        };
-        passes.extend(own);
-        passes.push(b';');
-        let rest = HeaderValue::from_bytes(&rest).ok();
-        others.extend(rest.filter(|it| !it.is_empty()));
-    }
-    if passes.is_empty() {
-        return None;
-    }
+    let (passes, others) = part(headers.get(COOKIE)?.as_bytes())?;
     headers.remove(COOKIE);
-    for field in others {
-        headers.append(COOKIE, field);
+    if let Ok(others) = HeaderValue::from_bytes(&others)
+        && !others.is_empty()
+    {
+        headers.insert(COOKIE, others);
     }
     Some(Box::new(Passes(passes)))
 }

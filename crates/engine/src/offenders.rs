@@ -152,7 +152,7 @@ impl Watch {
             first: told
                 .map(|it| BlockedRow {
                     source: it.source.to_string(),
-                    seconds: it.block.until.saturating_sub(now).as_secs(),
+                    seconds: whole_seconds(it.block.until.saturating_sub(now)),
                     strike: it.block.strike,
                 })
                 .collect(),
@@ -210,6 +210,11 @@ fn offence_of(record: &Record) -> Option<Offence> {
     }
 }
 
+/// Seconds, the one that has begun with them: who comes back after so many is let in.
+pub fn whole_seconds(left: Duration) -> u64 {
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
+}
+
 fn write(record: &Record, blocked: Blocked, now: Duration, into: &mut Vec<u8>) {
     let Blocked { source, block } = blocked;
     let event = Event {
@@ -222,7 +227,7 @@ fn write(record: &Record, blocked: Blocked, now: Duration, into: &mut Vec<u8>) {
         request_id: record.ids.request(),
         cause: record.refusal.as_ref().map(|it| it.cause.outcome().1),
         status: record.status,
-        seconds: block.until.saturating_sub(now).as_secs(),
+        seconds: whole_seconds(block.until.saturating_sub(now)),
         strike: block.strike,
     };
     // Writing to memory and plain types: it cannot fail.

@@ -8,11 +8,11 @@ mod judgement;
 mod known;
 mod sets;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use vedette_waf::{EngineMode, Exclusion, Selected, Tailored, Tailoring};
+use vedette_waf::{EngineMode, Exclusion, MemoryStore, Selected, Tailored, Tailoring};
 
 pub use event::{action, violations};
 pub use judgement::{Acquaintance, Judgement, Ruling, acquaintance, ends, ruling, scores, tell};
@@ -25,6 +25,16 @@ use crate::snapshot::{
 };
 use sets::Sets;
 pub use sets::{analyse_rules, prepare};
+
+/// Records of collections that outlive a request (`IP`, `GLOBAL`, …), of all rules of the node together.
+const MOST_RECORDS: usize = 20_000;
+static COLLECTIONS: LazyLock<Arc<MemoryStore>> =
+    LazyLock::new(|| Arc::new(MemoryStore::new(MOST_RECORDS)));
+
+/// Where rules keep what outlives a request. A restart forgets it.
+pub fn collections() -> Arc<MemoryStore> {
+    Arc::clone(&COLLECTIONS)
+}
 
 /// How a route is inspected.
 pub struct Policy {

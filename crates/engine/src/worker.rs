@@ -168,7 +168,7 @@ impl Worker {
         if self.workbenches.len() >= MAX_WORKBENCHES {
             self.workbenches.remove(0);
         }
-        let mut bench = Workbench::default();
+        let mut bench = Workbench::default().with_store(crate::waf::collections());
         let done = work(&mut bench);
         self.workbenches.push((set, bench));
         done

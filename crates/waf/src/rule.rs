@@ -483,6 +483,11 @@ impl RuleSet {
         &self.warnings
     }
 
+    /// Whether there is a rule of this id.
+    pub fn has(&self, id: u64) -> bool {
+        self.rules.iter().any(|rule| rule.id == id)
+    }
+
     /// The number of rules, each chain counted as one.
     pub fn len(&self) -> usize {
         self.rules.len()

@@ -96,7 +96,9 @@ def records_like(request_id: str | None, failed: bool, kind: str | None = None) 
             return False
         if kind is not None and line.get("kind") != kind:
             return False
-        return not failed or "cause" in line
+        # A blocked request has a record that says so: its event is told where events are asked for.
+        refused = "cause" in line or (kind is not None and line.get("action") == "blocked")
+        return not failed or refused
 
     return keep
 

@@ -303,15 +303,15 @@ impl Agent {
     }
 }
 
-/// Parts the cookies of a field into passes and others, both as `name=value; …`; `None` where there is no
+/// Parts the cookies of a field into passes and others, which stay as they were written; `None` where there is no
 /// pass among them.
 pub fn part(cookies: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let is_pass = |pair: &&[u8]| pass_of(pair).is_some();
-    pairs(cookies).find(is_pass)?;
-    let (passes, others): (Vec<_>, Vec<_>) = pairs(cookies)
-        .filter(|pair| !pair.is_empty())
-        .partition(is_pass);
-    Some((passes.join(&b"; "[..]), others.join(&b"; "[..])))
+    let is_pass = |pair: &&[u8]| pass_of(pair.trim_ascii()).is_some();
+    let mut written = cookies.split(|byte| *byte == b';');
+    written.clone().find(is_pass)?;
+    let (passes, others): (Vec<_>, Vec<_>) = written.by_ref().partition(is_pass);
+    let others = others.join(&b";"[..]);
+    Some((passes.join(&b";"[..]), others.trim_ascii().to_vec()))
 }
 
 fn pairs(cookies: &[u8]) -> impl Iterator<Item = &[u8]> {

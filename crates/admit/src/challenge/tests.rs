@@ -218,11 +218,15 @@ fn passes_are_told_from_cookies_of_others_by_their_whole_name() {
     assert_eq!(parted(pass), both(pass, ""));
     assert_eq!(
         parted(&format!("a=1;{pass} ; ;b= 2;")),
-        both(pass, "a=1; b= 2")
+        both(&format!("{pass} "), "a=1; ;b= 2;")
     );
     assert_eq!(
         parted(&format!("{pass}; a=1; {pass}2")),
         both(&format!("{pass}; {pass}2"), "a=1")
+    );
+    assert_eq!(
+        parted(&format!("a=\"x;y\";  b=2;{pass}")),
+        both(pass, "a=\"x;y\";  b=2")
     );
     for others in [
         "",

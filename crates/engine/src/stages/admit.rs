@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use vedette_admit::hello::Ja4;
@@ -15,6 +15,7 @@ use vedette_upstream::WebSocketKey;
 use crate::challenge::{Passes, take_passes};
 use crate::changes::Changes;
 use crate::node::{Held, Node};
+use crate::offenders::whole_seconds;
 use crate::path::normalize;
 use crate::plan::Plan;
 use crate::record::Record;
@@ -50,6 +51,7 @@ impl Admitted {
         }
         require_one_length(&parts.headers)?;
         strip_reserved(&mut parts.headers);
+        join_cookies(&mut parts.headers);
         let passes = take_passes(&mut parts.headers);
         let path = normal_path(&parts)?;
         Ok(Self {
@@ -193,6 +195,7 @@ pub fn admit(
     require_host(plan, record, &host)?;
     require_one_length(&parts.headers)?;
     record.spoofed = strip_reserved(&mut parts.headers);
+    join_cookies(&mut parts.headers);
     let passes = take_passes(&mut parts.headers);
 
     let path = normal_path(&parts)?;
@@ -238,7 +241,7 @@ pub fn refusal_of_address(node: &Node, plan: &Plan, address: IpAddr) -> Option<R
         Listing::Unlisted => {
             let (block, left) = node.offenders.block(address)?;
             let detail = format!("it kept offending: block {}", block.strike);
-            Some(Refusal::with(Cause::AddressBlocked, detail).after(left.as_secs()))
+            Some(Refusal::with(Cause::AddressBlocked, detail).after(whole_seconds(left)))
         }
     }
 }
@@ -375,6 +378,22 @@ fn is_reserved(name: &str) -> bool {
     PREFIXES.iter().any(|prefix| {
         name.len() >= prefix.len() && folded().take(prefix.len()).eq(prefix.iter().copied())
     })
+}
+
+/// HTTP/2 may have cut one cookie field into several (RFC 9113 §8.2.3): they are one again, for whoever judges the request
+/// and whoever answers it.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let fields: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&fields.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Takes away header fields that only this node may set; returns how many there were.

@@ -257,21 +257,11 @@ fn target_of(admitted: &Admitted) -> String {
     }
 }
 
-/// Field by field as they go on. HTTP/2 has `:authority` for `host`, and may have cut one cookie field
-/// into several (RFC 9113 §8.2.3), which go on as one.
+/// Field by field as they go on. HTTP/2 has `:authority` for `host`.
 fn tell_headers(it: &mut impl Hears, headers: &HeaderMap, admitted: &Admitted) {
     it.header(b"Host", admitted.authority().as_str().as_bytes());
-    let mut cookies = headers.get_all(http::header::COOKIE).iter();
-    if let Some(first) = cookies.next() {
-        let mut whole = first.as_bytes().to_vec();
-        for more in cookies {
-            whole.extend_from_slice(b"; ");
-            whole.extend_from_slice(more.as_bytes());
-        }
-        it.header(b"cookie", &whole);
-    }
     for (name, value) in headers {
-        if name != http::header::HOST && name != http::header::COOKIE {
+        if name != http::header::HOST {
             it.header(name.as_str().as_bytes(), value.as_bytes());
         }
     }

@@ -11,6 +11,8 @@ use crate::load::{EngineDir, LoadError, sha256};
 use crate::snapshot::{self, WafRuleAction, WafRuleOperator};
 use crate::sys;
 
+/// The rules of the Core Rule Set that judge the scores of requests and of answers.
+const JUDGING: [u64; 2] = [949_110, 959_100];
 /// The most rule sets of one snapshot. Each takes some megabytes.
 const MOST_SETS: usize = 16;
 /// Where the ids of typed rules begin.
@@ -155,7 +157,14 @@ impl<'a> Sets<'a> {
             ..Options::default()
         };
         let load: Vec<&str> = load.iter().map(String::as_str).collect();
-        RuleSet::load(&Memory(files), &load, &options).map_err(|error| error.to_string())
+        let set = RuleSet::load(&Memory(files), &load, &options);
+        let set = set.map_err(|error| error.to_string())?;
+        match JUDGING.iter().find(|&&id| !set.has(id)) {
+            Some(id) if !policy.rule_files.is_empty() => Err(format!(
+                "a rule file takes away rule {id}, without which nothing is blocked"
+            )),
+            _ => Ok(set),
+        }
     }
 
     /// Lets go of the sets that are not among those loaded here.
