@@ -96,7 +96,8 @@ def test_a_false_length_never_reaches_the_caller(caller: Caller, kind: str) -> N
 def test_a_length_that_is_no_number_never_reaches_the_caller(caller: Caller) -> None:
     answer = caller.send("/hostile/bad-header?false-length-word")
     assert answer.status in (200, 502), answer
-    assert answer.headers["content-length"] == str(len(answer.body))
+    # HTTP/2 needs none: it has one where the content was complete before the headers went out.
+    assert answer.headers.get("content-length") in (None, str(len(answer.body)))
     caller.expect_recorded(answer, answer.status)
     caller.expect_neighbour_served()
 
