@@ -89,11 +89,11 @@ def test_a_port_in_use_is_said_and_nothing_is_started(shell: Shell) -> None:
     assert processes.find(shell.home.root, "guardian") == []
 
 
-def test_a_second_up_in_the_same_home_is_refused(node: Shell) -> None:
-    done = node(*UP, "--detach")
+def test_a_second_up_in_the_same_home_is_refused(untouched: Shell) -> None:
+    done = untouched(*UP, "--detach")
     assert done.returncode == 4
     assert "already running" in done.stderr
-    assert node("status").returncode == 0
+    assert untouched("status").returncode == 0
 
 
 def test_deploy_list_history_rollback_remove(node: Shell, component: Path) -> None:
@@ -143,32 +143,32 @@ def test_a_deploy_without_the_flags_of_before_says_what_it_changes(
     ],
 )
 def test_a_wrong_flag_is_told_in_the_words_of_the_flag(
-    node: Shell, component: Path, arguments: tuple[str, ...], said: str, mend: str
+    untouched: Shell, component: Path, arguments: tuple[str, ...], said: str, mend: str
 ) -> None:
-    done = node("deploy", str(component), *arguments)
+    done = untouched("deploy", str(component), *arguments)
     error, hint = done.stderr.splitlines()
     assert (done.returncode, error) == (2, f"error: {said}")
     assert hint.startswith("mend: ")
     assert hint.endswith(mend) or mend in hint
 
 
-def test_token_prints_the_token_and_nothing_else(node: Shell) -> None:
-    done = node("token", "--subject", "me", "--ttl", "15m", "--scope", "a,b")
+def test_token_prints_the_token_and_nothing_else(untouched: Shell) -> None:
+    done = untouched("token", "--subject", "me", "--ttl", "15m", "--scope", "a,b")
     assert done.stderr == ""
     assert len(done.stdout.split()) == 1
     assert done.stdout.count(".") == 2
-    header = node("token", "--subject", "me", "--header").stdout
+    header = untouched("token", "--subject", "me", "--header").stdout
     assert header.startswith("authorization: Bearer ey")
-    assert node("token", "--subject", "me", "--ttl", "40d").returncode == 2
+    assert untouched("token", "--subject", "me", "--ttl", "40d").returncode == 2
 
 
-def test_ca_writes_the_certificate(node: Shell, tmp_path: Path) -> None:
+def test_ca_writes_the_certificate(untouched: Shell, tmp_path: Path) -> None:
     out = tmp_path / "ca.pem"
-    assert node("ca", "--out", str(out)).returncode == 0
-    assert out.read_text() == node("ca").stdout
+    assert untouched("ca", "--out", str(out)).returncode == 0
+    assert out.read_text() == untouched("ca").stdout
     assert out.read_text().startswith("-----BEGIN CERTIFICATE-----")
     nowhere = tmp_path / "nowhere" / "ca.pem"
-    refused = node("ca", "--out", str(nowhere))
+    refused = untouched("ca", "--out", str(nowhere))
     assert refused.returncode == 2
     assert f"error: cannot write {nowhere}: No such file or directory" in refused.stderr
     assert "mend: Give a file in a folder that is there" in refused.stderr
@@ -219,11 +219,11 @@ def test_logs_and_records_are_read_from_the_spool(node: Shell, component: Path) 
     assert json.loads(node("records", "--id", "r1", "--json").stdout) == refused
 
 
-def test_status_works_while_control_is_down(node: Shell) -> None:
-    [control] = processes.find(node.home.root, "control")
+def test_status_works_while_control_is_down(untouched: Shell) -> None:
+    [control] = processes.find(untouched.home.root, "control")
     os.kill(control.pid, signal.SIGSTOP)
     try:
-        status = NodeStatus.model_validate(node.json("status"))
+        status = NodeStatus.model_validate(untouched.json("status"))
     finally:
         os.kill(control.pid, signal.SIGCONT)
     assert status.snapshot is not None
@@ -266,13 +266,13 @@ def test_up_uses_what_it_was_told_last_time_and_says_so(shell: Shell) -> None:
 
 
 def test_ctrl_c_before_the_node_was_told_says_that_nothing_was_deployed(
-    node: Shell, component: Path
+    untouched: Shell, component: Path
 ) -> None:
-    [control] = processes.find(node.home.root, "control")
+    [control] = processes.find(untouched.home.root, "control")
     command = [*COMMAND, "deploy", str(component)]
     os.kill(control.pid, signal.SIGSTOP)  # the upload is never answered: nothing was deployed
     try:
-        assert _interrupted(command, node) == (130, "Stopped; nothing was deployed")
+        assert _interrupted(command, untouched) == (130, "Stopped; nothing was deployed")
     finally:
         os.kill(control.pid, signal.SIGCONT)
 

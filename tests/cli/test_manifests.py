@@ -78,46 +78,46 @@ def test_a_plan_is_saved_reviewed_and_applied_and_then_there_is_nothing_to_do(
 
 
 def test_a_plan_altered_by_one_byte_is_not_trusted(
-    node: Shell,
+    untouched: Shell,
     edge: Path,
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "edge.plan"
-    node("plan", str(edge), "--out", str(file))
+    untouched("plan", str(edge), "--out", str(file))
     data = file.read_bytes()
     place = data.index(b"/health")
     file.write_bytes(data[:place] + b"/healtH" + data[place + 7 :])
-    altered = node("apply", str(file), "--yes")
+    altered = untouched("apply", str(file), "--yes")
     assert (altered.returncode, "checksum" in altered.stderr) == (3, True)
-    assert json.loads(node("history", "--json").stdout)[0]["generation"] == 1
+    assert json.loads(untouched("history", "--json").stdout)[0]["generation"] == 1
 
 
-def test_an_error_of_a_plan_is_exit_code_1_with_file_and_line(node: Shell, edge: Path) -> None:
+def test_an_error_of_a_plan_is_exit_code_1_with_file_and_line(untouched: Shell, edge: Path) -> None:
     file = edge / "edge.yaml"
     file.write_text(EDGE.replace("cedarFile", "cedarfile"))
-    done = node("plan", str(edge))
+    done = untouched("plan", str(edge))
     assert (done.returncode, done.stdout) == (1, "")
     assert "did you mean 'cedarFile'?" in done.stderr
     assert f"where: {file}:26" in done.stderr
     file.write_text(EDGE.replace("team.cedar", "no.cedar").replace("folder: site", "folder: no"))
-    missing = node("plan", str(edge)).stderr
+    missing = untouched("plan", str(edge)).stderr
     assert missing.startswith("error: 2 problems:")
     assert f"{file}:16: there is no folder 'no'" in missing
     assert f"{file}:26: cannot read 'no.cedar': No such file or directory" in missing
 
 
-def test_a_mistake_in_a_policy_file_is_told_in_that_file(node: Shell, edge: Path) -> None:
+def test_a_mistake_in_a_policy_file_is_told_in_that_file(untouched: Shell, edge: Path) -> None:
     (edge / "team.cedar").write_text("\na mistake\n")
-    done = node("plan", str(edge))
+    done = untouched("plan", str(edge))
     assert (done.returncode, "where: team.cedar:2" in done.stderr) == (1, True)
 
 
-def test_apply_asks_on_a_terminal_and_refuses_without_one(node: Shell, edge: Path) -> None:
-    done = node("apply", "-f", str(edge))
+def test_apply_asks_on_a_terminal_and_refuses_without_one(untouched: Shell, edge: Path) -> None:
+    done = untouched("apply", "-f", str(edge))
     assert done.returncode == 2
     assert "there is no terminal to ask on" in done.stderr
     assert "mend: Answer `yes` on a terminal, or say `--yes` in a script." in done.stderr
-    assert json.loads(node("history", "--json").stdout)[0]["generation"] == 1
+    assert json.loads(untouched("history", "--json").stdout)[0]["generation"] == 1
 
 
 @pytest.mark.parametrize(("answer", "generation"), [("yes", 2), ("y", 1), ("", 1)])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Shell, started_node
 from tests.simulators.native import COMPONENT
 
 from vedette.cli.traffic import callers, conditions, goes_to, inspected, matches
@@ -36,15 +37,17 @@ spec:
 """
 
 
-@pytest.fixture
-def edge(node: Shell, tmp_path: Path) -> Shell:
-    """A node with a function, two services and a route to both."""
-    (tmp_path / "edge.yaml").write_text(EDGE)
-    (tmp_path / "hello.wasm").write_bytes(COMPONENT)
-    assert node("deploy", str(tmp_path / "hello.wasm")).returncode == 0
-    done = node("apply", "--yes", str(tmp_path / "edge.yaml"))
-    assert done.returncode == 0, done.stderr
-    return node
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A node with a function, two services and a route to both, which the tests here only ask."""
+    folder = tmp_path_factory.mktemp("edge")
+    (folder / "edge.yaml").write_text(EDGE)
+    (folder / "hello.wasm").write_bytes(COMPONENT)
+    with started_node(tmp_path_factory) as node:
+        assert node("deploy", str(folder / "hello.wasm")).returncode == 0
+        done = node("apply", "--yes", str(folder / "edge.yaml"))
+        assert done.returncode == 0, done.stderr
+        yield node
 
 
 def _rows(shell: Shell, *arguments: str) -> list[list[str]]:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -113,14 +114,18 @@ def test_flags_of_vedette_in_the_document_exist(name: str) -> None:
             line.split("#")[0].split("|")[0].split("$(")[0].split(">")[0], posix=False
         )
         depth = 3 if words[1:2] and words[1] in GROUPS else 2
-        command = [word for word in words[1:depth] if not word.startswith("-")]
-        shown = subprocess.run(
-            [str(PROGRAM), *command, "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"},
-        )
+        shown = _help(*(word for word in words[1:depth] if not word.startswith("-")))
         assert shown.returncode == 0, line
         for flag in (word for word in words if word.startswith("--")):
             assert flag.partition("=")[0] in shown.stdout, f"{name}: {line}: no {flag}"
+
+
+@cache
+def _help(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(PROGRAM), *command, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"},
+    )

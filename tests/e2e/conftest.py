@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,37 +41,36 @@ spec:
 StartNode = Callable[..., Node]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_node() -> Iterator[StartNode]:
-    """Starts nodes of a test's own: `start_node(*flags)`. All are stopped and removed at the end."""
+    """Starts nodes of a module's or a test's own: `start_node(*flags)`. All are stopped and removed with the module."""
+    with ExitStack() as started:
+        yield lambda *flags: started.enter_context(_node(*flags))
+
+
+@pytest.fixture(scope="session")
+def node(guests: Guests, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """The shared node. Afterwards its spool must hold no request twice."""
+    with _node("--name", "edge-test") as node:
+        node.deploy(guests.hello, "hello")
+        node.deploy(guests.hello, "open", "--public")
+        node.deploy(guests.hostile, "hostile")
+        node.deploy(guests.hostile, "mirror", "--public")
+        node.deploy_project(tight_project(guests, tmp_path_factory.mktemp("tight")))
+        yield node
+        ids = [line["requestId"] for line in node.requests.lines()]
+        assert len(ids) == len(set(ids)), "a request was recorded twice"
+
+
+@contextmanager
+def _node(*flags: str) -> Iterator[Node]:
     if not PROGRAM.exists():
         pytest.fail(f"{PROGRAM} does not exist: run the tests with `make test`", pytrace=False)
-    started: list[Node] = []
-
-    def start(*flags: str) -> Node:
-        node = Node(new_home(), flags)
-        started.append(node)
-        return node.start()
-
-    yield start
-    for node in started:
+    node = Node(new_home(), flags)
+    try:
+        yield node.start()
+    finally:
         node.discard()
-
-
-@pytest.fixture(scope="session")
-def node(
-    start_node: StartNode, guests: Guests, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Node]:
-    """The shared node. Afterwards its spool must hold no request twice."""
-    node = start_node("--name", "edge-test")
-    node.deploy(guests.hello, "hello")
-    node.deploy(guests.hello, "open", "--public")
-    node.deploy(guests.hostile, "hostile")
-    node.deploy(guests.hostile, "mirror", "--public")
-    node.deploy_project(tight_project(guests, tmp_path_factory.mktemp("tight")))
-    yield node
-    ids = [line["requestId"] for line in node.requests.lines()]
-    assert len(ids) == len(set(ids)), "a request was recorded twice"
 
 
 def tight_project(guests: Guests, folder: Path) -> Path:

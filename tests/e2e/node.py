@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests import commands
 from tests.e2e.spool import Line, Spool
 from tests.e2e.wire import Endpoint
 
@@ -102,7 +103,8 @@ class Node:
     ) -> subprocess.CompletedProcess[str]:
         """One `vedette` command against this node's home. With `check`, fails on a non-zero exit code."""
         command = [*self._prefix, str(PROGRAM), *arguments, "--home", str(self.home)]
-        done = _run(command, timeout)
+        as_a_person = self._prefix or arguments[0] == "up"
+        done = (_started if as_a_person else commands.run)(command, timeout)
         assert done.returncode == 0 or not check, f"{_told(done)}\n{self.last_words()}"
         return done
 
@@ -212,12 +214,12 @@ def _pids_in(tree: Any) -> list[int]:
 
 def vedette(*arguments: str, timeout: float = 170.0) -> subprocess.CompletedProcess[str]:
     """A `vedette` command that needs no node, such as `build`. Fails on a non-zero exit code."""
-    done = _run([str(PROGRAM), *arguments], timeout)
+    done = commands.run([str(PROGRAM), *arguments], timeout)
     assert done.returncode == 0, _told(done)
     return done
 
 
-def _run(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+def _started(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         capture_output=True,
