@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.guests import GuestBuildError, Guests, build_guests
 
 ROOT = Path(__file__).parents[1]
+MOST_CRATES = 1 << 30  # bytes
 
 # A shell that runs the tests in the background has them ignore SIGINT, and what they start would inherit that.
 if threading.current_thread() is threading.main_thread():
@@ -18,6 +21,19 @@ if threading.current_thread() is threading.main_thread():
 
 # Every command and every process of a node is a Python of its own: without kept bytecode each compiles all of Vedette.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Rust projects that tests make are new each time; the crates that they use are not (cargo 1.91 and newer).
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vedette"
+os.environ["CARGO_BUILD_BUILD_DIR"] = str(CACHE / "crates")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What the projects themselves leave there is small, and is removed when it has become much."""
+    if hasattr(session.config, "workerinput"):
+        return
+    with suppress(FileNotFoundError):  # another run builds
+        if sum(file.lstat().st_size for file in (CACHE / "crates").rglob("*")) > MOST_CRATES:
+            shutil.rmtree(CACHE / "crates")
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,8 @@ def build_guests() -> Guests:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     target_folder = cache / "vedette" / "guests"
     command = ["cargo", "build", "--release", "--locked", "--target", TARGET]
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(target_folder)}
+    folders = dict.fromkeys(("CARGO_TARGET_DIR", "CARGO_BUILD_BUILD_DIR"), str(target_folder))
+    environment = {**os.environ, **folders}
     try:
         done = subprocess.run(
             command, cwd=WORKSPACE, env=environment, capture_output=True, text=True, check=False

@@ -48,7 +48,7 @@ def served(running: Running) -> Iterator[Served]:
     thread = threading.Thread(target=lambda: asyncio.run(servers.run(admin, metrics)))
     thread.start()
     transport = httpx.HTTPTransport(uds=str(running.home.admin_socket))
-    with httpx.Client(transport=transport, base_url="http://node", timeout=20.0) as client:
+    with httpx.Client(transport=transport, base_url="http://node", timeout=60.0) as client:
         yield Served(running, client, f"http://{address}")
     servers.stop()
     thread.join()

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from tests.components import MINUTES
 from tests.e2e.node import PROGRAM, Node, new_home
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,7 @@ def _starts_the_node(line: str) -> bool:
     )
 
 
+@pytest.mark.timeout(20 * MINUTES)
 @pytest.mark.parametrize("name", RUN)
 def test_the_commands_of_the_document_work(name: str, home_node: Node, tmp_path: Path) -> None:
     document = ROOT / name
@@ -91,7 +93,7 @@ def test_the_commands_of_the_document_work(name: str, home_node: Node, tmp_path:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=170,
+            timeout=480,
             check=False,
         )
         assert done.returncode == 0, (

@@ -27,7 +27,7 @@ class Caller:
             verify=tls_context(node.ca_file, protocol),
             http1=protocol != HTTP_2,
             http2=protocol == HTTP_2,
-            timeout=20,
+            timeout=60,
             trust_env=False,
         )
 

@@ -26,7 +26,7 @@ def chosen_group(address: tuple[str, int], server_name: str, offered: list[int])
 
     Raises `ValueError` when the server answers with anything but a ServerHello.
     """
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(_record(_client_hello(server_name, offered)))
         head = _exactly(connection, 5)
         body = _exactly(connection, int.from_bytes(head[3:5], "big"))

@@ -99,7 +99,7 @@ class Node:
     # --- commands
 
     def run(
-        self, *arguments: str, check: bool = True, timeout: float = 60.0
+        self, *arguments: str, check: bool = True, timeout: float = 180.0
     ) -> subprocess.CompletedProcess[str]:
         """One `vedette` command against this node's home. With `check`, fails on a non-zero exit code."""
         command = [*self._prefix, str(PROGRAM), *arguments, "--home", str(self.home)]
@@ -193,7 +193,7 @@ class Node:
         """`https://localhost:PORT`."""
         return f"https://{self.endpoint.authority}"
 
-    def record(self, request_id: str, timeout: float = 5.0) -> Line:
+    def record(self, request_id: str, timeout: float = 60.0) -> Line:
         """The one record of a request. Fails when there is none in time, or more than one."""
         assert request_id, "the answer carries no x-request-id"
         found = self.requests.wait_for(lambda line: line.get("requestId") == request_id, timeout)
@@ -212,7 +212,7 @@ def _pids_in(tree: Any) -> list[int]:
     return []
 
 
-def vedette(*arguments: str, timeout: float = 170.0) -> subprocess.CompletedProcess[str]:
+def vedette(*arguments: str, timeout: float = 480.0) -> subprocess.CompletedProcess[str]:
     """A `vedette` command that needs no node, such as `build`. Fails on a non-zero exit code."""
     done = commands.run([str(PROGRAM), *arguments], timeout)
     assert done.returncode == 0, _told(done)
@@ -240,7 +240,7 @@ def new_home() -> Path:
     return Path(tempfile.mkdtemp(prefix="vd-", dir="/tmp"))
 
 
-def wait_until(what: str, holds: Any, timeout: float = 10.0, every: float = 0.02) -> Any:
+def wait_until(what: str, holds: Any, timeout: float = 60.0, every: float = 0.02) -> Any:
     """Calls `holds` until it gives something true, and returns that. Fails after `timeout` seconds, naming `what`."""
     deadline = time.monotonic() + timeout
     while True:

@@ -42,7 +42,7 @@ class Spool:
         self._lines += [line for line in read if line["kind"] == self._kind]
         self._offsets[path.name] = offset + len(whole)
 
-    def wait_for(self, wanted: Callable[[Line], bool], timeout: float = 5.0) -> list[Line]:
+    def wait_for(self, wanted: Callable[[Line], bool], timeout: float = 60.0) -> list[Line]:
         """The lines for which `wanted` holds, as soon as there is one. Fails after `timeout` seconds without."""
         deadline = time.monotonic() + timeout
         while True:

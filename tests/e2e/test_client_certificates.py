@@ -83,7 +83,7 @@ def client(node: Node, protocol: str, credential: Credential | None) -> Iterator
         verify=context_with(node.endpoint, protocol, credential),
         http1=protocol != HTTP_2,
         http2=protocol == HTTP_2,
-        timeout=20,
+        timeout=60,
         trust_env=False,
     ) as found:
         yield found
@@ -317,7 +317,7 @@ def _ask(
 ) -> tuple[int, ssl.SSLSession | None]:
     address = (node.endpoint.host, node.endpoint.port)
     with (
-        socket.create_connection(address, timeout=10) as plain,
+        socket.create_connection(address, timeout=60) as plain,
         context.wrap_socket(plain, server_hostname="localhost", session=session) as secured,
     ):
         # In TLS 1.3 the client is done before the server has judged it (RFC 8446 §4.4): an alert comes with the answer.

@@ -68,9 +68,8 @@ def test_kill_9_under_load(own: Node, protocol: str, process: str) -> None:
         wait_until(
             "requests begun after the kill are answered",
             lambda: any(each.began > killed + 0.05 for each in load.served()),
-            timeout=15,
         )
-        wait_until("the process is back", lambda: _is_back(own, process, pids[process]), timeout=15)
+        wait_until("the process is back", lambda: _is_back(own, process, pids[process]))
         time.sleep(0.3)
     after = [each for each in load.outcomes if each.began > killed + 0.05]
     back = min(each.ended for each in after if each.status == 200) - killed
@@ -106,7 +105,6 @@ def test_engine_and_supervisor_killed_together(own: Node, protocol: str) -> None
         wait_until(
             "requests begun after the kill are answered",
             lambda: any(each.began > killed + 0.05 for each in load.served()),
-            timeout=20,
         )
     assert load.refused_connections() == []
 
@@ -119,7 +117,7 @@ def test_an_acknowledged_deploy_survives_the_kill_that_follows(
     pid = own.pid(process)
     own.deploy(guests.hello, name)
     os.kill(pid, signal.SIGKILL)
-    wait_until("the process is back", lambda: _is_back(own, process, pid), timeout=15)
+    wait_until("the process is back", lambda: _is_back(own, process, pid))
     assert name in [each["name"] for each in own.status()["functions"]]
     caller = Caller(own, protocol)
     wait_until("the function answers", lambda: caller.ask(f"/{name}").status == 200)
@@ -193,4 +191,4 @@ def test_a_killed_engine_is_recorded_as_far_as_it_came(own: Node, protocol: str)
     caller.close()
     for answer in answers:
         own.record(answer.request_id)
-    wait_until("the engine is back", lambda: own.status()["engine"] is not None, timeout=15)
+    wait_until("the engine is back", lambda: own.status()["engine"] is not None)

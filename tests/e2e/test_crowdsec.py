@@ -72,7 +72,7 @@ def is_let_in(node: Node, source: str) -> bool:
 
 
 def wait_for_networks(node: Node, count: int) -> None:
-    wait_until(f"{count} networks", lambda: crowd(node)["networks"] == count, 30)
+    wait_until(f"{count} networks", lambda: crowd(node)["networks"] == count)
 
 
 def test_who_is_banned_there_is_turned_away_here(own: Node) -> None:
@@ -88,10 +88,10 @@ def test_who_is_banned_there_is_turned_away_here(own: Node) -> None:
 def test_bans_come_and_go_and_leave_one_line_in_the_history(own: Node, api: LocalApi) -> None:
     wait_for_networks(own, 2)
     api.cscli("decisions", "add", "-i", "127.0.0.77", "-d", "4h")
-    wait_until("the new one is blocked", lambda: not is_let_in(own, "127.0.0.77"), 30)
+    wait_until("the new one is blocked", lambda: not is_let_in(own, "127.0.0.77"))
     assert crowd(own)["networks"] == 3
     api.cscli("decisions", "delete", "-i", "127.0.0.77")
-    wait_until("it is let in again", lambda: is_let_in(own, "127.0.0.77"), 30)
+    wait_until("it is let in again", lambda: is_let_in(own, "127.0.0.77"))
     actions = own.run("history").stdout
     assert actions.count("feed crowd") == 1, actions
 
@@ -104,7 +104,7 @@ def test_a_rollback_goes_back_on_a_decision_and_keeps_the_bans(own: Node, api: L
     plan = api.root / "saved.plan"
     assert own.run("plan", "-f", str(other), "--out", str(plan), check=False).returncode == 2
     api.cscli("decisions", "add", "-i", "127.0.0.78", "-d", "4h")
-    wait_until("the new one is blocked", lambda: not is_let_in(own, "127.0.0.78"), 30)
+    wait_until("the new one is blocked", lambda: not is_let_in(own, "127.0.0.78"))
     own.run("apply", "--yes", str(plan))  # a plan from before the ban, which stays
     assert send(own.endpoint, HTTP_1, "/open", source=HONEST).body == b"bye"
     assert not is_let_in(own, "127.0.0.78")
@@ -120,7 +120,7 @@ def test_while_it_does_not_answer_the_list_stays_and_status_says_since_when(
 ) -> None:
     wait_for_networks(own, 2)
     api.stop()
-    wait_until("it is told", lambda: crowd(own)["feed"]["failures"] > 0, 30)
+    wait_until("it is told", lambda: crowd(own)["feed"]["failures"] > 0)
     feed = crowd(own)["feed"]
     assert feed["failingSince"] is not None
     assert "Connection refused" in feed["error"]
@@ -128,9 +128,9 @@ def test_while_it_does_not_answer_the_list_stays_and_status_says_since_when(
     own.run("apply", "--yes", "-f", str(api.root / "edge.yaml"))
     assert not is_let_in(own, BANNED), "the list was lost"
     api.start()
-    wait_until("it answers again", lambda: crowd(own)["feed"]["failures"] == 0, 40)
+    wait_until("it answers again", lambda: crowd(own)["feed"]["failures"] == 0)
     api.cscli("bouncers", "delete", "vedette")
-    wait_until("it is refused", lambda: crowd(own)["feed"]["error"], 30)
+    wait_until("it is refused", lambda: crowd(own)["feed"]["error"])
     assert "it answered 403: it does not know the key" in crowd(own)["feed"]["error"]
     assert not is_let_in(own, BANNED)
     for file in own.path().rglob("*"):

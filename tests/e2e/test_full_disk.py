@@ -125,7 +125,6 @@ def test_killed_on_a_full_disk_the_engine_serves_what_was_acknowledged(own: Node
     wait_until(
         "the engine serves again",
         lambda: own.status()["engine"].get("digest") == before,
-        timeout=15,
     )
     caller = Caller(own, HTTP_1)
     caller.expect_neighbour_served()

@@ -61,7 +61,7 @@ def channel(gateway: Node) -> Iterator[grpc.Channel]:
 def test_a_call_has_its_metadata_both_ways(channel: grpc.Channel, service: GrpcService) -> None:
     call = channel.unary_unary(f"/{NAME}/Echo")
     answer, told = call.with_call(
-        b"hello", timeout=20, metadata=(("x-mine", "1"), ("x-raw-bin", b"\xff\0"))
+        b"hello", timeout=60, metadata=(("x-mine", "1"), ("x-raw-bin", b"\xff\0"))
     )
     assert answer == b"hello"
     assert service.metadata["x-mine"] == "1"
@@ -75,23 +75,23 @@ def test_a_call_has_its_metadata_both_ways(channel: grpc.Channel, service: GrpcS
 
 def test_a_large_message_arrives_whole(channel: grpc.Channel) -> None:
     message = bytes(range(256)) * 12_000
-    assert channel.unary_unary(f"/{NAME}/Echo")(message, timeout=20) == message
+    assert channel.unary_unary(f"/{NAME}/Echo")(message, timeout=60) == message
 
 
 def test_a_stream_of_answers_comes_in_order(channel: grpc.Channel) -> None:
-    came = list(channel.unary_stream(f"/{NAME}/Count")(b"500", timeout=20))
+    came = list(channel.unary_stream(f"/{NAME}/Count")(b"500", timeout=60))
     assert came == [str(number).encode() for number in range(500)]
 
 
 def test_a_stream_of_messages_is_summed_up(channel: grpc.Channel) -> None:
     messages = (str(number).encode() for number in range(500))
-    assert channel.stream_unary(f"/{NAME}/Sum")(messages, timeout=20) == b"124750"
+    assert channel.stream_unary(f"/{NAME}/Sum")(messages, timeout=60) == b"124750"
 
 
 def test_both_talk_in_turns(channel: grpc.Channel) -> None:
     """Each message waits for the answer to the one before: nothing may be held back on the way."""
     said: queue.Queue[bytes | None] = queue.Queue()
-    answers = channel.stream_stream(f"/{NAME}/Talk")(iter(said.get, None), timeout=20)
+    answers = channel.stream_stream(f"/{NAME}/Talk")(iter(said.get, None), timeout=60)
     for word in (b"one", b"two", b"three"):
         said.put(word)
         assert next(answers) == word.upper()
@@ -102,7 +102,7 @@ def test_both_talk_in_turns(channel: grpc.Channel) -> None:
 
 def test_a_failure_keeps_its_status_and_its_words(channel: grpc.Channel, gateway: Node) -> None:
     with pytest.raises(grpc.RpcError) as failed:
-        channel.unary_unary(f"/{NAME}/Fail")(b"", timeout=20)
+        channel.unary_unary(f"/{NAME}/Fail")(b"", timeout=60)
     error = failed.value
     assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
     assert error.details() == "nö: 100 % no"
@@ -114,7 +114,7 @@ def test_a_failure_keeps_its_status_and_its_words(channel: grpc.Channel, gateway
 
 
 def test_a_failure_behind_answers_comes_behind_them(channel: grpc.Channel) -> None:
-    answers = channel.unary_stream(f"/{NAME}/FailLate")(b"", timeout=20)
+    answers = channel.unary_stream(f"/{NAME}/FailLate")(b"", timeout=60)
     assert [next(answers), next(answers)] == [b"one", b"two"]
     with pytest.raises(grpc.RpcError) as failed:
         next(answers)
@@ -133,5 +133,5 @@ def test_a_deadline_ends_the_call_at_the_service_too(
 def test_a_refusal_is_a_failure_that_a_client_understands(channel: grpc.Channel) -> None:
     """The status of HTTP becomes one of gRPC (the mapping is gRPC's own): 404 is UNIMPLEMENTED."""
     with pytest.raises(grpc.RpcError) as failed:
-        channel.unary_unary("/vedette.test.Nobody/Call")(b"", timeout=20)
+        channel.unary_unary("/vedette.test.Nobody/Call")(b"", timeout=60)
     assert failed.value.code() == grpc.StatusCode.UNIMPLEMENTED

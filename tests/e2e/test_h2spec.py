@@ -50,7 +50,7 @@ def test_http_2_is_as_the_rfcs_have_it(edge: Node, reader: Recorder, tmp_path: P
         ],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=480,
         check=False,
     )
     cases = list(ElementTree.parse(report).iter("testcase"))

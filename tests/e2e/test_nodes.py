@@ -107,7 +107,7 @@ def test_a_plain_listener_serves_on_loopback(other: Node) -> None:
     asked = urllib.request.Request(
         f"{plain['url']}/hello", headers={"authorization": f"Bearer {other.usual_token}"}
     )
-    with urllib.request.urlopen(asked, timeout=10) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         assert answer.read() == GREETING
         record = other.record(answer.headers["x-request-id"])
     assert record["listener"] == plain["name"]

@@ -119,14 +119,14 @@ def test_what_is_shed_comes_in_order_is_told_and_ends(
     assert ask(node, "/site", *BROWSER).status == 200
     with Held(node) as held:
         held.until(87)
-        wait_until("browsers are asked", lambda: level(node) == "challenge", 20)
+        wait_until("browsers are asked", lambda: level(node) == "challenge")
         answer = ask(node, "/site", *BROWSER)
         assert (answer.status, cause(node, answer)) == (403, "challenge_required")
         assert ask(node, "/site").status == 200, "a program is not"
         assert ask(node, "/open").body == GREETING
 
         held.until(93)
-        wait_until("unknown callers lose functions", lambda: level(node) == "unknownExpensive", 20)
+        wait_until("unknown callers lose functions", lambda: level(node) == "unknownExpensive")
         answer = ask(node, "/open")
         assert (answer.status, cause(node, answer)) == (503, "under_pressure")
         assert answer.headers["retry-after"] == "15"
@@ -134,18 +134,18 @@ def test_what_is_shed_comes_in_order_is_told_and_ends(
         assert ask(node, "/site").status == 200, "a service costs the node little"
 
         held.until(96)
-        wait_until("unknown callers lose all", lambda: level(node) == "unknown", 20)
+        wait_until("unknown callers lose all", lambda: level(node) == "unknown")
         assert cause(node, ask(node, "/site")) == "under_pressure"
         assert ask(node, "/hello", known).body == GREETING
 
         held.until(99)
-        wait_until("known ones lose functions", lambda: level(node) == "knownExpensive", 20)
+        wait_until("known ones lose functions", lambda: level(node) == "knownExpensive")
         assert cause(node, ask(node, "/hello", known)) == "under_pressure"
         assert ask(node, "/site", known).status == 200
         told = node.status()["pressure"]
         assert told["reason"].startswith("unknown to knownExpensive: inFlight at 99 %")
         assert "knownExpensive, since" in node.run("status").stdout
-    wait_until("it falls again", lambda: level(node) == "unknown", 40)
+    wait_until("it falls again", lambda: level(node) == "unknown")
     events = Spool(node.path("spool", "requests"), "pressure").lines()
     moves = [(event["from"], event["to"]) for event in events]
     assert moves == [
@@ -166,6 +166,6 @@ def test_a_node_that_is_told_not_to_sheds_nothing(
     node = started(start_node, guests, ports, ", shed: false")
     with Held(node) as held:
         held.until(93)
-        wait_until("it is under pressure", lambda: level(node) == "unknownExpensive", 20)
+        wait_until("it is under pressure", lambda: level(node) == "unknownExpensive")
         assert ask(node, "/open").body == GREETING
         assert ask(node, "/site", *BROWSER).status == 200

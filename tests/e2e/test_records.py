@@ -121,7 +121,7 @@ def test_head_has_no_body_and_keeps_the_connection(caller: Caller) -> None:
 
 
 def _samples(node: Node) -> dict[str, float]:
-    with urllib.request.urlopen(node.status()["metrics"]["url"], timeout=10) as answer:
+    with urllib.request.urlopen(node.status()["metrics"]["url"], timeout=60) as answer:
         text = answer.read().decode()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines)}

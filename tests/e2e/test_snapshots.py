@@ -95,7 +95,7 @@ def test_a_snapshot_damaged_on_disk_is_healed_and_never_served(
         case _:
             file.unlink()
     os.kill(own.pid("engine"), signal.SIGKILL)
-    wait_until("the snapshot is served again", lambda: _is_served(own, before), timeout=15)
+    wait_until("the snapshot is served again", lambda: _is_served(own, before))
     assert json.loads(file.read_bytes())["payload"] == json.loads(envelope)["payload"]
     assert own.status()["engine"]["error"] is None
     _expect_served(own, protocol)

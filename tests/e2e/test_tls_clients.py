@@ -80,7 +80,7 @@ def test_a_hello_that_comes_byte_by_byte_is_the_same_client(own: Node) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
     address = (own.endpoint.host, own.endpoint.port)
-    with socket.create_connection(address, timeout=20) as plain:
+    with socket.create_connection(address, timeout=60) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def send_out() -> None:

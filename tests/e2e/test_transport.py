@@ -24,7 +24,7 @@ def test_tls_1_2_is_refused(node: Node) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     address = (node.endpoint.host, node.endpoint.port)
     with (
-        socket.create_connection(address, timeout=10) as plain,
+        socket.create_connection(address, timeout=60) as plain,
         pytest.raises(ssl.SSLError, match=r"(?i)version|alert"),
     ):
         context.wrap_socket(plain, server_hostname="localhost")
@@ -41,7 +41,7 @@ def test_tls_1_2_is_spoken_where_it_was_asked_for(start_node: StartNode) -> None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.maximum_version = version
         with (
-            socket.create_connection(address, timeout=10) as plain,
+            socket.create_connection(address, timeout=60) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as secured,
         ):
             assert secured.version() == name
@@ -66,7 +66,7 @@ def test_a_client_that_does_not_know_the_ca_turns_away(node: Node) -> None:
     context = ssl.create_default_context()
     address = (node.endpoint.host, node.endpoint.port)
     with (
-        socket.create_connection(address, timeout=10) as plain,
+        socket.create_connection(address, timeout=60) as plain,
         pytest.raises(ssl.SSLCertVerificationError),
     ):
         context.wrap_socket(plain, server_hostname="localhost")
@@ -217,7 +217,7 @@ def test_headers_that_are_too_large_are_refused(caller: Caller) -> None:
 
 def test_a_connection_that_says_nothing_holds_nobody_up(node: Node) -> None:
     silent = [
-        socket.create_connection((node.endpoint.host, node.endpoint.port), timeout=10)
+        socket.create_connection((node.endpoint.host, node.endpoint.port), timeout=60)
         for _ in range(50)
     ]
     caller = Caller(node, HTTP_1)

@@ -30,8 +30,6 @@ spec:
 ATTACK = "/shop?comment=1%27%20or%20%271%27%3D%271"
 BROWSER = {"user-agent": "Mozilla/5.0", "accept": "*/*"}
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def guarded(

@@ -56,14 +56,13 @@ def watch(node: Node, project: Path) -> Iterator[Watch]:
     """A watch whose first deployment is done; the first build compiles every crate."""
     watch = Watch(node, project)
     try:
-        wait_until("the first deployment", lambda: watch.count(" deployed watched"), 300)
+        wait_until("the first deployment", lambda: watch.count(" deployed watched"), 480)
         yield watch
     finally:
         if watch.process.poll() is None:
             watch.end()
 
 
-@pytest.mark.timeout(600)
 def test_a_save_is_deployed_and_an_error_is_waited_out(
     node: Node, project: Path, watch: Watch
 ) -> None:
@@ -73,15 +72,13 @@ def test_a_save_is_deployed_and_an_error_is_waited_out(
     assert caller.ask("/watched").body == b"Hello, tester!\n"
     source.write_text(text.replace("{greeting}, {subject}!", "{greeting} again, {subject}!"))
     saved = time.monotonic()
-    wait_until(
-        "the new answer", lambda: caller.ask("/watched").body == b"Hello again, tester!\n", 60
-    )
+    wait_until("the new answer", lambda: caller.ask("/watched").body == b"Hello again, tester!\n")
     print(f"save to first new answer: {time.monotonic() - saved:.2f} s")
     source.write_text("this is no Rust")
-    wait_until("the error is told", lambda: watch.count("Waiting for a change"), 60)
+    wait_until("the error is told", lambda: watch.count("Waiting for a change"))
     assert caller.ask("/watched").body == b"Hello again, tester!\n"
     source.write_text(text)
-    wait_until("it is mended", lambda: caller.ask("/watched").body == b"Hello, tester!\n", 60)
+    wait_until("it is mended", lambda: caller.ask("/watched").body == b"Hello, tester!\n")
     caller.close()
     wait_until("the line of the last cycle", lambda: watch.count(" deployed watched") == 3)
     assert watch.end() == 130

@@ -75,7 +75,7 @@ def _over_http_1(node: Node) -> ClientConnection:
     address = (node.endpoint.host, node.endpoint.port)
     return websocket(
         f"wss://{node.endpoint.authority}/talk?room=1",
-        sock=socket.create_connection(address, timeout=20),
+        sock=socket.create_connection(address, timeout=60),
         ssl=tls_context(node.ca_file, HTTP_1),
         server_hostname="localhost",
         subprotocols=["other", "chat"],
@@ -90,7 +90,7 @@ def test_messages_pass_over_http_1(gateway: Node, service: WebSocketService) -> 
         assert client.subprotocol == "chat"
         for message in ("words", b"bytes", "", "x" * 3_000_000):
             client.send(message)
-            assert client.recv(timeout=20) == message
+            assert client.recv(timeout=60) == message
         assert client.ping().wait(20)
     asked = service.asked[-1]
     assert asked.path == "/talk?room=1"
@@ -101,7 +101,7 @@ def test_a_close_has_its_code_and_its_words_over_http_1(gateway: Node) -> None:
     with _over_http_1(gateway) as client:
         client.send("close please")
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=20)
+            client.recv(timeout=60)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4_000, "as you wish")
 

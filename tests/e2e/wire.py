@@ -71,7 +71,7 @@ def connect(
     endpoint: Endpoint,
     protocol: str,
     sni: str | None = "localhost",
-    timeout: float = 20.0,
+    timeout: float = 60.0,
     name_checked: bool = True,
     source: str = "",
 ) -> Iterator[ssl.SSLSocket]:
@@ -100,7 +100,7 @@ def send(
     body: bytes = b"",
     authority: str | None = None,
     sni: str | None = "localhost",
-    timeout: float = 20.0,
+    timeout: float = 60.0,
     name_checked: bool = True,
     source: str = "",
 ) -> Answer:
@@ -161,7 +161,7 @@ class Kept:
         assert self.streams.leaving
 
 
-def send_bytes(endpoint: Endpoint, request: bytes, timeout: float = 20.0) -> Answer:
+def send_bytes(endpoint: Endpoint, request: bytes, timeout: float = 60.0) -> Answer:
     """One HTTP/1.1 request, byte for byte."""
     with connect(endpoint, HTTP_1, timeout=timeout) as secured:
         secured.sendall(request)

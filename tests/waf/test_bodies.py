@@ -9,12 +9,9 @@ from tests.waf import bodies, engines
 
 CHANGED = 1_500
 
-pytestmark = [
-    pytest.mark.skipif(
-        not engines.has_oracle(), reason="libmodsecurity3 is not installed: make extras"
-    ),
-    pytest.mark.timeout(300),
-]
+pytestmark = pytest.mark.skipif(
+    not engines.has_oracle(), reason="libmodsecurity3 is not installed: make extras"
+)
 
 
 def joined(found: tuple[str, ...]) -> tuple[str, ...]:

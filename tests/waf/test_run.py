@@ -51,7 +51,6 @@ def test_there_are_at_most_twenty_overrides() -> None:
 
 
 @needs_oracle
-@pytest.mark.timeout(600)
 def test_the_oracle_passes_what_it_is_known_to_pass() -> None:
     asked = run.cases()
     with run.engine("oracle", mode="DetectionOnly", paranoia=4) as oracle:

@@ -22,7 +22,7 @@ from vedette.errors import UnavailableError
 from vedette.store.home import Home
 
 
-def eventually(check: Callable[[], bool], patience: float = 20.0) -> None:
+def eventually(check: Callable[[], bool], patience: float = 60.0) -> None:
     deadline = time.monotonic() + patience
     while not check():
         assert time.monotonic() < deadline, "waited in vain"
