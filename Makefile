@@ -23,8 +23,8 @@ ENGINE_SOURCES = { find crates -type f -not -path '*/target/*' -not -path 'crate
   printf '%s\0' Cargo.toml Cargo.lock pyproject.toml; } | LC_ALL=C sort -z | xargs -0 sha256sum
 
 UP_FLAGS ?=
-# `PYTEST_FLAGS="-n 2 --dist loadfile"` takes two thirds of the time on two cores, and slow machines notice.
-PYTEST_FLAGS ?=
+# Two files of tests at a time: many tests wait for a timer of the node. `make test PYTEST_FLAGS=` takes one at a time.
+PYTEST_FLAGS ?= -n 2 --dist loadfile
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 
