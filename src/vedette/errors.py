@@ -9,6 +9,7 @@ Refusals of requests are not errors of this kind; they live in the engine (docs/
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -235,6 +236,17 @@ def error_from_dict(data: Mapping[str, Any]) -> VedetteError:
     code = str(data["code"])
     family = _FAMILIES[CATALOGUE[code].family]
     return family(code, str(data["message"]), data.get("hint"), data.get("file"), data.get("line"))
+
+
+def code_and_message(refusal: ValueError) -> tuple[str, str] | None:
+    """What the engine's own code says why: the JSON `{"code", "message"}` of its `ValueError`; None
+    for another error. The code need not be in `CATALOGUE`.
+    """
+    try:
+        body = json.loads(str(refusal))
+        return str(body["code"]), str(body["message"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 _FAMILY_TITLES = {
