@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from vedette.clock import now, to_rfc3339
@@ -203,12 +203,7 @@ class Firewall:
     def _proposal(
         self, active: Snapshot, group: tuning.Group, days: int, corpus: Sequence[attacks.Attack]
     ) -> Proposal:
-        until = now().date() + timedelta(days=days)
-        counted = f"{len(group.events)} requests of {group.clients} clients"
-        reason = f"{counted} taken for honest, found by `vedette waf tune`"
-        if not group.events:
-            reason = "say here why; no event asks for it"
-        exclusion = group.exclusion(until, reason)
+        exclusion = group.exclusion(*_until_and_reason(group, days))
         proof = self._proof(active, [group], [exclusion], corpus)
         times = sorted(str(each["time"]) for each in group.events) or ["", ""]
         return Proposal(
@@ -231,10 +226,7 @@ class Firewall:
     def _joint(
         self, active: Snapshot, found: tuning.Joint, days: int, corpus: Sequence[attacks.Attack]
     ) -> JointProposal:
-        until = now().date() + timedelta(days=days)
-        counted = f"{len(found.events)} requests of {found.clients} clients"
-        reason = f"{counted} taken for honest, found by `vedette waf tune`"
-        exclusions = found.exclusions(until, reason)
+        exclusions = found.exclusions(*_until_and_reason(found, days))
         proof = self._proof(active, found.groups, exclusions, corpus)
         return JointProposal(
             route=found.groups[0].route,
@@ -301,6 +293,15 @@ class _InForce:
             )
             hint = "Security events and `vedette waf test` name rules by their ids."
             raise ConfigError("request_invalid", message, hint)
+
+
+def _until_and_reason(found: tuning.Group | tuning.Joint, days: int) -> tuple[date, str]:
+    """The last day of a proposal, and what its manifest says why."""
+    reason = "say here why; no event asks for it"
+    if found.events:
+        counted = f"{len(found.events)} requests of {found.clients} clients"
+        reason = f"{counted} taken for honest, found by `vedette waf tune`"
+    return now().date() + timedelta(days=days), reason
 
 
 def _examples(proof: tuning.Proof) -> tuple[AttackExample, ...]:
