@@ -192,6 +192,35 @@ def test_a_plan_refuses_what_apply_would_and_says_where(
     assert guarded.status()["snapshot"]["generation"] == generation
 
 
+SET = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {name: own-%(name)d}
+spec:
+  waf: {mode: %(mode)s, rules: [{name: own, field: path, operator: Equals, value: /%(set)d}]}
+  rules: [{matches: [{path: {value: /own-%(name)d}}], static: {body: ok}}]
+---
+"""
+
+
+def test_a_node_has_sixteen_sets_of_rules_and_says_what_makes_one(
+    guarded: Node, tmp_path: Path
+) -> None:
+    """The routes of the node itself are inspected by one more set, the Node's."""
+    file = tmp_path / "sets.yaml"
+    shared = [{"name": name, "mode": "block", "set": name % 15} for name in range(20)]
+    unused = [{"name": name, "mode": '"off"', "set": name} for name in range(20, 25)]
+    file.write_text("".join(SET % each for each in (*shared, *unused)))
+    assert "Plan: 25 to add" in guarded.run("plan", str(file), check=False).stdout
+    file.write_text(file.read_text() + SET % {"name": 30, "mode": "block", "set": 30})
+    done = guarded.run("plan", str(file), check=False)
+    assert done.returncode == 1
+    error, where, mend = done.stderr.splitlines()[-3:]
+    assert error == "error: route own-30: more than 16 different sets of rules on one node"
+    assert where == f"where: {file}:181"
+    assert mend.startswith("mend: Routes share a set of rules when ")
+
+
 def test_replay_shows_what_another_firewall_would_do_and_changes_nothing(
     guarded: Node, tmp_path: Path
 ) -> None:
