@@ -143,6 +143,32 @@ def test_only_what_an_exclusion_can_say_is_tried(
     assert sentence in caught.value.message
 
 
+def test_an_event_is_no_reason_to_propose_more_than_was_asked(guarded: Running) -> None:
+    """Events name parts that exclusions cannot; one without a parameter leaves the rule out altogether."""
+    packed = {"load": ["a"], "files": {"a": 'SecRule REQUEST_METHOD x "id:911100,phase:1"'}}
+    rules = guarded.activator.blobs.put(json.dumps(packed).encode())
+    guarded.activator.change(
+        lambda active: active.with_(waf=Waf(version="4.0.0", rules=rules)), "test", "test"
+    )
+    (violation,) = event("x:1")["violations"]
+    found = {**violation, "rule": 911100, "location": "REQUEST_METHOD"}
+    record(guarded, {**event("192.0.2.1:1"), "violations": [found]})
+    tried = TuneWish(route="shop", rule=911100, parameter="REQUEST_METHOD")
+    with pytest.raises(ConfigError) as caught:
+        guarded.node.firewall.tune(tried)
+    assert "it would leave rule 911100 out altogether" in caught.value.message
+    whole = guarded.node.firewall.tune(TuneWish(route="shop", rule=911100))
+    assert [each.exclusion.parameter for each in whole.proposals] == [None]
+
+
+def test_a_route_that_is_not_there_is_a_mistake_and_those_that_are_are_named(
+    guarded: Running,
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        guarded.node.firewall.tune(TuneWish(route="shob"))
+    assert (caught.value.code, caught.value.hint) == ("route_unknown", "There are: shop")
+
+
 def test_a_body_that_nobody_reads_is_told_to_be_looked_at_by_nobody(guarded: Running) -> None:
     asked = (
         DescribedRequest(target="/shop", route="shop", body="YT1i"),

@@ -325,10 +325,13 @@ def test_tune_proposes_together_what_only_helps_together(guarded: Node, tmp_path
     guarded.run("apply", "--yes", "-f", str(manifest))
 
 
-def test_a_rule_that_is_not_there_is_a_mistake(guarded: Node) -> None:
+def test_a_rule_or_route_that_is_not_there_is_a_mistake(guarded: Node) -> None:
     done = guarded.run("waf", "tune", "--route", "shop", "--rule", "12345", check=False)
     assert done.returncode == 2
     assert "error: the node has no rule 12345" in done.stderr
+    done = guarded.run("waf", "tune", "--route", "shob", check=False)
+    assert done.returncode == 2
+    assert "error: there is no route 'shob'\nmend: There are: " in done.stderr
 
 
 def test_an_exclusion_that_switches_the_scoring_off_is_refused(guarded: Node) -> None:
