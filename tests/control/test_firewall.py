@@ -233,6 +233,27 @@ def test_what_refuses_a_request_before_the_firewall_is_told(guarded: Running) ->
     assert before(guarded, address="192.0.3.1", headers=[*browser, token]) == []
 
 
+def test_a_head_that_is_too_large_is_refused_before_the_firewall(guarded: Running) -> None:
+    """In bytes, with `host: localhost` and four more for each field; both limits are the last that passes."""
+    guarded.activator.change(
+        lambda active: active.with_(
+            admit=active.admit.model_copy(
+                update={"max_uri_bytes": 64, "max_headers": 8, "max_header_bytes": 1_024}
+            )
+        ),
+        "test",
+        "test",
+    )
+    long, large = ("admit", 414, "uri_too_long"), ("admit", 431, "headers_too_large")
+    assert before(guarded, target="/" + "a" * 63) == [DENIED]
+    assert before(guarded, target="/" + "a" * 62 + "é") == [long, DENIED]
+    assert before(guarded, headers=[["a", "b"]] * 7) == [DENIED]
+    assert before(guarded, headers=[["a", "b"]] * 8) == [large, DENIED]
+    room = 1_024 - len("hostlocalhost") - 4 - len("a") - 4
+    assert before(guarded, headers=[["a", "b" * room]]) == [DENIED]
+    assert before(guarded, headers=[["a", "b" * (room + 1)]]) == [large, DENIED]
+
+
 def test_the_stages_that_nobody_asked_are_named(guarded: Running) -> None:
     def left(*routes: str) -> tuple[str, ...]:
         asked = tuple(DescribedRequest(route=name) for name in routes)
@@ -252,7 +273,10 @@ def test_the_stages_that_nobody_asked_are_named(guarded: Running) -> None:
         return active.with_(routes=routes, limits=(limit,))
 
     guarded.activator.change(change, "test", "test")
-    assert set(left("shop")) - set(usual) == {"limits", "the country (route shop: only CH, DE)"}
+    assert set(left("shop")) - set(usual) == {
+        "limits of rate, concurrency and quota",
+        "the country (route shop: only CH, DE)",
+    }
 
 
 def test_what_is_excluded_already_is_not_proposed_again(guarded: Running) -> None:

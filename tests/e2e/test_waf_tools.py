@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import Node, vedette, wait_until
-from tests.e2e.wire import HTTP_1, tls_context
+from tests.e2e.wire import HTTP_1, send_bytes, tls_context
 from tests.guests import Guests
 
 from vedette.identity.signer import RULE_SET_TYPE, SnapshotSigner
@@ -135,6 +135,31 @@ def test_what_an_earlier_stage_refuses_is_told_beside_the_firewalls_verdict(
     assert "not asked: whether credentials are good" in done.stderr
     open_to_all = guarded.run("waf", "test", "--curl", curl(guarded, "/open?q=fine")).stdout
     assert open_to_all.startswith("passed  GET ")
+
+
+@pytest.mark.parametrize(
+    ("target", "fields", "status"),
+    [
+        ("/shop?q=" + "a" * (8_192 - 8), [], None),
+        ("/shop?q=" + "a" * (8_192 - 7), [], 414),
+        ("/shop", ["a: b"] * 98, None),
+        ("/shop", ["a: b"] * 99, 431),
+        ("/shop", ["a: " + "b" * (32_768 - 17 - 19 - 5)], None),
+        ("/shop", ["a: " + "b" * (32_768 - 17 - 19 - 4)], 431),
+    ],
+    ids=["target", "long target", "fields", "many fields", "bytes", "many bytes"],
+)
+def test_a_head_that_is_too_large_is_told_as_it_is_answered(
+    guarded: Node, tmp_path: Path, target: str, fields: list[str], status: int | None
+) -> None:
+    """`host: localhost` counts 17 bytes in the engine, `connection: close` 19, any name of one letter 5."""
+    lines = [f"GET {target} HTTP/1.1", "host: localhost", "connection: close", *fields, "", ""]
+    file = tmp_path / "request.http"
+    file.write_bytes("\r\n".join(lines).encode())
+    (told,) = judged(guarded, str(file))
+    assert [each["status"] for each in told["before"]] == ([status] if status else [])
+    answered = send_bytes(guarded.endpoint, file.read_bytes()).status
+    assert (answered if answered in (414, 431) else None) == status
 
 
 OWN = """\
