@@ -119,6 +119,7 @@ def test_the_rules_that_decide_are_not_left_out_whoever_asks(guarded: Running) -
     ("wish", "sentence"),
     [
         ({"rule": 1, "parameter": "nonsense"}, "'nonsense' is no part of a request"),
+        ({"rule": 941100, "parameter": "ARGS:/^q/"}, "is a pattern, and attacks are tried in one"),
         ({"rule": 941101}, "no rule 941101: neither the Core Rule Set 4.0.0 nor its own"),
         ({"rule": 12}, "the node has no rule 12"),
         ({"rule": 941100, "parameter": "ARGS:q"}, None),

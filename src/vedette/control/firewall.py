@@ -334,7 +334,8 @@ def _require_route(active: Snapshot, name: str) -> Route:
     if found is None:
         names = [each.name for each in active.routes]
         shown = ", ".join([*names[:_NAMES], *(["… (`vedette routes`)"] if names[_NAMES:] else [])])
-        raise ConfigError("route_unknown", f"there is no route {name!r}", f"There are: {shown}")
+        hint = f"There are: {shown}" if names else "The node has no routes."
+        raise ConfigError("route_unknown", f"there is no route {name!r}", hint)
     return found
 
 
@@ -357,6 +358,10 @@ def _tried(route: Route | None, wish: TuneWish, groups: Sequence[tuning.Group]) 
             "Write it as events do: ARGS:comment, REQUEST_COOKIES:theme, REQUEST_FILENAME. "
             "Without --parameter the rule is tried as a whole."
         )
+        raise ConfigError("request_invalid", message, hint)
+    if ":/" in part and part.endswith("/"):  # the proof would put attacks where it does not look
+        message = f"{part!r} is a pattern, and attacks are tried in one part of a request"
+        hint = "Name a part that the pattern means, such as ARGS:comment."
         raise ConfigError("request_invalid", message, hint)
     return group
 
