@@ -12,6 +12,7 @@ from vedette.errors import (
     ConfigError,
     TrustError,
     UnavailableError,
+    code_and_message,
     error_from_dict,
     main,
     render_reference,
@@ -110,3 +111,18 @@ def test_an_error_tells_its_place_and_has_a_hint() -> None:
     error = ConfigError("manifest_invalid", "unknown field", file="vedette.yaml", line=7)
     assert str(error) == "vedette.yaml:7: unknown field"
     assert error.hint == CATALOGUE["manifest_invalid"].hint
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"code": "rule_invalid", "message": "why", "more": 1}', ("rule_invalid", "why")),
+        ("Compile Error", None),
+        ('{"code": "rule_invalid"}', None),
+        ("[1]", None),
+    ],
+)
+def test_a_refusal_of_the_engines_code_is_read_or_is_none(
+    text: str, told: tuple[str, str] | None
+) -> None:
+    assert code_and_message(ValueError(text)) == told

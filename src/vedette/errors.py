@@ -9,6 +9,7 @@ Refusals of requests are not errors of this kind; they live in the engine (docs/
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ _CONFIG = [
     ("policy_invalid", "A Cedar policy does not parse or does not fit the schema.", "Mend the line named; docs/request.md says what a policy can see."),
     ("policy_unknown", "There is no policy of that name.", "Run `vedette policy list` to see the names."),
     ("precompiled_refused", "The file is precompiled code, which is never accepted from outside.", "Deploy the .wasm component; the node compiles it itself."),
+    ("record_unknown", "No line of the records has that request id.", "Give the `x-request-id` of the answer, without --kind and --failed; beyond 1 GiB the oldest records give way."),
     ("request_invalid", "The request to the admin API is not valid.", "Mend the field named; docs/reference/openapi.json describes every request."),
     ("route_conflict", "Another route already answers for that host and path.", "Choose another path or host (--route, --domains; path, hostnames in a manifest), or remove the other one first."),
     ("route_unknown", "There is no route of that name.", "Run `vedette routes` to see the names."),
@@ -235,6 +237,17 @@ def error_from_dict(data: Mapping[str, Any]) -> VedetteError:
     code = str(data["code"])
     family = _FAMILIES[CATALOGUE[code].family]
     return family(code, str(data["message"]), data.get("hint"), data.get("file"), data.get("line"))
+
+
+def code_and_message(refusal: ValueError) -> tuple[str, str] | None:
+    """What the engine's own code says why: the JSON `{"code", "message"}` of its `ValueError`; None
+    for another error. The code need not be in `CATALOGUE`.
+    """
+    try:
+        body = json.loads(str(refusal))
+        return str(body["code"]), str(body["message"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 _FAMILY_TITLES = {

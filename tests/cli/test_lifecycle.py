@@ -207,7 +207,8 @@ def test_logs_and_records_are_read_from_the_spool(node: Shell, component: Path) 
     record = {"time": line["time"], "status": 401, "method": "GET", "host": "h", "path": "/"}
     (node.home.spool_requests / "1.jsonl").write_text(json.dumps(record) + "\n")
     assert json.loads(node("records", "--json").stdout) == record
-    assert node("records", "--failed").stdout == ""
+    nothing = node("records", "--failed")
+    assert (nothing.stdout, nothing.stderr) == ("", "no such records\n")
     refused = {**record, "requestId": "r1", "stage": "route", "cause": "no_route", "detail": "why"}
     with (node.home.spool_requests / "1.jsonl").open("a") as spool:
         spool.write(json.dumps(refused) + "\n")
@@ -215,8 +216,22 @@ def test_logs_and_records_are_read_from_the_spool(node: Shell, component: Path) 
     assert json.loads(node("records", "--id", "r1", "--json").stdout) == refused
     assert node("records", "--failed").stdout.strip().endswith("route no_route: why  r1")
     assert node("logs", "none").returncode == 2
+    _expect_no_record(node)
     assert node("down").returncode == 0
     assert json.loads(node("records", "--id", "r1", "--json").stdout) == refused
+    _expect_no_record(node)
+
+
+def _expect_no_record(node: Shell) -> None:
+    unknown = node("records", "--id", "r2")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr.startswith("error: no such record of the request 'r2'\nmend: Give the ")
+
+
+def test_a_home_without_a_node_has_no_records_and_says_so(shell: Shell) -> None:
+    done = shell("records")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith(f"error: there is no node at {shell.home.root}\nmend: Name the ")
 
 
 def test_status_works_while_control_is_down(untouched: Shell) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vedette.cli import waf
-from vedette.cli.waf_text import judged
+from vedette.cli.waf_text import judged, not_proposed
 from vedette.errors import ConfigError
 
 HOME = Path("/nowhere")
@@ -60,6 +60,24 @@ def test_a_signed_rule_set_needs_a_place(tmp_path: Path) -> None:
         waf.sign_rules(packed, tmp_path / "key", tmp_path / "none" / "out.json")
     assert caught.value.code == "file_unwritable"
     assert "none/out.json" in caught.value.message
+
+
+def test_what_is_not_proposed_is_told_by_its_reason_and_part() -> None:
+    def refused(rule: int, location: str, why: str) -> dict[str, object]:
+        return {"route": "shop", "rule": rule, "location": location, "why": why}
+
+    few = "1 request: too few"
+    one_by_one = [refused(rule, "ARGS:q", "alone it lets no request pass") for rule in (1, 2)]
+    many = [refused(3, f"ARGS:{number}", few) for number in range(10)]
+    assert not_proposed([*one_by_one, many[0], refused(4, "", few), *many[1:]]) == [
+        "not proposed: alone it lets no request pass",
+        "  1, 2 in ARGS:q of shop",
+        f"not proposed: {few}",
+        "  3 in ARGS:0 of shop",
+        "  4 in any part of shop",
+        *(f"  3 in ARGS:{number} of shop" for number in range(1, 7)),
+        "  and in 3 parts more: --json has them",
+    ]
 
 
 def told(**answer: object) -> list[str]:

@@ -119,6 +119,7 @@ def test_the_rules_that_decide_are_not_left_out_whoever_asks(guarded: Running) -
     ("wish", "sentence"),
     [
         ({"rule": 1, "parameter": "nonsense"}, "'nonsense' is no part of a request"),
+        ({"rule": 941100, "parameter": "ARGS:/^q/"}, "is a pattern, and attacks are tried in one"),
         ({"rule": 941101}, "no rule 941101: neither the Core Rule Set 4.0.0 nor its own"),
         ({"rule": 12}, "the node has no rule 12"),
         ({"rule": 941100, "parameter": "ARGS:q"}, None),
@@ -141,6 +142,32 @@ def test_only_what_an_exclusion_can_say_is_tried(
     with pytest.raises(ConfigError) as caught:
         guarded.node.firewall.tune(asked)
     assert sentence in caught.value.message
+
+
+def test_an_event_is_no_reason_to_propose_more_than_was_asked(guarded: Running) -> None:
+    """Events name parts that exclusions cannot; one without a parameter leaves the rule out altogether."""
+    packed = {"load": ["a"], "files": {"a": 'SecRule REQUEST_METHOD x "id:911100,phase:1"'}}
+    rules = guarded.activator.blobs.put(json.dumps(packed).encode())
+    guarded.activator.change(
+        lambda active: active.with_(waf=Waf(version="4.0.0", rules=rules)), "test", "test"
+    )
+    (violation,) = event("x:1")["violations"]
+    found = {**violation, "rule": 911100, "location": "REQUEST_METHOD"}
+    record(guarded, {**event("192.0.2.1:1"), "violations": [found]})
+    tried = TuneWish(route="shop", rule=911100, parameter="REQUEST_METHOD")
+    with pytest.raises(ConfigError) as caught:
+        guarded.node.firewall.tune(tried)
+    assert "it would leave rule 911100 out altogether" in caught.value.message
+    whole = guarded.node.firewall.tune(TuneWish(route="shop", rule=911100))
+    assert [each.exclusion.parameter for each in whole.proposals] == [None]
+
+
+def test_a_route_that_is_not_there_is_a_mistake_and_those_that_are_are_named(
+    guarded: Running,
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        guarded.node.firewall.tune(TuneWish(route="shob"))
+    assert (caught.value.code, caught.value.hint) == ("route_unknown", "There are: shop")
 
 
 def test_a_body_that_nobody_reads_is_told_to_be_looked_at_by_nobody(guarded: Running) -> None:
@@ -207,6 +234,27 @@ def test_what_refuses_a_request_before_the_firewall_is_told(guarded: Running) ->
     assert before(guarded, address="192.0.3.1", headers=[*browser, token]) == []
 
 
+def test_a_head_that_is_too_large_is_refused_before_the_firewall(guarded: Running) -> None:
+    """In bytes, with `host: localhost` and four more for each field; both limits are the last that passes."""
+    guarded.activator.change(
+        lambda active: active.with_(
+            admit=active.admit.model_copy(
+                update={"max_uri_bytes": 64, "max_headers": 8, "max_header_bytes": 1_024}
+            )
+        ),
+        "test",
+        "test",
+    )
+    long, large = ("admit", 414, "uri_too_long"), ("admit", 431, "headers_too_large")
+    assert before(guarded, target="/" + "a" * 63) == [DENIED]
+    assert before(guarded, target="/" + "a" * 62 + "é") == [long, DENIED]
+    assert before(guarded, headers=[["a", "b"]] * 7) == [DENIED]
+    assert before(guarded, headers=[["a", "b"]] * 8) == [large, DENIED]
+    room = 1_024 - len("hostlocalhost") - 4 - len("a") - 4
+    assert before(guarded, headers=[["a", "b" * room]]) == [DENIED]
+    assert before(guarded, headers=[["a", "b" * (room + 1)]]) == [large, DENIED]
+
+
 def test_the_stages_that_nobody_asked_are_named(guarded: Running) -> None:
     def left(*routes: str) -> tuple[str, ...]:
         asked = tuple(DescribedRequest(route=name) for name in routes)
@@ -226,7 +274,10 @@ def test_the_stages_that_nobody_asked_are_named(guarded: Running) -> None:
         return active.with_(routes=routes, limits=(limit,))
 
     guarded.activator.change(change, "test", "test")
-    assert set(left("shop")) - set(usual) == {"limits", "the country (route shop: only CH, DE)"}
+    assert set(left("shop")) - set(usual) == {
+        "limits of rate, concurrency and quota",
+        "the country (route shop: only CH, DE)",
+    }
 
 
 def test_what_is_excluded_already_is_not_proposed_again(guarded: Running) -> None:

@@ -288,6 +288,7 @@ spec:
       - {{rules: [5], reason: named}}
       - {{rules: [7], reason: unnamed}}
       - {{rules: [6], reason: of a file}}
+      - {{rules: [5], until: 2020-01-31, reason: long ago}}
     ruleFiles: [own.conf]
   rules: [{{matches: [{{path: {{value: /shop}}}}], static: {{body: ok}}}}]
 """
@@ -302,13 +303,15 @@ def test_an_exclusion_that_does_nothing_is_noted_at_its_line(running: Running) -
     own = {"own.conf": Attachment(text='SecRule ARGS y "id:6,phase:2"')}
     answer = plan(running, GUARDED, attachments=own)
     says = "the exclusion of rule 7 has no effect: no rule of the node is that"
-    assert answer.notes == (f"edge.yaml:8: {says}",)
+    ended = "the exclusion of 5 has no effect: its last day was 2020-01-31"
+    assert answer.notes == (f"edge.yaml:8: {says}", f"edge.yaml:10: {ended}")
     apply(running, answer)
     exclusion = WafExclusion(rules=("5", "8"), reason="r")
+    past = WafExclusion(rules=("5",), until=1_580_515_200, reason="r")
     digest = running.activator.blobs.put(COMPONENT)
-    wish = FunctionWish(component=digest, waf=WafOverride(exclusions=(exclusion,)))
+    wish = FunctionWish(component=digest, waf=WafOverride(exclusions=(exclusion, past)))
     deployed = running.node.deploy("hello", wish, "test")
-    assert deployed.notes == (says.replace("7", "8"),)
+    assert deployed.notes == (says.replace("7", "8"), ended)
 
 
 OWN_RULES = f"""{OUR}kind: Route

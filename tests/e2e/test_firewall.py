@@ -396,33 +396,32 @@ def test_an_answer_that_tells_too_much_is_held_back_where_asked(caller: Caller) 
     assert answer.body == base64.urlsafe_b64decode(calm)
 
 
+def apply_bad(guarded: Guarded, folder: Path, waf: str) -> None:
+    """Applies a route `bad` with that firewall."""
+    (folder / "r.yaml").write_text(
+        "apiVersion: vedette.dev/v1alpha1\nkind: Route\nmetadata: {name: bad}\nspec:\n"
+        f"  waf: {waf}\n  rules:\n"
+        "    - matches: [{path: {value: /bad}}]\n      static: {body: x}\n"
+    )
+    guarded.node.run("apply", "--yes", "-f", str(folder / "r.yaml"))
+
+
 def test_a_rule_file_with_a_mistake_is_refused_with_its_line(
     guarded: Guarded, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.conf").write_text('# mine\nSecRule ARGS "@containz x" "id:1,phase:2,deny"\n')
-    (tmp_path / "r.yaml").write_text(
-        "apiVersion: vedette.dev/v1alpha1\nkind: Route\nmetadata: {name: bad}\nspec:\n"
-        "  waf: {ruleFiles: [bad.conf]}\n  rules:\n"
-        "    - matches: [{path: {value: /bad}}]\n      static: {body: x}\n"
-    )
-    done = Caller(guarded.node, HTTP_1).node
     with pytest.raises(
         AssertionError, match=r"(?s)route bad: unknown operator .@containz.*where: bad\.conf:2"
     ):
-        done.run("apply", "--yes", "-f", str(tmp_path / "r.yaml"))
+        apply_bad(guarded, tmp_path, "{ruleFiles: [bad.conf]}")
 
 
 def test_a_rule_file_that_would_switch_the_firewall_off_is_refused(
     guarded: Guarded, tmp_path: Path
 ) -> None:
     (tmp_path / "off.conf").write_text("SecRuleRemoveById 949110\n")
-    (tmp_path / "r.yaml").write_text(
-        "apiVersion: vedette.dev/v1alpha1\nkind: Route\nmetadata: {name: bad}\nspec:\n"
-        "  waf: {ruleFiles: [off.conf]}\n  rules:\n"
-        "    - matches: [{path: {value: /bad}}]\n      static: {body: x}\n"
-    )
     with pytest.raises(AssertionError, match="takes away rule 949110, without which nothing"):
-        guarded.node.run("apply", "--yes", "-f", str(tmp_path / "r.yaml"))
+        apply_bad(guarded, tmp_path, "{ruleFiles: [off.conf]}")
 
 
 def test_rules_of_ones_own_count_over_requests(guarded: Guarded) -> None:
@@ -445,10 +444,5 @@ def test_several_cookie_fields_go_on_as_the_one_that_was_judged(
 def test_an_exclusion_that_would_switch_the_firewall_off_is_refused(
     guarded: Guarded, tmp_path: Path
 ) -> None:
-    (tmp_path / "r.yaml").write_text(
-        "apiVersion: vedette.dev/v1alpha1\nkind: Route\nmetadata: {name: bad}\nspec:\n"
-        "  waf: {exclusions: [{rules: [949110], reason: it blocks}]}\n  rules:\n"
-        "    - matches: [{path: {value: /bad}}]\n      static: {body: x}\n"
-    )
     with pytest.raises(AssertionError, match="without which nothing is blocked"):
-        guarded.node.run("apply", "--yes", "-f", str(tmp_path / "r.yaml"))
+        apply_bad(guarded, tmp_path, "{exclusions: [{rules: [949110], reason: it blocks}]}")

@@ -90,7 +90,12 @@ def test_a_third_concurrent_request_is_told_to_come_back(caller: Caller) -> None
 def test_a_false_length_never_reaches_the_caller(caller: Caller, kind: str) -> None:
     """A length that is not the content's would let the next answer be read as part of this one."""
     answer = caller.send(f"/hostile/bad-header?{kind}")
-    caller.expect_refused(answer, 502, "execute", "response_invalid")
+    if answer.complete:
+        caller.expect_refused(answer, 502, "execute", "response_invalid")
+    else:
+        # The guest was made to wait between head and end, so that its head went out: the answer breaks off.
+        assert answer.status in (0, 200), answer
+        caller.expect_neighbour_served()
 
 
 def test_a_length_that_is_no_number_never_reaches_the_caller(caller: Caller) -> None:

@@ -68,6 +68,16 @@ def require_blocked(node: Node, source: str) -> None:
     wait_until(f"{source} is blocked", is_blocked)
 
 
+def asked_then_blocked(own: Node, secured: ssl.SSLSocket, source: str) -> Kept:
+    """A connection that was answered, of an address that was blocked since."""
+    kept = Kept(secured, own.endpoint)
+    assert kept.ask("/open").status == 200
+    for _ in range(6):
+        ask(own, source, ATTACK)
+    require_blocked(own, source)
+    return kept
+
+
 def test_attacks_get_their_address_blocked_and_nobody_else(own: Node) -> None:
     answers = [ask(own, ATTACKER, ATTACK).status for _ in range(6)]
     assert answers == [403] * 6
@@ -104,11 +114,7 @@ def test_an_open_connection_of_a_blocked_address_ends_with_its_next_request(
 ) -> None:
     source = f"127.0.0.{79 if protocol == HTTP_1 else 80}"
     with connect(own.endpoint, protocol, source=source) as secured:
-        kept = Kept(secured, own.endpoint)
-        assert kept.ask("/open").status == 200
-        for _ in range(6):
-            ask(own, source, ATTACK)
-        require_blocked(own, source)
+        kept = asked_then_blocked(own, secured, source)
         answer = kept.ask("/open")
         kept.require_closed()
     record = own.record(answer.request_id)
@@ -122,11 +128,7 @@ def test_who_does_not_take_a_goodbye_is_left_in_the_middle_of_it(own: Node) -> N
     """A client that never answers the ping behind GOAWAY could open streams for ever."""
     source = "127.0.0.81"
     with connect(own.endpoint, HTTP_2, source=source) as secured:
-        kept = Kept(secured, own.endpoint)
-        assert kept.ask("/open").status == 200
-        for _ in range(6):
-            ask(own, source, ATTACK)
-        require_blocked(own, source)
+        kept = asked_then_blocked(own, secured, source)
         started, asked = time.monotonic(), 0
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while time.monotonic() - started < 20:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import Node, vedette, wait_until
-from tests.e2e.wire import HTTP_1, tls_context
+from tests.e2e.wire import HTTP_1, send_bytes, tls_context
 from tests.guests import Guests
 
 from vedette.identity.signer import RULE_SET_TYPE, SnapshotSigner
@@ -135,6 +135,31 @@ def test_what_an_earlier_stage_refuses_is_told_beside_the_firewalls_verdict(
     assert open_to_all.startswith("passed  GET ")
 
 
+@pytest.mark.parametrize(
+    ("target", "fields", "status"),
+    [
+        ("/shop?q=" + "a" * (8_192 - 8), [], None),
+        ("/shop?q=" + "a" * (8_192 - 7), [], 414),
+        ("/shop", ["a: b"] * 98, None),
+        ("/shop", ["a: b"] * 99, 431),
+        ("/shop", ["a: " + "b" * (32_768 - 17 - 19 - 5)], None),
+        ("/shop", ["a: " + "b" * (32_768 - 17 - 19 - 4)], 431),
+    ],
+    ids=["target", "long target", "fields", "many fields", "bytes", "many bytes"],
+)
+def test_a_head_that_is_too_large_is_told_as_it_is_answered(
+    guarded: Node, tmp_path: Path, target: str, fields: list[str], status: int | None
+) -> None:
+    """`host: localhost` counts 17 bytes in the engine, `connection: close` 19, any name of one letter 5."""
+    lines = [f"GET {target} HTTP/1.1", "host: localhost", "connection: close", *fields, "", ""]
+    file = tmp_path / "request.http"
+    file.write_bytes("\r\n".join(lines).encode())
+    (told,) = judged(guarded, str(file))
+    assert [each["status"] for each in told["before"]] == ([status] if status else [])
+    answered = send_bytes(guarded.endpoint, file.read_bytes()).status
+    assert (answered if answered in (414, 431) else None) == status
+
+
 OWN = """\
 apiVersion: vedette.dev/v1alpha1
 kind: Route
@@ -188,6 +213,35 @@ def test_a_plan_refuses_what_apply_would_and_says_where(
         assert mend.startswith("mend: Mend the ")
     assert code in vedette("errors", code).stdout
     assert guarded.status()["snapshot"]["generation"] == generation
+
+
+SET = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {name: own-%(name)d}
+spec:
+  waf: {mode: %(mode)s, rules: [{name: own, field: path, operator: Equals, value: /%(set)d}]}
+  rules: [{matches: [{path: {value: /own-%(name)d}}], static: {body: ok}}]
+---
+"""
+
+
+def test_a_node_has_sixteen_sets_of_rules_and_says_what_makes_one(
+    guarded: Node, tmp_path: Path
+) -> None:
+    """The routes of the node itself are inspected by one more set, the Node's."""
+    file = tmp_path / "sets.yaml"
+    shared = [{"name": name, "mode": "block", "set": name % 15} for name in range(20)]
+    unused = [{"name": name, "mode": '"off"', "set": name} for name in range(20, 25)]
+    file.write_text("".join(SET % each for each in (*shared, *unused)))
+    assert "Plan: 25 to add" in guarded.run("plan", str(file), check=False).stdout
+    file.write_text(file.read_text() + SET % {"name": 30, "mode": "block", "set": 30})
+    done = guarded.run("plan", str(file), check=False)
+    assert done.returncode == 1
+    error, where, mend = done.stderr.splitlines()[-3:]
+    assert error == "error: route own-30: more than 16 different sets of rules on one node"
+    assert where == f"where: {file}:181"
+    assert mend.startswith("mend: Routes share a set of rules when ")
 
 
 def test_replay_shows_what_another_firewall_would_do_and_changes_nothing(
@@ -294,10 +348,13 @@ def test_tune_proposes_together_what_only_helps_together(guarded: Node, tmp_path
     guarded.run("apply", "--yes", "-f", str(manifest))
 
 
-def test_a_rule_that_is_not_there_is_a_mistake(guarded: Node) -> None:
+def test_a_rule_or_route_that_is_not_there_is_a_mistake(guarded: Node) -> None:
     done = guarded.run("waf", "tune", "--route", "shop", "--rule", "12345", check=False)
     assert done.returncode == 2
     assert "error: the node has no rule 12345" in done.stderr
+    done = guarded.run("waf", "tune", "--route", "shob", check=False)
+    assert done.returncode == 2
+    assert "error: there is no route 'shob'\nmend: There are: " in done.stderr
 
 
 def test_an_exclusion_that_switches_the_scoring_off_is_refused(guarded: Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,13 @@ SecMarker END
 """
 
 
-def told(*rules: str, parameter: str | None = None) -> list[str]:
-    exclusion = WafExclusion(rules=rules, parameter=parameter, reason="r")
-    return list(without_effect(exclusion, [*rules_of(FILE), *own_rules(2)]))
+DAY = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def told(*rules: str, parameter: str | None = None, until: datetime | None = None) -> list[str]:
+    end = None if until is None else int(until.timestamp())
+    exclusion = WafExclusion(rules=rules, parameter=parameter, until=end, reason="r")
+    return list(without_effect(exclusion, [*rules_of(FILE), *own_rules(2)], DAY))
 
 
 def test_the_rules_of_a_file_are_known_by_id_tags_and_where_they_look() -> None:
@@ -97,6 +102,12 @@ def test_an_exclusion_that_names_a_rule_is_not_told(rule: str) -> None:
 def test_an_exclusion_that_names_no_rule_is_told(rule: str, shown: str) -> None:
     says = f"the exclusion of {shown} has no effect: no rule of the node is that"
     assert told("942100", rule) == [says]
+
+
+def test_an_exclusion_whose_last_day_is_over_is_told_once() -> None:
+    assert told("942100", until=DAY + timedelta(seconds=1)) == []
+    ended = "the exclusion of 942100, 1 has no effect: its last day was 2026-11-21"
+    assert told("942100", "1", until=DAY) == [ended]
 
 
 def test_a_part_at_which_no_rule_looks_is_told() -> None:

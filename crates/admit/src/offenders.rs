@@ -10,14 +10,13 @@
 
 mod image;
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
-use vedette_limit::{OF_A_SITE, site_part, source_part};
+use vedette_limit::{OF_A_SITE, random_key, site_part, source_part};
 
 const WAYS: usize = 8;
 const SHARD_SETS: usize = 64;
@@ -151,12 +150,10 @@ struct Way {
 impl Offenders {
     /// A table of at most `bytes`, but of one shard at least.
     pub fn within(bytes: usize, terms: Terms) -> Self {
-        let random = RandomState::new();
-        let secret = u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1));
         let shards = (bytes / SHARD_BYTES).clamp(1, MOST_SHARDS);
         Self {
             shards: (0..shards).map(|_| Shard::new()).collect(),
-            secret: secret.to_le_bytes(),
+            secret: random_key(),
             terms,
             is_empty: AtomicBool::new(true),
         }

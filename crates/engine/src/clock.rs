@@ -15,6 +15,11 @@ pub fn unix_seconds() -> u64 {
     since_epoch().as_secs()
 }
 
+/// Microseconds since the Unix epoch.
+pub fn unix_micros() -> u64 {
+    u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Nanoseconds since some instant of this process, never going back.
 pub fn monotonic_nanos() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -168,7 +168,7 @@ impl<'p> Judge<'p> {
         let set = policy.rules.set();
         let bench = self.benches.entry(Arc::as_ptr(set));
         let bench = bench.or_insert_with(|| Workbench::new(set));
-        let now = u64::try_from(clock::since_epoch().as_micros()).unwrap_or(u64::MAX);
+        let now = clock::unix_micros();
         let mut it = Transaction::begin_tailored(&policy.rules, bench, now, "described");
         it.connection(&waf::ends((address, 0)));
         waf::tell(&mut it, "HTTP/1.1", admitted);

@@ -98,13 +98,14 @@ impl Watch {
         self.table.store(Some(Arc::new(table)));
     }
 
-    /// Takes up the blocks that the engine before this one has left.
-    pub fn take_over(&self, image: Vec<u8>) {
-        match &*self.table.load() {
-            Some(table) => {
+    /// Takes up the blocks that the engine before this one has left, if it has.
+    pub fn take_over(&self, image: Option<Vec<u8>>) {
+        match (&*self.table.load(), image) {
+            (Some(table), Some(image)) => {
                 table.offenders.restore(&image, now(), clock::since_epoch());
             }
-            None => *self.left() = Some(image),
+            (None, Some(image)) => *self.left() = Some(image),
+            (_, None) => {}
         }
     }
 

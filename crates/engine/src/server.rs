@@ -114,9 +114,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     let tls = load_tls(&config, &dir)?;
     let counted = Counted::in_folder(&config.spool_dir);
     let node = Arc::new(Node::new(location, dir, runtime, log));
-    if let Some(blocks) = counted.blocks() {
-        node.offenders.take_over(blocks);
-    }
+    node.offenders.take_over(counted.blocks());
     node.start_with_active(counted.quotas());
     let charge = Charge::open(&config.spool_dir)?;
     take_charge(&charge, sockets.ready, &node, tls.as_deref(), &counted)?;
@@ -184,9 +182,7 @@ fn take_charge(
     }
     charge.take()?;
     node.take_over(counted.quotas());
-    if let Some(blocks) = counted.blocks() {
-        node.offenders.take_over(blocks);
-    }
+    node.offenders.take_over(counted.blocks());
     if let Some(tls) = tls {
         tls.reload(&node.dir)?;
     }

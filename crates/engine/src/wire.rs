@@ -96,12 +96,12 @@ impl Answering {
 
     /// A request was beyond a limit. Whether the client has gone on asking for too long: to refuse each of a flood
     /// costs what an honest request costs, and a connection anew is counted before its handshake.
-    pub fn is_flooded(&self) -> bool {
+    pub fn beyond_limit(&self) -> bool {
         self.beyond.fetch_add(1, Ordering::Relaxed) >= MOST_BEYOND
     }
 
     /// A request was not refused.
-    pub fn is_calm(&self) {
+    pub fn within_limits(&self) {
         self.beyond.store(0, Ordering::Relaxed);
     }
 

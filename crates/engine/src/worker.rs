@@ -17,7 +17,7 @@ use crate::policy::Decision;
 use crate::record::Record;
 use crate::refusal::Cause;
 use crate::spool::Spool;
-use crate::waf::Known;
+use crate::waf::{Known, collections};
 
 /// The most tokens remembered by one worker.
 const MAX_TOKENS: usize = 16 * 1024;
@@ -168,7 +168,7 @@ impl Worker {
         if self.workbenches.len() >= MAX_WORKBENCHES {
             self.workbenches.remove(0);
         }
-        let mut bench = Workbench::default().with_store(crate::waf::collections());
+        let mut bench = Workbench::default().with_store(collections());
         let done = work(&mut bench);
         self.workbenches.push((set, bench));
         done

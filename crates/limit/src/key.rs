@@ -27,18 +27,18 @@ pub struct RequestKeys<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag(pub(crate) u64);
 
+/// A secret of this process: `RandomState` is keyed by the system's random numbers.
+pub fn random_key() -> [u8; 16] {
+    let random = RandomState::new();
+    let both = u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1));
+    both.to_le_bytes()
+}
+
 /// The secret.
 #[derive(Clone, Copy)]
 pub(crate) struct Seed(pub(crate) [u8; 16]);
 
 impl Seed {
-    /// A secret of this process: `RandomState` is keyed by the system's random numbers.
-    pub(crate) fn random() -> Self {
-        let random = RandomState::new();
-        let both = u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1));
-        Self(both.to_le_bytes())
-    }
-
     pub(crate) fn of(&self, bytes: &[u8]) -> u64 {
         SipHasher13::new_with_key(&self.0).hash(bytes)
     }

@@ -21,6 +21,6 @@ pub use calendar::Period;
 pub use config::{CompileError, Limit, Memory, Per, Quota, Rate};
 pub use decision::{Allowed, Kind, Places, Refused, Standing};
 pub use image::{Image, ImageError, seal};
-pub use key::{OF_A_SITE, RequestKeys, site_part, source_part};
+pub use key::{OF_A_SITE, RequestKeys, random_key, site_part, source_part};
 pub use rules::Now;
 pub use set::{LimitSet, TableStats};

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 use crate::config::{CompileError, Limit, Memory, in_order};
 use crate::decision::{Allowed, Places, Refused, Standing};
 use crate::image::{Image, Keyed, TableImage, Writer};
-use crate::key::{OF_A_SITE, RequestKeys, Seed, Tag, site_part, source_part};
+use crate::key::{OF_A_SITE, RequestKeys, Seed, Tag, random_key, site_part, source_part};
 use crate::rules::{Cell, Denied, Now, Room, Rules};
 use crate::table::{LEAST_BYTES, Table};
 
@@ -66,7 +66,7 @@ impl LimitSet {
         memory: Memory,
         previous: Option<&Self>,
     ) -> Result<Self, CompileError> {
-        let seed = previous.map_or_else(Seed::random, |it| it.seed);
+        let seed = previous.map_or_else(|| Seed(random_key()), |it| it.seed);
         Ok(Self::build(in_order(limits)?, memory, seed, previous))
     }
 

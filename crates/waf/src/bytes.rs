@@ -31,13 +31,21 @@ impl ByteSet {
         Self([a, b, c, d])
     }
 
-    /// The same, quicker where nothing of it is known beforehand.
+    /// The same, quicker where nothing of it is known beforehand: what is added to one set does not wait
+    /// for what was added to the others.
     pub(crate) fn occurring(text: &[u8]) -> Self {
-        let mut set = Self::EMPTY;
-        for &byte in text {
+        let mut sets = [Self::EMPTY; 4];
+        let (groups, rest) = text.as_chunks::<4>();
+        for group in groups {
+            for (set, &byte) in sets.iter_mut().zip(group) {
+                set.insert(byte);
+            }
+        }
+        for (set, &byte) in sets.iter_mut().zip(rest) {
             set.insert(byte);
         }
-        set
+        let [a, b, c, d] = sets;
+        a.union(&b).union(&c.union(&d))
     }
 
     #[inline]
@@ -88,7 +96,11 @@ impl ByteSet {
 
     /// The set with one small letter, one capital and one digit for any number of each.
     pub(crate) const fn with_one_of_each(self) -> Self {
-        let [a, letters, c, d] = self.with_one_digit().0;
+        const DIGITS: u64 = 0x3ff << 48;
+        let [mut a, letters, c, d] = self.0;
+        if a & DIGITS != 0 {
+            a = a & !DIGITS | 1 << 48;
+        }
         let mut kept = letters & !(0x07ff_fffe << 32 | 0x07ff_fffe);
         if letters & 0x07ff_fffe != 0 {
             kept |= 1 << 1;
@@ -99,6 +111,18 @@ impl ByteSet {
         Self([a, kept, c, d])
     }
 
+    /// The set with the first of `alike` for any number of them.
+    pub(crate) fn with_one_of(self, alike: &Self) -> Self {
+        if !self.intersects(alike) {
+            return self;
+        }
+        let mut kept = self.intersection(&alike.complement());
+        if let Some(first) = alike.iter().next() {
+            kept.insert(first);
+        }
+        kept
+    }
+
     /// Whether it holds all small letters or none, and so with capitals and digits.
     pub(crate) fn is_plain(&self) -> bool {
         let [first, letters, ..] = self.0;
@@ -106,16 +130,6 @@ impl ByteSet {
         none_or_all(first, 0x3ff << 48)
             && none_or_all(letters, 0x07ff_fffe)
             && none_or_all(letters, 0x07ff_fffe << 32)
-    }
-
-    /// The set with one digit for any number of them.
-    pub(crate) const fn with_one_digit(self) -> Self {
-        const DIGITS: u64 = 0x3ff << 48;
-        let [first, b, c, d] = self.0;
-        match first & DIGITS {
-            0 => self,
-            _ => Self([first & !DIGITS | 1 << 48, b, c, d]),
-        }
     }
 
     /// A cheap mix, by which tables place the set.

@@ -15,7 +15,7 @@ import typer
 from vedette.cli.functions import FollowOption, TailOption
 from vedette.cli.options import HomeOption, JsonOption, client_of, home_of
 from vedette.cli.record_text import record_text
-from vedette.cli.render import print_json, print_table
+from vedette.cli.render import print_json, print_table, say
 from vedette.errors import CATALOGUE, ConfigError
 
 
@@ -42,8 +42,14 @@ def records(
     as_json: JsonOption = False,
 ) -> None:
     """Show requests, refused or served, and what the firewall found; with the node down, too."""
+    is_empty = not follow and tail > 0
     for line in _lines(home, follow, tail, request_id, failed, kind):
+        is_empty = False
         print(json.dumps(line, ensure_ascii=False) if as_json else record_text(line), flush=True)
+    if is_empty and request_id is not None:
+        raise ConfigError("record_unknown", f"no such record of the request {request_id!r}")
+    if is_empty:
+        say("no such records" if failed or kind else "no records")
 
 
 def _lines(
@@ -56,7 +62,7 @@ def _lines(
 ) -> Iterable[dict[str, Any]]:
     from urllib.parse import urlencode
 
-    from vedette.control.supervisor.launch import is_running
+    from vedette.control.supervisor.launch import is_running, require_node
     from vedette.observability import spool
 
     here = home_of(home)
@@ -67,6 +73,7 @@ def _lines(
         if kind is not None:
             asked["kind"] = kind
         return client_of(home).lines(f"/v1/records?{urlencode(asked)}", follow=follow)
+    require_node(here)
     keep = spool.records_like(request_id, failed, kind)
     return spool.last_lines(here.spool_requests, tail, keep)
 

@@ -15,7 +15,7 @@ import typer
 
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, print_table, say, say_if_away
-from vedette.cli.waf_text import judged, proposed, proposed_together
+from vedette.cli.waf_text import judged, not_proposed, proposed, proposed_together
 from vedette.errors import ConfigError
 
 _waf = typer.Typer(help="The firewall: try it, tune it, keep its rules.", no_args_is_help=True)
@@ -224,9 +224,8 @@ def tune(
         print("\n".join(proposed(one)))
     for one in answer["joint"]:
         print("\n".join(proposed_together(one)))
-    for one in answer["refused"]:
-        place = f"{one['route']}: rule {one['rule']} in {one['location'] or 'any part'}"
-        say(f"not proposed: {place}: {one['why']}")
+    for line in not_proposed(answer["refused"]):
+        say(line)
     if answer["settled"]:
         say(
             f"{answer['settled']} of those that were stopped would pass today: exclusions are in force"

@@ -10,6 +10,7 @@ from typing import Any, Final
 from vedette.cli.render import printable
 
 _SHOWN: Final = 160
+_PLACES: Final = 8
 
 
 def judged(request: dict[str, Any], answer: dict[str, Any]) -> list[str]:
@@ -53,6 +54,21 @@ def proposed_together(one: dict[str, Any]) -> list[str]:
         *_known(one),
         *written,
     ]
+
+
+def not_proposed(refused: list[dict[str, Any]]) -> list[str]:
+    """What is not proposed, by the reason; under it the rules of each part of requests in one line."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for each in refused:
+        place = f"{each['location'] or 'any part'} of {each['route']}"
+        reasons.setdefault(each["why"], {}).setdefault(place, []).append(str(each["rule"]))
+    lines = []
+    for why, places in reasons.items():
+        told = [f"  {', '.join(rules)} in {place}" for place, rules in places.items()]
+        lines += [f"not proposed: {why}", *told[:_PLACES]]
+        if told[_PLACES:]:
+            lines.append(f"  and in {len(told) - _PLACES} parts more: --json has them")
+    return lines
 
 
 def _known(one: dict[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """What stands before the firewall: the stages that would refuse a described request, as far as that can be known.
 
-Owns: lists of addresses, the challenge of everybody, and policy for who brings no credentials; and saying what was not
-asked. Must not: decide anything; policies are asked in the engine's own code.
+Owns: lists of addresses, sizes of heads, the challenge of everybody, and policy for who brings no credentials; and
+saying what was not asked. Must not: decide anything; policies are asked in the engine's own code.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
-from vedette.config.snapshot import Route, Snapshot
+from vedette.config.snapshot import Admit, Route, Snapshot
 from vedette.control.activate import Activator
 from vedette.control.firewall_messages import DescribedRequest, EarlierRefusal, JudgedRequest
 from vedette.control.traffic import challenge_of
@@ -29,7 +29,12 @@ def with_earlier(
     found = []
     for request, answer, denial in zip(requests, told, denied, strict=True):
         route = snapshot.route(answer.route) if answer.route else None
-        known = (lists.refusal(request), _challenged(snapshot, route, request), denial)
+        known = (
+            lists.refusal(request),
+            _too_large(snapshot.admit, request),
+            _challenged(snapshot, route, request),
+            denial,
+        )
         before = tuple(each for each in known if each is not None)
         found.append(answer.model_copy(update={"before": before}))
     return tuple(found)
@@ -43,7 +48,7 @@ def not_asked(snapshot: Snapshot, told: Sequence[JudgedRequest]) -> tuple[str, .
 def _not_asked(snapshot: Snapshot, asked: set[str | None]) -> Iterator[str]:
     yield "whether credentials are good, and what policy permits who brings some"
     if snapshot.limits:
-        yield "limits"
+        yield "limits of rate, concurrency and quota"
     for route in snapshot.routes:
         if route.name in asked and route.countries is not None:
             which = "only" if route.countries.action == "Allow" else "not"
@@ -82,6 +87,25 @@ class _Lists:
         if blob not in self._read:
             self._read[blob] = Networks(self._blobs.get(blob))
         return self._read[blob]
+
+
+def _too_large(limits: Admit, request: DescribedRequest) -> EarlierRefusal | None:
+    """That of admit for a target or head beyond the Node's limits; counted as the engine counts HTTP/1.1
+    (crates/engine/src/stages/admit.rs).
+    """
+    target = len(request.target.encode())
+    if target > limits.max_uri_bytes:
+        detail = f"the target has {target:,} bytes, {limits.max_uri_bytes:,} are allowed"
+        return EarlierRefusal(stage="admit", cause="uri_too_long", status=414, detail=detail)
+    fields = [("host", request.host), *request.headers]
+    size = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in fields)
+    if size <= limits.max_header_bytes and len(fields) <= limits.max_headers:
+        return None
+    detail = (
+        f"the head has {len(fields):,} fields of {size:,} bytes, "
+        f"{limits.max_headers:,} of {limits.max_header_bytes:,} are allowed"
+    )
+    return EarlierRefusal(stage="admit", cause="headers_too_large", status=431, detail=detail)
 
 
 def _challenged(

@@ -10,12 +10,12 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from vedette.clock import now, to_rfc3339
 from vedette.config.model import build, wire_value
-from vedette.config.snapshot import FunctionBackend, ServicesBackend, Snapshot
+from vedette.config.snapshot import FunctionBackend, Route, ServicesBackend, Snapshot
 from vedette.config.waf import Waf, WafExclusion, WafOverride
 from vedette.control.activate import Activator
 from vedette.control.earlier import not_asked, with_earlier
@@ -48,6 +48,7 @@ from vedette.policy.rules import Rule, covers
 from vedette.store.home import Home
 
 _EXAMPLES = 5
+_NAMES = 20
 
 
 class Firewall:
@@ -87,13 +88,14 @@ class Firewall:
         Raises `ConfigError` request_invalid, route_unknown.
         """
         _, active = self._activator.active()
+        route = None if wish.route is None else _require_route(active, wish.route)
         in_force = _InForce(active, rules_in(self._activator.blobs, active, {}))
         events = spool.last_lines(self._home.spool_requests, wish.events, _is_event)
         open_events = tuning.as_now(events, in_force)
         groups = [each for each in tuning.groups(open_events) if wish.route in (None, each.route)]
         together = tuning.joint(groups) if wish.rule is None else []
         if wish.rule is not None:
-            groups = [_tried(active, wish, groups)]
+            groups = [_tried(route, wish, groups)]
             if not tuning.switches_scoring_off(wish.rule):
                 in_force.require_rule(wish.rule)
         enough: list[tuning.Group] = []
@@ -203,12 +205,7 @@ class Firewall:
     def _proposal(
         self, active: Snapshot, group: tuning.Group, days: int, corpus: Sequence[attacks.Attack]
     ) -> Proposal:
-        until = now().date() + timedelta(days=days)
-        counted = f"{len(group.events)} requests of {group.clients} clients"
-        reason = f"{counted} taken for honest, found by `vedette waf tune`"
-        if not group.events:
-            reason = "say here why; no event asks for it"
-        exclusion = group.exclusion(until, reason)
+        exclusion = group.exclusion(*_until_and_reason(group, days))
         proof = self._proof(active, [group], [exclusion], corpus)
         times = sorted(str(each["time"]) for each in group.events) or ["", ""]
         return Proposal(
@@ -231,10 +228,7 @@ class Firewall:
     def _joint(
         self, active: Snapshot, found: tuning.Joint, days: int, corpus: Sequence[attacks.Attack]
     ) -> JointProposal:
-        until = now().date() + timedelta(days=days)
-        counted = f"{len(found.events)} requests of {found.clients} clients"
-        reason = f"{counted} taken for honest, found by `vedette waf tune`"
-        exclusions = found.exclusions(until, reason)
+        exclusions = found.exclusions(*_until_and_reason(found, days))
         proof = self._proof(active, found.groups, exclusions, corpus)
         return JointProposal(
             route=found.groups[0].route,
@@ -303,6 +297,15 @@ class _InForce:
             raise ConfigError("request_invalid", message, hint)
 
 
+def _until_and_reason(found: tuning.Group | tuning.Joint, days: int) -> tuple[date, str]:
+    """The last day of a proposal, and what its manifest says why."""
+    reason = "say here why; no event asks for it"
+    if found.events:
+        counted = f"{len(found.events)} requests of {found.clients} clients"
+        reason = f"{counted} taken for honest, found by `vedette waf tune`"
+    return now().date() + timedelta(days=days), reason
+
+
 def _examples(proof: tuning.Proof) -> tuple[AttackExample, ...]:
     shown = proof.let_through[:_EXAMPLES]
     return tuple(AttackExample(rule=each.rule, value=each.value) for each in shown)
@@ -325,23 +328,40 @@ def _is_event(line: Mapping[str, Any]) -> bool:
     return line.get("kind") == "security"
 
 
-def _tried(active: Snapshot, wish: TuneWish, groups: Sequence[tuning.Group]) -> tuning.Group:
+def _require_route(active: Snapshot, name: str) -> Route:
+    """Raises `ConfigError` route_unknown with the routes that there are."""
+    found = active.route(name)
+    if found is None:
+        names = [each.name for each in active.routes]
+        shown = ", ".join([*names[:_NAMES], *(["… (`vedette routes`)"] if names[_NAMES:] else [])])
+        hint = f"There are: {shown}" if names else "The node has no routes."
+        raise ConfigError("route_unknown", f"there is no route {name!r}", hint)
+    return found
+
+
+def _tried(route: Route | None, wish: TuneWish, groups: Sequence[tuning.Group]) -> tuning.Group:
     """The group of a rule that a person names; without events when there are none."""
-    if wish.route is None or wish.rule is None:
+    if route is None or wish.rule is None:
         raise ConfigError("request_invalid", "say the route whose rule is to be tried")
     part = wish.parameter or ""
-    for each in groups:
-        if (each.rule, each.part) == (wish.rule, part):
-            return each
-    route = next((each for each in active.routes if each.name == wish.route), None)
-    if route is None:
-        raise ConfigError("route_unknown", f"there is no route {wish.route!r}")
     host = (*(each for each in route.hosts if not each.startswith("*")), "localhost")[0]
     place = attacks.Place(route.method or "GET", host, route.path.value, part)
-    group = tuning.Group(wish.route, wish.rule, "", place)
-    if part and group.parameter is None:  # the exclusion would be of the rule as a whole
-        message = f"{part!r} is no part of a request that an exclusion can name"
-        hint = "Write it as events do: ARGS:comment, REQUEST_COOKIES:theme, REQUEST_FILENAME."
+    without_events = tuning.Group(route.name, wish.rule, "", place)
+    alike = (each for each in groups if each.key == without_events.key)
+    group = next(alike, without_events)
+    if part and group.parameter is None:
+        message = (
+            f"{part!r} is no part of a request that an exclusion can name: "
+            f"it would leave rule {wish.rule} out altogether"
+        )
+        hint = (
+            "Write it as events do: ARGS:comment, REQUEST_COOKIES:theme, REQUEST_FILENAME. "
+            "Without --parameter the rule is tried as a whole."
+        )
+        raise ConfigError("request_invalid", message, hint)
+    if ":/" in part and part.endswith("/"):  # the proof would put attacks where it does not look
+        message = f"{part!r} is a pattern, and attacks are tried in one part of a request"
+        hint = "Name a part that the pattern means, such as ARGS:comment."
         raise ConfigError("request_invalid", message, hint)
     return group
 
@@ -366,8 +386,11 @@ def _why_not(
 
 def _too_few(wish: TuneWish, found: tuning.Group | tuning.Joint) -> str | None:
     """Why events are no reason for an exclusion, if so."""
-    if len(found.events) < wish.min_requests:
-        return f"{len(found.events)} requests: too few to tell a mistake from an attack"
+    count = len(found.events)
+    if count < wish.min_requests:
+        return (
+            f"{count} request{'' if count == 1 else 's'}: too few to tell a mistake from an attack"
+        )
     if found.clients < wish.min_clients:
         return f"all from {found.clients} address{'' if found.clients == 1 else 'es'}: that may be an attacker"
     return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vedette.clock import now
 from vedette.config.snapshot import Snapshot
 from vedette.config.waf import WafOverride
 from vedette.policy.rules import NODES_OWN, Rule, own_rules, packed_rules, rules_of, without_effect
@@ -35,4 +36,4 @@ def exclusions_without_effect(
     if waf is None or not waf.exclusions:
         return []
     known = rules_in(blobs, snapshot, {})
-    return [why for each in waf.exclusions for why in without_effect(each, known)]
+    return [why for each in waf.exclusions for why in without_effect(each, known, now())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from vedette.clock import now
 from vedette.config.difference import FieldChange, ObjectChange, difference
 from vedette.config.manifests import Problem, Problems
 from vedette.config.snapshot import FilesBackend, Snapshot
@@ -246,7 +247,7 @@ def _exclusion_notes(activator: Activator, resolved: Resolved) -> Iterator[str]:
     known = rules_in(activator.blobs, resolved.snapshot, resolved.texts)
     for inspection in excluding:
         for exclusion, at in zip(inspection.policy.exclusions, inspection.exclusions, strict=True):
-            for why in without_effect(exclusion, known):
+            for why in without_effect(exclusion, known, now()):
                 yield str(Problem(at.file, at.line, why))
 
 

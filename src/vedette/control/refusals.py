@@ -14,10 +14,17 @@ from vedette.config.waf import WafExclusion, WafRule
 from vedette.errors import ConfigError, VedetteError
 from vedette.policy.rules import FIRST_OWN
 
-# crates/engine/src/waf.rs and crates/waf: `shop: custom rule 9000001:0: why`, `waf: own/shop.conf:12: why`.
+# crates/engine/src/waf.rs, waf/sets.rs, crates/waf: `shop: custom rule 9000001:0: why`, `waf: own/shop.conf:12: why`.
 _OWN_RULE: Final = re.compile(r"^(?P<whose>[^:]+): custom rule (?P<id>\d+):0: (?P<why>.*)$", re.S)
 _OWN_FILE: Final = re.compile(
     r"^(?P<whose>[^:]+): own/(?P<file>.+?):(?P<line>\d+): (?P<why>.*)$", re.S
+)
+_TOO_MANY_SETS: Final = re.compile(
+    r"^(?P<whose>[^:]+): (?P<why>more than \d+ different sets of rules on one node)$"
+)
+_SHARED: Final = (
+    "Routes share a set of rules when paranoiaLevel, rules and ruleFiles are the same: "
+    "write what several need in the Node, or the same in each."
 )
 _WHOSE: Final = re.compile(r"^(?P<whose>[a-z0-9-]{1,63}): ", re.S)
 _NODES: Final = "waf"  # whose the node's own policy is, as the engine says it
@@ -72,6 +79,9 @@ def _of_firewall(error: VedetteError, snapshot: Snapshot) -> About:
         if rule is not None:
             message = f"{_who(found)}: rule {rule.name!r}: {found['why']}"
             return About(ConfigError(error.code, message), _key(found), rule)
+    if found := _TOO_MANY_SETS.match(text):
+        message = f"{_who(found)}: {found['why']}"
+        return About(ConfigError(error.code, message, _SHARED), _key(found))
     found = _WHOSE.match(text)
     return About(error, _key(found) if found else None)
 

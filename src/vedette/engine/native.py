@@ -5,7 +5,6 @@ Owns: loading `_native` when it is first needed and turning its errors into ours
 
 from __future__ import annotations
 
-import json
 from typing import Protocol
 
 from vedette.errors import (
@@ -13,6 +12,7 @@ from vedette.errors import (
     ConfigError,
     UnavailableError,
     VedetteError,
+    code_and_message,
     error_from_dict,
 )
 
@@ -49,15 +49,14 @@ def load_native() -> Native:
 
 
 def refusal_of(error: ValueError) -> VedetteError:
-    """The error that a refusal of the native module stands for: JSON `{"code","message"}` in a `ValueError`.
+    """The error that a refusal of the native module stands for.
 
     A code that nobody but the node itself can mend is told as snapshot_invalid.
     """
-    try:
-        body = json.loads(str(error))
-        code, message = str(body["code"]), str(body["message"])
-    except (ValueError, KeyError, TypeError):
+    told = code_and_message(error)
+    if told is None:
         return ConfigError("snapshot_invalid", str(error))
+    code, message = told
     if code in CATALOGUE:
         return error_from_dict({"code": code, "message": message})
     return ConfigError("snapshot_invalid", f"{message} ({code})")

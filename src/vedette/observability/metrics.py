@@ -73,6 +73,13 @@ def _counter(name: str, help_text: str, value: float, labels: Mapping[str, str])
     return family
 
 
+def _by_cause(name: str, help_text: str, counts: Mapping[str, float], location: str) -> Metric:
+    family = CounterMetricFamily(name, help_text, labels=["edge_location", "cause"])
+    for cause, count in counts.items():
+        family.add_metric([location, cause], count)
+    return family
+
+
 def _node_metrics(node: NodeFacts, *, engine_up: bool) -> Iterable[Metric]:
     yield _gauge("vedette_build_info", "The version of this node.", 1, {"version": node.version})
     yield _gauge(
@@ -148,14 +155,12 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield memory
     yield _gauge("edge_requests_in_flight", "Requests being answered.", counters["inFlight"], at)
     yield _gauge("edge_connections", "Open connections.", counters["connections"], at)
-    refusals = CounterMetricFamily(
+    yield _by_cause(
         "edge_refusals",
         "Requests refused or failed, and what never became one; cause as in records.",
-        labels=["edge_location", "cause"],
+        counters["refusals"],
+        location,
     )
-    for cause, count in counters["refusals"].items():
-        refusals.add_metric([location, cause], count)
-    yield refusals
     yield _counter(
         "edge_challenge_passes",
         "Passes given for the work of a challenge.",
@@ -169,14 +174,12 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
         counters["pressureLevel"],
         at,
     )
-    away = CounterMetricFamily(
+    yield _by_cause(
         "edge_connections_turned_away",
         "Connections closed before their first request; cause as in records.",
-        labels=["edge_location", "cause"],
+        counters["connectionsTurnedAway"],
+        location,
     )
-    for cause, count in counters["connectionsTurnedAway"].items():
-        away.add_metric([location, cause], count)
-    yield away
     yield _counter(
         "vedette_records_dropped",
         "Records that could not be written.",

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vedette.errors import CATALOGUE, ConfigError, VedetteError, error_from_dict
+from vedette.errors import CATALOGUE, ConfigError, VedetteError, code_and_message, error_from_dict
 
 NativeQuestion = Callable[[bytes, str], bytes]
 
@@ -27,11 +27,10 @@ def ask(native: NativeQuestion, query: Mapping[str, Any], engine_dir: str) -> li
 
 
 def _refusal(error: ValueError) -> VedetteError:
-    try:
-        body = json.loads(str(error))
-        code, message = str(body["code"]), str(body["message"])
-    except (ValueError, KeyError, TypeError):
+    told = code_and_message(error)
+    if told is None:
         return ConfigError("request_invalid", str(error))
+    code, message = told
     if code == "request_malformed":
         code = "request_invalid"
     code = code if code in CATALOGUE else "snapshot_invalid"

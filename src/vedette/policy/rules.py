@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from vedette.config.waf import WafExclusion
@@ -80,8 +81,13 @@ def covers(exclusion: WafExclusion, rule: Rule, part: str) -> bool:
     return pattern.lower() == name.lower()
 
 
-def without_effect(exclusion: WafExclusion, rules: Sequence[Rule]) -> Iterator[str]:
-    """Why a part of an exclusion does nothing, a sentence for each."""
+def without_effect(exclusion: WafExclusion, rules: Sequence[Rule], now: datetime) -> Iterator[str]:
+    """Why an exclusion or a part of it does nothing, a sentence for each."""
+    if exclusion.until is not None and exclusion.until <= now.timestamp():
+        last = datetime.fromtimestamp(exclusion.until - 1, UTC).date()
+        named = ", ".join(exclusion.rules)
+        yield f"the exclusion of {named} has no effect: its last day was {last}"
+        return
     for selector in exclusion.rules:
         meant = [rule for rule in rules if _is_meant(selector, rule)]
         shown = selector if selector.startswith("tag:") else f"rule {selector}"

@@ -49,7 +49,7 @@ pub fn answer(
         content = Content::Fixed(None);
     }
     record.passed(Stage::Respond);
-    record.connection.answering.is_calm();
+    record.connection.answering.within_limits();
     set_common(&mut parts.headers, &record, &mut held);
     Response::from_parts(parts, ResponseBody::new(content, record, held))
 }
@@ -101,7 +101,7 @@ pub fn refuse(
     }
     let answering = &record.connection.answering;
     let is_unwelcome = match cause {
-        Cause::RateLimited => answering.is_flooded(),
+        Cause::RateLimited => answering.beyond_limit(),
         _ => cause.ends_connection(),
     };
     if is_unwelcome {

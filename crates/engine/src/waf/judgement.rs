@@ -69,8 +69,12 @@ impl<'p> Judgement<'p> {
         admitted: &Admitted,
     ) -> Result<(Self, Ruling), Refusal> {
         on_worker(policy, |bench| {
-            let mut transaction =
-                Transaction::begin_tailored(&policy.rules, bench, now(), record.ids.request());
+            let mut transaction = Transaction::begin_tailored(
+                &policy.rules,
+                bench,
+                clock::unix_micros(),
+                record.ids.request(),
+            );
             let client = &record.connection;
             transaction.connection(&ends((client.client_address, port_of(&client.client))));
             tell(&mut transaction, record.protocol, admitted);
@@ -163,7 +167,7 @@ pub fn acquaintance(
     }
     let looked = worker::with(|worker| {
         let memory = worker.memory(plan);
-        let expired = policy.rules.expired_at(now());
+        let expired = policy.rules.expired_at(clock::unix_micros());
         let client = record.connection.client_address;
         let address = std::ptr::from_ref(policy).addr();
         let mut parts = Parts::begin(&mut memory.key, address, expired, client);
@@ -184,10 +188,6 @@ fn is_clean(verdict: &Verdict, scores: (i64, i64)) -> bool {
         && verdict.matched.is_empty()
         && !verdict.is_recorded
         && !verdict.is_exhausted
-}
-
-fn now() -> u64 {
-    u64::try_from(clock::since_epoch().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A worker without a workbench cannot judge, and what cannot be judged is refused.

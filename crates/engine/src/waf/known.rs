@@ -5,7 +5,6 @@
 //! no part of a request: the hash has 128 bits and a key that nobody knows, so that nobody can make two
 //! requests that share one. Must not: know a request in which anything was found.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -30,10 +29,8 @@ pub struct Known {
 
 impl Default for Known {
     fn default() -> Self {
-        let random = RandomState::new();
-        let secret = u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1));
         Self {
-            secret: secret.to_le_bytes(),
+            secret: vedette_limit::random_key(),
             sets: Vec::new(),
         }
     }

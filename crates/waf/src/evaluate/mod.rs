@@ -5,6 +5,7 @@
 //! given, or write to anything that another worker reads.
 
 mod actions;
+mod cleared;
 mod request;
 mod run;
 mod seen;
@@ -227,7 +228,8 @@ impl<'r> Transaction<'r> {
         Some(text)
     }
 
-    /// All TX variables that are set, by name.
+    /// All TX variables that are set, by name, but for what rules that only look names up have noted of
+    /// names that are in no list.
     pub fn all_tx(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let state = &self.state;
         let name = |slot: u16| {

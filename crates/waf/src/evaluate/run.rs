@@ -96,6 +96,11 @@ impl Run<'_> {
             if set.prefilter.is_shut(number, next, self.state) {
                 continue;
             }
+            if let Some(lookup) = set.prefilter.lookup(number, next)
+                && self.finds_nothing(lookup)
+            {
+                continue;
+            }
             let Some(rule) = set.rules.get(index) else {
                 break;
             };

@@ -14,8 +14,8 @@ const PLACES: usize = 1024;
 /// Neighbouring places that a text may have: with one alone, two texts of every request that happen to
 /// share it would drive each other out for good.
 const WAYS: usize = 2;
-/// Bytes of a text that is worth a place.
-const MOST_BYTES: usize = 128;
+/// Bytes of a text that is worth a place: a token, or the cookies of a browser.
+const MOST_BYTES: usize = 2048;
 /// How often a text that was met again stays when another wants its place.
 const MOST_LIVES: u8 = 15;
 /// Sources whose rules are remembered.
@@ -51,9 +51,8 @@ pub(crate) struct Looks {
 
 #[derive(Clone, Debug)]
 struct Place {
-    length: Option<u8>,
+    text: Option<Vec<u8>>,
     lives: u8,
-    text: [u8; MOST_BYTES],
     /// Another for each text that is here.
     stamp: u32,
     /// The sources whose rules are known.
@@ -64,9 +63,7 @@ struct Place {
 
 impl Place {
     fn holds(&self, text: &[u8]) -> bool {
-        self.length
-            .is_some_and(|length| usize::from(length) == text.len())
-            && self.text.get(..text.len()) == Some(text)
+        self.text.as_deref() == Some(text)
     }
 }
 
@@ -81,9 +78,8 @@ impl Seen {
     /// A table for blocks of so many words.
     pub(crate) fn new(words: usize) -> Self {
         let empty = Place {
-            length: None,
+            text: None,
             lives: 0,
-            text: [0; MOST_BYTES],
             stamp: 0,
             asked: [0; SOURCES / 64],
             woken: Vec::new(),
@@ -156,25 +152,24 @@ impl Seen {
 
     /// Remembers the candidates of the text, where one of its places is free or worn out.
     pub(super) fn learn(&mut self, mix: usize, text: &[u8], found: &[u64]) -> Option<Spot> {
-        let length = u8::try_from(text.len()).ok()?;
         if text.len() > MOST_BYTES {
             return None;
         }
         let ways = self.places.iter_mut().skip(first_place(mix)).take(WAYS);
         let (at, place) = (first_place(mix)..)
             .zip(ways)
-            .min_by_key(|(_, place)| (place.length.is_some(), place.lives))?;
+            .min_by_key(|(_, place)| (place.text.is_some(), place.lives))?;
         if place.lives > 0 {
             place.lives -= 1;
             return None;
         }
-        let kept = place.text.get_mut(..text.len())?;
         let words = self
             .words
             .get_mut(at * found.len()..(at + 1) * found.len())?;
-        kept.copy_from_slice(text);
         words.copy_from_slice(found);
-        place.length = Some(length);
+        let kept = place.text.get_or_insert_default();
+        kept.clear();
+        kept.extend_from_slice(text);
         place.stamp = place.stamp.wrapping_add(1);
         place.asked = [0; SOURCES / 64];
         place.woken.clear();
@@ -281,7 +276,7 @@ impl ByBytes {
 #[cfg(test)]
 mod tests {
     use super::super::strings::mix;
-    use super::{MOST_WOKEN, PLACES, Seen, Spot};
+    use super::{MOST_BYTES, MOST_WOKEN, PLACES, Seen, Spot};
 
     /// The candidates that are remembered of the text, one word.
     fn recalled(seen: &mut Seen, text: &[u8]) -> Option<u64> {
@@ -337,7 +332,7 @@ mod tests {
     #[test]
     fn a_long_text_is_not_remembered() {
         let mut seen = Seen::new(1);
-        for text in [[b'a'; 129].as_slice(), &[b'a'; 300]] {
+        for text in [[b'a'; MOST_BYTES + 1].as_slice(), &[b'a'; 9000]] {
             assert!(seen.learn(mix(text), text, &[1]).is_none());
             assert!(seen.find(mix(text), text).is_none());
         }

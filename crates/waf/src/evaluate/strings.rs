@@ -40,18 +40,29 @@ struct Entry {
     is_asked: bool,
 }
 
-/// Bytes of a text's beginning that tell it from another.
+/// Bytes of a text that tell it from another: half at its beginning, half at its end.
 const MIXED: usize = 128;
 
 /// A cheap mix of a text, by which tables place it. What transformations make of a text often differs
-/// from it in the middle alone, so that a look at both ends would give them the same place. Texts that
+/// from it in the middle alone, so that of few bytes all are looked at; tokens begin all alike. Texts that
 /// share a place cost a comparison, never a wrong answer.
 pub(super) fn mix(text: &[u8]) -> usize {
-    let (words, rest) = text.get(..MIXED).unwrap_or(text).as_chunks::<8>();
+    let (begins, ends) = if text.len() > MIXED {
+        (
+            text.first_chunk::<{ MIXED / 2 }>(),
+            text.last_chunk::<{ MIXED / 2 }>(),
+        )
+    } else {
+        (None, None)
+    };
+    let begins = begins.map_or(text, |begins| begins.as_slice());
+    let ends = ends.map_or(&[][..], |ends| ends.as_slice());
+    let (words, rest) = begins.as_chunks::<8>();
     let rest = rest
         .iter()
         .fold(text.len() as u64, |mix, &byte| mix << 8 | u64::from(byte));
-    let mixed = words.iter().fold(rest, |mix, word| {
+    let words = words.iter().chain(ends.as_chunks::<8>().0);
+    let mixed = words.fold(rest, |mix, word| {
         (mix.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     });
     spread(mixed)
@@ -180,6 +191,11 @@ impl Texts {
             .unwrap_or_default()
     }
 
+    /// The text's mix.
+    pub(super) fn mix_of(&self, id: TextId) -> usize {
+        self.entry(id).map_or(0, |entry| entry.mix as usize)
+    }
+
     #[inline]
     pub(crate) fn bytes_of(&mut self, id: TextId) -> ByteSet {
         let Some(entry) = self.entries.get_mut(id.0 as usize) else {
@@ -234,6 +250,12 @@ impl Texts {
             self.add(&buffer)
         };
         self.buffer = buffer;
+        if to != parent
+            && let Some(left) = last.leaves_just(&self.bytes_of(parent))
+            && let Some(entry) = self.entries.get_mut(to.0 as usize)
+        {
+            entry.bytes = Some(left);
+        }
         if matches!(last, Transform::Lowercase | Transform::Uppercase)
             && to != parent
             && let Some(entry) = self.entries.get_mut(to.0 as usize)

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::cleared::Cleared;
 use super::seen::Seen;
 use super::state::{State, Value};
 use super::store::Store;
@@ -25,6 +26,8 @@ pub trait Countries: Send + Sync {
 pub struct Workbench {
     pub(super) caches: Caches,
     pub(crate) seen: Seen,
+    /// By lookup of the set.
+    pub(super) cleared: Vec<Cleared>,
     /// The rule set that the caches are for.
     generation: u64,
     pub(super) live: Bits,
@@ -57,6 +60,9 @@ impl Workbench {
             self.generation = set.generation;
             self.caches = Caches::with_room_for(set.patterns);
             self.seen = Seen::new(set.prefilter.words);
+            self.cleared.clear();
+            self.cleared
+                .resize_with(set.prefilter.lookups(), Cleared::default);
         }
     }
 

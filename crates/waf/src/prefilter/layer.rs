@@ -1,5 +1,7 @@
 //! One requirement of bytes for each probe: which probes the bytes of a text leave open.
 
+use std::collections::{HashMap, HashSet};
+
 use super::shape::Needs;
 use super::those;
 use crate::bytes::ByteSet;
@@ -43,11 +45,6 @@ impl Layer {
         }
     }
 
-    /// Whether no mask tells one digit from another.
-    pub(super) fn treats_digits_alike(&self) -> bool {
-        (b'0'..=b'9').all(|digit| self.block(digit) == self.block(b'0'))
-    }
-
     /// Whether no mask tells a letter from its other case.
     pub(super) fn treats_cases_alike(&self) -> bool {
         (b'a'..=b'z').all(|letter| self.block(letter) == self.block(letter.to_ascii_uppercase()))
@@ -65,6 +62,23 @@ impl Layer {
     pub(super) fn memory(&self) -> usize {
         self.blocks.len() * 8
     }
+}
+
+/// Fewer bytes that are alike are not worth being told.
+const FEWEST_ALIKE: usize = 8;
+
+/// The bytes that no mask tells from each other, where there are many.
+pub(super) fn alike(needs: &[Needs]) -> Vec<ByteSet> {
+    let mut classes: HashMap<Vec<bool>, Vec<u8>> = HashMap::new();
+    let masks: HashSet<&ByteSet> = needs.iter().flat_map(|need| &need.masks).collect();
+    for byte in 0..=u8::MAX {
+        let held = masks.iter().map(|mask| mask.contains(byte)).collect();
+        classes.entry(held).or_default().push(byte);
+    }
+    let many = classes
+        .into_values()
+        .filter(|bytes| bytes.len() >= FEWEST_ALIKE);
+    many.map(|bytes| ByteSet::of(&bytes)).collect()
 }
 
 /// The layer of each probe's mask at this place, where any has one.

@@ -9,6 +9,7 @@
 mod gate;
 mod layer;
 mod literals;
+mod lookup;
 mod need;
 mod shape;
 mod source;
@@ -22,6 +23,7 @@ use crate::rule::{Bits, Chain, ChainId, Phase, Presets, Rule, RuleSet, Target};
 use gate::{Course, Gates};
 use layer::{Layer, layer};
 use literals::Literals;
+pub(crate) use lookup::Lookup;
 use need::need;
 pub(crate) use shape::{Literal, MOST_BYTES, MOST_MASKS, Needs};
 use source::{PhaseFilter, Reach, Source, is_filtered};
@@ -43,8 +45,8 @@ pub(crate) struct Prefilter {
     masks: Vec<Box<[ByteSet]>>,
     /// Bytes that any layer asks for.
     loud: ByteSet,
-    /// No layer tells one digit from another.
-    digits_alike: bool,
+    /// Bytes that no mask tells from each other, where there are many.
+    alike: Vec<ByteSet>,
     /// No layer tells a letter from its other case, and no literal does: a text has the candidates that
     /// it has in lower case.
     pub(crate) cases_alike: bool,
@@ -55,6 +57,8 @@ pub(crate) struct Prefilter {
     literals: Literals,
     phases: [PhaseFilter; 5],
     course: Course,
+    /// Few, if any.
+    lookups: Vec<Lookup>,
 }
 
 impl Prefilter {
@@ -90,6 +94,7 @@ impl Prefilter {
             source.number = number;
         }
         filter.course = Course::of(set);
+        filter.lookups = Lookup::all(set);
         filter
     }
 
@@ -116,6 +121,18 @@ impl Prefilter {
         phase.is_some_and(|phase| phase.gates.is_shut(position, state))
     }
 
+    /// What the rule at the position is, where it only looks names up.
+    #[inline]
+    pub(crate) fn lookup(&self, number: u8, position: usize) -> Option<&Lookup> {
+        let mut lookups = self.lookups.iter();
+        lookups.find(|lookup| lookup.at == (number, position))
+    }
+
+    /// How many lookups there are.
+    pub(crate) fn lookups(&self) -> usize {
+        self.lookups.len()
+    }
+
     /// The probes of the operators, without what a phase looks at.
     fn of_operators(operators: &[Operator], patterns: Vec<Option<Needs>>, rules: &[Rule]) -> Self {
         let mut needs: Vec<Needs> = Vec::new();
@@ -140,7 +157,7 @@ impl Prefilter {
             loud: layers
                 .iter()
                 .fold(ByteSet::EMPTY, |all, layer| all.union(&layer.loud)),
-            digits_alike: layers.iter().all(Layer::treats_digits_alike),
+            alike: layer::alike(&needs),
             cases_alike: layers.iter().all(Layer::treats_cases_alike),
             layers,
             is_plain: false,
@@ -156,6 +173,7 @@ impl Prefilter {
             probes,
             phases: std::array::from_fn(|_| PhaseFilter::default()),
             course: Course::default(),
+            lookups: Vec::new(),
         }
     }
 
@@ -213,12 +231,12 @@ impl Prefilter {
             None => return,
         }
         let mut loud = bytes.intersection(&self.loud);
-        if self.digits_alike {
-            loud = loud.with_one_digit();
+        for alike in &self.alike {
+            loud = loud.with_one_of(alike);
         }
         by_bytes.narrow(loud, found, |left| {
             for layer in &self.layers {
-                layer.narrow(bytes, left, open);
+                layer.narrow(&loud, left, open);
             }
         });
         self.literals.narrow(text, found, open);

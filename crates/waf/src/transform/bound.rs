@@ -39,6 +39,17 @@ impl Transform {
             _ => ByteSet::ALL,
         }
     }
+
+    /// The bytes that the output holds where the input holds these, if that is known of the transformation.
+    #[inline]
+    pub(crate) fn leaves_just(self, bytes: &ByteSet) -> Option<ByteSet> {
+        match self {
+            Self::Lowercase => Some(bytes.in_lower_case()),
+            Self::RemoveWhitespace => Some(bytes.intersection(&NO_WIDE_SPACES)),
+            Self::RemoveNulls => Some(bytes.intersection(&NO_NULL)),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +72,14 @@ mod tests {
                     .collect();
                 out.clear();
                 transform.apply(&text, &mut out);
+                if let Some(just) = transform.leaves_just(&ByteSet::of(&text)) {
+                    assert_eq!(
+                        just,
+                        ByteSet::of(&out),
+                        "{transform:?} of {}",
+                        text.escape_ascii()
+                    );
+                }
                 let leaves = transform.leaves(&transform.triggers(), &ByteSet::of(&text));
                 foretold += usize::from(leaves != ByteSet::ALL);
                 assert!(

@@ -15,6 +15,13 @@ pub(super) fn normalize_windows(input: &[u8], out: &mut Vec<u8>) {
 /// `//` and `/./` become one slash and `x/../` goes. What climbs above the start of a relative path
 /// stays; above the root there is nothing.
 fn resolve(input: &[u8], out: &mut Vec<u8>) {
+    // Most values are one part.
+    if memchr::memchr(b'/', input).is_none() {
+        if input != b"." {
+            out.extend_from_slice(input);
+        }
+        return;
+    }
     let absolute = input.first() == Some(&b'/');
     if absolute {
         out.push(b'/');

@@ -292,6 +292,16 @@ def read_node_state(home: Home) -> SupervisorState:
     return state
 
 
+def require_node(home: Home) -> None:
+    """Raises `UnavailableError` node_not_running where there never was a node."""
+    if not home.node_file.exists():
+        raise UnavailableError(
+            "node_not_running",
+            f"there is no node at {home.root}",
+            "Name the folder of one with --home or VEDETTE_HOME; `vedette up --home FOLDER` makes one.",
+        )
+
+
 def not_running(home: Home) -> UnavailableError:
     """The error of every command that needs a node where there is none."""
     return UnavailableError(
