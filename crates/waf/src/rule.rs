@@ -214,12 +214,33 @@ pub(crate) enum Change {
     Remove,
 }
 
+impl Change {
+    /// The text that it takes, if it takes one.
+    pub(crate) fn text(&self) -> Option<&Template> {
+        match self {
+            Self::Set(text) | Self::Add(text) | Self::Subtract(text) => Some(text),
+            Self::SetNumber(_) | Self::Remove => None,
+        }
+    }
+}
+
 /// `setvar`.
 #[derive(Clone, Debug)]
 pub(crate) struct Assign {
     pub(crate) collection: Collection,
     pub(crate) key: Key,
     pub(crate) change: Change,
+}
+
+impl Assign {
+    /// The texts that it reads: of its name, and of what it sets.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &Template> {
+        let name = match &self.key {
+            Key::Named(name) => Some(name),
+            Key::Slot(_) => None,
+        };
+        name.into_iter().chain(self.change.text())
+    }
 }
 
 /// What a rule does once when it has matched as a whole.
@@ -245,6 +266,16 @@ pub(crate) enum After {
 }
 
 impl After {
+    /// The texts that it reads.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &Template> {
+        let texts = match self {
+            Self::Expire(_, name, seconds) => [Some(name), Some(seconds)],
+            Self::Open(_, text) | Self::SetEnv(_, text) => [Some(text), None],
+            _ => [None, None],
+        };
+        texts.into_iter().flatten()
+    }
+
     /// The rules that it takes out of the request.
     pub(crate) fn removes(&self) -> Option<&Bits> {
         match self {
@@ -486,6 +517,11 @@ impl RuleSet {
     /// Whether there is a rule of this id.
     pub fn has(&self, id: u64) -> bool {
         self.rules.iter().any(|rule| rule.id == id)
+    }
+
+    /// The operator of a link, if it has one.
+    pub(crate) fn operator(&self, link: &Link) -> Option<&Operator> {
+        self.operators.get(usize::from(link.operator?))
     }
 
     /// The number of rules, each chain counted as one.

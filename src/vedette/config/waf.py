@@ -87,6 +87,10 @@ class WafExclusion(Model):
         min_length=1, max_length=512, description="Why, for whoever reads it later."
     )
 
+    def is_over(self, at: float) -> bool:
+        """Whether it has ended at that time, in seconds since 1970."""
+        return self.until is not None and self.until <= at
+
 
 class WafRule(Model):
     """A rule of a user's own."""

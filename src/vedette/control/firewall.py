@@ -283,7 +283,7 @@ class _InForce:
         route, waf = self._active.route(name), self._active.waf
         own = route.waf.exclusions if route is not None and route.waf is not None else ()
         for each in (*(waf.policy.exclusions if waf else ()), *own):
-            if each.until is None or each.until > self._now:
+            if not each.is_over(self._now):
                 yield each
 
     def require_rule(self, rule: int) -> None:

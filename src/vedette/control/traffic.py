@@ -98,7 +98,7 @@ def _inspection(snapshot: Snapshot, route: Route, now: datetime) -> RouteInspect
         return RouteInspection(mode="off", paranoia_level=1, exclusions=0, expired=0)
     node, own = snapshot.waf.policy, route.waf or WafOverride()
     exclusions = node.exclusions + own.exclusions
-    ended = [each for each in exclusions if each.until and each.until <= now.timestamp()]
+    ended = [each for each in exclusions if each.is_over(now.timestamp())]
     return RouteInspection(
         mode=own.mode or node.mode,
         paranoia_level=own.paranoia_level or node.paranoia_level,

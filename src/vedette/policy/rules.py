@@ -83,7 +83,7 @@ def covers(exclusion: WafExclusion, rule: Rule, part: str) -> bool:
 
 def without_effect(exclusion: WafExclusion, rules: Sequence[Rule], now: datetime) -> Iterator[str]:
     """Why an exclusion or a part of it does nothing, a sentence for each."""
-    if exclusion.until is not None and exclusion.until <= now.timestamp():
+    if exclusion.until is not None and exclusion.is_over(now.timestamp()):
         last = datetime.fromtimestamp(exclusion.until - 1, UTC).date()
         named = ", ".join(exclusion.rules)
         yield f"the exclusion of {named} has no effect: its last day was {last}"

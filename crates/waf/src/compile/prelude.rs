@@ -57,10 +57,7 @@ fn is_tx(target: &Target) -> bool {
 }
 
 fn has_constant_operator(link: &Link, set: &RuleSet) -> bool {
-    match link
-        .operator
-        .and_then(|id| set.operators.get(usize::from(id)))
-    {
+    match set.operator(link) {
         None => link.operator.is_none(),
         Some(Operator::Number(_, other) | Operator::Text(_, other)) => is_of_tx(other),
         Some(_) => false,
@@ -68,11 +65,9 @@ fn has_constant_operator(link: &Link, set: &RuleSet) -> bool {
 }
 
 fn is_constant_assign(assign: &Assign) -> bool {
-    let value = match &assign.change {
-        Change::SetNumber(_) | Change::Remove => true,
-        Change::Set(value) | Change::Add(value) | Change::Subtract(value) => is_of_tx(value),
-    };
-    assign.collection == Collection::Tx && matches!(assign.key, Key::Slot(_)) && value
+    assign.collection == Collection::Tx
+        && matches!(assign.key, Key::Slot(_))
+        && assign.texts().all(is_of_tx)
 }
 
 fn is_of_tx(template: &Template) -> bool {
@@ -129,10 +124,7 @@ impl Touched {
                 _ => self.reads_any = true,
             }
         }
-        if let Some(Operator::Number(_, other) | Operator::Text(_, other)) = link
-            .operator
-            .and_then(|id| set.operators.get(usize::from(id)))
-        {
+        if let Some(Operator::Number(_, other) | Operator::Text(_, other)) = set.operator(link) {
             self.read_template(Some(other));
         }
         self.read_template(link.message.as_ref());
@@ -147,19 +139,8 @@ impl Touched {
         {
             self.add_assign(assign);
         }
-        for after in &link.after {
-            self.add_after(after);
-        }
-    }
-
-    fn add_after(&mut self, after: &After) {
-        match after {
-            After::Expire(_, one, other) => {
-                self.read_template(Some(one));
-                self.read_template(Some(other));
-            }
-            After::Open(_, one) | After::SetEnv(_, one) => self.read_template(Some(one)),
-            _ => {}
+        for text in link.after.iter().flat_map(After::texts) {
+            self.read_template(Some(text));
         }
     }
 
@@ -168,15 +149,11 @@ impl Touched {
             Key::Slot(slot) => self.writes.set(usize::from(*slot)),
             Key::Named(_) => self.writes_any = true,
         }
-        match &assign.change {
-            Change::SetNumber(_) | Change::Remove => {}
-            Change::Set(value) => self.read_template(Some(value)),
-            Change::Add(value) | Change::Subtract(value) => {
-                self.read_template(Some(value));
-                if let Key::Slot(slot) = assign.key {
-                    self.reads.set(usize::from(slot));
-                }
-            }
+        self.read_template(assign.change.text());
+        if let (Change::Add(_) | Change::Subtract(_), Key::Slot(slot)) =
+            (&assign.change, &assign.key)
+        {
+            self.reads.set(usize::from(*slot));
         }
     }
 

@@ -40,23 +40,17 @@ struct Entry {
     is_asked: bool,
 }
 
-/// Bytes of a text that tell it from another: half at its beginning, half at its end.
-const MIXED: usize = 128;
+/// Bytes at each end of a text that tell it from another.
+const MIXED: usize = 64;
 
 /// A cheap mix of a text, by which tables place it. What transformations make of a text often differs
 /// from it in the middle alone, so that of few bytes all are looked at; tokens begin all alike. Texts that
 /// share a place cost a comparison, never a wrong answer.
 pub(super) fn mix(text: &[u8]) -> usize {
-    let (begins, ends) = if text.len() > MIXED {
-        (
-            text.first_chunk::<{ MIXED / 2 }>(),
-            text.last_chunk::<{ MIXED / 2 }>(),
-        )
-    } else {
-        (None, None)
+    let (begins, ends) = match (text.first_chunk::<MIXED>(), text.last_chunk::<MIXED>()) {
+        (Some(begins), Some(ends)) if text.len() > 2 * MIXED => (&begins[..], &ends[..]),
+        _ => (text, &[][..]),
     };
-    let begins = begins.map_or(text, |begins| begins.as_slice());
-    let ends = ends.map_or(&[][..], |ends| ends.as_slice());
     let (words, rest) = begins.as_chunks::<8>();
     let rest = rest
         .iter()
@@ -250,17 +244,15 @@ impl Texts {
             self.add(&buffer)
         };
         self.buffer = buffer;
-        if to != parent
-            && let Some(left) = last.leaves_just(&self.bytes_of(parent))
-            && let Some(entry) = self.entries.get_mut(to.0 as usize)
-        {
-            entry.bytes = Some(left);
+        if to == parent {
+            return to;
         }
-        if matches!(last, Transform::Lowercase | Transform::Uppercase)
-            && to != parent
-            && let Some(entry) = self.entries.get_mut(to.0 as usize)
-        {
-            entry.case_of = parent.0;
+        let left = last.leaves_just(&self.bytes_of(parent));
+        if let Some(entry) = self.entries.get_mut(to.0 as usize) {
+            entry.bytes = left.or(entry.bytes);
+            if matches!(last, Transform::Lowercase | Transform::Uppercase) {
+                entry.case_of = parent.0;
+            }
         }
         to
     }

@@ -80,11 +80,10 @@ impl Lookup {
         let [notes, looks] = &*rule.links else {
             return None;
         };
-        let operator = |link: &Link| set.operators.get(usize::from(link.operator?));
         let Some(Operator::Pattern {
             pattern,
             every_match: false,
-        }) = operator(notes)
+        }) = set.operator(notes)
         else {
             return None;
         };
@@ -97,7 +96,7 @@ impl Lookup {
         ) else {
             return None;
         };
-        let Some(Operator::Text(TextTest::Within, list)) = operator(looks) else {
+        let Some(Operator::Text(TextTest::Within, list)) = set.operator(looks) else {
             return None;
         };
         let [Part::Slot(list)] = *list.0 else {
@@ -204,10 +203,7 @@ fn reads_what_it_captured(rule: &Rule, set: &RuleSet) -> bool {
         // Values and operands are read before the link captures, all else after.
         let before = captured;
         captured = captured.max(captures(link, set));
-        let operator = link
-            .operator
-            .and_then(|id| set.operators.get(usize::from(id)));
-        let operand = match operator {
+        let operand = match set.operator(link) {
             Some(Operator::Number(_, other) | Operator::Text(_, other)) => Some(other),
             _ => None,
         };
@@ -221,8 +217,8 @@ fn reads_what_it_captured(rule: &Rule, set: &RuleSet) -> bool {
         let mut texts = link
             .assigns
             .iter()
-            .flat_map(of_assign)
-            .chain(link.after.iter().flat_map(of_after));
+            .flat_map(Assign::texts)
+            .chain(link.after.iter().flat_map(After::texts));
         operand.is_none_or(|text| is_known(text, before))
             && !slots.any(|slot| (before..CAPTURES).contains(&slot))
             && texts.all(|text| is_known(text, captured))
@@ -231,10 +227,7 @@ fn reads_what_it_captured(rule: &Rule, set: &RuleSet) -> bool {
 
 /// How many slots the link sets when it matches.
 fn captures(link: &Link, set: &RuleSet) -> Slot {
-    let operator = link
-        .operator
-        .and_then(|id| set.operators.get(usize::from(id)));
-    match operator {
+    match set.operator(link) {
         _ if !link.capture || link.negated => 0,
         Some(Operator::Pattern { .. }) => CAPTURES,
         Some(
@@ -246,27 +239,6 @@ fn captures(link: &Link, set: &RuleSet) -> Slot {
         ) => 1,
         _ => 0,
     }
-}
-
-fn of_assign(assign: &Assign) -> impl Iterator<Item = &Template> {
-    let key = match &assign.key {
-        Key::Named(name) => Some(name),
-        Key::Slot(_) => None,
-    };
-    let change = match &assign.change {
-        Change::Set(text) | Change::Add(text) | Change::Subtract(text) => Some(text),
-        Change::SetNumber(_) | Change::Remove => None,
-    };
-    key.into_iter().chain(change)
-}
-
-fn of_after(after: &After) -> impl Iterator<Item = &Template> {
-    let texts = match after {
-        After::Expire(_, name, seconds) => [Some(name), Some(seconds)],
-        After::Open(_, text) | After::SetEnv(_, text) => [Some(text), None],
-        _ => [None, None],
-    };
-    texts.into_iter().flatten()
 }
 
 /// Whether the text reads no variable by a name that it makes up, and of what is captured so many slots.

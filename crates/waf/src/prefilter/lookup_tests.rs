@@ -1,8 +1,6 @@
 //! With lookups and without, a request comes out the same.
 
-use std::fmt::Write as _;
-
-use crate::{Memory, Options, RuleSet, Transaction, Workbench};
+use crate::{Memory, Options, RuleSet, Sources, Transaction, Workbench};
 
 /// As CRS has it: each name is noted, and looked for in a list.
 const CHAIN: &str = "SecRule REQUEST_HEADERS_NAMES \"@rx ^.*$\" \"id:10,phase:1,deny,capture,t:lowercase,\
@@ -73,10 +71,10 @@ fn a_chain_that_looks_names_up_is_left_out_where_it_would_be_seen_by_nobody() {
     let (mut left_out, mut matched, mut asked) = (0, 0, 0);
     for before in others {
         for after in others {
-            let text = format!("{LIST}{before}{CHAIN}{after}");
             if before == after && !before.is_empty() {
                 continue;
             }
+            let text = format!("{LIST}{before}{CHAIN}{after}");
             let (set, mut plain) = (set(&text), set(&text));
             plain.prefilter.lookups.clear();
             left_out += set.prefilter.lookups.len();
@@ -135,14 +133,10 @@ fn the_core_rule_set_looks_the_names_of_headers_up() {
         println!("skipped: VEDETTE_CRS_RULES names no folder with the Core Rule Set's rules");
         return;
     };
-    let mut text = String::from("SecRuleEngine On\n");
-    let setup = std::path::Path::new(&folder).join("../@crs-setup.conf.example");
-    writeln!(text, "Include {}\nInclude {folder}/*.conf", setup.display()).unwrap();
-    let file = std::env::temp_dir().join(format!("vedette-lookups-{}.conf", std::process::id()));
-    std::fs::write(&file, text).unwrap();
-    let set = RuleSet::load(&crate::Disk, &[file.to_str().unwrap()], &Options::default());
-    std::fs::remove_file(&file).unwrap();
-    let set = set.unwrap();
+    let mut files = vec![format!("{folder}/../@crs-setup.conf.example")];
+    files.extend(crate::Disk.matching(&format!("{folder}/*.conf")).unwrap());
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let set = RuleSet::load(&crate::Disk, &files, &Options::default()).unwrap();
     let ids: Vec<u64> = set
         .prefilter
         .lookups

@@ -2,7 +2,7 @@
 
 use super::{Lost, Tailored};
 use crate::operator::Operator;
-use crate::rule::{After, Assign, Bits, Change, Key, Link, Part, Rule, RuleSet, Target, Template};
+use crate::rule::{After, Assign, Bits, Link, Part, Rule, RuleSet, Target, Template};
 use crate::seclang::{Collection, Variable};
 
 impl Tailored {
@@ -60,10 +60,7 @@ fn is_told(target: &Target) -> bool {
 }
 
 fn is_operator_steady(link: &Link, set: &RuleSet) -> bool {
-    let operator = link
-        .operator
-        .and_then(|id| set.operators.get(usize::from(id)));
-    match operator {
+    match set.operator(link) {
         Some(Operator::Number(_, other) | Operator::Text(_, other)) => is_template_steady(other),
         Some(_) => true,
         None => link.operator.is_none(),
@@ -71,17 +68,7 @@ fn is_operator_steady(link: &Link, set: &RuleSet) -> bool {
 }
 
 fn is_assign_steady(assign: &Assign) -> bool {
-    let key = match &assign.key {
-        Key::Slot(_) => true,
-        Key::Named(name) => is_template_steady(name),
-    };
-    let change = match &assign.change {
-        Change::SetNumber(_) | Change::Remove => true,
-        Change::Set(value) | Change::Add(value) | Change::Subtract(value) => {
-            is_template_steady(value)
-        }
-    };
-    assign.collection == Collection::Tx && key && change
+    assign.collection == Collection::Tx && assign.texts().all(is_template_steady)
 }
 
 fn is_after_steady(after: &After) -> bool {

@@ -21,12 +21,12 @@ impl Transform {
         if !self.is_always() && !bytes.intersects(triggers) {
             return *bytes;
         }
+        if let Some(just) = self.leaves_just(bytes) {
+            return just;
+        }
         match self {
-            Self::Lowercase => bytes.in_lower_case(),
             Self::CmdLine => bytes.intersection(&COMMAND).in_lower_case().union(&SPACE),
             Self::CompressWhitespace => bytes.intersection(&NO_SPACES).union(&SPACE),
-            Self::RemoveWhitespace => bytes.intersection(&NO_WIDE_SPACES),
-            Self::RemoveNulls => bytes.intersection(&NO_NULL),
             Self::NormalizePath
             | Self::RemoveCommentsChar
             | Self::Trim
