@@ -7,6 +7,7 @@ use super::strings::TextId;
 use super::tx::Content;
 use super::verdict::{Answer, Found, Interruption, MOST_PLACES, MOST_TOLD, Matched};
 use super::workbench::Workbench;
+use crate::prefilter::Waker;
 use crate::rule::{After, Bits, ChainId, Link, Presets, Rule, RuleSet};
 use crate::seclang::{Allow, Disruption, EngineMode, Variable};
 use crate::tailor::{Lost, Tailored};
@@ -22,11 +23,27 @@ pub(super) struct Run<'a> {
     pub(super) bench: &'a mut Workbench,
 }
 
-/// The texts that a rule is run for; the filter says that it matches no other.
+/// The values that a rule is run for; the filter says that it matches no other.
 struct Woken<'a> {
-    texts: &'a [(u32, TextId)],
+    wakers: &'a [Waker],
+    values: &'a [Value],
+    /// Where the rule's first link looks: the source of each of its targets.
+    looked_at: &'a [u16],
     /// The sources of the phase.
     sources: &'a Range<u16>,
+}
+
+impl<'a> Woken<'a> {
+    /// Those of the target at the place, and of others that differ from it by a pattern of names.
+    fn values(&self, place: usize) -> impl Iterator<Item = &'a Value> + use<'a> {
+        let source = self.looked_at.get(place).copied().unwrap_or(u16::MAX);
+        let first = self.wakers.partition_point(|waker| waker.source < source);
+        let wakers = self.wakers.get(first..).unwrap_or_default().iter();
+        let values = self.values;
+        wakers
+            .take_while(move |waker| waker.source == source)
+            .filter_map(move |waker| values.get(waker.value as usize))
+    }
 }
 
 /// The values that a link does not look at.
@@ -34,24 +51,8 @@ struct Spared<'a> {
     has_removals: bool,
     /// By the tailoring.
     lost: Option<&'a [Lost]>,
-    /// All but the texts that woke its rule.
+    /// All but those that woke its rule.
     woken: Option<&'a Woken<'a>>,
-}
-
-impl Spared<'_> {
-    #[inline]
-    fn sleeps(&self, value: &Value) -> bool {
-        match (self.woken, value.content) {
-            (Some(woken), Content::Text(id)) => {
-                // In order of the texts: a large body has a rule woken by hundreds.
-                woken
-                    .texts
-                    .binary_search_by_key(&id, |(_, text)| *text)
-                    .is_err()
-            }
-            _ => false,
-        }
-    }
 }
 
 /// What a rule has matched so far.
@@ -79,7 +80,7 @@ impl Run<'_> {
         let mut unreached = std::mem::take(&mut self.bench.unreached);
         self.leave_out(number, &mut live, &mut unreached);
         let sources = set.prefilter.sources(number);
-        let mut wakers = woken.as_slice();
+        let mut wakers = woken.wakers.as_slice();
         let mut position = 0;
         while let Some(next) = live.next(position) {
             position = next + 1;
@@ -104,12 +105,14 @@ impl Run<'_> {
             let Some(rule) = set.rules.get(index) else {
                 break;
             };
-            let passed = wakers.partition_point(|(position, _)| (*position as usize) < next);
+            let passed = wakers.partition_point(|waker| (waker.position as usize) < next);
             wakers = wakers.get(passed..).unwrap_or_default();
-            let texts = wakers.partition_point(|(position, _)| *position as usize == next);
-            let texts = wakers.get(..texts).unwrap_or_default();
-            let woken = (!set.prefilter.is_always(number, next)).then_some(Woken {
-                texts,
+            let own = wakers.partition_point(|waker| waker.position as usize == next);
+            let looked_at = set.prefilter.looked_at(number, next);
+            let woken = looked_at.map(|looked_at| Woken {
+                wakers: wakers.get(..own).unwrap_or_default(),
+                values: &woken.values,
+                looked_at,
                 sources: &sources,
             });
             self.rule(index, rule, next, woken.as_ref());
@@ -240,19 +243,30 @@ impl Run<'_> {
             return true;
         };
         let mut matched = false;
+        if let Some(woken) = spared.woken {
+            for (place, target) in link.targets.iter().enumerate() {
+                for value in woken.values(place) {
+                    if !self.state.is_meant(target, value)
+                        || self.is_excluded(index, link, value, spared)
+                    {
+                        continue;
+                    }
+                    if self.value(operator, link, value, told.as_deref_mut()) {
+                        matched = true;
+                    } else if let Content::Text(id) = value.content {
+                        self.let_sleep(woken, id);
+                    }
+                }
+            }
+            return matched;
+        }
         let mut values = std::mem::take(&mut self.bench.values);
         for target in &link.targets {
             values.clear();
             self.state.collect(self.set, target, &mut values);
             for value in &values {
-                if spared.sleeps(value) || self.is_excluded(index, link, value, spared) {
-                    continue;
-                }
-                if self.value(operator, link, value, told.as_deref_mut()) {
-                    matched = true;
-                } else if let (Some(woken), Content::Text(id)) = (spared.woken, value.content) {
-                    self.let_sleep(woken, id);
-                }
+                matched |= !self.is_excluded(index, link, value, spared)
+                    && self.value(operator, link, value, told.as_deref_mut());
             }
         }
         self.bench.values = values;
@@ -277,8 +291,8 @@ impl Run<'_> {
     fn let_sleep(&mut self, woken: &Woken<'_>, id: TextId) {
         let seen = &mut self.bench.seen;
         let spot = self.state.texts.spot(id, seen);
-        if let (Some(spot), Some((position, _))) = (spot, woken.texts.first()) {
-            seen.let_sleep(spot, woken.sources, *position);
+        if let (Some(spot), Some(waker)) = (spot, woken.wakers.first()) {
+            seen.let_sleep(spot, woken.sources, waker.position);
         }
     }
 

@@ -298,6 +298,18 @@ fn an_excluded_target_is_not_looked_at() {
 }
 
 #[test]
+fn a_pattern_of_names_chooses_among_the_values_that_wake_a_rule() {
+    let text = "SecRule ARGS:/^a/|ARGS_NAMES|ARGS:/b$/ \"@rx e[v]il\" \"id:1,phase:2,pass,t:none,\
+                setvar:tx.score=+1\"";
+    let score = |query: &str| tx_after(text, &get(query), "score");
+    assert_eq!(score("/?c=evil&d=evil"), None);
+    assert_eq!(score("/?a1=evil&c=evil").as_deref(), Some("1"));
+    // In each target that means it.
+    assert_eq!(score("/?ab=evil&c=evil&xb=evil").as_deref(), Some("3"));
+    assert_eq!(score("/?evil=1&cb=evil").as_deref(), Some("2"));
+}
+
+#[test]
 fn multi_match_looks_at_every_stage() {
     let rule = |extra: &str| {
         format!("SecRule ARGS \"@rx %41\" \"id:1,phase:2,deny,t:none,t:urlDecodeUni{extra}\"")

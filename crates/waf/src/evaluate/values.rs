@@ -88,6 +88,14 @@ impl State {
         }
     }
 
+    /// Whether the target means a value of its source, which is wider where a pattern chooses.
+    pub(super) fn is_meant(&self, target: &Target, value: &Value) -> bool {
+        match (&target.chosen, value.name) {
+            (Chosen::Pattern(pattern), Name::Text(id)) => pattern.is_match(self.texts.get(id)),
+            _ => true,
+        }
+    }
+
     fn is_pair_chosen(&self, chosen: &Chosen, pair: &Pair) -> bool {
         match chosen {
             Chosen::All => true,

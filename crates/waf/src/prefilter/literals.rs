@@ -17,13 +17,15 @@ pub(super) struct Literals {
     free: Bits,
 }
 
+/// Classes of bytes; a power of two, so that the next state is a shift and a load away.
+const CLASSES: usize = 64;
+
 /// State 0 is the start; those that end a literal come last.
 #[derive(Debug)]
 struct Automaton {
     /// The class of each byte; letters are one with their other case.
     classes: Box<[u8; 256]>,
-    stride: usize,
-    next: Vec<u16>,
+    next: Vec<[u16; CLASSES]>,
     first_ending: u16,
     /// For each state that ends literals, its block of what they open.
     block_of: Vec<u32>,
@@ -70,7 +72,7 @@ impl Literals {
 
     pub(super) fn memory(&self) -> usize {
         self.automaton.as_ref().map_or(0, |automaton| {
-            256 + automaton.next.len() * 2
+            256 + size_of_val(&*automaton.next)
                 + automaton.block_of.len() * 4
                 + automaton.blocks.len() * 8
         })
@@ -80,7 +82,7 @@ impl Literals {
 impl Automaton {
     /// Nothing where there is no literal, or an empty one, or more states than two bytes can tell.
     fn new(needs: &[Needs], longest: usize) -> Option<Self> {
-        let (classes, stride) = classes(needs);
+        let classes = classes(needs);
         let mut tree = Tree::new(needs.len());
         for (probe, need) in needs.iter().enumerate() {
             for literal in need.literals.iter().flatten() {
@@ -88,19 +90,17 @@ impl Automaton {
                 tree.add(literal.get(..longest).unwrap_or(literal), &classes, probe)?;
             }
         }
-        tree.into_automaton(classes, stride)
+        tree.into_automaton(classes)
     }
 
     /// Adds to `open` what the literals in the text open.
+    #[inline(never)] // The loop has the registers to itself.
     fn open(&self, text: &[u8], open: &mut [u64]) {
         let mut at = 0u16;
         for &byte in text {
-            let class = usize::from(class_of(&self.classes, byte));
-            at = self
-                .next
-                .get(usize::from(at) * self.stride + class)
-                .copied()
-                .unwrap_or(0);
+            let class = usize::from(class_of(&self.classes, byte)) % CLASSES;
+            let states = self.next.get(usize::from(at));
+            at = states.map_or(0, |states| states.get(class).copied().unwrap_or(0));
             if at >= self.first_ending {
                 let ending = usize::from(at - self.first_ending);
                 let block = self.block_of.get(ending).map_or(0, |&at| at as usize);
@@ -113,23 +113,30 @@ impl Automaton {
     }
 }
 
-/// The bytes that literals consist of, each with its other case, by class; 0 are all others.
-fn classes(needs: &[Needs]) -> (Box<[u8; 256]>, usize) {
-    let mut classes = Box::new([0u8; 256]);
-    let mut last = 0u8;
+/// The bytes that literals consist of, each with its other case, by class; 0 are all others. Bytes that few
+/// literals hold share the last class where there are too many, which opens more.
+fn classes(needs: &[Needs]) -> Box<[u8; 256]> {
+    let mut uses = [(0u32, 0u8); 256];
+    for (byte, place) in (0..=u8::MAX).zip(&mut uses) {
+        place.1 = byte;
+    }
     let literals = needs.iter().flat_map(|need| need.literals.iter().flatten());
     for &byte in literals.flat_map(Literal::bytes) {
-        if class_of(&classes, byte) == 0 {
-            // All 256 bytes in literals leave one that shares another's class, and opens more.
-            last = last.saturating_add(1);
-            for case in [byte, byte.to_ascii_uppercase()] {
-                if let Some(class) = classes.get_mut(usize::from(case)) {
-                    *class = last;
-                }
+        if let Some((count, _)) = uses.get_mut(usize::from(byte)) {
+            *count += 1;
+        }
+    }
+    uses.sort_unstable_by_key(|&(count, byte)| (std::cmp::Reverse(count), byte));
+    let mut classes = Box::new([0u8; 256]);
+    let used = uses.iter().take_while(|(count, _)| *count > 0);
+    for (number, (_, byte)) in (1usize..).zip(used) {
+        for case in [*byte, byte.to_ascii_uppercase()] {
+            if let Some(class) = classes.get_mut(usize::from(case)) {
+                *class = u8::try_from(number.min(CLASSES - 1)).unwrap_or_default();
             }
         }
     }
-    (classes, usize::from(last) + 1)
+    classes
 }
 
 #[inline]

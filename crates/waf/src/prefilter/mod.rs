@@ -31,8 +31,24 @@ use source::{PhaseFilter, Reach, Source, is_filtered};
 /// Lengths that are told apart; a longer text is as long as this.
 const MOST_LENGTH: usize = 32;
 
-/// Rules, by position in their phase, and the texts that they are worth running for.
-pub(crate) type Wakers = Vec<(u32, TextId)>;
+/// The rules of a phase and the values that they are worth running for.
+#[derive(Debug, Default)]
+pub(crate) struct Wakers {
+    /// By position, then source, then as the values were sent.
+    pub(crate) wakers: Vec<Waker>,
+    pub(crate) values: Vec<Value>,
+}
+
+/// A rule, and a value that wakes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Waker {
+    /// Of the rule in its phase.
+    pub(crate) position: u32,
+    /// Its place in the phase.
+    pub(crate) source: u16,
+    /// Its place among the values.
+    pub(crate) value: u32,
+}
 
 /// The filter of a rule set.
 #[derive(Debug, Default)]
@@ -181,6 +197,7 @@ impl Prefilter {
         let mut made = PhaseFilter {
             always: Bits::with_room_for(phase.steps.len()),
             sources: Vec::new(),
+            looked_at: vec![Vec::new(); phase.steps.len()],
             gates: Gates::default(),
         };
         for (position, step) in phase.steps.iter().enumerate() {
@@ -194,16 +211,16 @@ impl Prefilter {
             match probe.filter(|_| is_filtered(link)) {
                 None => made.always.set(position),
                 Some(probe) => {
-                    for (target, stage) in link
-                        .targets
-                        .iter()
-                        .flat_map(|target| link.stages.iter().map(move |stage| (target, stage)))
-                    {
-                        let Some(chain) = chains.get(usize::from(*stage)) else {
-                            continue;
-                        };
-                        if !made.reach(target, (*stage, chain), probe, position, self.words) {
-                            made.always.set(position);
+                    for target in &link.targets {
+                        let source = made.source(target, self.words);
+                        made.look_at(position, source);
+                        for stage in &link.stages {
+                            let Some(chain) = chains.get(usize::from(*stage)) else {
+                                continue;
+                            };
+                            if !made.reach(source, (*stage, chain), probe, position) {
+                                made.always.set(position);
+                            }
                         }
                     }
                 }
@@ -271,10 +288,11 @@ impl Prefilter {
         };
         live.0.clear();
         live.0.extend_from_slice(&phase.always.0);
-        woken.clear();
+        woken.wakers.clear();
+        woken.values.clear();
         let mut values: Vec<Value> = bench.take_values();
         let mut positions = bench.take_positions();
-        for source in &phase.sources {
+        for (at, source) in (0..u16::MAX).zip(&phase.sources) {
             values.clear();
             state.collect(set, &source.target, &mut values);
             for value in &values {
@@ -292,22 +310,32 @@ impl Prefilter {
                         seen.note(spot, source.number, &positions);
                     }
                 }
+                if positions.is_empty() {
+                    continue;
+                }
+                woken.values.push(*value);
+                let value = u32::try_from(woken.values.len() - 1).unwrap_or(u32::MAX);
                 for &position in &positions {
                     live.set(position as usize);
-                    woken.push((position, id));
+                    woken.wakers.push(Waker {
+                        position,
+                        source: at,
+                        value,
+                    });
                 }
             }
         }
-        woken.sort_unstable();
+        woken.wakers.sort_unstable();
         bench.give_values(values);
         bench.give_positions(positions);
     }
 
-    /// Whether a rule of a phase is run whatever the values are.
-    pub(crate) fn is_always(&self, number: u8, position: usize) -> bool {
-        self.phases
-            .get(usize::from(number) - 1)
-            .is_none_or(|phase| phase.always.has(position))
+    /// Where a rule's first link looks, a source of the phase for each target; nothing where the rule is
+    /// run whatever the values are.
+    pub(crate) fn looked_at(&self, number: u8, position: usize) -> Option<&[u16]> {
+        let phase = self.phases.get(usize::from(number) - 1)?;
+        let looked_at = phase.looked_at.get(position)?;
+        (!phase.always.has(position)).then_some(looked_at)
     }
 
     /// The sources of a phase, by number.

@@ -11,6 +11,8 @@ pub(super) struct PhaseFilter {
     /// Rules that are run whatever the values are.
     pub(super) always: Bits,
     pub(super) sources: Vec<Source>,
+    /// By position, the source of each target of the rule's first link.
+    pub(super) looked_at: Vec<Vec<u16>>,
     pub(super) gates: Gates,
 }
 
@@ -46,27 +48,36 @@ pub(super) struct Reach {
 }
 
 impl PhaseFilter {
-    /// Notes a look at a target. Whether there was room to.
+    /// The place of the source that has the target's values; of none where there are too many.
+    pub(super) fn source(&mut self, target: &Target, words: usize) -> u16 {
+        let target = widened(target);
+        let mut sources = self.sources.iter();
+        let known = sources.position(|source| is_same(&source.target, &target));
+        let at = known.unwrap_or(self.sources.len());
+        if known.is_none() && at < usize::from(u16::MAX) {
+            self.sources.push(Source::new(target, words));
+        }
+        u16::try_from(at).unwrap_or(u16::MAX)
+    }
+
+    /// Notes that the next target of the rule at the position is in the source.
+    pub(super) fn look_at(&mut self, position: usize, source: u16) {
+        if let Some(looked_at) = self.looked_at.get_mut(position) {
+            looked_at.push(source);
+        }
+    }
+
+    /// Notes a look at the values of a source. Whether there was room to.
     pub(super) fn reach(
         &mut self,
-        target: &Target,
+        source: u16,
         chain: (ChainId, &Chain),
         probe: u16,
         position: usize,
-        words: usize,
     ) -> bool {
-        let target = widened(target);
-        let at = self
-            .sources
-            .iter()
-            .position(|source| is_same(&source.target, &target))
-            .unwrap_or_else(|| {
-                self.sources.push(Source::new(target, words));
-                self.sources.len() - 1
-            });
         self.sources
-            .get_mut(at)
-            .is_some_and(|source| source.reach(chain, probe, position, words))
+            .get_mut(usize::from(source))
+            .is_some_and(|source| source.reach(chain, probe, position))
     }
 }
 
@@ -85,13 +96,7 @@ impl Source {
     }
 
     /// Notes that a rule looks at the target with a probe after a chain. Whether there was room to.
-    fn reach(
-        &mut self,
-        (id, chain): (ChainId, &Chain),
-        probe: u16,
-        position: usize,
-        words: usize,
-    ) -> bool {
+    fn reach(&mut self, (id, chain): (ChainId, &Chain), probe: u16, position: usize) -> bool {
         let known = self.chains.iter().position(|reach| reach.chain == id);
         if known.is_none() && self.chains.len() >= MOST_CHAINS {
             return false;
@@ -99,7 +104,7 @@ impl Source {
         let place = known.unwrap_or_else(|| {
             self.chains.push(Reach {
                 chain: id,
-                probes: Bits(vec![0; words]),
+                probes: Bits(vec![0; self.probes.0.len()]),
                 listed: Vec::new(),
             });
             let place = self.chains.len() - 1;

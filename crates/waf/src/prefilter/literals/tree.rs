@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Automaton, class_of};
+use super::{Automaton, CLASSES, class_of};
 use crate::rule::Bits;
 
 /// The states, the start first.
@@ -83,32 +83,27 @@ impl Tree {
     }
 
     /// Nothing where there is no literal.
-    pub(super) fn into_automaton(
-        mut self,
-        classes: Box<[u8; 256]>,
-        stride: usize,
-    ) -> Option<Automaton> {
+    pub(super) fn into_automaton(mut self, classes: Box<[u8; 256]>) -> Option<Automaton> {
         if self.states.len() == 1 {
             return None;
         }
         let order = self.link();
         let (numbers, first_ending) = self.numbers()?;
         let number = |state: u16| numbers.get(usize::from(state)).copied();
-        let mut next = vec![0; self.states.len() * stride];
+        let mut next = vec![[0; CLASSES]; self.states.len()];
         for state in order {
-            let fail = usize::from(number(self.fail(state))?) * stride;
-            let from = usize::from(number(state)?) * stride;
-            if state != 0 {
-                next.copy_within(fail..fail + stride, from);
-            }
+            let mut row = match state {
+                0 => [0; CLASSES],
+                _ => *next.get(usize::from(number(self.fail(state))?))?,
+            };
             for (class, child) in &self.states.get(usize::from(state))?.next {
-                *next.get_mut(from + usize::from(*class))? = number(*child)?;
+                *row.get_mut(usize::from(*class))? = number(*child)?;
             }
+            *next.get_mut(usize::from(number(state)?))? = row;
         }
         let (block_of, blocks) = self.blocks()?;
         Some(Automaton {
             classes,
-            stride,
             next,
             first_ending,
             block_of,
