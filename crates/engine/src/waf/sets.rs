@@ -17,6 +17,8 @@ const JUDGING: [u64; 2] = [949_110, 959_100];
 const MOST_SETS: usize = 16;
 /// Where the ids of typed rules begin.
 const OWN_RULES: u64 = 9_000_000;
+/// What the paths of the user's files begin with.
+const OWN_FILES: &str = "own/";
 const NODE: &str = "node.conf";
 const LEVEL: &str = "level.conf";
 
@@ -145,7 +147,7 @@ impl<'a> Sets<'a> {
                 .dir
                 .blob(&file.blob)
                 .map_err(|error| error.to_string())?;
-            let path = format!("own/{}", file.name);
+            let path = format!("{OWN_FILES}{}", file.name);
             load.push(path.clone());
             files.insert(path, blob);
         }
@@ -154,6 +156,7 @@ impl<'a> Sets<'a> {
             paranoia_ceiling: u8::try_from(policy.paranoia_level).ok(),
             custom: (OWN_RULES..).zip(&policy.rules).map(custom).collect(),
             analysis: self.analysis.clone(),
+            without_settings: Some(OWN_FILES),
             ..Options::default()
         };
         let load: Vec<&str> = load.iter().map(String::as_str).collect();

@@ -76,16 +76,24 @@ impl Default for Defaults {
     }
 }
 
-pub(super) fn gather(statements: Vec<Statement>) -> Result<Gathered, LoadError> {
+pub(super) fn gather(
+    statements: Vec<Statement>,
+    without_settings: Option<&str>,
+) -> Result<Gathered, LoadError> {
     let mut gathered = Gathered::default();
     let mut defaults: HashMap<u8, Defaults> = HashMap::new();
     let mut places: HashMap<u64, Place> = HashMap::new();
     let mut open: Option<Draft> = None;
+    let is_refused =
+        |place: &Place| without_settings.is_some_and(|begin| place.file.starts_with(begin));
     for statement in statements {
         match statement {
             Statement::Rule(spec) => {
                 let continues = has_chain(&spec);
                 let draft = match open.take() {
+                    Some(chain) if chain.place.file != spec.place.file => {
+                        return Err(unfinished(&chain));
+                    }
                     Some(chain) => join(chain, spec)?,
                     None => start(spec, &defaults, gathered.rules.len())?,
                 };
@@ -107,14 +115,23 @@ pub(super) fn gather(statements: Vec<Statement>) -> Result<Gathered, LoadError> 
                 defaults.insert(phase, default);
             }
             Statement::Marker(name) => gathered.markers.push((name, gathered.rules.len())),
-            Statement::Setting(setting) => set(&mut gathered.settings, setting),
+            Statement::Setting(place, _) if is_refused(&place) => {
+                let message = "this setting is not for a rule file: the mode, the limits and whether bodies are \
+                               inspected are the policy's";
+                return Err(place.error(message));
+            }
+            Statement::Setting(_, setting) => set(&mut gathered.settings, setting),
             change => gathered.changes.push(change),
         }
     }
     match open {
-        Some(chain) => Err(chain.place.error("the chain has no next rule")),
+        Some(chain) => Err(unfinished(&chain)),
         None => Ok(gathered),
     }
+}
+
+fn unfinished(chain: &Draft) -> LoadError {
+    chain.place.error("the chain has no next rule")
 }
 
 fn has_chain(spec: &RuleSpec) -> bool {

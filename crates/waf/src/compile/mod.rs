@@ -37,6 +37,9 @@ pub struct Options {
     /// What an earlier load found out about patterns. Those that it holds are compiled when they are
     /// first wanted (see [`RuleSet::prepare`]), others at once. The set judges the same.
     pub analysis: Option<Arc<Analysis>>,
+    /// What the names of files begin with whose settings (`SecRuleEngine` and the like) are refused, because the host
+    /// decides about them elsewhere.
+    pub without_settings: Option<&'static str>,
 }
 
 /// The statements of the files as rules and what they share.
@@ -58,7 +61,7 @@ fn resolve(
         .map(CustomRule::statement)
         .collect::<Result<Vec<_>, _>>()?;
     statements.extend(seclang::parse(sources, files, &options.limits)?);
-    let mut gathered = draft::gather(statements)?;
+    let mut gathered = draft::gather(statements, options.without_settings)?;
     let warnings = update::apply(&mut gathered)?;
     if let Some(ceiling) = options.paranoia_ceiling {
         fold::leave_out(&mut gathered, ceiling)?;

@@ -120,6 +120,53 @@ fn a_marker_that_does_not_follow_is_refused() {
 }
 
 #[test]
+fn a_chain_that_its_file_leaves_open_is_the_mistake_of_that_file() {
+    let files = Memory(
+        [
+            (
+                "own.conf".to_owned(),
+                b"\nSecRule ARGS @rx \"id:1,chain\"".to_vec(),
+            ),
+            ("rules.conf".to_owned(), b"SecRule ARGS @rx id:2".to_vec()),
+        ]
+        .into(),
+    );
+    let told = RuleSet::load(&files, &["own.conf", "rules.conf"], &Options::default());
+    let told = told.unwrap_err().to_string();
+    assert!(
+        told.starts_with("own.conf:2: the chain has no next rule"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_host_that_decides_about_settings_refuses_them_in_files_of_others() {
+    let load = |path: &str, directive: &str| {
+        let files = Memory([(path.to_owned(), format!("\n{directive}").into_bytes())].into());
+        let options = Options {
+            without_settings: Some("own/"),
+            ..Options::default()
+        };
+        RuleSet::load(&files, &[path], &options).map(drop)
+    };
+    for directive in [
+        "SecRuleEngine DetectionOnly",
+        "SecRequestBodyAccess Off",
+        "SecRequestBodyLimit 10",
+        "SecResponseBodyLimitAction Reject",
+    ] {
+        let told = load("own/a.conf", directive).unwrap_err().to_string();
+        assert!(
+            told.starts_with("own/a.conf:2: this setting is not for a rule file"),
+            "{told}"
+        );
+        assert!(load("node.conf", directive).is_ok(), "{directive}");
+    }
+    assert!(load("own/a.conf", "SecAuditEngine On").is_ok());
+    assert!(load("own/a.conf", "SecRule ARGS \"@rx a\" id:1").is_ok());
+}
+
+#[test]
 fn a_chain_needs_its_next_rule_and_one_id() {
     assert!(
         load("SecRule ARGS @rx \"id:1,chain\"")

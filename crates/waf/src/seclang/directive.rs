@@ -180,7 +180,8 @@ fn statement(
         // Told by rule sets for people and logs, used by no engine.
         ("seccomponentsignature", [_]) => return Ok(None),
         (_, arguments) => {
-            return setting(lower, name, arguments).map(|setting| setting.map(Statement::Setting));
+            let setting = setting(lower, name, arguments)?;
+            return Ok(setting.map(|setting| Statement::Setting(place, setting)));
         }
     }))
 }

@@ -19,7 +19,7 @@ pub(crate) enum Statement {
     Remove(Place, Select),
     UpdateTarget(Place, Select, Vec<TargetSpec>),
     UpdateAction(Place, u64, Vec<Action>),
-    Setting(Setting),
+    Setting(Place, Setting),
 }
 
 /// `SecRule` or, without targets and operator, `SecAction`.
