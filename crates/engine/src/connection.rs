@@ -4,6 +4,7 @@
 //! connections rest.
 
 mod door;
+mod head;
 mod http1;
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use vedette_admit::hello::Ja4;
 
+use self::head::HeadRoom;
 use crate::certificate::{Authorities, Presented, refusal_of};
 use crate::first_words::FirstWords;
 use crate::frames::Frames;
@@ -329,7 +331,7 @@ impl Task {
             http2::Builder::new(streams.clone())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(STREAMS)
-                .max_header_list_size(128 << 10)
+                .max_header_list_size(HeadRoom::of(&self.node).list_of_http2())
                 .max_pending_accept_reset_streams(20)
                 .keep_alive_interval(Duration::from_secs(30))
                 .keep_alive_timeout(Duration::from_secs(20))

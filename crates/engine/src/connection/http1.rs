@@ -18,15 +18,13 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::connection::record_unreadable;
+use crate::connection::{HeadRoom, record_unreadable};
 use crate::handover::{Phase, leaving, stopping};
 use crate::node::{Connection, Node};
 use crate::pipeline;
 use crate::sources::Seat;
 use crate::wire::Wire;
 
-/// What hyper may buffer of a head. More than `admit` allows, so that the refusal is ours.
-const HEAD_BUFFER: usize = 256 << 10;
 /// How long an idle connection may wait for a last request when another engine takes over.
 const LAST_REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -54,14 +52,15 @@ pub async fn serve<I>(
         })
     });
     let mut builder = Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(HEAD_BUFFER)
-        .max_headers(256);
+    builder.timer(TokioTimer::new()).header_read_timeout(None);
     let mut last_request = pin!(last_request(&mut phase));
     let mut is_leaving = false;
     loop {
+        let room = HeadRoom::of(&node);
+        builder.max_buf_size(room.bytes_of_http1());
+        if let Some(fields) = room.fields_of_http1() {
+            builder.max_headers(fields);
+        }
         let io = TokioIo::new(wire);
         let mut serving = Box::new(builder.serve_connection(io, service));
         let next = poll_fn(|cx| {
