@@ -291,7 +291,7 @@ def test_a_tunnel_ends_when_the_token_it_was_opened_with_has_expired(impatient: 
     assert 0 < echoed < 200
     record = impatient.record(answer.split("x-request-id: ")[1].split("\r\n")[0])
     assert (record["cause"], record["stage"], record["status"]) == (
-        "tunnel_expired",
+        "proof_expired",
         "respond",
         101,
     )

@@ -119,6 +119,15 @@ class Service:
             for _ in range(size >> 16):
                 peer.sendall(b"z" * 65536)
             return True
+        if what == "ticks":
+            peer.sendall(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            )
+            for number in range(3_000):  # ends with the connection; a minute at most
+                tick = b"data: %d\n\n" % number
+                peer.sendall(b"%x\r\n%b\r\n" % (len(tick), tick))
+                time.sleep(0.02)
+            return False
         if what == "trailers":
             peer.sendall(
                 b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n"

@@ -411,9 +411,13 @@ impl Answer {
         if let Some(handing) = &self.held.handing {
             handing.asked();
         }
+        if let Some(cause) = self.held.lease.ended() {
+            return self.end(cause);
+        }
         let polled = self.content.poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
+                self.held.lease.count_frame();
                 let size = frame.data_ref().map_or(0, Bytes::len);
                 self.record.bytes_out += size as u64;
                 if let Some(handing) = &self.held.handing {
@@ -421,9 +425,21 @@ impl Answer {
                 }
             }
             Poll::Ready(Some(Err(failure))) => self.fail(failure),
-            Poll::Ready(None) | Poll::Pending => {}
+            Poll::Ready(None) => {}
+            Poll::Pending => {
+                let cause = ready!(self.held.lease.poll_ended(cx));
+                return self.end(cause);
+            }
         }
         polled
+    }
+
+    /// Whoever makes the answer is stopped, and the client gets no more of it.
+    fn end(&mut self, cause: Cause) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        self.record.refusal = Some(cause.into());
+        self.content = Content::Fixed(None);
+        let failure = Failure::ResponseInvalid("the exchange may not go on".to_owned());
+        Poll::Ready(Some(Err(failure)))
     }
 
     /// A body that breaks off breaks the answer off: it must not look whole.
@@ -436,7 +452,7 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         self.record.connection.answering.end();
-        if self.record.outcome != Outcome::Aborted {
+        if self.record.outcome != Outcome::Aborted || self.record.refusal.is_some() {
             return;
         }
         let handing = self.held.handing.as_ref();

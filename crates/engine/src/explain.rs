@@ -294,6 +294,8 @@ fn caller_of(who: &Who) -> Result<Option<Caller>, Refusal> {
             scopes: scopes.clone(),
             expires_at: u64::MAX,
             bound_to: None,
+            id: None,
+            key: "".into(),
         })
         .map(Some),
         Who::Certificate(shown) => Caller::of_certificate(Vouched {

@@ -4,6 +4,7 @@
 //! `aud` are checked, `crit` is refused. A token can be bound to a client certificate (RFC 8705 §3.1).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -37,6 +38,7 @@ struct Trusted {
 }
 
 struct Key {
+    id: KeyId,
     kid: Option<String>,
     alg: Algorithm,
     key: DecodingKey,
@@ -57,7 +59,14 @@ pub struct Verified {
     pub expires_at: u64,
     /// SHA-256 of the certificate it is bound to.
     pub bound_to: Option<[u8; 32]>,
+    /// `jti`.
+    pub id: Option<String>,
+    /// The key that verified it.
+    pub key: KeyId,
 }
+
+/// A key of an issuer, which is another when anything of it changes.
+pub type KeyId = Arc<str>;
 
 #[derive(Deserialize)]
 struct Header {
@@ -169,8 +178,9 @@ impl Issuers {
         for key in trusted.keys_for(&header)?.into_iter().take(MAX_TRIES) {
             match jsonwebtoken::decode::<Claims>(token, &key.key, &trusted.validation(key.alg)) {
                 Ok(decoded) => {
-                    self.require_unrevoked(&decoded.claims)?;
-                    return trusted.verified(decoded.claims);
+                    let Claims { iss, jti, .. } = &decoded.claims;
+                    self.require_unrevoked(iss, jti.as_deref())?;
+                    return trusted.verified(decoded.claims, &key.id);
                 }
                 Err(error) => refusal = Some(refuse(&error)),
             }
@@ -178,11 +188,24 @@ impl Issuers {
         Err(refusal.unwrap_or_else(|| Cause::TokenKeyUnknown.into()))
     }
 
-    fn require_unrevoked(&self, claims: &Claims) -> Result<(), Refusal> {
-        let Some(jti) = claims.jti.as_deref().filter(|_| !self.revoked.is_empty()) else {
+    /// Whether a token that was verified before would be again; of its times nothing is said.
+    pub fn require_believed(&self, token: &Verified) -> Result<(), Refusal> {
+        let trusted = self.by_iss.get(&token.issuer).ok_or(Cause::TokenIssuer)?;
+        if !trusted.keys.iter().any(|key| key.id == token.key) {
+            return Err(Cause::TokenKeyUnknown.into());
+        }
+        let audiences = &trusted.issuer.audiences;
+        if !token.audiences.iter().any(|it| audiences.contains(it)) {
+            return Err(Cause::TokenAudience.into());
+        }
+        self.require_unrevoked(&token.issuer, token.id.as_deref())
+    }
+
+    fn require_unrevoked(&self, iss: &str, jti: Option<&str>) -> Result<(), Refusal> {
+        let Some(jti) = jti.filter(|_| !self.revoked.is_empty()) else {
             return Ok(());
         };
-        match self.revoked.contains(&format!("{}#{jti}", claims.iss)) {
+        match self.revoked.contains(&format!("{iss}#{jti}")) {
             true => Err(Cause::TokenRevoked.into()),
             false => Ok(()),
         }
@@ -209,7 +232,7 @@ impl Trusted {
         Ok(fitting)
     }
 
-    fn verified(&self, claims: Claims) -> Result<Verified, Refusal> {
+    fn verified(&self, claims: Claims, key: &KeyId) -> Result<Verified, Refusal> {
         let scopes = claims.scope.or(claims.scp);
         let bound_to = claims.cnf.as_ref().map(Confirmation::thumbprint);
         Ok(Verified {
@@ -219,6 +242,8 @@ impl Trusted {
             scopes: scopes.map(OneOrMany::words).unwrap_or_default(),
             expires_at: claims.exp.saturating_add(self.issuer.leeway_seconds),
             bound_to: bound_to.transpose()?,
+            id: claims.jti,
+            key: Arc::clone(key),
         })
     }
 
@@ -287,8 +312,15 @@ fn refuse(error: &jsonwebtoken::errors::Error) -> Refusal {
 fn read_key(key: &IssuerKey) -> Result<Key, LoadError> {
     let invalid = |error: String| LoadError::new("key_invalid", error);
     let members = serde_json::to_value(&key.jwk).map_err(|error| invalid(error.to_string()))?;
-    let jwk: Jwk = serde_json::from_value(members).map_err(|error| invalid(error.to_string()))?;
+    let jwk: Jwk =
+        serde_json::from_value(members.clone()).map_err(|error| invalid(error.to_string()))?;
     Ok(Key {
+        id: format!(
+            "{} {:?} {members}",
+            key.kid.as_deref().unwrap_or(""),
+            key.alg
+        )
+        .into(),
         kid: key.kid.clone(),
         alg: algorithm(key.alg),
         key: DecodingKey::from_jwk(&jwk).map_err(|error| invalid(error.to_string()))?,

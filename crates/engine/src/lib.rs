@@ -30,6 +30,7 @@ pub mod fuzz;
 mod handover;
 mod judge;
 mod jwt;
+mod lease;
 mod load;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]

@@ -42,6 +42,8 @@ fn caller() -> Caller {
         scopes: vec!["hello:read".into()],
         expires_at: u64::MAX,
         bound_to: None,
+        id: None,
+        key: "".into(),
     })
     .unwrap()
 }

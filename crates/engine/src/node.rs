@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use tokio::sync::watch;
 use vedette_admit::hello::Ja4;
 use vedette_limit::{Now, Places};
 use vedette_wasm::Runtime;
 
 use crate::certificate::Presented;
 use crate::clock;
+use crate::lease::Lease;
 use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
 use crate::offenders::Watch;
@@ -51,6 +53,8 @@ pub struct Node {
     /// Since when.
     pub started: Instant,
     plan: ArcSwapOption<Plan>,
+    /// Told of each plan that is served, by its serial number.
+    plans: watch::Sender<u64>,
     /// What the engine before this one had counted.
     quotas: Mutex<Option<Vec<u8>>>,
     leaving: AtomicBool,
@@ -75,6 +79,7 @@ impl Node {
             kept_back: Budget::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
+            plans: watch::Sender::new(0),
             quotas: Mutex::new(None),
             leaving: AtomicBool::new(false),
             generation: AtomicU64::new(0),
@@ -85,6 +90,11 @@ impl Node {
     /// The plan being served, if one was ever verified.
     pub fn plan(&self) -> Option<Arc<Plan>> {
         self.plan.load_full()
+    }
+
+    /// Says when another plan is served.
+    pub fn plans(&self) -> watch::Receiver<u64> {
+        self.plans.subscribe()
     }
 
     /// How many activations the node has seen, as control counts them.
@@ -182,7 +192,9 @@ impl Node {
         let limits = &plan.admit.limits;
         self.sources.follow(limits.source_connections.as_ref())?;
         self.offenders.follow(limits.offenders.as_ref());
+        let serial = plan.serial;
         self.plan.store(Some(Arc::new(plan)));
+        self.plans.send_replace(serial);
         self.generation.store(generation, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         crate::waf::prepare();
@@ -235,6 +247,8 @@ pub struct Held {
     pub in_flight: Option<Place>,
     /// Its places of concurrency limits.
     pub places: Option<Places>,
+    /// Its right to go on.
+    pub lease: Lease,
     /// What of the answer the client has, over HTTP/2.
     pub handing: Option<Arc<Handing>>,
     /// `RateLimit` and `RateLimit-Policy` of the tightest limit.

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use crate::body::{Content, ResponseBody, Unread};
 use crate::challenge;
+use crate::lease::Lease;
 use crate::node::{Connection, Held, Node};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal, Stage};
@@ -73,13 +74,15 @@ async fn follow(
 
     let permitted = authorize::authorize(&plan, record, limited)?;
     record.passed(Stage::Authorize);
+    held.lease = Lease::granted(record, &permitted);
 
     let target = Arc::clone(permitted.target());
-    let (inspected, inspection) =
-        inspect::inspect(node, &plan, &target, record, permitted, body).await?;
+    let inspecting = inspect::inspect(node, &plan, &target, record, permitted, body);
+    let (inspected, inspection) = held.lease.within(inspecting).await?;
     record.passed(Stage::Inspect);
 
-    let response = match execute::execute(node, &plan, record, inspected).await {
+    let executing = execute::execute(node, &plan, record, inspected);
+    let response = match held.lease.within(executing).await {
         Ok(response) => response,
         Err(refusal) => {
             inspection.end(record);
@@ -88,5 +91,6 @@ async fn follow(
     };
     record.passed(Stage::Execute);
 
-    inspect::answer(record, inspection, response).await
+    let answering = inspect::answer(record, inspection, response);
+    held.lease.within(answering).await
 }

@@ -135,6 +135,17 @@ pub enum Backend {
     Upstream(Forward),
 }
 
+impl Backend {
+    /// The function or service; other backends are their route's.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Function(function) => Some(&function.declared.name),
+            Self::Upstream(forward) => Some(&forward.upstream.config().name),
+            Self::Static(_) | Self::Redirect(_) | Self::Files(_) => None,
+        }
+    }
+}
+
 /// How a service is asked.
 pub struct Forward {
     /// The service.
@@ -271,6 +282,14 @@ impl Plan {
     pub fn route(&self, name: &str) -> Option<&Arc<Target>> {
         let mut targets = self.rules.iter().filter_map(Rule::first);
         targets.find(|target| target.route == name)
+    }
+
+    /// Where requests lead now that led to a target of an earlier plan: the same route, the same who answers.
+    pub fn successor(&self, target: &Target) -> Option<&Arc<Target>> {
+        let targets = self.rules.iter().flat_map(|rule| &rule.services);
+        targets
+            .map(|service| &service.target)
+            .find(|it| it.route == target.route && it.backend.name() == target.backend.name())
     }
 
     /// The functions of the plan.

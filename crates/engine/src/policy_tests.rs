@@ -17,6 +17,8 @@ fn caller(subject: &str) -> Caller {
         scopes: vec!["read".into()],
         expires_at: u64::MAX,
         bound_to: None,
+        id: None,
+        key: "".into(),
     };
     Caller::new(token).unwrap()
 }

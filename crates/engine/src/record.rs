@@ -60,8 +60,6 @@ pub struct Record {
     pub target: Option<Arc<crate::plan::Target>>,
     /// Who calls, as [`Caller::principal`] names them, or anonymous.
     pub principal: Option<Arc<str>>,
-    /// When what proved the caller ends, in seconds since the epoch.
-    pub expires_at: Option<u64>,
     /// Whose certificate the connection has, once the plan vouches for it.
     pub certificate: Option<Arc<Caller>>,
     /// The policies that decided.
@@ -179,7 +177,6 @@ impl Record {
             snapshot: None,
             target: None,
             principal: None,
-            expires_at: None,
             certificate: None,
             policies: None,
             country: None,

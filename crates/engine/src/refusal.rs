@@ -218,8 +218,8 @@ causes! {
     AnswerNotTaken Respond "answer_not_taken" 408 "The answer was not taken";
     /// Both ends of a tunnel were silent for too long; it closes.
     TunnelSilent Respond "tunnel_silent" 408 "The tunnel was silent";
-    /// The token or certificate that a tunnel was opened with has expired; it closes.
-    TunnelExpired Respond "tunnel_expired" 401 "The caller's proof has expired";
+    /// The token or certificate that an exchange was begun with has expired; it ends.
+    ProofExpired Respond "proof_expired" 401 "The caller's proof has expired";
 }
 
 /// A refusal: the cause, and what only the record is told.

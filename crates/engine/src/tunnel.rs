@@ -1,7 +1,7 @@
 //! A connection that changed its protocol: bytes pass both ways until both ends are done, one breaks,
-//! both are silent for too long, or what proved the caller has expired.
+//! both are silent for too long, or the caller may not go on.
 
-use std::future::pending;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,13 +14,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vedette_upstream::Tunnel;
 
-use crate::clock::{monotonic_nanos, since_epoch};
+use crate::clock::monotonic_nanos;
 use crate::node::Held;
 use crate::record::{Outcome, Record};
 use crate::refusal::Cause;
-
-/// How long a clock that is set forward goes unnoticed.
-const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 
 /// What the caller's side of a tunnel is made of.
 pub enum Client {
@@ -74,7 +71,7 @@ async fn splice(
     mut service: Tunnel,
     silence: Duration,
     record: Box<Record>,
-    held: Held,
+    mut held: Held,
 ) {
     let passed = Arc::new(Passed::default());
     passed.pass();
@@ -82,12 +79,11 @@ async fn splice(
         io: client,
         passed: Arc::clone(&passed),
     };
-    let expires_at = record.expires_at;
     let mut closing = Closing { record, passed };
     let ended = tokio::select! {
         ended = tokio::io::copy_bidirectional(&mut client, &mut service) => Ok(ended),
         () = silent_for(&closing.passed.last, silence) => Err(Cause::TunnelSilent),
-        () = expiry(expires_at) => Err(Cause::TunnelExpired),
+        cause = poll_fn(|cx| held.lease.poll_ended(cx)) => Err(cause),
     };
     closing.record.outcome = match ended {
         Ok(Ok(_)) => Outcome::Served,
@@ -128,20 +124,6 @@ impl Drop for Closing {
             meter.count(self.passed.read.load(Ordering::Relaxed));
         }
         self.record.bytes_out = self.passed.written.load(Ordering::Relaxed);
-    }
-}
-
-/// Returns at that second since the epoch, by the wall clock, which may be set meanwhile.
-async fn expiry(at: Option<u64>) {
-    let Some(at) = at else {
-        return pending().await;
-    };
-    loop {
-        let left = Duration::from_secs(at).saturating_sub(since_epoch());
-        if left.is_zero() {
-            return;
-        }
-        tokio::time::sleep(left.min(LOOK_AT_CLOCK)).await;
     }
 }
 

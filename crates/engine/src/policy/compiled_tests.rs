@@ -208,6 +208,8 @@ impl Dice {
             audiences: vec!["read".into()],
             expires_at: u64::MAX,
             bound_to: None,
+            id: None,
+            key: "".into(),
         };
         Some(Caller::new(token).unwrap())
     }

@@ -33,8 +33,8 @@ impl Authenticated {
     }
 
     /// Who makes it; nobody when it carries no credentials.
-    pub fn caller(&self) -> Option<&Caller> {
-        self.caller.as_deref()
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        self.caller.as_ref()
     }
 
     /// Both.
@@ -60,7 +60,6 @@ pub fn authenticate(
     };
     if let Some(caller) = &caller {
         caller.require_binding(record.workload())?;
-        record.expires_at = Some(caller.expires_at);
     }
     record.principal = Some(match &caller {
         Some(caller) => Arc::clone(&caller.principal),
@@ -116,7 +115,8 @@ pub fn remember(plan: u64, proof: ProofDigest, caller: &Arc<Caller>) {
     worker::with(|worker| worker.memory(plan).tokens.remember(proof, caller));
 }
 
-fn vouched(plan: &Plan, presented: &Presented) -> Result<Arc<Caller>, Refusal> {
+/// Whose certificate it is, if the plan vouches for it.
+pub fn vouched(plan: &Plan, presented: &Presented) -> Result<Arc<Caller>, Refusal> {
     let key = presented.digest;
     let known = worker::with(|worker| worker.memory(plan.serial).certificates.find(&key)).flatten();
     if let Some(caller) = known {

@@ -29,6 +29,11 @@ impl Permitted {
         self.authenticated.routed().target()
     }
 
+    /// Who makes it.
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        self.authenticated.caller()
+    }
+
     /// The request, where it leads, and who makes it.
     pub fn into_inner(self) -> (Routed, Option<Arc<Caller>>) {
         self.authenticated.into_inner()
@@ -40,10 +45,18 @@ pub fn authorize(plan: &Plan, record: &mut Record, limited: Limited) -> Result<P
     let authenticated = limited.into_inner();
     let decision = decide(plan, record, &authenticated);
     record.policies = Some(Arc::clone(&decision.policies));
-    if decision.is_allowed {
-        return Ok(Permitted { authenticated });
+    match refusal_of(&decision, authenticated.caller().map(Arc::as_ref)) {
+        None => Ok(Permitted { authenticated }),
+        Some(refusal) => Err(refusal),
     }
-    Err(match (decision.has_errors, authenticated.caller()) {
+}
+
+/// The refusal that the decision about a caller amounts to.
+pub fn refusal_of(decision: &Decision, caller: Option<&Caller>) -> Option<Refusal> {
+    if decision.is_allowed {
+        return None;
+    }
+    Some(match (decision.has_errors, caller) {
         (true, _) => Cause::PolicyError.into(),
         (false, None) => Cause::CredentialsRequired.into(),
         (false, Some(_)) => Cause::PolicyDenied.into(),
@@ -62,7 +75,7 @@ fn decide(plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decisi
         certificate: record.workload(),
     };
     let slice = &routed.target().slice;
-    let caller = authenticated.caller();
+    let caller = authenticated.caller().map(Arc::as_ref);
     let remembered = worker::with(|worker| {
         let memory = worker.memory(plan.serial);
         let id = caller.map_or(0, |caller| caller.id);

@@ -13,6 +13,7 @@ use vedette_admit::challenge::content_security_policy;
 
 use crate::body::{Content, ResponseBody};
 use crate::clock;
+use crate::lease::Lease;
 use crate::node::Held;
 use crate::record::{Outcome, Record};
 use crate::refusal::{Cause, Refusal, Stage};
@@ -70,6 +71,8 @@ pub fn refuse(
     mut held: Held,
     mut refusal: Refusal,
 ) -> Response<ResponseBody> {
+    // Nobody needs a right to be refused.
+    held.lease = Lease::default();
     let (cause, retry_after) = (refusal.cause, refusal.retry_after);
     let page = refusal.page.take();
     let (stage, _, status, error) = cause.outcome();

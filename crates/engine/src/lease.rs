@@ -1,0 +1,293 @@
+//! The right of an exchange to go on, asked for again while it goes on.
+//!
+//! Owns: which exchanges of a worker are long ones, and ending those whose caller may not go on: what proved them has
+//! expired or was revoked, their address is not let in any more, or policy says otherwise now. One that is answered at
+//! once is never asked about.
+//! Must not: permit what `authorize` refused, or end an exchange because its route has gone: that one ends by itself.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::Method;
+
+use crate::caller::{Caller, Proof};
+use crate::clock;
+use crate::node::{Connection, Node};
+use crate::plan::{Backend, Plan, Target};
+use crate::policy::Attributes;
+use crate::record::Record;
+use crate::refusal::{Cause, Refusal};
+use crate::stages::admit::refusal_of_address;
+use crate::stages::authenticate::vouched;
+use crate::stages::authorize::{Permitted, refusal_of};
+
+/// Frames of an answer after which its exchange is a long one, though it never had to wait for any.
+const MANY_FRAMES: u32 = 8;
+/// How often expiry is looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// Leases asked about before other tasks of the worker have their turn.
+const IN_A_ROW: usize = 256;
+
+/// The right of one exchange. It is known to its worker from when the exchange first waits.
+#[derive(Default)]
+pub struct Lease {
+    facts: Option<Box<Facts>>,
+    entry: Option<(usize, Arc<Entry>)>,
+    frames: u32,
+}
+
+/// What the right was granted for.
+struct Facts {
+    connection: Arc<Connection>,
+    caller: Option<Arc<Caller>>,
+    target: Arc<Target>,
+    method: Method,
+    host: Box<str>,
+    path: Box<str>,
+}
+
+/// A lease that its worker knows.
+struct Entry {
+    facts: Box<Facts>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ended: Option<Cause>,
+    waker: Option<Waker>,
+}
+
+/// The leases of a worker; a place that is free is used again.
+#[derive(Default)]
+struct Leases {
+    entries: Vec<Option<Arc<Entry>>>,
+    free: Vec<usize>,
+}
+
+thread_local! {
+    static LEASES: RefCell<Leases> = RefCell::default();
+}
+
+/// The targets of a plan that stand for those of earlier plans, by the address of the earlier one, which its leases
+/// hold: found once for all of them.
+type Successors = HashMap<usize, Option<Arc<Target>>>;
+
+impl Lease {
+    /// The lease of a request that policy permits.
+    pub fn granted(record: &Record, permitted: &Permitted) -> Self {
+        let target = permitted.target();
+        if matches!(target.backend, Backend::Static(_) | Backend::Redirect(_)) {
+            return Self::default();
+        }
+        let admitted = permitted.admitted();
+        Self {
+            facts: Some(Box::new(Facts {
+                connection: Arc::clone(&record.connection),
+                caller: permitted.caller().cloned(),
+                target: Arc::clone(target),
+                method: admitted.parts().method.clone(),
+                host: admitted.host().into(),
+                path: admitted.path().into(),
+            })),
+            entry: None,
+            frames: 0,
+        }
+    }
+
+    /// Takes note of a frame of the answer.
+    pub fn count_frame(&mut self) {
+        self.frames = self.frames.saturating_add(1);
+        if self.frames == MANY_FRAMES {
+            self.register();
+        }
+    }
+
+    /// Why it has ended, if it has.
+    pub fn ended(&self) -> Option<Cause> {
+        self.entry.as_ref()?.1.state().ended
+    }
+
+    /// Ready once it has ended. What waits beside this is woken then.
+    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+        self.register();
+        let Some((_, entry)) = &self.entry else {
+            return Poll::Pending;
+        };
+        let mut state = entry.state();
+        match state.ended {
+            Some(cause) => Poll::Ready(cause),
+            None => {
+                let waker = state.waker.get_or_insert_with(|| cx.waker().clone());
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Does the work for as long as the lease lasts.
+    pub async fn within<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => self.poll_ended(cx).map(|cause| Err(cause.into())),
+        })
+        .await
+    }
+
+    fn register(&mut self) {
+        let Some(facts) = self.facts.take() else {
+            return;
+        };
+        let entry = Arc::new(Entry {
+            facts,
+            state: Mutex::default(),
+        });
+        self.entry = LEASES
+            .try_with(|leases| Some((leases.try_borrow_mut().ok()?.put(&entry), entry)))
+            .ok()
+            .flatten();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some((place, _)) = self.entry.take() {
+            let _ = LEASES.try_with(|leases| leases.borrow_mut().remove(place));
+        }
+    }
+}
+
+impl Leases {
+    fn put(&mut self, entry: &Arc<Entry>) -> usize {
+        let entry = Some(Arc::clone(entry));
+        let place = self.free.pop().unwrap_or(self.entries.len());
+        match self.entries.get_mut(place) {
+            Some(slot) => *slot = entry,
+            None => self.entries.push(entry),
+        }
+        place
+    }
+
+    fn remove(&mut self, place: usize) {
+        if let Some(slot) = self.entries.get_mut(place) {
+            *slot = None;
+            self.free.push(place);
+        }
+        if self.free.len() == self.entries.len() {
+            // A rush of them does not take its room for good.
+            *self = Self::default();
+        }
+    }
+
+    fn some(&self, from: usize) -> Vec<Arc<Entry>> {
+        let entries = self.entries.iter().skip(from).take(IN_A_ROW);
+        entries.flatten().cloned().collect()
+    }
+}
+
+impl Entry {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, cause: Cause) {
+        let mut state = self.state();
+        state.ended.get_or_insert(cause);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Facts {
+    fn require_unexpired(&self) -> Result<(), Refusal> {
+        let ends = self.caller.as_ref().map(|caller| caller.expires_at);
+        match ends {
+            Some(at) if at <= clock::unix_seconds() => Err(Cause::ProofExpired.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the stages would say now of the same request.
+    fn require(
+        &self,
+        node: &Node,
+        plan: &Plan,
+        successors: &mut Successors,
+    ) -> Result<(), Refusal> {
+        let connection = &self.connection;
+        if let Some(refusal) = refusal_of_address(node, plan, connection.client_address) {
+            return Err(refusal);
+        }
+        let certificate = match &connection.certificate {
+            Some(presented) => Some(vouched(plan, presented)?),
+            None => None,
+        };
+        let workload = certificate.as_ref().and_then(|caller| caller.workload());
+        if let Some(Proof::Token(token)) = self.caller.as_ref().map(|caller| &caller.proof) {
+            plan.issuers.require_believed(token)?;
+        }
+        let successor = successors
+            .entry(Arc::as_ptr(&self.target).addr())
+            .or_insert_with(|| plan.successor(&self.target).cloned());
+        let Some(target) = successor else {
+            return Ok(());
+        };
+        let caller = self.caller.as_deref();
+        let decision = target.slice.decide(
+            caller,
+            &Attributes {
+                method: self.method.as_str(),
+                path: &self.path,
+                host: &self.host,
+                scheme: connection.scheme,
+                source_ip: &connection.client_ip,
+                listener: &connection.listener,
+                certificate: workload,
+            },
+        );
+        refusal_of(&decision, caller).map_or(Ok(()), Err)
+    }
+}
+
+/// Ends the leases of this worker that do not hold any more: all are asked about when the plan is another, and each
+/// second those that expire.
+pub async fn keep(node: Arc<Node>) {
+    let mut plans = node.plans();
+    loop {
+        let is_new = tokio::select! {
+            changed = plans.changed() => match changed {
+                Ok(()) => true,
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(TICK) => false,
+        };
+        let Some(plan) = node.plan() else { continue };
+        let mut successors = Successors::new();
+        let mut from = 0;
+        while from < LEASES.with(|leases| leases.borrow().entries.len()) {
+            for entry in LEASES.with(|leases| leases.borrow().some(from)) {
+                let mut held = entry.facts.require_unexpired();
+                if is_new && held.is_ok() {
+                    held = entry.facts.require(&node, &plan, &mut successors);
+                }
+                if let Err(refusal) = held {
+                    entry.end(refusal.cause);
+                }
+            }
+            from += IN_A_ROW;
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,241 @@
+"""An exchange ends when its caller may not go on: expired, revoked, or forbidden by now. Others go on."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from tests.e2e.certificates import Authority, context_with
+from tests.e2e.conftest import StartNode
+from tests.e2e.node import Node
+from tests.e2e.spool import Line
+from tests.e2e.wire import HTTP_1, HTTP_2, Http2, connect, read_head, read_http_1
+from tests.guests import Guests
+from tests.simulators.service import Service
+
+MANIFEST = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Upstream
+metadata: {{name: service}}
+spec: {{url: "http://127.0.0.1:{port}"}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: live}}
+spec:
+  rules:
+    - matches: [{{path: {{value: /live}}}}]
+      backendRefs: [{{kind: Upstream, group: vedette.dev, name: service}}]
+"""
+FORBID = """\
+@id("not-mallory")
+forbid(principal is Subject, action, resource) when { principal.subject == "mallory" };
+"""
+
+
+WORKLOADS = """\
+@id("workloads")
+permit(principal is Workload, action, resource == Route::"live");
+"""
+
+
+class Stream(Protocol):
+    """A client of an answer that does not end by itself."""
+
+    request_id: str
+
+    def goes_on(self) -> bool:
+        """Whether more of it has come; False once it has ended."""
+
+
+class _Http1:
+    def __init__(self, secured: ssl.SSLSocket, token: str) -> None:
+        self._secured = secured
+        proof = f"authorization: Bearer {token}\r\n" if token else ""
+        secured.sendall(f"GET /live/ticks HTTP/1.1\r\nhost: localhost\r\n{proof}\r\n".encode())
+        head = read_head(secured)
+        assert head.startswith("http/1.1 200 ")
+        self.request_id = head.split("x-request-id: ")[1].split("\r\n")[0]
+
+    def goes_on(self) -> bool:
+        try:
+            read = self._secured.recv(4_096)
+        except (ConnectionError, ssl.SSLError):
+            return False
+        assert b"0\r\n\r\n" not in read, "a stream that was cut off must not look whole"
+        return bool(read)
+
+
+class _Http2:
+    def __init__(self, secured: ssl.SSLSocket, token: str) -> None:
+        self._client = Http2(secured)
+        self._number = self._client.request(
+            [
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":authority", "localhost"),
+                (":path", "/live/ticks"),
+                ("authorization", f"Bearer {token}"),
+            ]
+        )
+        while not self._client.status(self._number):
+            self._client.pump()
+        self.request_id = self._client.head(self._number)["x-request-id"]
+
+    def goes_on(self) -> bool:
+        before = len(self._client.body_so_far(self._number))
+        while self._number not in self._client.resets and not self._client.closed:
+            self._client.pump()
+            if len(self._client.body_so_far(self._number)) > before:
+                return True
+        return False
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    service = Service("service")
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="module")
+def node(
+    start_node: StartNode,
+    guests: Guests,
+    service: Service,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Node]:
+    node = start_node()
+    node.deploy(guests.hello, "hello", "--public")
+    manifest = tmp_path_factory.mktemp("leases") / "node.yaml"
+    manifest.write_text(MANIFEST.format(port=service.port), "utf-8")
+    node.run("apply", "--yes", "-f", str(manifest))
+    yield node
+    node.stop()
+
+
+@contextmanager
+def streaming(node: Node, protocol: str, token: str) -> Iterator[Stream]:
+    with connect(node.endpoint, protocol) as secured:
+        stream = (_Http1 if protocol == HTTP_1 else _Http2)(secured, token)
+        assert stream.goes_on()
+        yield stream
+
+
+def end_of(node: Node, stream: Stream) -> Line:
+    """The record of a stream that ends."""
+    while stream.goes_on():
+        pass
+    return node.record(stream.request_id)
+
+
+@pytest.mark.parametrize("protocol", [HTTP_1, HTTP_2])
+def test_a_stream_ends_when_its_token_is_revoked_and_others_go_on(
+    node: Node, protocol: str
+) -> None:
+    token = node.token("mallory")
+    with ExitStack() as opened:
+        ending = opened.enter_context(streaming(node, protocol, token))
+        other = opened.enter_context(streaming(node, protocol, node.token("mallory")))
+        node.run("token", "revoke", token)
+        record = end_of(node, ending)
+        assert all(other.goes_on() for _ in range(20))
+    assert (record["cause"], record["stage"]) == ("token_revoked", "authenticate")
+    assert (record["status"], record["outcome"]) == (200, "aborted")
+
+
+@pytest.mark.parametrize("protocol", [HTTP_1, HTTP_2])
+def test_a_stream_ends_when_policy_forbids_it_and_others_go_on(node: Node, protocol: str) -> None:
+    with ExitStack() as opened:
+        ending = opened.enter_context(streaming(node, protocol, node.token("mallory")))
+        other = opened.enter_context(streaming(node, protocol, node.token("alice")))
+        node.set_policy("not-mallory.cedar", FORBID)
+        try:
+            record = end_of(node, ending)
+            assert all(other.goes_on() for _ in range(20))
+        finally:
+            node.run("policy", "remove", "not-mallory.cedar")
+    assert (record["cause"], record["stage"], record["outcome"]) == (
+        "policy_denied",
+        "authorize",
+        "aborted",
+    )
+
+
+def test_a_stream_ends_when_the_certificate_of_its_connection_is_revoked(
+    node: Node, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "Mesh CA")
+    node.run("authority", "add", "mesh", "--ca", str(authority.file))
+    node.set_policy("workloads.cedar", WORKLOADS)
+    credential, other = authority.issue("mallory"), authority.issue("alice")
+    with ExitStack() as opened:
+        streams = []
+        for one in (credential, other):
+            plain = socket.create_connection((node.endpoint.host, node.endpoint.port), timeout=60)
+            opened.callback(plain.close)
+            context = context_with(node.endpoint, HTTP_1, one)
+            secured = context.wrap_socket(plain, server_hostname="localhost")
+            streams.append(_Http1(opened.enter_context(secured), ""))
+        node.run("authority", "revoke", "mesh", credential.serial)
+        record = end_of(node, streams[0])
+        assert all(streams[1].goes_on() for _ in range(20))
+    assert (record["cause"], record["outcome"]) == ("certificate_revoked", "aborted")
+
+
+@pytest.mark.parametrize("protocol", [HTTP_1, HTTP_2])
+def test_a_stream_ends_when_its_token_expires(node: Node, protocol: str) -> None:
+    with streaming(node, protocol, node.token("mallory", "--ttl", "2s")) as stream:
+        record = end_of(node, stream)
+    assert (record["cause"], record["outcome"]) == ("proof_expired", "aborted")
+
+
+@pytest.mark.parametrize("protocol", [HTTP_1, HTTP_2])
+def test_a_stream_goes_on_when_something_else_changes(
+    node: Node, guests: Guests, protocol: str
+) -> None:
+    with streaming(node, protocol, node.token("alice")) as stream:
+        node.deploy(guests.hello, "other", "--public")
+        node.run("token", "revoke", node.token("alice"))
+        assert all(stream.goes_on() for _ in range(50))
+
+
+def test_a_request_that_waits_for_its_answer_is_refused(node: Node, service: Service) -> None:
+    token = node.token("mallory")
+    known = len(service.asked)
+    with connect(node.endpoint, HTTP_1) as secured:
+        secured.sendall(
+            b"GET /live/stall HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer "
+            + token.encode()
+            + b"\r\n\r\n"
+        )
+        while len(service.asked) == known:
+            node.run("status")
+        node.run("token", "revoke", token)
+        answer = read_http_1(secured, "GET")
+    assert answer.status == 401
+    record = node.record(answer.headers["x-request-id"])
+    assert (record["cause"], record["outcome"]) == ("token_revoked", "refused")
+
+
+def test_a_tunnel_ends_when_its_token_is_revoked(node: Node) -> None:
+    token = node.token("mallory")
+    with connect(node.endpoint, HTTP_1) as secured:
+        secured.sendall(
+            b"GET /live/tunnel HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n"
+            b"authorization: Bearer " + token.encode() + b"\r\n\r\n"
+        )
+        head = read_head(secured)
+        assert head.startswith("http/1.1 101 ")
+        secured.sendall(b"still here")
+        assert secured.recv(100) == b"still here"
+        node.run("token", "revoke", token)
+        with suppress(ConnectionError, ssl.SSLError):
+            assert secured.recv(100) == b""
+    record = node.record(head.split("x-request-id: ")[1].split("\r\n")[0])
+    assert (record["cause"], record["status"]) == ("token_revoked", 101)
