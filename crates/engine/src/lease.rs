@@ -8,12 +8,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::Method;
+use tokio::sync::Notify;
 
 use crate::caller::{Caller, Proof};
 use crate::clock;
@@ -49,6 +50,8 @@ struct Facts {
     method: Method,
     host: Box<str>,
     path: Box<str>,
+    /// The serial number of the plan that granted it.
+    plan: u64,
 }
 
 /// A lease that its worker knows.
@@ -61,6 +64,8 @@ struct Entry {
 struct State {
     ended: Option<Cause>,
     waker: Option<Waker>,
+    /// The plan that was asked last.
+    asked: u64,
 }
 
 /// The leases of a worker; a place that is free is used again.
@@ -68,6 +73,10 @@ struct State {
 struct Leases {
     entries: Vec<Option<Arc<Entry>>>,
     free: Vec<usize>,
+    /// The plan that is asked.
+    plan: u64,
+    /// Told of a lease that another plan has granted.
+    late: Arc<Notify>,
 }
 
 thread_local! {
@@ -80,7 +89,7 @@ type Successors = HashMap<usize, Option<Arc<Target>>>;
 
 impl Lease {
     /// The lease of a request that policy permits.
-    pub fn granted(record: &Record, permitted: &Permitted) -> Self {
+    pub fn granted(plan: &Plan, record: &Record, permitted: &Permitted) -> Self {
         let target = permitted.target();
         if matches!(target.backend, Backend::Static(_) | Backend::Redirect(_)) {
             return Self::default();
@@ -94,6 +103,7 @@ impl Lease {
                 method: admitted.parts().method.clone(),
                 host: admitted.host().into(),
                 path: admitted.path().into(),
+                plan: plan.serial,
             })),
             entry: None,
             frames: 0,
@@ -120,36 +130,36 @@ impl Lease {
             return Poll::Pending;
         };
         let mut state = entry.state();
-        match state.ended {
-            Some(cause) => Poll::Ready(cause),
-            None => {
-                let waker = state.waker.get_or_insert_with(|| cx.waker().clone());
-                waker.clone_from(cx.waker());
-                Poll::Pending
-            }
+        if let Some(cause) = state.ended {
+            return Poll::Ready(cause);
         }
+        let waker = state.waker.get_or_insert_with(|| cx.waker().clone());
+        waker.clone_from(cx.waker());
+        Poll::Pending
     }
 
     /// Does the work for as long as the lease lasts.
-    pub async fn within<T>(
+    pub fn within<T>(
         &mut self,
-        work: impl Future<Output = Result<T, Refusal>>,
-    ) -> Result<T, Refusal> {
-        let mut work = pin!(work);
-        poll_fn(|cx| match work.as_mut().poll(cx) {
+        mut work: Pin<&mut impl Future<Output = Result<T, Refusal>>>,
+    ) -> impl Future<Output = Result<T, Refusal>> {
+        poll_fn(move |cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(done),
             Poll::Pending => self.poll_ended(cx).map(|cause| Err(cause.into())),
         })
-        .await
     }
 
     fn register(&mut self) {
         let Some(facts) = self.facts.take() else {
             return;
         };
+        let state = State {
+            asked: facts.plan,
+            ..State::default()
+        };
         let entry = Arc::new(Entry {
             facts,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         });
         self.entry = LEASES
             .try_with(|leases| Some((leases.try_borrow_mut().ok()?.put(&entry), entry)))
@@ -168,6 +178,10 @@ impl Drop for Lease {
 
 impl Leases {
     fn put(&mut self, entry: &Arc<Entry>) -> usize {
+        if entry.facts.plan != self.plan {
+            // The plan has changed between the decision and now.
+            self.late.notify_one();
+        }
         let entry = Some(Arc::clone(entry));
         let place = self.free.pop().unwrap_or(self.entries.len());
         match self.entries.get_mut(place) {
@@ -184,7 +198,7 @@ impl Leases {
         }
         if self.free.len() == self.entries.len() {
             // A rush of them does not take its room for good.
-            *self = Self::default();
+            (self.entries, self.free) = (Vec::new(), Vec::new());
         }
     }
 
@@ -197,6 +211,18 @@ impl Leases {
 impl Entry {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it if it does not hold: whether it has expired, and under a plan that was not asked yet all else.
+    fn ask(&self, node: &Node, plan: &Plan, successors: &mut Successors) {
+        let before = std::mem::replace(&mut self.state().asked, plan.serial);
+        let mut holds = self.facts.require_unexpired();
+        if before != plan.serial && holds.is_ok() {
+            holds = self.facts.require(node, plan, successors);
+        }
+        if let Err(refusal) = holds {
+            self.end(refusal.cause);
+        }
     }
 
     fn end(&self, cause: Cause) {
@@ -262,32 +288,31 @@ impl Facts {
 }
 
 /// Ends the leases of this worker that do not hold any more: all are asked about when the plan is another, and each
-/// second those that expire.
+/// second whether they have expired.
 pub async fn keep(node: Arc<Node>) {
     let mut plans = node.plans();
+    let late = LEASES.with(|leases| Arc::clone(&leases.borrow().late));
     loop {
-        let is_new = tokio::select! {
-            changed = plans.changed() => match changed {
-                Ok(()) => true,
-                Err(_) => return,
-            },
-            () = tokio::time::sleep(TICK) => false,
-        };
-        let Some(plan) = node.plan() else { continue };
-        let mut successors = Successors::new();
-        let mut from = 0;
-        while from < LEASES.with(|leases| leases.borrow().entries.len()) {
-            for entry in LEASES.with(|leases| leases.borrow().some(from)) {
-                let mut held = entry.facts.require_unexpired();
-                if is_new && held.is_ok() {
-                    held = entry.facts.require(&node, &plan, &mut successors);
-                }
-                if let Err(refusal) = held {
-                    entry.end(refusal.cause);
-                }
-            }
-            from += IN_A_ROW;
-            tokio::task::yield_now().await;
+        if let Some(plan) = node.plan() {
+            ask_all(&node, &plan).await;
         }
+        tokio::select! {
+            changed = plans.changed() => if changed.is_err() { return },
+            () = late.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+}
+
+async fn ask_all(node: &Node, plan: &Plan) {
+    LEASES.with(|leases| leases.borrow_mut().plan = plan.serial);
+    let mut successors = Successors::new();
+    let mut from = 0;
+    while from < LEASES.with(|leases| leases.borrow().entries.len()) {
+        for entry in LEASES.with(|leases| leases.borrow().some(from)) {
+            entry.ask(node, plan, &mut successors);
+        }
+        from += IN_A_ROW;
+        tokio::task::yield_now().await;
     }
 }
