@@ -17,6 +17,7 @@ from pathlib import Path
 from vedette.clock import now, to_rfc3339
 from vedette.config.snapshot import Identity, Node, PolicyRef, PolicySet, Snapshot
 from vedette.control import desired, tls
+from vedette.control.audit import publish_key
 from vedette.control.installed import brought
 from vedette.errors import VedetteError
 from vedette.identity.authority import Authority
@@ -81,8 +82,7 @@ def bootstrap(
         or home.signing_public.read_bytes() != keys.signer.public_pem
     ):
         write_atomic(home.signing_public, keys.signer.public_pem)
-    if not home.audit_public.exists():
-        write_atomic(home.audit_public, f"{keys.audit.public}\n".encode())
+    publish_key(home, keys.audit)
     if not home.challenge_key.exists():
         write_atomic(home.challenge_key, secrets.token_bytes(32))
     history = History(home.database)
