@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.observability.audit.logs import Log, kinds, places, record
 
 from vedette.errors import ConfigError
+from vedette.identity.notes import NoteKey
+from vedette.observability.audit.entries import SignedHead
 from vedette.observability.audit.heads import Head
+from vedette.observability.audit.verify import Verifier
 
 
 @pytest.fixture
@@ -309,3 +313,109 @@ def test_a_copy_of_a_home_verifies_elsewhere(log: Log, tmp_path: Path) -> None:
 def log_head(log: Log) -> Head:
     """The newest head."""
     return log.head()
+
+
+def blocks_of(data: bytes) -> list[bytes]:
+    """An export in its parts: the two first lines, then each batch with its records, and each head."""
+    parts: list[bytes] = []
+    for line in data.splitlines(keepends=True):
+        if line.startswith(b"record "):
+            parts[-1] += line
+        else:
+            parts.append(line)
+    return parts
+
+
+def test_an_export_is_made_of_batches_and_heads(log: Log) -> None:
+    words = [part.split(b" ")[0].strip() for part in blocks_of(log.exported())]
+    assert words == [
+        b"vedette-audit",
+        b"gaps",
+        b"head",
+        b"batch",
+        b"batch",
+        b"head",
+        b"batch",
+        b"batch",
+        b"head",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("order", "found"),
+    [
+        ([0, 1, 2, 3, 5, 6, 7, 8], {"altered", "disordered"}),
+        ([0, 1, 2, 4, 3, 5, 6, 7, 8], {"disordered"}),
+        ([0, 1, 2, 3, 3, 4, 5, 6, 7, 8], {"disordered"}),
+        ([0, 1, 2, 3, 4, 5, 6, 7], {"truncated"}),
+        ([0, 1, 2, 3, 4, 6, 7, 8], {"heads_missing"}),
+        ([0, 1, 3, 4, 2, 5, 6, 7, 8], {"altered"}),
+        ([0, 1, 2, 3, 4, 5, 5, 6, 7, 8], {"heads_missing"}),
+    ],
+)
+def test_parts_of_an_export_that_are_missing_moved_or_doubled_are_found(
+    log: Log, order: list[int], found: set[str]
+) -> None:
+    parts = blocks_of(log.exported())
+    report = log.verify_export(b"".join(parts[at] for at in order))
+    assert kinds(report) & found, report.findings
+
+
+def test_a_gap_in_an_export_that_no_head_signs_is_found(log: Log) -> None:
+    parts = blocks_of(log.exported())
+    first, count, _, *nodes = parts[4].splitlines()[0].split(b" ")[1:]
+    parts[4] = b" ".join([b"gap", first, count, *nodes]) + b"\n"
+    assert places(log.verify_export(b"".join(parts))) == [("removed", 5, 9)]
+    parts[1] = b"gaps 5-10\n"
+    assert kinds(log.verify_export(b"".join(parts))) == {"gaps_altered"}
+
+
+def test_an_anchor_of_records_that_are_not_here_is_not_called_proved(log: Log) -> None:
+    middle = Head.parse(log.signer.public.open(notes(log)[1]))
+    assert log.verify([middle]).anchors == 1
+    assert kinds(log.verify_export(log.exported(first=20), [middle])) == {"anchor_unproved"}
+
+
+def notes(log: Log) -> list[str]:
+    """Every head, oldest first."""
+    return [entry.note for entry in log.home_log().entries() if isinstance(entry, SignedHead)]
+
+
+def test_a_key_without_a_name_does_not_mix_two_logs_of_its_own(log: Log, tmp_path: Path) -> None:
+    """One key under two names: the first head says which log it is."""
+    other = Log(tmp_path / "other", log.signer._key, origin="other.test/audit")
+    other.write("w0", [record(1)])
+    other.step()
+    key = NoteKey("", log.signer.public.key)
+    verifier = Verifier(key.open, ())
+    entries = list(log.home_log().entries())
+    verifier.take_all([*entries, SignedHead(notes(other)[0])])
+    assert kinds(verifier.finish(log.moment)) == {"head_foreign"}
+
+
+def test_only_so_many_findings_are_told(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    for at in range(150):
+        log.write(f"w{at:03}", [record(at)])
+    log.step()
+    for path in log.folders["requests"].iterdir():
+        path.write_bytes(b"x" * 40 + b"\n")
+    findings = log.verify().findings
+    assert len(findings) == 101
+    assert findings[-1].kind == "more"
+
+
+def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
+    """One batch at a time: a log eight times as long takes no more."""
+    peaks = []
+    for name, rounds in (("short", 4), ("long", 32)):
+        log = Log(tmp_path / name)
+        for at in range(rounds):
+            log.write(f"w{at}", [record(number, text="x" * 500) for number in range(2000)])
+            log.step()
+        data = log.exported()
+        tracemalloc.start()
+        assert log.verify_export(data).is_good
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] * 1.5, peaks
