@@ -120,10 +120,13 @@ def test_without_room_for_the_record_nothing_is_changed(
         raise OSError(errno.ENOSPC, "no space")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    answer = served.http.put("/v1/routes/hello", json={"path": "/x", "backend": {"static": {}}})
+    text = "permit (principal, action, resource);"
+    answer = served.http.put("/v1/policies/a.cedar", json={"text": text})
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "disk_full"
     assert len(served.http.get("/v1/history").json()) == 1
+    monkeypatch.undo()
+    assert served.http.put("/v1/policies/a.cedar", json={"text": text}).status_code == 200
 
 
 def test_a_record_that_cannot_be_written_is_not_answered_as_done(

@@ -54,6 +54,16 @@ def test_any_changed_character_is_refused(signer: NoteSigner) -> None:
                 signer.public.open(note[:at] + other + note[at + 1 :])
 
 
+def test_another_spelling_of_the_signature_is_refused(signer: NoteSigner) -> None:
+    note = signer.sign("a\n")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = note[-3]
+    other = alphabet[alphabet.index(last) | 1]
+    assert (note[-2:], last != other) == ("=\n", True)
+    with pytest.raises(TrustError):
+        signer.public.open(f"{note[:-3]}{other}=\n")
+
+
 def test_another_key_of_the_same_name_and_another_name_of_the_same_key_are_refused(
     signer: NoteSigner, tmp_path: Path
 ) -> None:

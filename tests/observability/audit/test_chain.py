@@ -18,6 +18,7 @@ from vedette.errors import UnavailableError
 from vedette.identity.key_files import private_pem
 from vedette.observability.audit import chain, segments
 from vedette.observability.audit.entries import Batch
+from vedette.store.audit import AuditStore
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -123,6 +124,42 @@ def test_a_replaced_segment_is_found_and_its_new_records_are_taken_in(tmp_path: 
     (tmp_path / "other").replace(log.segment("w0"))
     assert log.step() == 10
     assert ("changed", 0, 4) in places(log.verify())
+
+
+def test_a_segment_that_was_cut_is_damage_and_is_not_taken_in_again(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    path = log.write("w0", lines(0, 5))
+    log.step()
+    os.truncate(path, 2 * len(record(0)))
+    assert log.step() == 0
+    assert places(log.verify()) == [("removed", 2, 4)]
+
+
+def test_a_shorter_file_in_the_place_of_a_segment_is_taken_in(tmp_path: Path) -> None:
+    """It may even have the same inode."""
+    log = Log(tmp_path)
+    path = log.write("w0", lines(0, 5))
+    log.step()
+    path.write_bytes(record(77))
+    assert log.step() == 1
+    assert ("removed", 0, 4) in [(kind, first, last) for kind, first, last in places(log.verify())]
+
+
+def test_records_are_on_the_disk_before_a_head_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(tmp_path)
+    path = log.write("w0", lines(0, 5))
+    seen = []
+
+    def synced(descriptor: int) -> None:
+        other = AuditStore(tmp_path / "audit.db", read_only=True)
+        seen.append((Path(f"/proc/self/fd/{descriptor}").resolve(), other.newest_head()))
+        other.close()
+
+    monkeypatch.setattr(os, "fdatasync", synced)
+    log.step()
+    assert seen == [(path, None)]
 
 
 def test_a_restart_goes_on_where_the_index_ends(tmp_path: Path) -> None:

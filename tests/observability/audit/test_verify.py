@@ -393,6 +393,54 @@ def test_a_key_without_a_name_does_not_mix_two_logs_of_its_own(log: Log, tmp_pat
     assert kinds(verifier.finish(log.moment)) == {"head_foreign"}
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "found"),
+    [
+        ("size", 19, "altered"),
+        ("size", 21, "altered"),
+        ("root", bytes(32), "altered"),
+        ("previous", bytes(32), "head_disordered"),
+        ("sequence", 1, "heads_missing"),
+        ("sequence", 9, "heads_missing"),
+        ("gaps", bytes(32), "gaps_altered"),
+    ],
+)
+def test_a_head_that_the_key_signed_and_that_is_not_true_is_found(
+    log: Log, field: str, value: object, found: str
+) -> None:
+    """The key alone does not make a head true: the records and the other heads speak against it."""
+    entries = list(log.home_log().entries())
+    false = replace(log.head(), **{field: value})
+    entries[-1] = SignedHead(log.signer.sign(false.text()))
+    verifier = Verifier(log.signer.public.open, ())
+    verifier.take_all(entries)
+    assert found in kinds(verifier.finish(log.moment))
+
+
+def test_a_head_from_before_is_found_behind_a_gap_too(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.write("w0", [record(1)])
+    log.step()
+    log.chain.prune("requests", 0)
+    entries = list(log.home_log().entries())
+    verifier = Verifier(log.signer.public.open, log.home_log().gaps())
+    verifier.take_all(
+        [*entries[:-1], SignedHead(log.signer.sign(replace(log.head(), sequence=0).text()))]
+    )
+    assert "heads_missing" in kinds(verifier.finish(log.moment))
+
+
+def test_an_export_in_another_spelling_of_base64_is_not_good(log: Log) -> None:
+    """Bits that no byte has part in could be changed unseen."""
+    data = log.exported()
+    at = data.index(b"=\n", data.index(b"batch "))
+    alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = alphabet[alphabet.index(data[at - 1]) | 1]
+    forged = data[: at - 1] + bytes([other]) + data[at:]
+    assert forged != data
+    assert kinds(log.verify_export(forged)) >= {"malformed"}
+
+
 def test_only_so_many_findings_are_told(tmp_path: Path) -> None:
     log = Log(tmp_path)
     for at in range(150):

@@ -170,12 +170,11 @@ class Chain:
         return position - start
 
     def _is_same(self, descriptor: int, facts: os.stat_result, row: SegmentRow) -> bool:
-        if facts.st_size < row.done:
+        if self._inodes.get(row.id) == facts.st_ino and facts.st_size >= row.done:
+            return True
+        if fingerprint(descriptor) != row.fingerprint:
             return False
-        if self._inodes.get(row.id) != facts.st_ino:
-            if fingerprint(descriptor) != row.fingerprint:
-                return False
-            self._inodes[row.id] = facts.st_ino
+        self._inodes[row.id] = facts.st_ino
         return True
 
     # --- heads -----------------------------------------------------------------------------------------------------
