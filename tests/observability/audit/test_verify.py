@@ -17,7 +17,7 @@ from tests.observability.audit.logs import Log, kinds, places, record
 
 from vedette.errors import ConfigError
 from vedette.identity.notes import NoteKey
-from vedette.observability.audit.entries import SignedHead
+from vedette.observability.audit.entries import Removed, SignedHead
 from vedette.observability.audit.heads import Head
 from vedette.observability.audit.verify import Verifier
 
@@ -419,14 +419,15 @@ def test_a_head_that_the_key_signed_and_that_is_not_true_is_found(
 
 def test_a_head_from_before_is_found_behind_a_gap_too(tmp_path: Path) -> None:
     log = Log(tmp_path)
+    log.step()
     log.write("w0", [record(1)])
     log.step()
     log.chain.prune("requests", 0)
     entries = list(log.home_log().entries())
     verifier = Verifier(log.signer.public.open, log.home_log().gaps())
-    verifier.take_all(
-        [*entries[:-1], SignedHead(log.signer.sign(replace(log.head(), sequence=0).text()))]
-    )
+    until = next(at for at, entry in enumerate(entries) if isinstance(entry, Removed)) + 1
+    again = SignedHead(log.signer.sign(replace(log.head(), sequence=0).text()))
+    verifier.take_all([*entries[:until], again])
     assert "heads_missing" in kinds(verifier.finish(log.moment))
 
 
