@@ -16,7 +16,7 @@ import typer
 
 from vedette.cli.options import HomeOption, JsonOption, home_of
 from vedette.cli.render import print_json, printable, say
-from vedette.errors import ConfigError, UnavailableError
+from vedette.errors import ConfigError, TrustError, UnavailableError
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from vedette.identity.notes import NoteKey
     from vedette.observability.audit.entries import HomeLog
     from vedette.observability.audit.heads import Head
+    from vedette.observability.audit.locate import Finding
     from vedette.observability.audit.verify import Report
-    from vedette.store.audit import AuditStore
     from vedette.store.home import Home
 
 _MAX_ANCHORS = 16 * 1024 * 1024
@@ -81,10 +81,11 @@ def verify(
 
     place = home_of(home).root if target is None else target
     key_found = _key(key_text, place if place.is_dir() else home_of(home).root)
-    heads = [] if anchors is None else _anchors(anchors, key_found)
+    heads, forged = ([], []) if anchors is None else _anchors(anchors, key_found)
     oldest = None if max_age is None else parse_duration(max_age)
     judge = _verify_home if place.is_dir() else _verify_file
     report = judge(place, key_found, heads, oldest)
+    report.findings += forged
     if as_json:
         print_json(_as_json(report, key_found))
     else:
@@ -94,7 +95,7 @@ def verify(
 
 
 def export(
-    out: Annotated[Path, typer.Option(help="File to write; - for stdout.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
     home: HomeOption = None,
     since: Annotated[
         str | None,
@@ -106,17 +107,16 @@ def export(
     """Write the audit log to one file: records in their order, and the signed heads."""
     from vedette.observability.audit import export as file_format
 
-    with _log_of(home_of(home)) as (store, log), store.reading():
-        first = 0 if since is None else log.first_since(_moment(since))
+    with _log_of(home_of(home)) as log:
+
+        def written() -> tuple[int, int]:
+            first = 0 if since is None else log.first_since(_moment(since))
+            with out.open("wb") as file:
+                return file_format.write(log, file, first)
+
         try:
-            if str(out) == "-":
-                records, heads = file_format.write(log, sys.stdout.buffer, first)
-            else:
-                with out.open("wb") as file:
-                    records, heads = file_format.write(log, file, first)
+            records, heads = log.read(written)
         except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
             raise ConfigError("file_unwritable", f"cannot write {out}: {error.strerror}") from None
     say(f"Wrote {records:,} records and {heads:,} heads to {out}")
 
@@ -129,7 +129,7 @@ def head(
     as_json: JsonOption = False,
 ) -> None:
     """Print the newest signed head. Kept elsewhere, it proves later what the log was then."""
-    with _log_of(home_of(home)) as (_, log):
+    with _log_of(home_of(home)) as log:
         note = log.newest_head()
     if note is None:
         raise UnavailableError(
@@ -196,9 +196,10 @@ def _key(text: str | None, home: Path) -> NoteKey:
         raise ConfigError("key_unreadable", message, hint) from None
 
 
-def _anchors(path: Path, key_found: NoteKey) -> list[Head]:
-    """Heads that were kept, each verified. Raises `TrustError`: a forged anchor proves nothing."""
+def _anchors(path: Path, key_found: NoteKey) -> tuple[list[Head], list[Finding]]:
+    """Heads that were kept, and what is wrong with those that cannot be believed."""
     from vedette.observability.audit.heads import Head
+    from vedette.observability.audit.locate import Finding
 
     try:
         if str(path) == "-":
@@ -209,7 +210,14 @@ def _anchors(path: Path, key_found: NoteKey) -> list[Head]:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError("file_unreadable", f"cannot read {path}: {why}") from None
-    return [Head.parse(key_found.open(note)) for note in _notes(text)]
+    heads, forged = [], []
+    for number, note in enumerate(_notes(text), 1):
+        try:
+            heads.append(Head.parse(key_found.open(note)))
+        except TrustError as error:
+            what = f"head {number} in {path} cannot be believed: {error.message}"
+            forged.append(Finding("anchor_forged", what, error.hint))
+    return heads, forged
 
 
 def _notes(text: str) -> Iterator[str]:
@@ -225,7 +233,7 @@ def _notes(text: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _log_of(home: Home) -> Iterator[tuple[AuditStore, HomeLog]]:
+def _log_of(home: Home) -> Iterator[HomeLog]:
     """The log in a home, for reading."""
     from functools import partial
 
@@ -239,7 +247,7 @@ def _log_of(home: Home) -> Iterator[tuple[AuditStore, HomeLog]]:
     own = NoteKey.parse(home.audit_public.read_text("utf-8"))
     store = AuditStore(home.audit_database, read_only=True)
     with contextlib.closing(store):
-        yield store, HomeLog(store, audit_folders(home), own.name, partial(_note, own, note_of))
+        yield HomeLog(store, audit_folders(home), own.name, partial(_note, own, note_of))
 
 
 def _note(own: NoteKey, make: Any, text: str, signature: bytes) -> str:
@@ -253,12 +261,16 @@ def _verify_home(
     from vedette.observability.audit.verify import Verifier
     from vedette.store.home import Home
 
-    with _log_of(Home(place)) as (store, log), store.reading():
-        verifier = Verifier(key_found.open, log.gaps(), heads)
-        verifier.take_all(log.entries())
-        report = verifier.finish(_now(), oldest)
-        report.not_yet_in = log.not_yet_in()
-    return report
+    with _log_of(Home(place)) as log:
+
+        def judged() -> Report:
+            verifier = Verifier(key_found.open, log.gaps(), heads)
+            verifier.take_all(log.entries())
+            report = verifier.finish(_now(), oldest)
+            report.not_yet_in = log.not_yet_in()
+            return report
+
+        return log.read(judged)
 
 
 def _verify_file(

@@ -18,6 +18,7 @@ from vedette.errors import UnavailableError
 from vedette.identity.key_files import private_pem
 from vedette.observability.audit import chain, segments
 from vedette.observability.audit.entries import Batch
+from vedette.observability.audit.verify import Report, Verifier
 from vedette.store.audit import AuditStore
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -299,6 +300,35 @@ def test_heads_between_removed_records_are_forgotten_and_not_missed(tmp_path: Pa
     report = log.verify()
     assert report.is_good, report.findings
     assert report.heads == 3, "those of all twenty records"
+
+
+def test_a_log_from_which_records_are_removed_while_it_is_read_is_read_again(
+    tmp_path: Path,
+) -> None:
+    log = Log(tmp_path)
+    for worker in range(9):
+        log.write(f"w{worker}", lines(worker * 10, worker * 10 + 10))
+        log.age(f"w{worker}", worker)
+        log.step()
+    reader = log.home_log()
+    reader._store = AuditStore(tmp_path / "audit.db", read_only=True)
+    size = log.segment("w0").stat().st_blocks * 512
+    prunings = iter([8, 7])
+
+    def judged() -> Report:
+        entries = reader.entries()
+        next(entries)
+        if (left := next(prunings, None)) is not None:
+            assert log.chain.prune("requests", left * size) == 1
+        verifier = Verifier(log.signer.public.open, reader.gaps())
+        verifier.take_all(reader.entries())
+        return verifier.finish(log.moment)
+
+    assert reader.read(judged).is_good
+    prunings = iter([6, 5, 4])
+    with pytest.raises(UnavailableError) as caught:
+        reader.read(judged)
+    assert caught.value.code == "store_busy"
 
 
 def test_a_full_disk_changes_nothing_and_the_next_step_goes_on(tmp_path: Path) -> None:

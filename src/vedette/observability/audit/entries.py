@@ -5,12 +5,14 @@ Owns: these values and reading them from the home of a node. Must not: judge the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from vedette.errors import UnavailableError
 from vedette.observability import spool
 from vedette.observability.audit.chain import head_of, split
 from vedette.observability.audit.heads import Gap
@@ -19,6 +21,9 @@ from vedette.observability.audit.tree import leaf_hash
 from vedette.store.audit import AuditStore, BatchRow, HeadRow, SegmentRow
 
 MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
+ATTEMPTS: Final = 3
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,18 @@ class HomeLog:
         self._origin = origin
         self._note_of = note_of
 
+    def read(self, work: Callable[[], Result]) -> Result:
+        """What `work` gives of one state of the log; it is done again when records were removed meanwhile, whose files
+        it then missed. Raises `UnavailableError` store_busy.
+        """
+        for _ in range(ATTEMPTS):
+            before = self._removed()
+            with self._store.reading():
+                result = work()
+            if self._removed() == before:
+                return result
+        raise UnavailableError("store_busy", "records were being removed while the log was read")
+
     def newest_head(self) -> str | None:
         """The head that was signed last, as a note."""
         row = self._store.newest_head()
@@ -139,10 +156,14 @@ class HomeLog:
         total = 0
         for folder, place in self._folders.items():
             for path in spool.segments(place):
-                with path.open("rb") as segment:
+                with contextlib.suppress(FileNotFoundError), path.open("rb") as segment:
                     end = spool.data_end(segment.fileno())
-                total += max(end - done.get((folder, path.name), 0), 0)
+                    total += max(end - done.get((folder, path.name), 0), 0)
         return total
+
+    def _removed(self) -> bytes | None:
+        row = self._store.newest_head()
+        return None if row is None else row.gaps
 
     def _note(self, row: HeadRow) -> str:
         return self._note_of(head_of(row, self._origin).text(), row.signature)
