@@ -461,7 +461,10 @@ class Node:
         lists of feeds change too often.
         """
         if not entry.actor.startswith("uid:") and not entry.action.startswith(FEED):
-            self._record(entry.action, entry.actor, entry)
+            with contextlib.suppress(
+                UnavailableError
+            ):  # it is active all the same, and in the history
+                self._record(entry.action, entry.actor, entry)
 
     def _record(self, action: str, actor: str, entry: Entry) -> None:
         self.admin.write(

@@ -370,6 +370,21 @@ def test_a_gap_in_an_export_that_no_head_signs_is_found(log: Log) -> None:
     assert kinds(log.verify_export(b"".join(parts))) == {"gaps_altered"}
 
 
+def test_a_gap_that_reaches_beyond_what_a_head_signs_is_found(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    for at in range(4):
+        log.write(f"w{at % 2}", [record(at)])
+        log.step()
+    log.age("w0", 0)
+    log.chain.prune("requests", log.segment("w1").stat().st_blocks * 512)
+    data = log.exported()
+    assert data.splitlines()[1] == b"gaps 0-1 2-3"
+    assert log.verify_export(data).is_good
+    for gaps in (b"gaps 2-3", b"gaps 0-1", b"gaps 1-2 2-3", b"gaps"):
+        report = log.verify_export(data.replace(b"gaps 0-1 2-3", gaps))
+        assert kinds(report) == {"removed", "gaps_altered"}, gaps
+
+
 def test_an_anchor_of_records_that_are_not_here_is_not_called_proved(log: Log) -> None:
     middle = Head.parse(log.signer.public.open(notes(log)[1]))
     assert log.verify([middle]).anchors == 1

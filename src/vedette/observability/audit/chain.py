@@ -243,8 +243,9 @@ class Chain:
             new = [batch for row in going for batch in self._store.batches_of(row.id)]
             old = self._store.gaps()
             merged = merged_gaps([*old, *new])
-            self._store.remove_batches(batch.first for batch in (*old, *new))
-            for gap in merged:
+            fresh = set(merged).difference(old)  # what people do is kept longer: there may be many
+            self._store.remove_batches(one.first for one in {*old, *new}.difference(merged))
+            for gap in fresh:
                 self._store.add_batch(gap)
                 self._store.forget_heads(gap.first, gap.first + gap.count)
             for row in lost:

@@ -30,6 +30,7 @@ from vedette.observability.audit.tree import MAX_NODES, MAX_SIZE
 FIRST_LINE: Final = b"vedette-audit 1\n"
 MAX_LINE: Final = 16 * 1024 * 1024
 MAX_BATCH_BYTES: Final = 64 * 1024 * 1024
+MAX_GAPS: Final = 1_000_000
 _NUMBER = re.compile(rb"(0|[1-9][0-9]{0,18})\Z")
 
 
@@ -122,8 +123,8 @@ class ExportFile:
         return first, count, tuple(self._decoded(one) for one in parts[2:])
 
     def _gaps(self, line: bytes) -> list[Gap]:
-        word, *pairs = line[:-1].split(b" ")
-        if word != b"gaps":
+        word, *pairs = line[:-1].split(b" ", MAX_GAPS + 1)
+        if word != b"gaps" or len(pairs) > MAX_GAPS:
             raise self._unreadable()
         bounds = [pair.partition(b"-") for pair in pairs]
         return [(self._int(first), self._int(end)) for first, _, end in bounds]

@@ -6,6 +6,7 @@ keep more than one batch in memory.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -54,7 +55,7 @@ class Report:
 
 class Verifier:
     """Takes the entries of a log in order. `open_note` gives the text of a head whose signature holds, or raises
-    `TrustError`; `gaps` are the records that the log says were removed; `anchors` are heads kept elsewhere.
+    `TrustError`; `gaps`, in order, are the records that the log says were removed; `anchors` are heads kept elsewhere.
     """
 
     def __init__(
@@ -149,7 +150,8 @@ class Verifier:
             self.report.omitted += gap.count
             return
         self.report.removed += gap.count
-        if not any(first <= gap.first and end <= last for first, last in self._gaps):
+        at = bisect.bisect_right(self._gaps, gap.first, key=_first) - 1
+        if at < 0 or end > self._gaps[at][1]:
             what = f"records {gap.first} to {end - 1} are missing, and no head says that they were removed"
             self._find("removed", what, _RESTORE, gap.first, end)
 
@@ -263,6 +265,10 @@ class Verifier:
             self.report.findings.append(finding)
         elif len(self.report.findings) == MAX_FINDINGS:
             self.report.findings.append(Finding("more", "and more", "Mend these first."))
+
+
+def _first(gap: Gap) -> int:
+    return gap[0]
 
 
 def _span(duration: timedelta) -> str:
