@@ -209,12 +209,17 @@ class Node:
         """What control knows for the metrics."""
         entry, snapshot = self._activator.active()
         state = self._supervised()
+        audit = self.audit.status()
         return MetricFacts(
             version=__version__,
             location=state.location,
             generation=entry.generation,
             functions=len(snapshot.functions),
             restarts={"engine": state.engine.restarts, "control": state.control.restarts},
+            audited=audit.records,
+            audited_at=None
+            if audit.signed_at is None
+            else from_rfc3339(audit.signed_at).timestamp(),
         )
 
     # --- changing --------------------------------------------------------------------------------------------------

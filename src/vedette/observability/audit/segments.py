@@ -46,8 +46,10 @@ def pieces(descriptor: int, offset: int, is_closed: Callable[[], bool]) -> Itera
     segment that nobody writes any more, what lies behind a NUL up to the last newline is one raw record; what follows
     that newline is no record (a new engine cuts it off).
     """
-    while chunk := os.pread(descriptor, _CHUNK, offset):
-        data = _before_nul(chunk)
+    while first := os.pread(descriptor, 1, offset):
+        if first == b"\0" and not is_closed():
+            return  # the rest is still empty, as of most segments in use
+        data = _before_nul(os.pread(descriptor, _CHUNK, offset))
         end = data.rfind(b"\n") + 1
         if not end:
             piece = _long(descriptor, offset) if len(data) == _CHUNK else None
