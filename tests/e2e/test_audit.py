@@ -113,8 +113,10 @@ def test_control_killed_again_and_again_loses_no_record_and_doubles_none(
     caller = Caller(own, protocol)
     draw = random.Random(5)
     asked = []
-    for _ in range(6):
+    subjects = [f"subject-{turn}" for turn in range(6)]
+    for subject in subjects:
         pid = own.pid("control")
+        own.run("token", "--subject", subject)
         asked += [caller.ask("/nothing").request_id for _ in range(draw.randrange(5, 60))]
         time.sleep(draw.random())
         os.kill(pid, signal.SIGKILL)
@@ -125,7 +127,10 @@ def test_control_killed_again_and_again_loses_no_record_and_doubles_none(
     code, verdict = verify(own)
     assert (code, verdict["findings"]) == (0, [])
     assert verdict["records"] == len(lines_of(own))
-    seen = [json.loads(line).get("requestId") for line in lines_of(own)]
+    told = [json.loads(line) for line in lines_of(own)]
+    minted = [line["target"] for line in told if line.get("action") == "mint token"]
+    assert [minted.count(subject) for subject in subjects] == [1] * 6
+    seen = [line.get("requestId") for line in told]
     assert [request for request in asked if seen.count(request) != 1] == []
 
 
