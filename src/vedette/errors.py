@@ -37,6 +37,7 @@ class ErrorEntry:
 _CONFIG = [
     ("address_invalid", "That is not an address to listen on.", "Write HOST:PORT, such as localhost:8443, 0.0.0.0:8443 or [::1]:0; `http://` in front only for this machine's own addresses."),
     ("already_exists", "There is something at that path already.", "Choose another name, or remove what is there."),
+    ("audit_unreadable", "That is no audit log that could be read.", "Give a file of `vedette audit export`, or the home folder of a node."),
     ("authority_unknown", "No authority of that name is trusted.", "Run `vedette authority list` to see the names."),
     ("blob_missing", "A file that the snapshot names by digest is not in the blob store.", "Deploy the function again; its component is then stored anew."),
     ("blob_too_large", "The content is larger than a blob may be (64 MiB).", "Make it smaller; for a component, build with `--release` and strip debug information."),
@@ -122,6 +123,8 @@ _TRUST = [
     ("key_mismatch", "A certificate does not belong to the private key beside it.", "Check who changed the files in control/; restore both from one backup."),
     ("key_permissions", "A private key can be read by other users.", "Check who had access; then `chmod 600` the file or make a new key."),
     ("plan_altered", "The plan is not the one that was written.", "Do not apply it; somebody or something changed the file. Make the plan again."),
+    ("note_invalid", "That is not a signed head of an audit log.", "Give it as `vedette audit head` printed it, whole and unchanged."),
+    ("note_signature", "The signature of a head does not verify under that key.", "Do not trust it: somebody changed it, or it is from another node."),
     ("payload_invalid", "The signed content is not a snapshot in canonical form.", "Do not activate it; it was made by another version or changed."),
 ]
 _UNAVAILABLE = [

@@ -21,10 +21,11 @@ from tests.components import MINUTES
 from tests.e2e.node import PROGRAM, Node, new_home
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("authority", "certificate", "issuer", "policy")
+GROUPS = ("audit", "authority", "certificate", "issuer", "policy")
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```sh\n(?P<text>.*?)^```", re.M | re.S)
 RUN = [
     "README.md",
+    "docs/audit.md",
     "docs/manifests.md",
     "examples/01-hello/README.md",
     "examples/02-service/README.md",

@@ -65,7 +65,8 @@ def test_the_keys_of_control_are_not_in_the_engines_memory(node: Node) -> None:
     caller = Caller(node, HTTP_1)
     assert caller.ask("/hello").status == 200
     secrets = {
-        name: _scalar(node.path("control", name)) for name in ("ca.key", "signing.key", "token.key")
+        name: _scalar(node.path("control", name))
+        for name in ("ca.key", "signing.key", "token.key", "audit.key")
     }
     own = {"server.key": _scalar(node.path("engine", "tls", "server.key"))}
     found = _search(node.pid("engine"), {**secrets, **own})

@@ -5,6 +5,7 @@ The home folder lies on a small tmpfs in a mount namespace of its own, so that n
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -129,3 +130,25 @@ def test_killed_on_a_full_disk_the_engine_serves_what_was_acknowledged(own: Node
     caller = Caller(own, HTTP_1)
     caller.expect_neighbour_served()
     caller.close()
+
+
+def test_the_audit_log_waits_on_a_full_disk_and_is_complete_afterwards(own: Node) -> None:
+    caller = Caller(own, HTTP_1)
+    ballast = _fill(own)
+    try:
+        answers = [caller.ask("/hello") for _ in range(200)]
+        refused = own.run("token", "--subject", "x", check=False)
+        assert refused.returncode in (0, 4), refused.stderr
+    finally:
+        ballast.unlink()
+    caller.close()
+
+    def is_complete() -> bool:
+        done = own.run("audit", "verify", "--json", check=False)
+        verdict = json.loads(done.stdout)
+        assert verdict["findings"] == []
+        return bool(verdict["notYetIn"] == 0)
+
+    wait_until("the log has caught up", is_complete, every=0.5)
+    for answer in answers:
+        own.record(answer.request_id)

@@ -10,7 +10,7 @@ from tests.simulators.engine import METRICS
 
 from vedette.observability import metrics
 
-FACTS = metrics.NodeFacts("1.2.3", "fra-1", 4, 2, {"engine": 1, "control": 0})
+FACTS = metrics.NodeFacts("1.2.3", "fra-1", 4, 2, {"engine": 1, "control": 0}, 12, 1.5)
 
 
 def samples(
@@ -90,5 +90,7 @@ def test_without_an_engine_control_says_what_it_knows() -> None:
     assert value("vedette_engine_up", None) == 0
     assert value("vedette_engine_up") == 1
     assert value("vedette_snapshot_generation", None) == 4
+    assert value("vedette_audit_records", None) == 12
+    assert value("vedette_audit_head_timestamp_seconds", None) == 1.5
     assert value("vedette_process_restarts_total", None, process="engine") == 1
     assert not any(name.startswith("edge_") for name, _ in samples(None))

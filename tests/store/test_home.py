@@ -17,13 +17,13 @@ from vedette.store.home import Home
 def test_every_folder_is_for_the_owner_only(tmp_path: Path) -> None:
     home = home_in(tmp_path)
     folders = [home.root, *[path for path in home.root.rglob("*") if path.is_dir()]]
-    assert len(folders) == 14
+    assert len(folders) == 15
     assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
 
 
 def test_nothing_secret_of_control_lies_where_the_engine_reads() -> None:
     home = Home(Path("/h"))
-    for secret in (home.ca_key, home.signing_key, home.token_key, home.database):
+    for secret in (home.ca_key, home.signing_key, home.token_key, home.audit_key, home.database):
         assert home.control in secret.parents
         assert home.engine not in secret.parents
 

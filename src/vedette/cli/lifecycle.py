@@ -279,6 +279,8 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(("sources", f"{most:,} connections each at most, {known:,} counted"))
     if answer["offenders"]:
         rows.append(("offenders", _shown_offenders(answer["offenders"])))
+    if answer["audit"]:
+        rows.append(("audit log", _shown_audit(answer["audit"])))
     rows.append(
         ("allocator", " ".join(filter(None, (engine["allocator"], engine["allocatorReason"]))))
     )
@@ -321,6 +323,14 @@ def _shown_feed(feed: dict[str, Any]) -> str:
         others = (f"{count:,} {printable(kind)}" for kind, count in feed["leftOut"].items())
         shown += f", not banned: {', '.join(others)}"
     return shown
+
+
+def _shown_audit(audit: dict[str, Any]) -> str:
+    if audit["error"]:
+        return str(audit["error"])
+    if audit["records"] is None:
+        return "no head yet"
+    return f"{audit['records']:,} records, head {audit['head']} at {audit['signedAt']}"
 
 
 def _shown_offenders(offenders: dict[str, Any]) -> str:

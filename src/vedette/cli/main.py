@@ -15,6 +15,7 @@ import typer
 
 from vedette import __version__
 from vedette.cli import (
+    audit,
     authorities,
     certificates,
     functions,
@@ -72,6 +73,7 @@ for room in (
     snapshots,
     policies,
     records,
+    audit,
     waf,
 ):
     room.register(app)

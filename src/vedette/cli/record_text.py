@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from vedette.cli.render import printable
+from vedette.cli.render import printable, short
 
 _WIDTH: Final = 200  # of a request or a reason, whatever the caller sent
 
@@ -22,6 +22,8 @@ def record_text(line: dict[str, Any]) -> str:
         return _row(line, f"blocked for {line.get('seconds', '?')} s", *_block(line))
     if kind == "pressure":
         return _row(line, "pressure", *_pressure(line))
+    if kind == "admin":
+        return _row(line, str(line.get("outcome", "-")), *_admin(line))
     return _row(line, str(line.get("status", "-")), *_request(line))
 
 
@@ -51,6 +53,13 @@ def _why(line: dict[str, Any]) -> str:
     named = ("stage", "cause", "upstream") if cause.startswith("upstream_") else ("stage", "cause")
     why = " ".join(str(line[key]) for key in named if key in line)
     return f"{why}: {line['detail']}" if "detail" in line else why
+
+
+def _admin(line: dict[str, Any]) -> Iterator[str]:
+    yield f"{line.get('actor', '-')} {line.get('action', '-')} {line.get('target', '')}".rstrip()
+    if "generation" in line:
+        yield f"generation {line['generation']}: {short(line.get('digest'))}"
+    yield str(line.get("code", ""))
 
 
 def _security(line: dict[str, Any]) -> Iterator[str]:

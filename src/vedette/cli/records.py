@@ -36,8 +36,10 @@ def records(
         bool, typer.Option("--failed", help="Only what was refused or failed.")
     ] = False,
     kind: Annotated[
-        Literal["request", "egress", "security", "block", "pressure"] | None,
-        typer.Option(help="Only lines of this kind; `security`: what the firewall found."),
+        Literal["request", "egress", "security", "block", "pressure", "admin"] | None,
+        typer.Option(
+            help="Only lines of this kind; `security`: what the firewall found; `admin`: what people did to the node."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -75,7 +77,8 @@ def _lines(
         return client_of(home).lines(f"/v1/records?{urlencode(asked)}", follow=follow)
     require_node(here)
     keep = spool.records_like(request_id, failed, kind)
-    return spool.last_lines(here.spool_requests, tail, keep)
+    folder = here.admin_records if kind == "admin" else here.spool_requests
+    return spool.last_lines(folder, tail, keep)
 
 
 def errors(

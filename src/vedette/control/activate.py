@@ -73,6 +73,7 @@ class Activator:
         self._keys = keys
         self._native = native
         self._parsed: tuple[str, Snapshot] | None = None
+        self.witness: Callable[[Entry], None] | None = None
 
     def active(self) -> tuple[Entry, Snapshot]:
         """The active entry and its snapshot. Raises `UnavailableError` when the node was never bootstrapped."""
@@ -186,9 +187,12 @@ class Activator:
         return Outcome(entry, snapshot, applied)
 
     def _record(self, digest: str, envelope: bytes, action: str, actor: str) -> Entry:
-        return activate(
+        entry = activate(
             self._home, self.history, digest=digest, envelope=envelope, action=action, actor=actor
         )
+        if self.witness is not None:
+            self.witness(entry)
+        return entry
 
     def refusal_of_plan(self, snapshot: Snapshot, texts: Mapping[str, str]) -> About | None:
         """Why the engine would refuse a snapshot, as far as what it needs is here; `texts` has what is not stored,

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from vedette import __version__
 from vedette.config.snapshot import ClientAuthority
+from vedette.control.admin_records import NOTE, Recorded
 from vedette.control.api_firewall import add_firewall
 from vedette.control.limits import BodyLimit
 from vedette.control.messages import (
@@ -88,6 +89,7 @@ def create_app(node: Node) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(OSError, _answer_disk)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Recorded, log_of=lambda: node.admin)
     _reading(app, node)
     _functions(app, node)
     _policies(app, node)
@@ -137,7 +139,14 @@ def _actor(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
+def _note(request: Request) -> dict[str, str]:
+    note: dict[str, str] = request.scope[NOTE]
+    return note
+
+
 Actor = Annotated[str, Depends(_actor)]
+Note = Annotated[dict[str, str], Depends(_note)]
+"""What the record of a request says beside its path: `target`."""
 
 
 def _reading(app: FastAPI, node: Node) -> None:
@@ -162,8 +171,11 @@ def _reading(app: FastAPI, node: Node) -> None:
         return node.upstreams()
 
     @app.post("/v1/rollback")
-    def rollback(actor: Actor, wish: Annotated[RollbackWish | None, Body()] = None) -> Activation:
+    def rollback(
+        actor: Actor, note: Note, wish: Annotated[RollbackWish | None, Body()] = None
+    ) -> Activation:
         """Activates an older snapshot; without a digest, the one active before this one."""
+        note["target"] = (wish and wish.digest) or "previous"
         return node.roll_back(None if wish is None else wish.digest, actor)
 
     @app.post("/v1/adopt")
@@ -271,13 +283,15 @@ def _identity(app: FastAPI, node: Node) -> None:
         return node.revoked_tokens()
 
     @app.post("/v1/tokens/revoked")
-    def revoke_token(wish: RevokeWish, actor: Actor) -> Activation:
+    def revoke_token(wish: RevokeWish, actor: Actor, note: Note) -> Activation:
         """Refuses a token from the next request on."""
+        note["target"] = wish.jti
         return node.revoke_token(wish, actor)
 
     @app.post("/v1/tokens")
-    def tokens(wish: TokenWish) -> Token:
-        """Mints a token; it is neither kept nor logged."""
+    def mint_token(wish: TokenWish, note: Note) -> Token:
+        """Mints a token; it is neither kept nor logged, and recorded without itself."""
+        note["target"] = wish.subject
         return node.mint(wish)
 
     @app.get("/v1/ca", response_class=Response)
@@ -333,8 +347,9 @@ def _authorities(app: FastAPI, node: Node) -> None:
         return node.remove_authority(name, actor)
 
     @app.post("/v1/authorities/{name}/revoked")
-    def revoke_certificate(name: str, wish: SerialWish, actor: Actor) -> Activation:
+    def revoke_certificate(name: str, wish: SerialWish, actor: Actor, note: Note) -> Activation:
         """Refuses a certificate of an authority from the next request on."""
+        note["target"] = f"{name} {wish.serial}"
         return node.revoke_certificate(name, wish.serial, actor)
 
 
@@ -377,7 +392,8 @@ def _streams(app: FastAPI, node: Node) -> None:
     ) -> StreamingResponse:
         """Request records, JSON lines; of one request, only what was refused or failed, or of one kind."""
         keep = spool.records_like(request_id, failed, kind)
-        return _stream(node.home.spool_requests, keep, tail, follow)
+        folder = node.home.admin_records if kind == "admin" else node.home.spool_requests
+        return _stream(folder, keep, tail, follow)
 
 
 def _stream(folder: Path, keep: spool.Keep, tail: int, follow: bool) -> StreamingResponse:

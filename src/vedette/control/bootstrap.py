@@ -17,10 +17,12 @@ from pathlib import Path
 from vedette.clock import now, to_rfc3339
 from vedette.config.snapshot import Identity, Node, PolicyRef, PolicySet, Snapshot
 from vedette.control import desired, tls
+from vedette.control.audit import publish_key
 from vedette.control.installed import brought
 from vedette.errors import VedetteError
 from vedette.identity.authority import Authority
 from vedette.identity.domain import default_node_name, trust_domain
+from vedette.identity.notes import NoteSigner
 from vedette.identity.signer import SnapshotSigner, verify_envelope
 from vedette.identity.tokens import TokenIssuer
 from vedette.policy.defaults import DEFAULT_POLICY_NAME, default_policy
@@ -42,11 +44,12 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Everything that signs: certificates, snapshots, tokens."""
+    """Everything that signs: certificates, snapshots, tokens, heads of the audit log."""
 
     authority: Authority
     signer: SnapshotSigner
     tokens: TokenIssuer
+    audit: NoteSigner
 
 
 def read_facts(home: Home) -> NodeFacts | None:
@@ -63,6 +66,7 @@ def open_keys(home: Home, facts: NodeFacts) -> Keys:
         Authority.ensure(home.ca_key, home.ca_certificate, facts.trust_domain),
         SnapshotSigner.ensure(home.signing_key),
         TokenIssuer.ensure(home.token_key, facts.trust_domain),
+        NoteSigner.ensure(home.audit_key, f"{facts.trust_domain}/audit"),
     )
 
 
@@ -78,6 +82,7 @@ def bootstrap(
         or home.signing_public.read_bytes() != keys.signer.public_pem
     ):
         write_atomic(home.signing_public, keys.signer.public_pem)
+    publish_key(home, keys.audit)
     if not home.challenge_key.exists():
         write_atomic(home.challenge_key, secrets.token_bytes(32))
     history = History(home.database)

@@ -184,6 +184,15 @@ class FunctionStatus(Model):
     )
 
 
+class AuditStatus(Model):
+    """How it stands with the audit log."""
+
+    records: int | None = Field(default=None, description="Records that the newest head is of.")
+    head: int | None = Field(default=None, description="Number of the newest head.")
+    signed_at: str | None = Field(default=None, description="When it was signed.")
+    error: str | None = Field(default=None, description="Why no head can be signed now.")
+
+
 class NodeStatus(Model):
     """The answer of `vedette status --json`."""
 
@@ -212,6 +221,9 @@ class NodeStatus(Model):
     )
     offenders: OffendersStatus | None = Field(
         default=None, description="Who keeps offending; null: nobody looks, or the engine is away."
+    )
+    audit: AuditStatus | None = Field(
+        default=None, description="The audit log; null: control is away."
     )
 
 

@@ -28,6 +28,8 @@ from vedette.config.snapshot import (
 from vedette.config.written import parse_destination, route_path
 from vedette.control import desired, planning
 from vedette.control.activate import Activator, Outcome
+from vedette.control.admin_records import AdminLog
+from vedette.control.audit import Auditor
 from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
 from vedette.control.feeds import Feeds
@@ -70,7 +72,7 @@ from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.control.traffic import route_statuses, upstream_statuses
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
 from vedette.engine.client import EngineStatus
-from vedette.errors import ConfigError, VedetteError
+from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.functions.admit import read_component
 from vedette.identity.certificates import authority_pem, pin_of, serial_of
 from vedette.identity.domain import spiffe_id, token_audience
@@ -79,6 +81,7 @@ from vedette.ids import digest_of, require_digest, require_name
 from vedette.observability.metrics import EngineCounters
 from vedette.observability.metrics import NodeFacts as MetricFacts
 from vedette.policy.defaults import public_policy, public_policy_name
+from vedette.store.history import FEED, Entry
 from vedette.store.home import Home
 
 
@@ -94,13 +97,16 @@ class Node:
         self.revocations = Revocations(home, activator)
         self.certificates = ClientCertificates(home, activator)
         self.firewall = Firewall(home, activator)
+        self.audit = Auditor(home, keys.audit)
+        self.admin = AdminLog(home.admin_records)
+        activator.witness = self._record_own
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def status(self) -> NodeStatus:
         """Everything about the node now; the engine's part is empty while it is away."""
         entry, snapshot = self._activator.active()
-        return node_status(
+        told = node_status(
             self.home,
             self._supervised(),
             entry,
@@ -108,6 +114,7 @@ class Node:
             self._engine_status(),
             self.feeds.status(snapshot),
         )
+        return told.model_copy(update={"audit": self.audit.status()})
 
     def functions(self) -> list[FunctionStatus]:
         """Deployed functions, by name."""
@@ -202,12 +209,17 @@ class Node:
         """What control knows for the metrics."""
         entry, snapshot = self._activator.active()
         state = self._supervised()
+        audit = self.audit.status()
         return MetricFacts(
             version=__version__,
             location=state.location,
             generation=entry.generation,
             functions=len(snapshot.functions),
             restarts={"engine": state.engine.restarts, "control": state.control.restarts},
+            audited=audit.records,
+            audited_at=None
+            if audit.signed_at is None
+            else from_rfc3339(audit.signed_at).timestamp(),
         )
 
     # --- changing --------------------------------------------------------------------------------------------------
@@ -436,10 +448,38 @@ class Node:
         )
         return Token(token=minted.token, expires_at=to_rfc3339(minted.expires_at))
 
+    def record_start(self) -> None:
+        """Keeps a record of control's start, and of what the node is to serve then."""
+        entry, _ = self._activator.active()
+        with contextlib.suppress(
+            UnavailableError
+        ):  # a full disk; changes are refused until there is room
+            self._record("start", "control", entry)
+
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _change(self, change: desired.Change, action: str, actor: str) -> Activation:
         return _activation(self._activator.change(change, action, actor))
+
+    def _record_own(self, entry: Entry) -> None:
+        """Keeps a record of what control activates by itself; what people ask for is recorded with their answer, and
+        lists of feeds change too often.
+        """
+        if not entry.actor.startswith("uid:") and not entry.action.startswith(FEED):
+            with contextlib.suppress(
+                UnavailableError
+            ):  # it is active all the same, and in the history
+                self._record(entry.action, entry.actor, entry)
+
+    def _record(self, action: str, actor: str, entry: Entry) -> None:
+        self.admin.write(
+            actor=actor,
+            action=action,
+            outcome="done",
+            digest=entry.digest,
+            generation=entry.generation,
+            version=__version__,
+        )
 
     def _function(self, name: str, wish: FunctionWish) -> Function:
         digest = require_digest(wish.component)

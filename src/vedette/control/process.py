@@ -138,15 +138,21 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     stopping = threading.Event()
-    reconciler = Reconciler(node.home, activator, stopping, chores=[node.revocations.prune])
+    node.record_start()
+    chores = [node.revocations.prune, node.audit.prune]
+    reconciler = Reconciler(node.home, activator, stopping, chores=chores)
     threading.Thread(target=reconciler.run, name="reconcile", daemon=True).start()
     # A thread of its own: a slow server of keys or of bans must not hold up anything else.
     threading.Thread(target=node.jwks.run, args=(stopping,), name="jwks", daemon=True).start()
     threading.Thread(target=node.feeds.run, args=(stopping,), name="feeds", daemon=True).start()
+    auditing = threading.Thread(target=node.audit.run, args=(stopping,), name="audit", daemon=True)
+    auditing.start()
     admin = socket.socket(fileno=config["adminFd"])
     metrics = socket.socket(fileno=config["metricsFd"])
     asyncio.run(_serve_until_signal(Servers(node), admin, metrics))
+    node.admin.close()
     stopping.set()
+    auditing.join(_GRACE_SECONDS)  # what was asked last is in the log, with a head
     return 0
 
 

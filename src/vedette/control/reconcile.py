@@ -1,6 +1,6 @@
 """Keeps what is there equal to what was decided, once a second.
 
-Owns: the loop and its chores (certificate, limits of the spool, garbage). Must not: change desired state.
+Owns: the loop and its chores (certificate, limit of the functions' output, garbage). Must not: change desired state.
 """
 
 from __future__ import annotations
@@ -72,13 +72,9 @@ class Reconciler:
         if moment >= self._chores_at:
             self._chores_at = moment + CHORE_INTERVAL
             self._activator.renew_certificate(self._activator.active()[1])
-            self._prune()
+            spool.prune(self._home.spool_logs, spool.LOGS_LIMIT)
             for chore in self._others:
                 chore()
         if moment >= self._garbage_at:
             self._garbage_at = moment + GARBAGE_INTERVAL
             self._activator.collect_garbage()
-
-    def _prune(self) -> None:
-        spool.prune(self._home.spool_requests, spool.REQUESTS_LIMIT)
-        spool.prune(self._home.spool_logs, spool.LOGS_LIMIT)

@@ -22,13 +22,18 @@ EngineCounters = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What control knows whether or not the engine answers; `restarts` maps a process's name to a count."""
+    """What control knows whether or not the engine answers; `restarts` maps a process's name to a count.
+
+    `audited` is how many records the newest head of the audit log is of, `audited_at` when that was signed (Unix time).
+    """
 
     version: str
     location: str
     generation: int | None
     functions: int
     restarts: Mapping[str, int] = field(default_factory=dict)
+    audited: int | None = None
+    audited_at: float | None = None
 
 
 class NodeCollector(Collector):
@@ -88,6 +93,15 @@ def _node_metrics(node: NodeFacts, *, engine_up: bool) -> Iterable[Metric]:
     yield _gauge("vedette_functions", "Functions in the active snapshot.", node.functions)
     if node.generation is not None:
         yield _gauge("vedette_snapshot_generation", "The active generation.", node.generation)
+    if node.audited is not None and node.audited_at is not None:
+        yield _gauge(
+            "vedette_audit_records", "Records that the newest signed head is of.", node.audited
+        )
+        yield _gauge(
+            "vedette_audit_head_timestamp_seconds",
+            "When the newest head of the audit log was signed (Unix time).",
+            node.audited_at,
+        )
     restarts = CounterMetricFamily(
         "vedette_process_restarts",
         "Restarts of a process since the node started.",

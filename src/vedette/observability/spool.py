@@ -21,6 +21,7 @@ Keep = Callable[[Line], bool]
 
 REQUESTS_LIMIT = 1024 * 1024 * 1024
 LOGS_LIMIT = 256 * 1024 * 1024
+ADMIN_LIMIT = 64 * 1024 * 1024
 
 _CHUNK = 256 * 1024
 
@@ -208,12 +209,12 @@ def prune(folder: Path, limit_bytes: int) -> int:
     One that an engine still writes stays whatever happens: the engine holds a lock on it.
     """
     present = segments(folder)
-    sizes = {path: _allocated(path) for path in present}
+    sizes = {path: allocated(path) for path in present}
     total, removed = sum(sizes.values()), 0
     for path in present:
         if total <= limit_bytes:
             break
-        if _is_written(path):
+        if is_written(path):
             continue
         path.unlink(missing_ok=True)
         total -= sizes[path]
@@ -221,14 +222,16 @@ def prune(folder: Path, limit_bytes: int) -> int:
     return removed
 
 
-def _allocated(path: Path) -> int:
+def allocated(path: Path) -> int:
+    """Bytes of disk that a file takes; 0 for one that is gone."""
     try:
         return path.stat().st_blocks * 512
     except FileNotFoundError:
         return 0
 
 
-def _is_written(path: Path) -> bool:
+def is_written(path: Path) -> bool:
+    """Whether a living process writes to the segment: it holds a lock on it."""
     try:
         with path.open("rb") as segment:
             fcntl.flock(segment, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -18,6 +18,7 @@ from typing import Final
 
 from vedette.clock import from_rfc3339, now, to_rfc3339
 from vedette.errors import ConfigError, UnavailableError
+from vedette.store.database import explained
 
 SCHEMA_VERSION: Final = 1
 _BUSY_SECONDS: Final = 5.0
@@ -77,7 +78,7 @@ class History:
         """
         self._path = path
         self._lock = threading.RLock()
-        with _explained(path):
+        with explained(path):
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -146,7 +147,7 @@ class History:
         """The signed snapshot. Raises `ConfigError` snapshot_unknown, also when it was collected
         long ago.
         """
-        with self._lock, _explained(self._path):
+        with self._lock, explained(self._path):
             row = self._connection.execute(
                 "SELECT envelope FROM snapshots WHERE digest = ?", (digest,)
             ).fetchone()
@@ -173,7 +174,7 @@ class History:
 
     def applied(self) -> list[Applied]:
         """What belongs to manifests, by kind and name."""
-        with self._lock, _explained(self._path):
+        with self._lock, explained(self._path):
             rows = self._connection.execute(
                 "SELECT kind, name, owner, file FROM applied ORDER BY kind, name"
             ).fetchall()
@@ -190,7 +191,7 @@ class History:
         query = (
             f"SELECT {_COLUMNS} FROM activations WHERE {condition} ORDER BY generation DESC LIMIT ?"
         )
-        with self._lock, _explained(self._path):
+        with self._lock, explained(self._path):
             rows = self._connection.execute(query, (*values, limit)).fetchall()
         return [
             Entry(generation, digest, action, actor, from_rfc3339(activated_at))
@@ -215,7 +216,7 @@ class History:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock, _explained(self._path):
+        with self._lock, explained(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -224,20 +225,3 @@ class History:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _unavailable(error, path) from error
-
-
-def _unavailable(error: sqlite3.Error, path: Path) -> UnavailableError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return UnavailableError("store_busy", f"{path.name} is locked by another process")
-    if code == sqlite3.SQLITE_FULL:
-        return UnavailableError("disk_full", f"there is no space left to write {path.name}")
-    return UnavailableError("disk_failed", f"cannot use {path}: {error}")

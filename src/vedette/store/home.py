@@ -66,6 +66,7 @@ class Home:
             self.root,
             self.run,
             self.control,
+            self.admin_records,
             self.engine,
             self.tls,
             self.client_certificates,
@@ -153,6 +154,26 @@ class Home:
     def database(self) -> Path:
         """The history, SQLite."""
         return self.control / "node.db"
+
+    @property
+    def audit_key(self) -> Path:
+        """Private Ed25519 key that signs the heads of the audit log, 0600."""
+        return self.control / "audit.key"
+
+    @property
+    def audit_public(self) -> Path:
+        """Public key that heads verify under, one line (c2sp.org/signed-note)."""
+        return self.control / "audit.pub"
+
+    @property
+    def audit_database(self) -> Path:
+        """What of the spool is in the audit log, in which order, and the signed heads; SQLite."""
+        return self.control / "audit.db"
+
+    @property
+    def admin_records(self) -> Path:
+        """What people did to the node, written by control only."""
+        return self.control / "admin"
 
     @property
     def jwks_file(self) -> Path:
