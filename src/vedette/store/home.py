@@ -131,7 +131,7 @@ class Home:
 
     @property
     def ca_key(self) -> Path:
-        """Private key of the CA, 0600."""
+        """Private key of the CA, sealed, 0600."""
         return self.control / "ca.key"
 
     @property
@@ -148,6 +148,21 @@ class Home:
     def token_key(self) -> Path:
         """Private P-256 key that signs tokens, 0600."""
         return self.control / "token.key"
+
+    @property
+    def jwt_svid_key(self) -> Path:
+        """Private P-256 key that signs JWT-SVIDs, sealed, 0600."""
+        return self.control / "jwt-svid.key"
+
+    @property
+    def seal_key(self) -> Path:
+        """The key that the CA's key is encrypted under, 0600, unless the operator named another file."""
+        return self.control / "seal.key"
+
+    @property
+    def identity_database(self) -> Path:
+        """Workload entries, bundles of other trust domains and revoked serials, SQLite."""
+        return self.control / "identity.db"
 
     @property
     def database(self) -> Path:

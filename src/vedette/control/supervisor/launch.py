@@ -53,6 +53,8 @@ class LaunchOptions:
     metrics: str | None = None
     location: str | None = None
     name: str | None = None
+    site: str | None = None
+    key_encryption_key: Path | None = None
     workers: int | None = None
     tls_min_version: str | None = None
     foreground: bool = True
@@ -162,8 +164,14 @@ def _location(home: Home) -> str:
 def _bootstrap(home: Home, options: LaunchOptions, hosts: Sequence[str]) -> None:
     """Keys, certificates and the first snapshot, in a process that ends before the supervisor begins."""
     command = [*processes.module_command("vedette.control.bootstrap"), "--home", str(home.root)]
-    for flag, value in (("--name", options.name), ("--location", options.location)):
-        command += [flag, value] if value else []
+    said = {
+        "--name": options.name,
+        "--site": options.site,
+        "--location": options.location,
+        "--key-encryption-key": options.key_encryption_key,
+    }
+    for flag, value in said.items():
+        command += [flag, str(value)] if value else []
     for host in hosts:
         command += ["--host", host]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
