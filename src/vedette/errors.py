@@ -118,6 +118,8 @@ _CONFIG = [
     ("route_invalid", "A route cannot be used.", "Mend what the message names; docs/manifests.md says what a Route can be."),
     ("upstream_invalid", "A service behind the node cannot be used.", "Mend what the message names; docs/manifests.md says what an Upstream can be."),
     ("waf_invalid", "The firewall's rules or exclusions cannot be used.", "Mend the rule or line named; docs/waf.md says what rules can say, and `vedette waf test` tries them."),
+    ("workload_invalid", "The workload cannot be kept as it is described.", "Mend what the message names; docs/identity.md says what an entry may say."),
+    ("workload_unknown", "The node has no workload of that name.", "Run `vedette workload list` to see the names."),
     ("tool_missing", "A program that the build needs is not installed.", "Install it as the message says."),
 ]
 _TRUST = [

@@ -269,6 +269,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(("snapshot", f"{shown}, since {snapshot['activatedAt']}"))
     rows += [("listens", f"{one['url']} ({one['address']})") for one in answer["listeners"]]
     rows.append(("metrics", answer["metrics"]["url"]))
+    rows.append(("workload API", answer["workloadApi"] or "-"))
     rows.append(("supervisor", f"pid {processes['supervisor']['pid']}"))
     for name in ("engine", "control"):
         one = processes[name]

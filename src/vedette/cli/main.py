@@ -17,6 +17,7 @@ from vedette import __version__
 from vedette.cli import (
     authorities,
     certificates,
+    federation,
     functions,
     identity,
     lifecycle,
@@ -27,6 +28,7 @@ from vedette.cli import (
     traffic,
     upgrading,
     waf,
+    workloads,
 )
 from vedette.cli.render import print_error
 from vedette.errors import VedetteError
@@ -69,6 +71,8 @@ for room in (
     identity,
     authorities,
     certificates,
+    workloads,
+    federation,
     snapshots,
     policies,
     records,

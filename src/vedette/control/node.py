@@ -69,6 +69,8 @@ from vedette.control.status import base_url, function_statuses, node_status, rou
 from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.control.traffic import route_statuses, upstream_statuses
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
+from vedette.control.workload.entries import Workloads
+from vedette.control.workload.identities import Identities
 from vedette.engine.client import EngineStatus
 from vedette.errors import ConfigError, VedetteError
 from vedette.functions.admit import read_component
@@ -94,6 +96,8 @@ class Node:
         self.revocations = Revocations(home, activator)
         self.certificates = ClientCertificates(home, activator)
         self.firewall = Firewall(home, activator)
+        self.identities = Identities(home, keys)
+        self.workloads = Workloads(self.identities.store, self.identities.trust_domain)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

@@ -32,12 +32,14 @@ class Home:
         return cls(Path(chosen).absolute() if chosen else Path(data) / "vedette")
 
     def create(self) -> None:
-        """Makes every folder, readable by the owner only. Raises `UnavailableError` disk_failed."""
+        """Makes every folder, for the owner only; others may pass the two that lead to the Workload API's socket, and
+        see nothing there (ADR 0028). Raises `UnavailableError` disk_failed.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             for folder in self._folders():
                 folder.mkdir(exist_ok=True)
-                folder.chmod(0o700)
+                folder.chmod(0o711 if folder in (self.root, self.run) else 0o700)
         except OSError as error:
             raise UnavailableError(
                 "disk_failed", f"cannot make {error.filename}: {error.strerror}"
@@ -45,7 +47,7 @@ class Home:
 
     def require_socket_paths(self) -> None:
         """Raises `ConfigError` socket_path_too_long when a socket's path would not fit."""
-        for socket in (self.admin_socket, self.engine_socket):
+        for socket in (self.admin_socket, self.engine_socket, self.workload_socket):
             length = len(os.fsencode(socket))
             if length > MAX_SOCKET_PATH:
                 raise ConfigError(
@@ -113,6 +115,11 @@ class Home:
     def admin_socket(self) -> Path:
         """The admin API."""
         return self.run / "admin.sock"
+
+    @property
+    def workload_socket(self) -> Path:
+        """The SPIFFE Workload API; every local user may connect, entries say who gets what."""
+        return self.run / "workload.sock"
 
     @property
     def engine_socket(self) -> Path:

@@ -106,6 +106,7 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
         metrics = opened.enter_context(sockets.bind_metrics(settings.get("metrics")))
         engine = opened.enter_context(sockets.bind_unix(home.engine_socket))
         admin = opened.enter_context(sockets.bind_unix(home.admin_socket))
+        workload = opened.enter_context(sockets.bind_unix(home.workload_socket, 0o666))
         life = _life_pipe(opened) if options.foreground else None
         plan = Plan(
             home=str(home.root),
@@ -122,6 +123,7 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
             engine_command=list(options.engine_command),
             control_command=list(options.control_command),
             life_fd=life[0] if life else None,
+            workload_fd=workload.fileno(),
         )
         remembered.remember(home, settings)
         return Launched(
@@ -288,7 +290,12 @@ def end_leftovers(home: Home) -> None:
     """Ends what a killed supervisor and guardian left running, and removes the files that say they run."""
     for role in processes.ROLES:
         processes.end_all([process.pid for process in processes.find(home.root, role)], 12.0)
-    for path in (home.supervisor_file, home.engine_socket, home.admin_socket):
+    for path in (
+        home.supervisor_file,
+        home.engine_socket,
+        home.admin_socket,
+        home.workload_socket,
+    ):
         path.unlink(missing_ok=True)
 
 
