@@ -3,7 +3,7 @@
 Owns: what is in such a certificate, and its key. Must not: decide who gets one, or write a key anywhere.
 
 A leaf is put together from DER that is the same for all and the few parts that are not: a node renews thousands, and
-`cryptography`'s builder takes several times as long (docs/identity.md). A test has `cryptography` read all of it back.
+`cryptography`'s builder takes 1.7 times as long (docs/identity.md). A test has `cryptography` read all of it back.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ class RawClient:
         self.socket.settimeout(PATIENCE)
         self.socket.connect(str(path))
         self.http = H2Connection(H2Configuration(header_encoding=None))
-        if settings:
-            self.http.local_settings.update(settings)
         self.http.initiate_connection()
+        if settings:
+            self.http.update_settings(settings)
         self.messages: dict[int, list[bytes]] = defaultdict(list)
         self.trailers: dict[int, dict[bytes, bytes]] = {}
         self.closed = False
@@ -41,8 +41,9 @@ class RawClient:
         self.socket.close()
 
     def flush(self) -> None:
-        """Sends what is to be sent."""
-        self.socket.sendall(self.http.data_to_send())
+        """Sends what is to be sent. That the node closed is for `read` to find, after what it said before."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(self.http.data_to_send())
 
     def open(
         self,
@@ -85,8 +86,7 @@ class RawClient:
             return
         for event in self.http.receive_data(data):
             self._take(event)
-        with contextlib.suppress(BrokenPipeError):  # the node has said all and closed
-            self.flush()
+        self.flush()
 
     def _take(self, event: Any) -> None:
         kind = type(event)

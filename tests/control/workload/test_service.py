@@ -182,6 +182,18 @@ def test_after_the_last_identity_the_stream_ends_with_permission_denied(
     assert ids(client.next_message(again, "X509SVIDResponse")) == ["/a"]
 
 
+def test_a_caller_that_only_watched_bundles_loses_them_with_its_entry(
+    served: Served, client: RawClient
+) -> None:
+    served.put("a")
+    streams = {client.open(method): STREAMS[method] for method in STREAMS if "Bundles" in method}
+    for stream, response in streams.items():
+        client.next_message(stream, response)
+    served.workloads.remove("a")  # no SVID was out, so the CRL stays as it was
+    for stream in streams:
+        assert client.status(stream) == Status.PERMISSION_DENIED
+
+
 def test_an_entry_that_no_longer_matches_is_redacted(served: Served, client: RawClient) -> None:
     served.put("a")
     stream = client.open("FetchX509SVID")

@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Iterable
 from concurrent.futures import Executor
 from typing import Final
 
-from vedette.control.workload import answers
+from vedette.control.workload import answers, reflection
 from vedette.control.workload.answers import Answers
 from vedette.control.workload.attest import Attestor
 from vedette.control.workload.entries import Entry, Workloads
@@ -51,6 +51,8 @@ class WorkloadApi:
     def opened(self, call: Call) -> None:
         """The checks that need no message: the method, and the header that a forwarded request would lack (§3)."""
         call.require_grpc()
+        if call.path in reflection.PATHS:
+            return
         if _method(call) not in _METHODS:
             raise CallError(Status.UNIMPLEMENTED, "there is no such method")
         if call.metadata(HEADER) != [b"true"]:
@@ -60,6 +62,9 @@ class WorkloadApi:
 
     def message(self, call: Call, data: bytes) -> None:
         """The one request of a call."""
+        if call.path in reflection.PATHS:
+            reflection.answer(call, data)
+            return
         if call.answered:
             raise CallError(Status.INVALID_ARGUMENT, "a call has one request")
         call.answered = True
@@ -71,7 +76,9 @@ class WorkloadApi:
 
     def half_closed(self, call: Call) -> None:
         """A caller that asks nothing is told so."""
-        if not call.answered:
+        if call.path in reflection.PATHS:
+            call.finish(Status.OK)
+        elif not call.answered:
             raise CallError(Status.INVALID_ARGUMENT, "the request is missing")
 
     async def _attest(self, call: Call, data: bytes) -> None:

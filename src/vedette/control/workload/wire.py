@@ -14,10 +14,13 @@ from google.protobuf.message import DecodeError, Message
 from vedette.errors import ConfigError
 
 SERVICE: Final = "SpiffeWorkloadAPI"
+ONE_OF: Final = "one"
 _Field = descriptor_pb2.FieldDescriptorProto
 _STRUCT: Final = ".google.protobuf.Struct"
-# name: (number, type); `*` repeats, `map` is from text to bytes, a capital letter begins the name of a message.
-_MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
+Messages = dict[str, dict[str, tuple[int, str]]]
+# name: (number, type); `*` repeats, of those with `?` there is one, `map` is from text to bytes, a capital letter
+# begins the name of a message.
+_MESSAGES: Final[Messages] = {
     "X509SVIDRequest": {},
     "X509SVIDResponse": {
         "svids": (1, "*X509SVID"),
@@ -48,19 +51,25 @@ _METHODS: Final = {
     "FetchJWTBundles": ("JWTBundlesRequest", "JWTBundlesResponse", True),
     "ValidateJWTSVID": ("ValidateJWTSVIDRequest", "ValidateJWTSVIDResponse", False),
 }
-_SCALARS: Final = {"string": _Field.TYPE_STRING, "bytes": _Field.TYPE_BYTES}
+_SCALARS: Final = {
+    "string": _Field.TYPE_STRING,
+    "bytes": _Field.TYPE_BYTES,
+    "int32": _Field.TYPE_INT32,
+}
 
 
-def _file() -> descriptor_pb2.FileDescriptorProto:
+def _file(name: str, messages: Messages) -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(
-        name="workload.proto",
-        syntax="proto3",
-        dependency=["google/protobuf/struct.proto"],
+        name=name, syntax="proto3", dependency=[struct_pb2.DESCRIPTOR.name]
     )
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
+    for title, fields in messages.items():
+        message = file.message_type.add(name=title)
         for field, (number, kind) in fields.items():
             _add_field(message, field, number, kind)
+    return file
+
+
+def _with_service(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescriptorProto:
     service = file.service.add(name=SERVICE)
     for name, (request, response, streams) in _METHODS.items():
         service.method.add(
@@ -79,7 +88,11 @@ def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, 
         number=number,
         label=_Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL,
     )
-    kind = kind.removeprefix("*")
+    if kind.startswith("?"):
+        if not message.oneof_decl:
+            message.oneof_decl.add(name=ONE_OF)
+        field.oneof_index = 0
+    kind = kind.lstrip("*?")
     if kind in _SCALARS:
         field.type = _SCALARS[kind]
         return
@@ -94,15 +107,33 @@ def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, 
         field.type_name = f".{message.name}.{entry.name}"
 
 
-FILE: Final = _file()
+def struct_file() -> descriptor_pb2.FileDescriptorProto:
+    """The file of `google.protobuf.Struct`, on which the others stand."""
+    file = descriptor_pb2.FileDescriptorProto()
+    struct_pb2.DESCRIPTOR.CopyToProto(file)
+    return file
+
+
+# Not the pool that everybody shares: there somebody else's workload.proto may be.
 POOL: Final = descriptor_pool.DescriptorPool()
-_STRUCT_FILE: Final = descriptor_pb2.FileDescriptorProto()
-struct_pb2.DESCRIPTOR.CopyToProto(_STRUCT_FILE)
-POOL.Add(_STRUCT_FILE)
-POOL.Add(FILE)
-_CLASSES: Final = {
-    name: message_factory.GetMessageClass(POOL.FindMessageTypeByName(name)) for name in _MESSAGES
-}
+POOL.Add(struct_file())
+
+
+def _classes(file: descriptor_pb2.FileDescriptorProto) -> dict[str, Any]:
+    POOL.Add(file)
+    return {
+        one.name: message_factory.GetMessageClass(POOL.FindMessageTypeByName(one.name))
+        for one in file.message_type
+    }
+
+
+FILE: Final = _with_service(_file("workload.proto", _MESSAGES))
+_CLASSES: Final = _classes(FILE)
+
+
+def classes(file: str, messages: Messages) -> dict[str, Any]:
+    """Classes of further messages, by name."""
+    return _classes(_file(file, messages))
 
 
 def new(name: str, **fields: Any) -> Any:
@@ -118,7 +149,13 @@ def encode(name: str, **fields: Any) -> bytes:
 
 def decode(name: str, data: bytes) -> Any:
     """A message from the wire. Raises `ConfigError` request_invalid."""
+    return parsed(_CLASSES[name], data)
+
+
+def parsed(kind: Any, data: bytes) -> Any:
+    """A message of a class from the wire. Raises `ConfigError` request_invalid."""
     try:
-        return _CLASSES[name].FromString(data)
+        return kind.FromString(data)
     except DecodeError:
+        name = kind.DESCRIPTOR.name
         raise ConfigError("request_invalid", f"this is not a {name}") from None
