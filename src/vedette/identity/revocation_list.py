@@ -15,7 +15,7 @@ from vedette.errors import ConfigError
 from vedette.identity.authority import CRL_LIFETIME, Authority
 from vedette.store.identities import IdentityStore, RevokedSerial
 
-MAX_REVOKED: Final = 100_000
+MAX_REVOKED: Final = 10_000  # the list is in every message of the Workload API
 
 
 class RevocationList:

@@ -17,7 +17,8 @@ from tests.control.workload.raw_client import PATIENCE, RawClient, framed
 from vedette.control.supervisor.processes import start_ticks
 from vedette.control.supervisor.state import ProcessState, SupervisorState
 from vedette.control.workload import server
-from vedette.control.workload.connection import Limits
+from vedette.control.workload.attest import Peer
+from vedette.control.workload.connection import Connections, Limits
 from vedette.control.workload.grpc import MAX_MESSAGE, MAX_QUEUED, Budget, Call, Status
 
 
@@ -52,8 +53,13 @@ def is_served(served: Served) -> bool:
         return bool(client.next_message(client.open("FetchX509SVID"), "X509SVIDResponse").svids)
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, connections_of_user=3)
+
+
 def test_a_user_has_so_many_connections_and_gets_another_for_one_that_ended(
-    small: None, served: Served
+    few: None, served: Served
 ) -> None:
     served.put("a")
     with contextlib.ExitStack() as stack:
@@ -69,6 +75,23 @@ def test_a_user_has_so_many_connections_and_gets_another_for_one_that_ended(
             with contextlib.suppress(ConnectionError, AssertionError):
                 assert is_served(served)
                 break
+
+
+def test_nothing_is_remembered_of_a_user_without_connections() -> None:
+    class Nobody:
+        pass
+
+    service, first, second = Nobody(), Nobody(), Nobody()
+    connections = Connections(service, lambda _: True, Limits(connections=2))  # type: ignore[arg-type]
+    peer = Peer(1, 1_000, 1_000)
+    assert connections.admit(first, peer)  # type: ignore[arg-type]
+    assert connections.admit(second, peer)  # type: ignore[arg-type]
+    assert not connections.admit(Nobody(), Peer(2, 2_000, 2_000))  # type: ignore[arg-type]
+    for one in (first, second):
+        connections.release(one, peer)  # type: ignore[arg-type]
+    assert list(connections) == []
+
+    assert 1_000 not in connections._of_user
 
 
 def test_calls_beyond_the_limit_of_all_are_unavailable_until_others_end(
@@ -89,13 +112,21 @@ def test_calls_beyond_the_limit_of_all_are_unavailable_until_others_end(
         assert status is Status.OK
 
 
-def test_a_connection_has_so_many_calls(served: Served) -> None:
+@pytest.fixture
+def seven(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, calls_of_connection=7)
+
+
+def test_a_connection_has_so_many_calls(seven: None, served: Served) -> None:
+    served.put("a")
     with connected(served) as client:
+        for _ in range(7):
+            client.next_message(client.open("FetchX509SVID"), "X509SVIDResponse")
+        assert client.http.remote_settings.max_concurrent_streams == 7
+        client.http.remote_settings.max_concurrent_streams = 8  # one that does not care
+        client.http.remote_settings.acknowledge()
         client.open("FetchX509SVID")
-        client.read()
-        while client.http.remote_settings.max_concurrent_streams > 100:
-            client.read()
-        assert client.http.remote_settings.max_concurrent_streams == 100
+        until_closed(client)
 
 
 def test_a_message_that_is_too_large_or_compressed_ends_its_call_only(served: Served) -> None:

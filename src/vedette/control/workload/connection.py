@@ -22,11 +22,20 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from vedette.control.workload.attest import Peer, peer_of
-from vedette.control.workload.grpc import Budget, Call, CallError, Service, Status
+from vedette.control.workload.grpc import (
+    MAX_MESSAGE,
+    PREFIX,
+    Budget,
+    Call,
+    CallError,
+    Service,
+    Status,
+)
 
 _log = logging.getLogger(__name__)
 _CONFIG: Final = H2Configuration(client_side=False, header_encoding=None)
-_WRITE_BUFFER: Final = 256 * 1024  # bytes of one connection that the kernel has no room for
+_HEADERS: Final = 16 * 1024  # bytes of the fields of a call
+_WRITE_BUFFER: Final = 32 * 1024  # bytes of one connection that the kernel has no room for
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +129,13 @@ class Connection(asyncio.Protocol):
         self._peer, self._transport = peer, made
         self._since = self._loop.time()
         made.set_write_buffer_limits(high=_WRITE_BUFFER)
-        self._http.update_settings(
-            {SettingCodes.MAX_CONCURRENT_STREAMS: self._all.limits.calls_of_connection}
-        )
         self._http.initiate_connection()
+        self._http.update_settings(
+            {
+                SettingCodes.MAX_CONCURRENT_STREAMS: self._all.limits.calls_of_connection,
+                SettingCodes.MAX_HEADER_LIST_SIZE: _HEADERS,
+            }
+        )
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,7 +178,10 @@ class Connection(asyncio.Protocol):
 
     def close_if_useless(self, at: float) -> None:
         """Closes a connection that had no call, or took nothing of what it is owed, for too long."""
-        stalled = self._paused or any(call.is_stalled for call in self._calls.values())
+        if self._transport is None:
+            return
+        unread = self._transport.get_write_buffer_size() > 0 or self._transport.is_closing()
+        stalled = unread or any(call.is_stalled for call in self._calls.values())
         limits = self._all.limits
         if self._calls and not stalled:
             self._since = at
@@ -227,6 +242,8 @@ class Connection(asyncio.Protocol):
         def read(call: Call) -> None:
             for message in call.receive(data):
                 self._all.service.message(call, message)
+            if sum(one.buffered for one in self._calls.values()) > MAX_MESSAGE + PREFIX:
+                raise CallError(Status.RESOURCE_EXHAUSTED, "too many requests are unfinished")
 
         self._guarded(stream, read)
 
@@ -263,7 +280,7 @@ class Connection(asyncio.Protocol):
         self._ready.add(call)
 
     def _send_ready(self) -> None:
-        if self._transport is None or self._paused:
+        if self._transport is None or self._transport.is_closing() or self._paused:
             return
         ready, self._ready = self._ready, set()
         for call in ready:

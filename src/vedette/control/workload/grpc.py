@@ -18,8 +18,12 @@ from vedette.control.workload.attest import Peer
 
 MAX_MESSAGE: Final = 64 * 1024
 MAX_QUEUED: Final = 16
-_PREFIX: Final = 5  # compressed flag and length, before each message
+PREFIX: Final = 5  # compressed flag and length, before each message
 _CONTENT_TYPE: Final = b"application/grpc"
+KEPT: Final = frozenset({b":method", b":path", b"content-type", b"workload.spiffe.io"})
+"""Fields that are kept as long as a call is open; a caller could fill memory with others."""
+_LONGEST: Final = 256  # bytes of such a field
+_MOST: Final = 8
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -67,14 +71,15 @@ class Call:
 
     def __init__(self, http: H2Connection, stream: int, peer: Peer, headers: Headers) -> None:
         self.peer = peer
-        self.path = next((value for name, value in headers if name == b":path"), b"")
-        self.headers = headers
+        self._kept = [(name, value[:_LONGEST]) for name, value in headers if name in KEPT][:_MOST]
+        self.path = b"".join(self.metadata(b":path"))
         self.on_close: Callable[[], None] | None = None
         self.answered = False
         """Whether the service took its one message; more are too many where one is asked for."""
         self._http = http
         self.stream = stream
         self._received = bytearray()
+        self._prefix = b""
         self._sending = memoryview(b"")
         self._waiting: deque[bytes] = deque()
         self._status: tuple[Status, str] | None = None
@@ -83,14 +88,18 @@ class Call:
         self.wake: Callable[[Call], None] = lambda _: None
 
     def metadata(self, name: bytes) -> list[bytes]:
-        """Every value of a field, in order."""
-        return [value for key, value in self.headers if key == name]
+        """Every value of a field of `KEPT`, in order."""
+        return [value for key, value in self._kept if key == name]
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of a message that has not come to its end."""
+        return len(self._received)
 
     def require_grpc(self) -> None:
         """Raises `CallError` for a request that is no gRPC, which is answered all the same."""
-        method = next((value for name, value in self.headers if name == b":method"), b"")
         kinds = self.metadata(b"content-type")
-        if method != b"POST" or len(kinds) != 1 or not _is_grpc(kinds[0]):
+        if self.metadata(b":method") != [b"POST"] or len(kinds) != 1 or not _is_grpc(kinds[0]):
             raise CallError(Status.UNIMPLEMENTED, "this is not a gRPC request")
 
     # --- sending ---------------------------------------------------------------------------------------------------
@@ -119,21 +128,24 @@ class Call:
     @property
     def is_stalled(self) -> bool:
         """Whether there is something to send that the caller does not take."""
-        return not self.closed and bool(len(self._sending) or self._waiting)
+        return not self.closed and bool(self._unsent or self._waiting)
+
+    @property
+    def _unsent(self) -> int:
+        return len(self._prefix) + len(self._sending)
 
     def pump(self) -> None:
         """Hands to `h2` what flow control lets through (RFC 9113 §5.2)."""
         while not self.closed:
-            if not len(self._sending):
+            if not self._unsent:
                 if not self._waiting:
                     break
                 self._begin(self._waiting.popleft())
             window = self._http.local_flow_control_window(self.stream)
-            size = min(window, self._http.max_outbound_frame_size, len(self._sending))
+            size = min(window, self._http.max_outbound_frame_size, self._unsent)
             if size <= 0:
                 return
-            self._http.send_data(self.stream, bytes(self._sending[:size]))
-            self._sending = self._sending[size:]
+            self._http.send_data(self.stream, self._take(size))
         if self._status is not None and not self.closed:
             self._send_trailers(*self._status)
 
@@ -142,7 +154,16 @@ class Call:
             self._headers_sent = True
             head = [(b":status", b"200"), (b"content-type", _CONTENT_TYPE)]
             self._http.send_headers(self.stream, head)
-        self._sending = memoryview(b"\0" + len(message).to_bytes(4, "big") + message)
+        self._prefix = b"\0" + len(message).to_bytes(4, "big")
+        self._sending = memoryview(message)
+
+    def _take(self, size: int) -> bytes:
+        """The next bytes. The message itself is not copied before: many calls wait with the same one."""
+        head = self._prefix[:size]
+        body = self._sending[: size - len(head)]
+        self._prefix = self._prefix[len(head) :]
+        self._sending = self._sending[len(body) :]
+        return head + body
 
     def _send_trailers(self, status: Status, message: str) -> None:
         trailers = [(b"grpc-status", str(int(status)).encode())]
@@ -162,6 +183,7 @@ class Call:
             return
         self.closed = True
         self._waiting.clear()
+        self._prefix = b""
         self._sending = memoryview(b"")
         self._received.clear()
         if self.on_close is not None:
@@ -173,18 +195,18 @@ class Call:
         """The messages that this data completes. Raises `CallError` for one that is compressed or too large."""
         self._received += data
         found = []
-        while len(self._received) >= _PREFIX:
+        while len(self._received) >= PREFIX:
             if self._received[0]:
                 raise CallError(Status.UNIMPLEMENTED, "messages may not be compressed")
-            size = int.from_bytes(self._received[1:_PREFIX], "big")
+            size = int.from_bytes(self._received[1:PREFIX], "big")
             if size > MAX_MESSAGE:
                 raise CallError(
                     Status.RESOURCE_EXHAUSTED, f"a message has at most {MAX_MESSAGE} bytes"
                 )
-            if len(self._received) < _PREFIX + size:
+            if len(self._received) < PREFIX + size:
                 break
-            found.append(bytes(self._received[_PREFIX : _PREFIX + size]))
-            del self._received[: _PREFIX + size]
+            found.append(bytes(self._received[PREFIX : PREFIX + size]))
+            del self._received[: PREFIX + size]
         return found
 
 

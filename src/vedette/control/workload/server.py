@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from vedette.control.peers import is_engine
+from vedette.control.supervisor.sockets import BACKLOG
 from vedette.control.workload.attest import Peer
 from vedette.control.workload.connection import Connection, Connections, Limits
 from vedette.control.workload.entries import Entry, Workloads
@@ -43,7 +44,7 @@ class WorkloadServer:
         self._identities = identities
         self._tick = tick
         self._svids = Svids(identities, self._is_kept, random.Random())
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="attest")
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="attest")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._service: WorkloadApi | None = None
         self._stopping: asyncio.Event | None = None
@@ -55,7 +56,7 @@ class WorkloadServer:
         """Serves callers of `listener`; returns when it does."""
         ready = threading.Event()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._run(listener, ready)), name="workload-api", daemon=True
+            target=self._serve, args=(listener, ready), name="workload-api", daemon=True
         )
         self._thread.start()
         ready.wait()
@@ -67,12 +68,21 @@ class WorkloadServer:
             self._thread.join()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
+        try:
+            asyncio.run(self._run(listener, ready))
+        finally:
+            ready.set()  # also when it failed: control goes on without
+
     async def _run(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._service = WorkloadApi(self._workloads, self._identities, self._svids, self._threads)
         connections = Connections(self._service, self._accepts, _limits())
-        server = await self._loop.create_unix_server(lambda: Connection(connections), sock=listener)
+        # Not `create_unix_server`, which from Python 3.13 on removes the socket's file when it closes.
+        server = await self._loop.create_server(
+            lambda: Connection(connections), sock=listener, backlog=BACKLOG
+        )
         ready.set()
         clockwork = asyncio.create_task(self._turn(self._service, connections))
         await self._stopping.wait()

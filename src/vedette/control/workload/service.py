@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 HEADER: Final = b"workload.spiffe.io"
 _PREFIX: Final = f"/{SERVICE}/".encode()
 _METHODS: Final = frozenset({*answers.STREAMS, answers.JWT_SVID, answers.VALIDATE})
+_BETWEEN: Final = 0.2  # seconds between two rounds to everybody
 _AT_ONCE: Final = 100
 """Watches that are served before other work has its turn."""
 
@@ -45,6 +46,9 @@ class WorkloadApi:
         self._watches = Watches(workloads.entries())
         self._tasks: set[asyncio.Task[None]] = set()
         self._retry: set[Watch] = set()
+        self._learning: dict[int, asyncio.Lock] = {}
+        self._news = False
+        self._telling = False
 
     # --- calls -----------------------------------------------------------------------------------------------------
 
@@ -82,8 +86,14 @@ class WorkloadApi:
             raise CallError(Status.INVALID_ARGUMENT, "the request is missing")
 
     async def _attest(self, call: Call, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._attestor.learn, call.peer)
+        """Takes the digest of the caller's program, of one program of a user at a time: nobody holds all threads."""
+        lock = self._learning.setdefault(call.peer.uid, asyncio.Lock())
+        async with lock:
+            if not call.closed and self._attestor.selectors(call.peer) is None:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._threads, self._attestor.learn, call.peer)
+        if not lock.locked():
+            self._learning.pop(call.peer.uid, None)
         if call.closed:
             return
         selectors = self._attestor.selectors(call.peer)
@@ -128,8 +138,20 @@ class WorkloadApi:
         self._later(self._tell(self._watches.change(name, self._workloads.get(name))))
 
     def trust_changed(self) -> None:
-        """The CRL or a bundle is another: everybody is told."""
-        self._later(self._tell(self._watches))
+        """The CRL or a bundle is another: everybody is told, at once and then a few times a second at most."""
+        self._news = True
+        if not self._telling:
+            self._telling = True
+            self._later(self._tell_all())
+
+    async def _tell_all(self) -> None:
+        try:
+            while self._news:
+                self._news = False
+                await self._tell(self._watches)
+                await asyncio.sleep(_BETWEEN)
+        finally:
+            self._telling = False
 
     def renew(self) -> None:
         """Renews what is due, for those who watch it, and tries again what failed."""
