@@ -156,6 +156,43 @@ def test_a_message_in_pieces_is_one_message(served: Served) -> None:
         assert client.next_message(stream, "X509SVIDResponse").svids
 
 
+def test_a_connection_may_send_more_than_its_first_window(served: Served) -> None:
+    served.put("a")
+    with connected(served) as client:
+        for _ in range(20):
+            asked = client.ask(
+                "ValidateJWTSVID", "ValidateJWTSVIDRequest", audience="a", svid="x" * 8_000
+            )
+            assert client.status(asked) == Status.INVALID_ARGUMENT
+
+
+def test_unfinished_requests_of_a_connection_share_one_bound(served: Served) -> None:
+    served.put("a")
+    part = b"\0" + (60_000).to_bytes(4, "big") + b"x" * 15_000
+    with connected(served) as client:
+        streams = []
+        for _ in range(5):
+            while client.http.outbound_flow_control_window < len(part):
+                client.read()
+            streams.append(client.open("FetchX509SVID", body=part, end=False))
+        assert client.status(streams[-1]) == Status.RESOURCE_EXHAUSTED
+        assert streams[0] not in client.trailers
+        served.put("b")
+        watching = client.open("FetchX509SVID")
+        assert len(client.next_message(watching, "X509SVIDResponse").svids) == 2
+
+
+def test_of_the_fields_of_a_call_only_those_that_matter_are_kept() -> None:
+    fields = [(b":path", b"p" * 1_000), (b"cookie", b"c" * 60_000), *[(b"te", b"x")] * 50]
+    header = [(b"workload.spiffe.io", b"true")] * 2
+    call = Call(None, 1, None, [*fields, *header])  # type: ignore[arg-type]
+    assert len(call.path) == 256
+    assert call.metadata(b"cookie") == []
+    assert call.metadata(b"workload.spiffe.io") == [b"true", b"true"]
+    many = Call(None, 1, None, header * 5_000)  # type: ignore[arg-type]
+    assert 2 <= len(many.metadata(b"workload.spiffe.io")) < 10
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -224,7 +261,7 @@ def test_what_waits_for_a_caller_is_two_messages_at_most() -> None:
 
         def __init__(self) -> None:
             self.sent = b""
-            self.window = 5
+            self.window = 3  # in the middle of the prefix
 
         def local_flow_control_window(self, _: int) -> int:
             return self.window

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.control.workload.conftest import DOMAIN, ME, Served
 from tests.control.workload.raw_client import HEADER, RawClient
 
 from vedette.clock import now
+from vedette.control.workload.attest import Attestor, Peer
 from vedette.control.workload.grpc import Status
 from vedette.identity.authority import Authority
 from vedette.identity.bundle import Bundle, own_authority
@@ -245,6 +247,43 @@ def test_another_life_of_svids_counts_from_the_next_one_which_is_made_at_once(
     assert short.not_valid_after_utc - served.clock() <= timedelta(seconds=60)
 
 
+def test_many_serials_that_are_revoked_at_once_all_reach_the_watchers(
+    served: Served, client: RawClient
+) -> None:
+    for number in range(20):
+        served.put(f"a{number}")
+    served.put("z")
+    stream = client.open("FetchX509SVID")
+    first = client.next_message(stream, "X509SVIDResponse")
+    serials = {leaf(first, place).serial_number for place in range(20)}
+    for number in range(20):
+        served.workloads.remove(f"a{number}")
+    told = client.next_message(stream, "X509SVIDResponse")
+    while set(revoked(told)) != serials:
+        told = client.next_message(stream, "X509SVIDResponse")
+    assert ids(told) == ["/z"]
+
+
+def test_a_program_is_looked_at_once_however_many_of_a_user_ask(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.put("a")
+    looked: list[int] = []
+    learn = Attestor.learn
+
+    def counted(self: Attestor, peer: Peer) -> None:
+        looked.append(peer.uid)
+        learn(self, peer)
+
+    monkeypatch.setattr(Attestor, "learn", counted)
+    clients = [RawClient(served.home.workload_socket) for _ in range(10)]
+    streams = [client.open("FetchX509SVID") for client in clients]
+    for client, stream in zip(clients, streams, strict=True):
+        assert client.next_message(stream, "X509SVIDResponse").svids
+        client.close()
+    assert looked == [os.getuid()]
+
+
 # --- bundles --------------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +320,22 @@ def test_a_redacted_bundle_reaches_everybody_who_had_it(
     assert client.next_message(stream, "X509BundlesResponse").bundles[f"spiffe://{OTHER}"] == b""
     served.identities.remove_bundle(OTHER)
     assert set(client.next_message(stream, "X509BundlesResponse").bundles) == {f"spiffe://{DOMAIN}"}
+
+
+def test_the_last_of_many_changes_of_a_bundle_is_told(
+    served: Served, client: RawClient, tmp_path: Path
+) -> None:
+    served.identities.put_bundle(OTHER, foreign(tmp_path / "o").to_jwks())
+    served.put("a", federates_with=[OTHER])
+    stream = client.open("FetchX509Bundles")
+    client.next_message(stream, "X509BundlesResponse")
+    for number in range(2, 12):
+        bundle = foreign(tmp_path / f"o{number}", number)
+        served.identities.put_bundle(OTHER, bundle.to_jwks())
+    told = b""
+    while told != bundle.x509_authorities[0]:
+        message = client.next_message(stream, "X509BundlesResponse")
+        told = message.bundles[f"spiffe://{OTHER}"]
 
 
 # --- JWT-SVIDs ------------------------------------------------------------------------------------------------------

@@ -81,11 +81,6 @@ class Svids:
                     found.add(name)
             return sorted(found)
 
-    def next_due(self) -> datetime | None:
-        """When to ask `due` again; None while nothing is out."""
-        with self._lock:
-            return self._due[0][0] if self._due else None
-
     def end(self, name: str, entry: Entry | None) -> list[tuple[int, datetime]]:
         """Serials, each with its end, that must be revoked now that `name` is `entry`, or gone (None)."""
         with self._lock:
