@@ -216,8 +216,9 @@ def main() -> int:
         home = Home(Path(folder))
         bootstrap(home, Wish(name="bench"))
         found: dict[str, Any] = {"machine": vars(machine.describe()), "sign": sign(home)}
-        found["change"] = change(home)
         found["push"] = push(home)
+    with tempfile.TemporaryDirectory(prefix="vi-") as folder:
+        found["change"] = change(Home(Path(folder)))
     print(json.dumps(found, indent=2))
     return 0
 
