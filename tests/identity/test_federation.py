@@ -91,6 +91,16 @@ def test_there_is_a_most_of_trust_domains(
     held.put(OTHER, foreign(tmp_path / "o", sequence=6).to_jwks())
 
 
+def test_a_damaged_bundle_is_left_out_and_the_others_stay(
+    tmp_path: Path, store: IdentityStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = foreign(tmp_path / "o")
+    Federation(store, DOMAIN).put(OTHER, bundle.to_jwks())
+    store.put_bundle("third.example", b"{")
+    assert Federation(store, DOMAIN).bundles() == {OTHER: bundle}
+    assert "third.example is not trusted" in caplog.text
+
+
 def test_a_removed_trust_domain_can_start_again(tmp_path: Path, store: IdentityStore) -> None:
     held = Federation(store, DOMAIN)
     held.put(OTHER, foreign(tmp_path / "o").to_jwks())

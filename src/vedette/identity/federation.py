@@ -6,13 +6,16 @@ the one it is kept for.
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Iterator
 from typing import Final
 
 from vedette.errors import ConfigError, TrustError
 from vedette.identity.bundle import Bundle, read_bundle
 from vedette.store.identities import IdentityStore
 
+_log = logging.getLogger(__name__)
 MAX_FEDERATED: Final = 1_000
 
 
@@ -23,9 +26,15 @@ class Federation:
         self._store = store
         self._own = own_domain
         self._lock = threading.Lock()
-        self._bundles = {
-            domain: read_bundle(document, domain) for domain, document in store.bundles().items()
-        }
+        self._bundles = dict(self._kept())
+
+    def _kept(self) -> Iterator[tuple[str, Bundle]]:
+        """What can be used of what was kept: one that cannot must not cost the node its start."""
+        for domain, document in self._store.bundles().items():
+            try:
+                yield domain, read_bundle(document, domain)
+            except ConfigError as error:
+                _log.error("%s is not trusted: %s", domain, error)
 
     def bundles(self) -> dict[str, Bundle]:
         """The bundles, by trust domain."""

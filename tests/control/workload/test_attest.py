@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -173,6 +174,47 @@ def test_without_a_handle_the_start_time_vouches(
         assert peer.pidfd is None
         assert peer.started == start_ticks(process.pid)
         assert f"unix:path:{PYTHON}" in selectors_of(connected)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ESRCH])
+def test_a_kernel_that_knows_no_such_process_any_more_is_not_an_old_kernel(
+    listener: socket.socket, code: int
+) -> None:
+    class Reaped:
+        def __init__(self, held: socket.socket) -> None:
+            self._held = held
+
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            if option == attest._SO_PEERPIDFD:
+                raise OSError(code, os.strerror(code))
+            return self._held.getsockopt(level, option, size)
+
+    with caller(listener) as (_, connected), pytest.raises(OSError, match=os.strerror(code)):
+        peer_of(Reaped(connected))  # type: ignore[arg-type]
+
+
+def test_a_failure_to_read_is_not_remembered_but_a_refusal_is(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(error: OSError) -> None:
+        def failing(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(hashlib, "file_digest", failing)
+
+    attestor = Attestor()
+    with caller(listener) as (_, connected):
+        peer = peer_of(connected)
+        fails(OSError(errno.EMFILE, "too many files"))
+        attestor.learn(peer)
+        assert attestor.selectors(peer) is None
+        fails(PermissionError(errno.EACCES, "not for you"))
+        attestor.learn(peer)
+        found = attestor.selectors(peer)
+        peer.close()
+    assert found is not None
+    assert f"unix:path:{PYTHON}" in found
+    assert "unix:sha256:" in found  # which no entry can name
 
 
 def test_a_process_whose_user_changed_is_not_what_connected(listener: socket.socket) -> None:

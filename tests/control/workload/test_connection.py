@@ -166,6 +166,14 @@ def test_a_connection_may_send_more_than_its_first_window(served: Served) -> Non
             assert client.status(asked) == Status.INVALID_ARGUMENT
 
 
+def test_honest_calls_are_no_flood(served: Served) -> None:
+    served.put("a")
+    with connected(served) as client:
+        for _ in range(2_500):
+            asked = client.ask("FetchJWTSVID", "JWTSVIDRequest", audience=["a"])
+            assert client.status(asked) == Status.OK
+
+
 def test_unfinished_requests_of_a_connection_share_one_bound(served: Served) -> None:
     served.put("a")
     part = b"\0" + (60_000).to_bytes(4, "big") + b"x" * 15_000

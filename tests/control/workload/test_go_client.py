@@ -27,17 +27,16 @@ def program() -> Path:
         pytest.skip("Go is not installed")
     CACHE.mkdir(parents=True, exist_ok=True)
     built = CACHE / "spiffe-go"
-    done = subprocess.run(
-        [go, "build", "-o", str(built), "."],
-        cwd=SOURCES,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode and "proxyconnect" in done.stderr + done.stdout:
-        pytest.skip("Go's modules cannot be fetched")
+    fetched = _run(go, "mod", "download")
+    if fetched.returncode:
+        pytest.skip(f"Go's modules cannot be fetched: {fetched.stderr.strip()[-200:]}")
+    done = _run(go, "build", "-o", str(built), ".")
     assert done.returncode == 0, done.stderr
     return built
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ Without it the start time of the pid must be the same before and after, and its 
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import os
 import select
 import socket
 import stat
 import struct
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,20 +66,19 @@ def peer_of(connected: socket.socket) -> Peer:
     try:
         (pidfd,) = _INT.unpack(connected.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _INT.size))
     except OSError as error:
-        if error.errno not in _NO_PIDFD:
+        # Anything else (EINVAL, ESRCH) is said of a process that has ended, whose pid may be another's by now.
+        if error.errno != errno.ENOPROTOOPT:
             raise
         return Peer(pid, uid, gid, None, start_ticks(pid))
     os.set_inheritable(pidfd, False)
     return Peer(pid, uid, gid, pidfd)
 
 
-_NO_PIDFD: Final = frozenset({92, 22})  # ENOPROTOOPT, EINVAL: a kernel before 6.5
-
-
 class Attestor:
-    """Finds selectors. `digest_of` may be called from any thread; the rest from one."""
+    """Finds selectors. Methods may be called from any thread."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._digests: OrderedDict[FileKey, str] = OrderedDict()
 
     def selectors(self, peer: Peer) -> frozenset[str] | None:
@@ -96,27 +96,42 @@ class Attestor:
         if path is not None:
             found.add(f"unix:path:{path}")
         if key[2] <= MAX_EXECUTABLE:
-            digest = self._digests.get(key)
+            digest = self._known(key)
             if digest is None:
                 return None
-            self._digests.move_to_end(key)
             found.add(f"unix:sha256:{digest}")
         return frozenset(found)
 
     def learn(self, peer: Peer) -> None:
-        """Takes the digest of a caller's executable. What fails leaves an empty one, which no entry can name."""
+        """Takes the digest of a caller's executable. One that may not be read has an empty one, which no entry can
+        name; whatever else goes wrong is not remembered.
+        """
         program = _program(peer)
         if program is None:
             return
         key, _ = program
-        digest = ""
-        with contextlib.suppress(OSError), open(_executable(peer), "rb") as file:
-            if _key(os.fstat(file.fileno())) == key:
+        try:
+            with open(_executable(peer), "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if peer.is_alive():
+                read = _key(os.fstat(file.fileno()))
+        except PermissionError:
+            digest, read = "", key
+        except OSError:
+            return
+        if read == key and peer.is_alive():
+            self._remember(key, digest)
+
+    def _known(self, key: FileKey) -> str | None:
+        with self._lock:
+            if key in self._digests:
+                self._digests.move_to_end(key)
+            return self._digests.get(key)
+
+    def _remember(self, key: FileKey, digest: str) -> None:
+        with self._lock:
             self._digests[key] = digest
-        while len(self._digests) > _REMEMBERED:
-            self._digests.popitem(last=False)
+            while len(self._digests) > _REMEMBERED:
+                self._digests.popitem(last=False)
 
 
 def _executable(peer: Peer) -> str:

@@ -49,7 +49,7 @@ class Limits:
     stall_seconds: float = 60.0
     idle_seconds: float = 300.0
     noise: float = 1_000.0
-    """Calls, resets, pings and settings at once; then a tenth of it a second."""
+    """Resets, pings and settings at once; then a tenth of it a second."""
 
 
 class Connections:
@@ -210,7 +210,6 @@ class Connection(asyncio.Protocol):
         elif kind is h2.events.WindowUpdated:
             self._window(event.stream_id)
         elif kind is h2.events.RequestReceived:
-            self._spend()
             self._request(event.stream_id, list(event.headers))
         elif kind is h2.events.StreamEnded:
             self._guarded(event.stream_id, self._all.service.half_closed)
