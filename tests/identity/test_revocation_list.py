@@ -43,7 +43,7 @@ def test_a_revoked_serial_is_in_the_list_and_the_number_grows(
     revoked.revoke([(77, NOON + timedelta(minutes=15))], NOON)
     crl = read(authority, revoked.der(NOON + timedelta(seconds=1)))
     assert serials(crl) == [77]
-    assert number(crl) == number(empty) + 1
+    assert number(crl) > number(empty)
     entry = crl.get_revoked_certificate_by_serial_number(77)
     assert entry is not None
     assert entry.revocation_date_utc == NOON

@@ -5,7 +5,6 @@ Owns: when the list is signed anew. Must not: decide what is revoked.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterable
 from datetime import datetime
@@ -26,6 +25,7 @@ class RevocationList:
         self._store = store
         self._lock = threading.Lock()
         self._der = b""
+        self._number = 0
         self._signed_at: datetime | None = None
 
     def revoke(self, serials: Iterable[tuple[int, datetime]], at: datetime) -> None:
@@ -48,10 +48,9 @@ class RevocationList:
     def _sign(self, at: datetime) -> None:
         self._store.forget_revoked(at)
         revoked = [(one.serial, one.revoked_at) for one in self._store.revoked()]
-        told = f"{at.isoformat()} {[serial for serial, _ in revoked]}"
-        content = hashlib.sha256(told.encode()).hexdigest()
-        number = self._store.number_of("crl", content)
-        self._der = self._authority.issue_crl(number, revoked, at)
+        # Milliseconds since 1970: it grows from one start to the next without a write (RFC 5280 §5.2.3).
+        self._number = max(self._number + 1, int(at.timestamp() * 1_000))
+        self._der = self._authority.issue_crl(self._number, revoked, at)
         self._signed_at = at
 
 

@@ -51,9 +51,11 @@ class IdentityStore(Database):
                 raise UnavailableError(
                     "store_newer", f"{path.name} has version {version}; this is for 1"
                 )
-            for statement in _TABLES:
-                self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            # Else nothing is written: a full disk must not keep control from starting.
+            if version < SCHEMA_VERSION:
+                for statement in _TABLES:
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def workloads(self) -> dict[str, str]:
         """The definition of each entry (JSON), by name."""
