@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import time
@@ -54,6 +55,25 @@ def test_control_that_stops_tells_its_watchers_to_come_again(whole_node: Home) -
     os.kill(pid, signal.SIGTERM)
     assert caller.status(stream) == Status.UNAVAILABLE
     caller.close()
+
+
+def test_no_key_and_no_token_is_in_a_log(whole_node: Home) -> None:
+    ControlClient(whole_node).put("/v1/workloads/shop", WISH)
+    caller = RawClient(whole_node.workload_socket)
+    svid = caller.next_message(caller.open("FetchX509SVID"), "X509SVIDResponse").svids[0]
+    asked = caller.ask("FetchJWTSVID", "JWTSVIDRequest", audience=["a"])
+    token = caller.next_message(asked, "JWTSVIDResponse").svids[0].svid
+    wrong = caller.ask("ValidateJWTSVID", "ValidateJWTSVIDRequest", audience="b", svid=token)
+    assert caller.status(wrong) == Status.INVALID_ARGUMENT
+    assert token.encode() not in caller.trailers[wrong][b"grpc-message"]
+    caller.close()
+    ControlClient(whole_node).delete("/v1/workloads/shop")
+    said = b"".join(file.read_bytes() for file in whole_node.log.iterdir())
+    assert b"removed the workload shop" in said
+    seal = whole_node.seal_key.read_bytes().strip()
+    key = svid.x509_svid_key
+    secrets = (token.encode(), token.split(".")[2].encode(), seal, base64.b64encode(key), key)
+    assert [one for one in secrets if one in said] == []
 
 
 def test_the_admin_api_keeps_lists_and_removes_entries_and_bundles(whole_node: Home) -> None:

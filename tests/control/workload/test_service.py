@@ -17,6 +17,7 @@ from tests.control.workload.raw_client import HEADER, RawClient
 from vedette.clock import now
 from vedette.control.workload.attest import Attestor, Peer
 from vedette.control.workload.grpc import Status
+from vedette.errors import UnavailableError
 from vedette.identity.authority import Authority
 from vedette.identity.bundle import Bundle, own_authority
 from vedette.identity.domain import SpiffeId
@@ -262,6 +263,23 @@ def test_many_serials_that_are_revoked_at_once_all_reach_the_watchers(
     while set(revoked(told)) != serials:
         told = client.next_message(stream, "X509SVIDResponse")
     assert ids(told) == ["/z"]
+
+
+def test_while_the_disk_fails_callers_are_told_to_come_again_and_watchers_are_told_later(
+    served: Served, client: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.put("a")
+    stream = client.open("FetchX509SVID")
+    client.next_message(stream, "X509SVIDResponse")
+
+    def failing() -> bytes:
+        raise UnavailableError("disk_failed", "the disk is gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(served.identities, "crl", failing)
+        served.put("b")
+        assert client.status(client.open("FetchX509SVID")) == Status.UNAVAILABLE
+    assert ids(client.next_message(stream, "X509SVIDResponse")) == ["/a", "/b"]
 
 
 def test_a_program_is_looked_at_once_however_many_of_a_user_ask(
