@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from vedette.errors import ConfigError
-from vedette.identity.authority import Authority
+from vedette.identity.authority import Authority, key_usage
 from vedette.identity.der import BIT_STRING, OCTET_STRING, SEQUENCE, integer, time, tlv
 from vedette.identity.domain import SpiffeId
 from vedette.ids import new_serial
@@ -133,7 +133,7 @@ def _same_extensions(issuer: x509.Certificate) -> bytes:
     """The extensions that every leaf has: what it may be used for (X509-SVID §4.3), and whose it is."""
     parts: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (_digital_signature(), True),
+        (key_usage(signs_certificates=False), True),
         (
             x509.ExtendedKeyUsage(
                 [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -155,20 +155,6 @@ def _oid(oid: x509.ObjectIdentifier) -> bytes:
     """Object identifiers of extensions are 2.5.29.n, n below 128 (RFC 5280 §4.2.1)."""
     last = int(oid.dotted_string.removeprefix("2.5.29."))
     return tlv(0x06, bytes((0x55, 0x1D, last)))
-
-
-def _digital_signature() -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _p256(issuer: x509.Certificate) -> ec.EllipticCurvePublicKey:
