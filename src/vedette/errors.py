@@ -42,6 +42,8 @@ _CONFIG = [
     ("blob_missing", "A file that the snapshot names by digest is not in the blob store.", "Deploy the function again; its component is then stored anew."),
     ("blob_too_large", "The content is larger than a blob may be (64 MiB).", "Make it smaller; for a component, build with `--release` and strip debug information."),
     ("build_failed", "The build command of the project failed.", "Read the compiler's messages above, mend the source and build again."),
+    ("bundle_invalid", "That is not a trust bundle that this node can take.", "Give the SPIFFE bundle (JWKS) of that trust domain as its bundle endpoint gives it; docs/identity.md says what is taken."),
+    ("bundle_unknown", "The node keeps no bundle of that trust domain.", "Run `vedette federation list` to see the trust domains."),
     ("certificate_in_use", "A service is shown that certificate.", "Take it out of the service's manifest and apply that first."),
     ("certificate_refused", "The certificate is not of the kind that is needed.", "An authority is the certificates of a CA (CA:TRUE, not expired) without a private key; a client certificate is its chain, leaf first, and the private key of the leaf."),
     ("certificate_unreadable", "That is not a certificate, key or serial number that could be read.", "Give a file with PEM (-----BEGIN …); a pin may be 64 hex digits, a serial number up to 40."),
@@ -96,6 +98,9 @@ _CONFIG = [
     ("snapshot_invalid", "The desired state is not valid.", "Mend what the message names; the node keeps serving what it has."),
     ("snapshot_unknown", "No snapshot with that digest is in the history.", "Run `vedette history` to see the digests that can be activated."),
     ("socket_path_too_long", "The home folder's path is too long for a Unix socket (107 bytes).", "Choose a shorter folder with --home or VEDETTE_HOME."),
+    ("spiffe_id_invalid", "That is not a SPIFFE ID, or not a part of one.", "A trust domain is lower-case letters, digits, dots, hyphens and underscores; a path is /segments of letters, digits, dots, hyphens and underscores, without a slash at the end."),
+    ("spiffe_id_reserved", "That SPIFFE ID belongs to the node itself.", "Choose a path that does not begin with /gateway or /fn."),
+    ("svid_invalid", "An SVID like that is not issued.", "docs/identity.md says how long SVIDs may live and for how many names and audiences."),
     ("token_scope", "That is not a scope.", "A scope is one word of visible ASCII characters."),
     ("token_subject", "A token cannot have that subject.", "Use 1 to 255 printable characters, such as `alice` or `ci/deploy`."),
     ("token_ttl", "A token cannot live that long.", "Ask for at most 30d; above 24h say so with --ttl."),
@@ -114,9 +119,12 @@ _CONFIG = [
     ("route_invalid", "A route cannot be used.", "Mend what the message names; docs/manifests.md says what a Route can be."),
     ("upstream_invalid", "A service behind the node cannot be used.", "Mend what the message names; docs/manifests.md says what an Upstream can be."),
     ("waf_invalid", "The firewall's rules or exclusions cannot be used.", "Mend the rule or line named; docs/waf.md says what rules can say, and `vedette waf test` tries them."),
+    ("workload_invalid", "The workload cannot be kept as it is described.", "Mend what the message names; docs/identity.md says what an entry may say."),
+    ("workload_unknown", "The node has no workload of that name.", "Run `vedette workload list` to see the names."),
     ("tool_missing", "A program that the build needs is not installed.", "Install it as the message says."),
 ]
 _TRUST = [
+    ("bundle_rollback", "The trust bundle is older than the one the node has.", "Do not use it; get the present one from its trust domain. If that trust domain was made anew, remove its bundle first."),
     ("blob_tampered", "Stored content does not have the digest it is stored under.", "Do not use it. Check the disk, then deploy the function again."),
     ("envelope_invalid", "The signed snapshot is not a DSSE envelope of the expected kind.", "Do not activate it; take the snapshot from the history of this node."),
     ("envelope_signature", "The signature of the snapshot does not verify.", "Do not activate it; somebody changed it or it is from another node."),
@@ -125,6 +133,7 @@ _TRUST = [
     ("plan_altered", "The plan is not the one that was written.", "Do not apply it; somebody or something changed the file. Make the plan again."),
     ("note_invalid", "That is not a signed head of an audit log.", "Give it as `vedette audit head` printed it, whole and unchanged."),
     ("note_signature", "The signature of a head does not verify under that key.", "Do not trust it: somebody changed it, or it is from another node."),
+    ("svid_refused", "A JWT-SVID does not prove what it claims.", "Refuse its bearer; the message says what is wrong with it."),
     ("payload_invalid", "The signed content is not a snapshot in canonical form.", "Do not activate it; it was made by another version or changed."),
 ]
 _UNAVAILABLE = [

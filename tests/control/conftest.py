@@ -14,7 +14,7 @@ from tests.simulators.engine import EngineSimulator, serve_control
 from tests.simulators.native import NativeSimulator, compile_to
 
 from vedette.control.activate import Activator
-from vedette.control.bootstrap import bootstrap, open_keys, read_facts
+from vedette.control.bootstrap import Wish, bootstrap, open_keys, read_facts
 from vedette.control.node import Node
 from vedette.control.supervisor import launch
 from vedette.engine.client import EngineClient
@@ -44,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.fixture
 def running(home: Home) -> Iterator[Running]:
     """A bootstrapped node with a simulated engine behind a real Unix socket."""
-    bootstrap(home, name="test-node")
+    bootstrap(home, Wish(name="test-node"))
     facts = read_facts(home)
     assert facts is not None
     engine = EngineSimulator(home.engine)

@@ -16,7 +16,7 @@ from tests.simulators.native import COMPONENT, NativeSimulator
 from vedette.clock import now
 from vedette.config.snapshot import Snapshot, StaticBackend
 from vedette.control import tls
-from vedette.control.bootstrap import bootstrap
+from vedette.control.bootstrap import Wish, bootstrap
 from vedette.control.messages import (
     AskedRequest,
     FunctionWish,
@@ -108,7 +108,7 @@ def test_a_node_has_the_countries_of_what_is_installed_now(
 ) -> None:
     packed = tmp_path / "countries.mmdb"
     monkeypatch.setattr(countries, "PACKED", packed)
-    bootstrap(home, name="test-node")
+    bootstrap(home, Wish(name="test-node"))
     assert countries_of(home) is None
     for content in (b"one", b"another"):
         packed.write_bytes(content)
@@ -122,7 +122,7 @@ def test_where_the_nodes_manifest_says_which_countries_an_installation_does_not(
 ) -> None:
     packed = tmp_path / "countries.mmdb"
     monkeypatch.setattr(countries, "PACKED", packed)
-    bootstrap(home, name="test-node")
+    bootstrap(home, Wish(name="test-node"))
     history = History(home.database)
     history.set_applied([Applied("Node", "node", "Node/node", "edge.yaml")])
     history.close()
@@ -371,7 +371,7 @@ def test_a_certificate_is_renewed_at_half_of_its_life(running: Running) -> None:
 
 
 def test_a_key_that_does_not_fit_its_certificate_is_replaced(running: Running) -> None:
-    other = running.home.ca_key.read_bytes()
+    other = running.home.token_key.read_bytes()
     running.home.tls_key.write_bytes(other)
     running.activator.renew_certificate(running.activator.active()[1])
     assert running.home.tls_key.read_bytes() != other

@@ -21,7 +21,7 @@ from tests.components import MINUTES
 from tests.e2e.node import PROGRAM, Node, new_home
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("audit", "authority", "certificate", "issuer", "policy")
+GROUPS = ("audit", "authority", "certificate", "federation", "issuer", "policy", "workload")
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```sh\n(?P<text>.*?)^```", re.M | re.S)
 RUN = [
     "README.md",

@@ -64,9 +64,14 @@ def test_the_engine_has_no_file_of_control_open(node: Node) -> None:
 def test_the_keys_of_control_are_not_in_the_engines_memory(node: Node) -> None:
     caller = Caller(node, HTTP_1)
     assert caller.ask("/hello").status == 200
+    seal = node.path("control", "seal.key")
     secrets = {
-        name: _scalar(node.path("control", name))
-        for name in ("ca.key", "signing.key", "token.key", "audit.key")
+        "ca.key": _scalar(node.path("control", "ca.key"), seal),
+        "jwt-svid.key": _scalar(node.path("control", "jwt-svid.key"), seal),
+        "signing.key": _scalar(node.path("control", "signing.key")),
+        "token.key": _scalar(node.path("control", "token.key")),
+        "audit.key": _scalar(node.path("control", "audit.key")),
+        "seal.key": seal.read_bytes().strip(),
     }
     own = {"server.key": _scalar(node.path("engine", "tls", "server.key"))}
     found = _search(node.pid("engine"), {**secrets, **own})
@@ -75,8 +80,8 @@ def test_the_keys_of_control_are_not_in_the_engines_memory(node: Node) -> None:
     assert found == set(own), "the search itself must find the key that the engine does have"
 
 
-def _scalar(path: Path) -> bytes:
-    key = tokens.private_key(path)
+def _scalar(path: Path, seal: Path | None = None) -> bytes:
+    key = tokens.private_key(path, seal)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key.private_bytes(
             serialization.Encoding.Raw,

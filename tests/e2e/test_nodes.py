@@ -160,9 +160,18 @@ def test_a_command_without_a_node_says_so() -> None:
 
 
 def test_secrets_are_the_owners_only(node: Node) -> None:
-    for folder in (node.home, node.path("control"), node.path("engine")):
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
-    for name in ("ca.key", "signing.key", "token.key"):
+    for folder in ("control", "engine", "log", "spool"):
+        assert stat.S_IMODE(node.path(folder).stat().st_mode) == 0o700, folder
+    for way in (
+        node.home,
+        node.path("run"),
+    ):  # others pass here to the Workload API, and see nothing
+        assert stat.S_IMODE(way.stat().st_mode) == 0o711, way
+        files = [
+            file for file in way.iterdir() if not file.is_dir() and file.name != "workload.sock"
+        ]
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}, files
+    for name in ("ca.key", "signing.key", "token.key", "jwt-svid.key", "seal.key", "identity.db"):
         assert stat.S_IMODE(node.path("control", name).stat().st_mode) == 0o600, name
     assert stat.S_IMODE(node.path("engine", "tls", "server.key").stat().st_mode) == 0o600
     socket_mode = node.path("run", "admin.sock").stat().st_mode

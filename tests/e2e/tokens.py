@@ -71,9 +71,10 @@ def _sign(algorithm: str, key: PrivateKey, data: bytes) -> bytes:
     return r.to_bytes(size, "big") + s.to_bytes(size, "big")
 
 
-def private_key(path: Path) -> PrivateKey:
-    """A private key from a PEM file."""
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+def private_key(path: Path, seal: Path | None = None) -> PrivateKey:
+    """A private key from a PEM file, encrypted under the first line of `seal` or not at all."""
+    password = None if seal is None else seal.read_bytes().splitlines()[0]
+    key = serialization.load_pem_private_key(path.read_bytes(), password)
     assert isinstance(
         key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
     )

@@ -19,11 +19,6 @@ DOMAIN = "edge-1.vedette.local"
 NAMES = ["*.example.com", "localhost"]
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority.ensure(tmp_path / "ca.key", tmp_path / "ca.crt", DOMAIN)
-
-
 def _leaf(authority: Authority) -> x509.Certificate:
     chain, _ = authority.issue_server(NAMES)
     return x509.load_pem_x509_certificate(chain)

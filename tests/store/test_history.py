@@ -10,7 +10,7 @@ import pytest
 from tests.store.places import envelope
 
 from vedette.errors import ConfigError, UnavailableError
-from vedette.store import history as module
+from vedette.store import database
 from vedette.store.history import Applied, History
 
 
@@ -127,7 +127,7 @@ def test_a_newer_database_is_not_touched(tmp_path: Path, history: History) -> No
 def test_a_locked_database_says_try_again(
     tmp_path: Path, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.01)
     other = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(UnavailableError) as caught:

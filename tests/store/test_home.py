@@ -14,11 +14,13 @@ from vedette.store import home as layout
 from vedette.store.home import Home
 
 
-def test_every_folder_is_for_the_owner_only(tmp_path: Path) -> None:
+def test_every_folder_is_for_the_owner_and_two_let_others_pass(tmp_path: Path) -> None:
     home = home_in(tmp_path)
     folders = [home.root, *[path for path in home.root.rglob("*") if path.is_dir()]]
     assert len(folders) == 15
-    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+    passable = {path for path in folders if path.stat().st_mode & 0o777 == 0o711}
+    assert passable == {home.root, home.run}
+    assert {path.stat().st_mode & 0o777 for path in folders if path not in passable} == {0o700}
 
 
 def test_nothing_secret_of_control_lies_where_the_engine_reads() -> None:
@@ -50,7 +52,7 @@ def test_the_environment_chooses_the_home(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_path_too_long_for_a_socket_is_told() -> None:
-    Home(Path("/" + "a" * 90)).require_socket_paths()
+    Home(Path("/" + "a" * 88)).require_socket_paths()
     with pytest.raises(ConfigError) as caught:
         Home(Path("/" + "ä" * 50)).require_socket_paths()
     assert caught.value.code == "socket_path_too_long"

@@ -54,7 +54,19 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it serves.")] = False,
     bare: Annotated[bool, typer.Option("--bare", help="Without the example function.")] = False,
     name: Annotated[str | None, typer.Option(help="Node name, at the first start.")] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(
+            help="The rest of the trust domain NAME.SITE, at the first start, e.g. example.org."
+        ),
+    ] = None,
     location: Annotated[str | None, typer.Option(help="Name of the place, e.g. fra-1.")] = None,
+    key_encryption_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="File (0600) whose first line encrypts the CA's key from now on; default: one in the home folder."
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -89,6 +101,10 @@ def up(
         metrics=metrics,
         location=location,
         name=name,
+        site=site,
+        key_encryption_key=key_encryption_key.expanduser().absolute()
+        if key_encryption_key
+        else None,
         workers=workers,
         tls_min_version=tls_min_version.value if tls_min_version else None,
         foreground=not detach,
@@ -253,6 +269,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(("snapshot", f"{shown}, since {snapshot['activatedAt']}"))
     rows += [("listens", f"{one['url']} ({one['address']})") for one in answer["listeners"]]
     rows.append(("metrics", answer["metrics"]["url"]))
+    rows.append(("workload API", answer["workloadApi"] or "-"))
     rows.append(("supervisor", f"pid {processes['supervisor']['pid']}"))
     for name in ("engine", "control"):
         one = processes[name]

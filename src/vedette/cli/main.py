@@ -18,6 +18,7 @@ from vedette.cli import (
     audit,
     authorities,
     certificates,
+    federation,
     functions,
     identity,
     lifecycle,
@@ -28,6 +29,7 @@ from vedette.cli import (
     traffic,
     upgrading,
     waf,
+    workloads,
 )
 from vedette.cli.render import print_error
 from vedette.errors import VedetteError
@@ -70,6 +72,8 @@ for room in (
     identity,
     authorities,
     certificates,
+    workloads,
+    federation,
     snapshots,
     policies,
     records,

@@ -21,6 +21,7 @@ from vedette import __version__
 from vedette.config.snapshot import ClientAuthority
 from vedette.control.admin_records import NOTE, Recorded
 from vedette.control.api_firewall import add_firewall
+from vedette.control.api_workloads import add_workloads
 from vedette.control.limits import BodyLimit
 from vedette.control.messages import (
     Activation,
@@ -70,6 +71,8 @@ _NOT_FOUND = (
     "issuer_unknown",
     "authority_unknown",
     "certificate_unknown",
+    "workload_unknown",
+    "bundle_unknown",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")
@@ -98,6 +101,7 @@ def create_app(node: Node) -> FastAPI:
     _authorities(app, node)
     _certificates(app, node)
     add_firewall(app, node, _actor)
+    add_workloads(app, node, _actor)
     _streams(app, node)
     return app
 

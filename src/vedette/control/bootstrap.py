@@ -21,8 +21,11 @@ from vedette.control.audit import publish_key
 from vedette.control.installed import brought
 from vedette.errors import VedetteError
 from vedette.identity.authority import Authority
-from vedette.identity.domain import default_node_name, trust_domain
+from vedette.identity.domain import DOMAIN_SUFFIX, default_node_name, trust_domain
+from vedette.identity.jwt_svid import JwtIssuer
+from vedette.identity.key_files import reseal_p256
 from vedette.identity.notes import NoteSigner
+from vedette.identity.sealing import Seal
 from vedette.identity.signer import SnapshotSigner, verify_envelope
 from vedette.identity.tokens import TokenIssuer
 from vedette.policy.defaults import DEFAULT_POLICY_NAME, default_policy
@@ -40,15 +43,18 @@ class NodeFacts:
 
     trust_domain: str
     location: str
+    key_encryption_key: Path | None = None
+    """What the operator named; None: control/seal.key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Everything that signs: certificates, snapshots, tokens, heads of the audit log."""
+    """Everything that signs: certificates, snapshots, tokens, JWT-SVIDs, heads of the audit log."""
 
     authority: Authority
     signer: SnapshotSigner
     tokens: TokenIssuer
+    jwt_svids: JwtIssuer
     audit: NoteSigner
 
 
@@ -57,25 +63,48 @@ def read_facts(home: Home) -> NodeFacts | None:
     value = read_json(home.node_file)
     if not isinstance(value, dict):
         return None
-    return NodeFacts(str(value["trustDomain"]), str(value["location"]))
-
-
-def open_keys(home: Home, facts: NodeFacts) -> Keys:
-    """The node's keys, made when there are none. Raises `TrustError` key_permissions."""
-    return Keys(
-        Authority.ensure(home.ca_key, home.ca_certificate, facts.trust_domain),
-        SnapshotSigner.ensure(home.signing_key),
-        TokenIssuer.ensure(home.token_key, facts.trust_domain),
-        NoteSigner.ensure(home.audit_key, f"{facts.trust_domain}/audit"),
+    named = value.get("keyEncryptionKey")
+    return NodeFacts(
+        str(value["trustDomain"]), str(value["location"]), Path(named) if named else None
     )
 
 
-def bootstrap(
-    home: Home, name: str | None = None, location: str | None = None, listen: Sequence[str] = ()
-) -> None:
+def open_keys(home: Home, facts: NodeFacts) -> Keys:
+    """The node's keys, made when there are none; those of the CA and of JWT-SVIDs are sealed if they were not.
+
+    Raises `TrustError` key_permissions, `ConfigError` key_unreadable.
+    """
+    seal = _seal(home, facts)
+    domain = facts.trust_domain
+    return Keys(
+        Authority.ensure(home.ca_key, home.ca_certificate, domain, seal),
+        SnapshotSigner.ensure(home.signing_key),
+        TokenIssuer.ensure(home.token_key, domain),
+        JwtIssuer.ensure(home.jwt_svid_key, domain, seal),
+        NoteSigner.ensure(home.audit_key, f"{domain}/audit"),
+    )
+
+
+def _seal(home: Home, facts: NodeFacts) -> Seal:
+    """A file that the operator named must be there; to make another would be to lock the operator out."""
+    named = facts.key_encryption_key
+    return Seal.ensure(home.seal_key) if named is None else Seal.load(named)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What `vedette up` was told for node.json; None: as it is, at first the default."""
+
+    name: str | None = None
+    site: str | None = None
+    location: str | None = None
+    key_encryption_key: Path | None = None
+
+
+def bootstrap(home: Home, wish: Wish | None = None, listen: Sequence[str] = ()) -> None:
     """Makes the home complete. Does nothing that was done before. Raises `VedetteError`."""
     home.create()
-    facts = _ensure_facts(home, name, location)
+    facts = _ensure_facts(home, wish or Wish())
     keys = open_keys(home, facts)
     if (
         not home.signing_public.exists()
@@ -93,19 +122,37 @@ def bootstrap(
     tls.renew_if_needed(home, keys.authority, snapshot.admit.hosts, now())
 
 
-def _ensure_facts(home: Home, name: str | None, location: str | None) -> NodeFacts:
+def _ensure_facts(home: Home, wish: Wish) -> NodeFacts:
     known = read_facts(home)
     facts = NodeFacts(
-        known.trust_domain if known else trust_domain(name or default_node_name()),
-        location or (known.location if known else "local"),
+        known.trust_domain if known else _first_domain(wish),
+        wish.location or (known.location if known else "local"),
+        wish.key_encryption_key or (known.key_encryption_key if known else None),
     )
+    if facts.key_encryption_key is not None and wish.key_encryption_key is not None:
+        _seal_anew(home, known, facts)
     if facts != known:
         before = read_json(home.node_file) or {"createdAt": to_rfc3339(now())}
-        write_json(
-            home.node_file,
-            {**before, "trustDomain": facts.trust_domain, "location": facts.location},
-        )
+        told: dict[str, str] = {"trustDomain": facts.trust_domain, "location": facts.location}
+        if facts.key_encryption_key is not None:
+            told["keyEncryptionKey"] = str(facts.key_encryption_key)
+        write_json(home.node_file, {**before, **told})
     return facts
+
+
+def _first_domain(wish: Wish) -> str:
+    return trust_domain(wish.name or default_node_name(), wish.site or DOMAIN_SUFFIX)
+
+
+def _seal_anew(home: Home, known: NodeFacts | None, facts: NodeFacts) -> None:
+    """Puts keys under another key-encryption key. node.json follows: who dies in between asks for the same again."""
+    to = _seal(home, facts)
+    from_ = _seal(home, known) if known is not None else to
+    for path in (home.ca_key, home.jwt_svid_key):
+        if path.exists():
+            reseal_p256(path, (to, from_), to)
+    if from_ is not to:
+        home.seal_key.unlink(missing_ok=True)
 
 
 def _ensure_snapshot(
@@ -157,11 +204,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m vedette.control.bootstrap")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--name")
+    parser.add_argument("--site")
     parser.add_argument("--location")
+    parser.add_argument("--key-encryption-key", type=Path)
     parser.add_argument("--host", action="append", default=[])
     options = parser.parse_args()
     try:
-        bootstrap(Home(options.home), options.name, options.location, options.host)
+        wish = Wish(options.name, options.site, options.location, options.key_encryption_key)
+        bootstrap(Home(options.home), wish, options.host)
     except VedetteError as error:
         print(json.dumps(error.to_dict()), file=sys.stderr)
         return error.exit_code

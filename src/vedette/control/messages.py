@@ -206,6 +206,10 @@ class NodeStatus(Model):
     processes: ProcessesStatus = Field(description="The node's processes.")
     engine: EngineState = Field(description="What the engine says of itself.")
     functions: tuple[FunctionStatus, ...] = Field(description="Deployed functions, by name.")
+    workload_api: str | None = Field(
+        default=None,
+        description="Where the SPIFFE Workload API is (SPIFFE_ENDPOINT_SOCKET); null: started by an older version.",
+    )
     address_lists: tuple[AddressListStatus, ...] = Field(
         default=(), description="Lists of addresses, by name."
     )

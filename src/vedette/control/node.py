@@ -71,6 +71,8 @@ from vedette.control.status import base_url, function_statuses, node_status, rou
 from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.control.traffic import route_statuses, upstream_statuses
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
+from vedette.control.workload.entries import Workloads
+from vedette.control.workload.identities import Identities
 from vedette.engine.client import EngineStatus
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.functions.admit import read_component
@@ -100,6 +102,8 @@ class Node:
         self.audit = Auditor(home, keys.audit)
         self.admin = AdminLog(home.admin_records)
         activator.witness = self._record_own
+        self.identities = Identities(home, keys)
+        self.workloads = Workloads(self.identities.store, self.identities.trust_domain)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The control process: `python -P -m vedette.control.process`, started by the supervisor.
 
-Owns: putting the node together, the two servers (admin socket, metrics port) and the reconcile thread. Must not: bind
-a socket; both come from the supervisor, so that a restart refuses nobody.
+Owns: putting the node together, its servers (admin socket, metrics port, Workload API) and the reconcile thread. Must
+not: bind a socket; all come from the supervisor, so that a restart refuses nobody.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from vedette.control.bootstrap import open_keys, read_facts
 from vedette.control.node import Node
 from vedette.control.peers import protocol_of
 from vedette.control.reconcile import Reconciler
+from vedette.control.workload.server import WorkloadServer
 from vedette.engine.client import EngineClient
 from vedette.engine.native import Native, load_native
 from vedette.errors import UnavailableError, VedetteError
@@ -149,7 +150,11 @@ def main() -> int:
     auditing.start()
     admin = socket.socket(fileno=config["adminFd"])
     metrics = socket.socket(fileno=config["metricsFd"])
+    workloads = WorkloadServer(node.home, node.workloads, node.identities)
+    if "workloadFd" in config:  # not, when an older version started the node
+        workloads.start(socket.socket(fileno=config["workloadFd"]))
     asyncio.run(_serve_until_signal(Servers(node), admin, metrics))
+    workloads.stop()
     node.admin.close()
     stopping.set()
     auditing.join(_GRACE_SECONDS)  # what was asked last is in the log, with a head

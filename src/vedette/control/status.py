@@ -119,6 +119,7 @@ def _assemble(
             control=_process(state.control),
         ),
         engine=engine_state(engine),
+        workload_api=_workload_api(home),
         functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
         address_lists=tuple(list_statuses(snapshot, engine, now(), feeds)) if snapshot else (),
         countries=_countries(engine),
@@ -126,6 +127,10 @@ def _assemble(
         sources=_of_engine(engine, "sources", SourcesStatus),
         offenders=_of_engine(engine, "offenders", OffendersStatus),
     )
+
+
+def _workload_api(home: Home) -> str | None:
+    return f"unix://{home.workload_socket}" if home.workload_socket.exists() else None
 
 
 def list_statuses(

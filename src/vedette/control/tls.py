@@ -44,5 +44,5 @@ def _fits(chain: bytes, key: bytes) -> bool:
     try:
         certificate = x509.load_pem_x509_certificate(chain)
         return load_pem_private_key(key, None).public_key() == certificate.public_key()
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: the key is encrypted
         return False

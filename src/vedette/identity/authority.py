@@ -1,7 +1,7 @@
 """The node's certificate authority.
 
-Owns: the CA's key and certificate, and issuing the server's certificate. Must not: let the private
-key leave this object other than into its file, which the engine can never read.
+Owns: the CA's key and certificate, issuing the server's certificate and the CRL. Must not: let the private key leave
+this object other than into its file, which the engine can never read.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from vedette.clock import now
 from vedette.errors import ConfigError, TrustError
 from vedette.identity.domain import gateway_id, spiffe_id
 from vedette.identity.key_files import ensure_p256, generate_p256, load_p256, private_pem
+from vedette.identity.sealing import Seal
 from vedette.ids import new_serial
 from vedette.store.atomic import write_atomic
 
 CA_LIFETIME: Final = timedelta(days=3_652)
 SERVER_DAYS: Final = 7
 _BACKDATED: Final = timedelta(minutes=5)  # clocks of clients differ
+CRL_LIFETIME: Final = timedelta(days=1)
 _LOOPBACK: Final = ("127.0.0.1", "::1")
+_ES256: Final = ec.ECDSA(SHA256())
 
 
 class Authority:
@@ -45,14 +48,17 @@ class Authority:
         return f"Authority({self.trust_domain!r})"
 
     @classmethod
-    def ensure(cls, key_path: Path, certificate_path: Path, trust_domain: str) -> Authority:
-        """Loads the CA, or makes what of it is missing; the key, once made, is never replaced.
+    def ensure(
+        cls, key_path: Path, certificate_path: Path, trust_domain: str, seal: Seal | None = None
+    ) -> Authority:
+        """Loads the CA, or makes what of it is missing; the key, once made, is never replaced. With a `seal` its file
+        is encrypted.
 
         Raises `ConfigError`, `TrustError` for what cannot be used, `UnavailableError` for the disk.
         """
-        key = ensure_p256(key_path)
+        key = ensure_p256(key_path, seal)
         if certificate_path.exists():
-            return cls.load(key_path, certificate_path)
+            return cls(key, _read_certificate(certificate_path))
         certificate = _self_signed(key, trust_domain)
         write_atomic(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644)
         return cls(key, certificate)
@@ -64,6 +70,38 @@ class Authority:
         """
         key = load_p256(key_path)
         return cls(key, _read_certificate(certificate_path))
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The CA's certificate."""
+        return self._certificate
+
+    def sign(self, to_be_signed: bytes) -> bytes:
+        """The signature of a certificate's DER, which `x509_svid` makes (ECDSA with SHA-256, RFC 5758 §3.2)."""
+        return self._key.sign(to_be_signed, _ES256)
+
+    def issue_crl(
+        self, number: int, revoked: Iterable[tuple[int, datetime]], at: datetime
+    ) -> bytes:
+        """A CRL (DER, RFC 5280 §5) of serials and when each was revoked; `number` grows with each CRL.
+
+        It counts for a day: SVIDs end long before, and a control that is away must not make relying parties refuse all.
+        """
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(at - _BACKDATED)
+            .next_update(at + CRL_LIFETIME)
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
+        )
+        for serial, moment in revoked:
+            one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(moment)
+            builder = builder.add_revoked_certificate(one.build())
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.DER)
 
     @property
     def certificate_pem(self) -> bytes:
@@ -95,7 +133,7 @@ class Authority:
             .not_valid_before(start - _BACKDATED)
             .not_valid_after(start + timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(_server_names(names, self.trust_domain), critical=False)
             .add_extension(
@@ -146,7 +184,7 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, trust_domain: str) -> x509.Cer
         .not_valid_before(start - _BACKDATED)
         .not_valid_after(start + CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, SHA256())
@@ -158,7 +196,8 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """What a key may be used for: signing certificates and CRLs, or anything else (RFC 5280 §4.2.1.3)."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,

@@ -1,13 +1,13 @@
 """Private keys on disk: made once, 0600, never replaced, never shown.
 
-Owns: creating and loading them. Must not: log, print or return key material in an error.
+Owns: creating and loading them, and writing one anew when it is sealed (`sealing`). Must not: log, print or return key
+material in an error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -18,10 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from vedette.errors import ConfigError, TrustError
-from vedette.store.atomic import create_private
-
-PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+from vedette.errors import ConfigError
+from vedette.identity.sealing import PrivateKey, Seal, is_sealed, read_private
+from vedette.store.atomic import create_private, write_atomic
 
 
 def generate_p256() -> ec.EllipticCurvePrivateKey:
@@ -34,32 +33,47 @@ def private_pem(key: PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def ensure_p256(path: Path) -> ec.EllipticCurvePrivateKey:
-    """The P-256 key in `path`, made first when there is none. Raises as `load_p256` and for the
-    disk.
+def ensure_p256(path: Path, seal: Seal | None = None) -> ec.EllipticCurvePrivateKey:
+    """The P-256 key in `path`, made first when there is none; afterwards the file is sealed, when there is a seal.
+    Raises as `load_p256` and for the disk.
     """
-    _create_once(path, generate_p256)
-    return load_p256(path)
+    _create_once(path, generate_p256, seal)
+    key = load_p256(path, seal)
+    if seal is not None and not is_sealed(path.read_bytes()):
+        write_atomic(path, seal.pem(key))
+    return key
 
 
 def ensure_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
     """The Ed25519 key in `path`, made first when there is none. Raises as `load_ed25519` and for
     the disk.
     """
-    _create_once(path, ed25519.Ed25519PrivateKey.generate)
+    _create_once(path, ed25519.Ed25519PrivateKey.generate, None)
     return load_ed25519(path)
 
 
-def load_p256(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Reads a P-256 key.
+def load_p256(path: Path, seal: Seal | None = None) -> ec.EllipticCurvePrivateKey:
+    """Reads a P-256 key, sealed or not.
 
     Raises `ConfigError` key_unreadable, `TrustError` key_permissions when others could have read or
     replaced it.
     """
-    key = _load(path)
+    key = _load(path, seal)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise ConfigError("key_unreadable", f"{path} holds no P-256 private key")
     return key
+
+
+def reseal_p256(path: Path, held: Sequence[Seal], to: Seal) -> None:
+    """Writes the P-256 key in `path`, sealed with one of `held` or not at all, anew under `to`.
+
+    Raises `ConfigError` key_unreadable when no seal opens it, else as `load_p256` and for the disk.
+    """
+    for seal in held[:-1]:
+        with contextlib.suppress(ConfigError):
+            write_atomic(path, to.pem(load_p256(path, seal)))
+            return
+    write_atomic(path, to.pem(load_p256(path, held[-1])))
 
 
 def load_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
@@ -70,20 +84,19 @@ def load_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
     return key
 
 
-def _create_once(path: Path, make: Callable[[], PrivateKey]) -> None:
+def _create_once(path: Path, make: Callable[[], PrivateKey], seal: Seal | None) -> None:
     if not path.exists():
+        key = make()
         with contextlib.suppress(FileExistsError):
-            create_private(path, private_pem(make()))
+            create_private(path, private_pem(key) if seal is None else seal.pem(key))
 
 
-def _load(path: Path) -> object:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError("key_unreadable", f"cannot read {path}: {error.strerror}") from None
-    if mode & 0o077:
-        raise TrustError("key_permissions", f"{path} has mode {mode:04o}, not 0600")
+def _load(path: Path, seal: Seal | None = None) -> object:
+    data = read_private(path)
+    if is_sealed(data):
+        if seal is None:
+            raise ConfigError("key_unreadable", f"{path} is sealed, and there is no key to open it")
+        return seal.open(data, path)
     with contextlib.suppress(ValueError, TypeError):
         return load_pem_private_key(data, password=None)
     return None

@@ -1,16 +1,58 @@
-"""What a failing SQLite database means to a person.
+"""A SQLite file whose transactions survive a power cut, used by all threads of one process.
 
-Owns: that translation. Must not: open one; `history` and `audit` do.
+Owns: how it is opened (write-ahead log, synchronous=FULL, 0600), its lock, and what its failures mean to a person. Must
+not: know a table.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from vedette.errors import UnavailableError
+
+_BUSY_SECONDS: Final = 5.0
+
+
+class Database:
+    """The base of what is kept in SQLite. Every call raises `UnavailableError` store_busy, disk_full, disk_failed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        with explained(path):
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            path.chmod(0o600)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+
+    def close(self) -> None:
+        """Closes the database."""
+        with self._lock:
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock, explained(self._path):
+            yield
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._reading():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
 
 
 @contextlib.contextmanager

@@ -7,10 +7,7 @@ snapshot means.
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +15,9 @@ from typing import Final
 
 from vedette.clock import from_rfc3339, now, to_rfc3339
 from vedette.errors import ConfigError, UnavailableError
-from vedette.store.database import explained
+from vedette.store.database import Database
 
 SCHEMA_VERSION: Final = 1
-_BUSY_SECONDS: Final = 5.0
 _TABLES: Final = (
     "CREATE TABLE schema_version (version INTEGER NOT NULL)",
     "CREATE TABLE snapshots (digest TEXT PRIMARY KEY, envelope BLOB NOT NULL)",
@@ -69,28 +65,15 @@ class Applied:
     file: str
 
 
-class History:
+class History(Database):
     """The activations of a node, usable from all threads of one process."""
 
     def __init__(self, path: Path) -> None:
         """Opens or creates the database. Raises `UnavailableError` store_busy, store_newer,
         disk_full, disk_failed.
         """
-        self._path = path
-        self._lock = threading.RLock()
-        with explained(path):
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            path.chmod(0o600)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._prepare()
-
-    def close(self) -> None:
-        """Closes the database."""
-        with self._lock:
-            self._connection.close()
+        super().__init__(path)
+        self._prepare()
 
     def record(self, digest: str, action: str, actor: str, envelope: bytes) -> int:
         """Makes `digest` the active snapshot and returns its generation, once that is on the disk.
@@ -147,7 +130,7 @@ class History:
         """The signed snapshot. Raises `ConfigError` snapshot_unknown, also when it was collected
         long ago.
         """
-        with self._lock, explained(self._path):
+        with self._reading():
             row = self._connection.execute(
                 "SELECT envelope FROM snapshots WHERE digest = ?", (digest,)
             ).fetchone()
@@ -174,7 +157,7 @@ class History:
 
     def applied(self) -> list[Applied]:
         """What belongs to manifests, by kind and name."""
-        with self._lock, explained(self._path):
+        with self._reading():
             rows = self._connection.execute(
                 "SELECT kind, name, owner, file FROM applied ORDER BY kind, name"
             ).fetchall()
@@ -191,7 +174,7 @@ class History:
         query = (
             f"SELECT {_COLUMNS} FROM activations WHERE {condition} ORDER BY generation DESC LIMIT ?"
         )
-        with self._lock, explained(self._path):
+        with self._reading():
             rows = self._connection.execute(query, (*values, limit)).fetchall()
         return [
             Entry(generation, digest, action, actor, from_rfc3339(activated_at))
@@ -213,15 +196,3 @@ class History:
             raise UnavailableError(
                 "store_newer", f"node.db has version {version}; this is for {SCHEMA_VERSION}"
             )
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock, explained(self._path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise

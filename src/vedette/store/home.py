@@ -32,12 +32,14 @@ class Home:
         return cls(Path(chosen).absolute() if chosen else Path(data) / "vedette")
 
     def create(self) -> None:
-        """Makes every folder, readable by the owner only. Raises `UnavailableError` disk_failed."""
+        """Makes every folder, for the owner only; others may pass the two that lead to the Workload API's socket, and
+        see nothing there (ADR 0028). Raises `UnavailableError` disk_failed.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             for folder in self._folders():
                 folder.mkdir(exist_ok=True)
-                folder.chmod(0o700)
+                folder.chmod(0o711 if folder in (self.root, self.run) else 0o700)
         except OSError as error:
             raise UnavailableError(
                 "disk_failed", f"cannot make {error.filename}: {error.strerror}"
@@ -45,7 +47,7 @@ class Home:
 
     def require_socket_paths(self) -> None:
         """Raises `ConfigError` socket_path_too_long when a socket's path would not fit."""
-        for socket in (self.admin_socket, self.engine_socket):
+        for socket in (self.admin_socket, self.engine_socket, self.workload_socket):
             length = len(os.fsencode(socket))
             if length > MAX_SOCKET_PATH:
                 raise ConfigError(
@@ -116,6 +118,11 @@ class Home:
         return self.run / "admin.sock"
 
     @property
+    def workload_socket(self) -> Path:
+        """The SPIFFE Workload API; every local user may connect, entries say who gets what."""
+        return self.run / "workload.sock"
+
+    @property
     def engine_socket(self) -> Path:
         """Control's way to the engine."""
         return self.run / "engine.sock"
@@ -132,7 +139,7 @@ class Home:
 
     @property
     def ca_key(self) -> Path:
-        """Private key of the CA, 0600."""
+        """Private key of the CA, sealed, 0600."""
         return self.control / "ca.key"
 
     @property
@@ -149,6 +156,21 @@ class Home:
     def token_key(self) -> Path:
         """Private P-256 key that signs tokens, 0600."""
         return self.control / "token.key"
+
+    @property
+    def jwt_svid_key(self) -> Path:
+        """Private P-256 key that signs JWT-SVIDs, sealed, 0600."""
+        return self.control / "jwt-svid.key"
+
+    @property
+    def seal_key(self) -> Path:
+        """The key that the CA's key is encrypted under, 0600, unless the operator named another file."""
+        return self.control / "seal.key"
+
+    @property
+    def identity_database(self) -> Path:
+        """Workload entries, bundles of other trust domains and revoked serials, SQLite."""
+        return self.control / "identity.db"
 
     @property
     def database(self) -> Path:

@@ -53,6 +53,8 @@ class LaunchOptions:
     metrics: str | None = None
     location: str | None = None
     name: str | None = None
+    site: str | None = None
+    key_encryption_key: Path | None = None
     workers: int | None = None
     tls_min_version: str | None = None
     foreground: bool = True
@@ -104,6 +106,7 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
         metrics = opened.enter_context(sockets.bind_metrics(settings.get("metrics")))
         engine = opened.enter_context(sockets.bind_unix(home.engine_socket))
         admin = opened.enter_context(sockets.bind_unix(home.admin_socket))
+        workload = opened.enter_context(sockets.bind_unix(home.workload_socket, 0o666))
         life = _life_pipe(opened) if options.foreground else None
         plan = Plan(
             home=str(home.root),
@@ -120,6 +123,7 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
             engine_command=list(options.engine_command),
             control_command=list(options.control_command),
             life_fd=life[0] if life else None,
+            workload_fd=workload.fileno(),
         )
         remembered.remember(home, settings)
         return Launched(
@@ -162,8 +166,14 @@ def _location(home: Home) -> str:
 def _bootstrap(home: Home, options: LaunchOptions, hosts: Sequence[str]) -> None:
     """Keys, certificates and the first snapshot, in a process that ends before the supervisor begins."""
     command = [*processes.module_command("vedette.control.bootstrap"), "--home", str(home.root)]
-    for flag, value in (("--name", options.name), ("--location", options.location)):
-        command += [flag, value] if value else []
+    said = {
+        "--name": options.name,
+        "--site": options.site,
+        "--location": options.location,
+        "--key-encryption-key": options.key_encryption_key,
+    }
+    for flag, value in said.items():
+        command += [flag, str(value)] if value else []
     for host in hosts:
         command += ["--host", host]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -280,7 +290,12 @@ def end_leftovers(home: Home) -> None:
     """Ends what a killed supervisor and guardian left running, and removes the files that say they run."""
     for role in processes.ROLES:
         processes.end_all([process.pid for process in processes.find(home.root, role)], 12.0)
-    for path in (home.supervisor_file, home.engine_socket, home.admin_socket):
+    for path in (
+        home.supervisor_file,
+        home.engine_socket,
+        home.admin_socket,
+        home.workload_socket,
+    ):
         path.unlink(missing_ok=True)
 
 

@@ -216,11 +216,11 @@ def _tcp_socket(ip: str) -> socket.socket:
     return made
 
 
-def bind_unix(path: Path) -> socket.socket:
-    """A listening Unix socket, 0600. Replaces one that a dead node left; the caller holds the node's lock."""
+def bind_unix(path: Path, mode: int = 0o600) -> socket.socket:
+    """A listening Unix socket. Replaces one that a dead node left; the caller holds the node's lock."""
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
+    mask = os.umask(0o777 & ~mode)
     try:
         made.bind(str(path))
     except OSError:

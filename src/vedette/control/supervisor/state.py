@@ -50,12 +50,14 @@ class Plan:
     engine_command: list[str]
     control_command: list[str]
     life_fd: int | None = None
+    workload_fd: int | None = None
+    """None for a node that an older version started: it has no Workload API until it is started again."""
 
     def descriptors(self) -> list[int]:
         """Every descriptor that guardian and supervisor hold."""
         public = [fd for listener in self.listeners for fd in listener.fds]
-        life = [] if self.life_fd is None else [self.life_fd]
-        return [*public, self.engine_fd, self.admin_fd, self.metrics_fd, self.lock_fd, *life]
+        optional = [fd for fd in (self.life_fd, self.workload_fd) if fd is not None]
+        return [*public, self.engine_fd, self.admin_fd, self.metrics_fd, self.lock_fd, *optional]
 
     def to_json(self) -> str:
         """The form for the environment."""

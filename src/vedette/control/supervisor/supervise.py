@@ -243,13 +243,17 @@ def _engine_child(plan: Plan, home: Home) -> Child:
 
 def _control_child(plan: Plan, home: Home) -> Child:
     config = {"adminFd": plan.admin_fd, "metricsFd": plan.metrics_fd}
+    descriptors = [plan.admin_fd, plan.metrics_fd]
+    if plan.workload_fd is not None:
+        config["workloadFd"] = plan.workload_fd
+        descriptors.append(plan.workload_fd)
     environment = _without_plan(os.environ)
     environment["VEDETTE_CONTROL_CONFIG"] = json.dumps(config)
     return Child(
         "control",
         processes.command_line(plan.control_command, "control", home.root),
         environment,
-        [plan.admin_fd, plan.metrics_fd],
+        descriptors,
         home.control_log,
         CONTROL_PATIENCE,
     )

@@ -1,0 +1,69 @@
+"""The admin API's part of workloads and trust domains.
+
+Owns: its paths. Must not: decide anything; every handler is one call on `Node.workloads` or `Node.identities`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from vedette.control.node import Node
+from vedette.control.workload.messages import (
+    BundleStatus,
+    BundleWish,
+    WorkloadStatus,
+    WorkloadWish,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def add_workloads(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) -> None:
+    """Adds the paths to the admin API. Who changes an entry is in control's log: the history is of snapshots."""
+
+    @app.get("/v1/workloads")
+    def workloads() -> list[WorkloadStatus]:
+        """Workload entries, by name."""
+        return node.workloads.list()
+
+    @app.put("/v1/workloads/{name}")
+    def put_workload(name: str, wish: WorkloadWish, request: Request) -> WorkloadStatus:
+        """Gives callers an identity, in the place of what had that name."""
+        status = node.workloads.put(name, wish)
+        _log.info("%s put the workload %s: %s", actor_of(request), name, status.spiffe_id)
+        return status
+
+    @app.delete("/v1/workloads/{name}")
+    def delete_workload(name: str, request: Request) -> list[WorkloadStatus]:
+        """Takes an identity away; its certificates are revoked. Answers those that are left."""
+        node.workloads.remove(name)
+        _log.info("%s removed the workload %s", actor_of(request), name)
+        return node.workloads.list()
+
+    @app.get("/v1/bundles")
+    def bundles() -> list[BundleStatus]:
+        """Trust domains whose bundles are known, the node's own first."""
+        return node.identities.statuses()
+
+    @app.get("/v1/bundle", response_class=Response)
+    def bundle() -> Response:
+        """The node's own trust bundle, for others: a SPIFFE bundle (JWKS)."""
+        return Response(node.identities.own_bundle().to_jwks(), media_type="application/json")
+
+    @app.put("/v1/bundles/{trust_domain}")
+    def put_bundle(trust_domain: str, wish: BundleWish, request: Request) -> BundleStatus:
+        """Takes a newer bundle of another trust domain."""
+        status = node.identities.put_bundle(trust_domain, wish.document.encode())
+        _log.info("%s put the bundle of %s", actor_of(request), status.trust_domain)
+        return status
+
+    @app.delete("/v1/bundles/{trust_domain}")
+    def delete_bundle(trust_domain: str, request: Request) -> list[BundleStatus]:
+        """Forgets another trust domain; answers those that are left."""
+        node.identities.remove_bundle(trust_domain)
+        _log.info("%s removed the bundle of %r", actor_of(request), trust_domain)
+        return node.identities.statuses()

@@ -1,0 +1,91 @@
+"""`vedette workload` and `vedette federation` on a started node."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.cli.conftest import Shell
+from tests.control.workload.raw_client import RawClient
+
+from vedette.cli.workloads import _selectors
+from vedette.errors import ConfigError, TrustError
+
+
+def test_an_identity_is_given_listed_used_and_taken_away(node: Shell, tmp_path: Path) -> None:
+    me = str(os.getuid())
+    added = node("workload", "add", "shop", "--uid", me, "--ttl", "10m", "--hint", "internal")
+    assert added.returncode == 0, added.stderr
+    status = cast("dict[str, Any]", node.json("status"))
+    assert f"SPIFFE_ENDPOINT_SOCKET={status['workloadApi']}" in added.stderr
+    (listed,) = cast("list[dict[str, Any]]", node.json("workload", "list"))
+    assert listed["spiffeId"] == f"spiffe://{status['trustDomain']}/shop"
+    assert (listed["selectors"], listed["ttlSeconds"]) == ([f"unix:uid:{me}"], 600)
+    table = node("workload", "list").stdout.splitlines()
+    assert table[1].split("\t")[:2] == ["shop", listed["spiffeId"]]
+    caller = RawClient(Path(status["workloadApi"].removeprefix("unix://")))
+    response = caller.next_message(caller.open("FetchX509SVID"), "X509SVIDResponse")
+    assert response.svids[0].spiffe_id == listed["spiffeId"]
+    caller.close()
+    assert node("workload", "remove", "shop").returncode == 0
+    assert node.json("workload", "list") == []
+    again = node("workload", "remove", "shop")
+    assert again.returncode == ConfigError.exit_code
+    assert "vedette workload list" in again.stderr
+    told = cast(
+        "dict[str, Any]", node.json("workload", "add", "shop", "--gid", "5", "--id", "/a/b")
+    )
+    assert (told["path"], told["selectors"]) == ("/a/b", ["unix:gid:5"])
+    refused = node("workload", "add", "bad", "--uid", me, "--id", "/fn/hello")
+    assert refused.returncode == ConfigError.exit_code
+    assert "belongs to the node itself" in refused.stderr
+
+
+def test_bundles_are_shown_taken_refused_and_forgotten(node: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "own.json"
+    assert node("federation", "show", "--out", str(out)).returncode == 0
+    own = json.loads(out.read_text())
+    assert json.loads(node("federation", "show").stdout) == own
+    other = tmp_path / "other.json"
+    jwt_key = next(key for key in own["keys"] if key["use"] == "jwt-svid")
+    other.write_text(json.dumps({"keys": [jwt_key], "spiffe_sequence": 5}))
+    done = node("federation", "set", "other.example", "--bundle", str(other))
+    assert done.returncode == 0, done.stderr
+    mine, foreign = cast("list[dict[str, Any]]", node.json("federation", "list"))
+    assert (mine["own"], foreign["own"], foreign["sequence"]) == (True, False, 5)
+    other.write_text(json.dumps({"keys": [], "spiffe_sequence": 4}))
+    older = node("federation", "set", "other.example", "--bundle", str(other))
+    assert older.returncode == TrustError.exit_code
+    stolen = node("federation", "set", "third.example", "--bundle", str(out))
+    assert stolen.returncode == ConfigError.exit_code
+    assert "another trust domain" in stolen.stderr
+    assert node("federation", "remove", "other.example").returncode == 0
+    assert len(cast("list[Any]", node.json("federation", "list"))) == 1
+
+
+def test_selectors_are_read_from_what_people_have(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"content")
+    digest = hashlib.sha256(b"content").hexdigest()
+    assert _selectors("root", 0, "/bin/a", str(program)) == [
+        "unix:uid:0",
+        "unix:gid:0",
+        "unix:path:/bin/a",
+        f"unix:sha256:{digest}",
+    ]
+    assert _selectors("1000", None, None, digest.upper()) == [
+        "unix:uid:1000",
+        f"unix:sha256:{digest}",
+    ]
+    for wrong, code in (
+        ((None, None, None, None), "workload_invalid"),
+        (("no-such-user-here", None, None, None), "workload_invalid"),
+        ((None, None, None, str(tmp_path / "none")), "file_unreadable"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            _selectors(*wrong)  # type: ignore[arg-type]
+        assert caught.value.code == code
