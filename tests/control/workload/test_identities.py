@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -30,7 +31,7 @@ def test_the_sequence_of_the_bundle_grows_when_its_keys_change_and_only_then(
         return opened.own_bundle().sequence
 
     other = JwtIssuer.ensure(home.control / "other.key", keys.authority.trust_domain)
-    changed = Keys(keys.authority, keys.signer, keys.tokens, other)
+    changed = dataclasses.replace(keys, jwt_svids=other)
     assert [sequence(one) for one in (keys, keys, changed, changed, keys)] == [1, 1, 2, 2, 3]
 
 
