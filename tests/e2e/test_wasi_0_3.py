@@ -99,7 +99,12 @@ def test_a_guest_that_burns_on_after_its_answer_is_ended(caller: Caller) -> None
 def test_a_false_length_never_reaches_the_caller(caller: Caller, length: str) -> None:
     """GHSA-r8xh-cgf7-392j and its like: the next answer would be read as part of this one."""
     answer = caller.send(f"/service/false-length?{length}")
-    caller.expect_refused(answer, 502, "execute", "response_invalid")
+    if answer.complete:
+        caller.expect_refused(answer, 502, "execute", "response_invalid")
+    else:
+        # The guest was made to wait between head and end, so that its head went out: the answer breaks off.
+        assert answer.status in (0, 200), answer
+        caller.expect_neighbour_served()
 
 
 def test_trailers_pass_the_filter_of_header_fields(caller: Caller) -> None:
