@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+use std::sync::LazyLock;
+
 use crate::analysis;
 use crate::body::fuzz::{form, json, multipart, xml};
 use crate::injection::{is_sql_injection, is_xss};
@@ -69,17 +71,22 @@ SecRule ARGS|REQUEST_URI "@detectXSS" "id:5,phase:2,pass,ctl:ruleRemoveTargetByI
 SecRule TX:score "@gt 3" "id:6,phase:2,deny,msg:'%{tx.score} %{MATCHED_VARS_NAMES}'"
 "#;
 
+/// Loaded once: a load takes as long as a hundred requests.
+static SET: LazyLock<Option<RuleSet>> = LazyLock::new(|| {
+    let files = Memory([("fuzz.conf".to_owned(), RULES.as_bytes().to_vec())].into());
+    RuleSet::load(&files, &["fuzz.conf"], &Options::default()).ok()
+});
+
 /// A request: target, one header and body, separated by newlines.
 pub fn transaction(bytes: &[u8]) {
-    let files = Memory([("fuzz.conf".to_owned(), RULES.as_bytes().to_vec())].into());
-    let Ok(set) = RuleSet::load(&files, &["fuzz.conf"], &Options::default()) else {
+    let Some(set) = &*SET else {
         return;
     };
-    let mut bench = Workbench::new(&set);
+    let mut bench = Workbench::new(set);
     let mut parts = bytes.splitn(4, |&byte| byte == b'\n');
     let mut next = || parts.next().unwrap_or_default();
     let (target, media_type, cookie, body) = (next(), next(), next(), next());
-    let mut tx = Transaction::begin(&set, &mut bench, 1_700_000_000_000_000, "fuzz");
+    let mut tx = Transaction::begin(set, &mut bench, 1_700_000_000_000_000, "fuzz");
     tx.connection(&Ends {
         client: ([192, 0, 2, 1].into(), 1),
         server: ([192, 0, 2, 2].into(), 80),
