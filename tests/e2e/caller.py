@@ -7,6 +7,7 @@ and a neighbour that is still served. Must not: send anything malformed; `wire` 
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,20 +17,25 @@ from tests.e2e.spool import Line
 from tests.e2e.wire import HTTP_2, Answer, Header, send, tls_context
 
 
+def client_of(node: Node, protocol: str, context: ssl.SSLContext) -> httpx.Client:
+    """A keep-alive client of one node that speaks one protocol."""
+    return httpx.Client(
+        base_url=node.url,
+        verify=context,
+        http1=protocol != HTTP_2,
+        http2=protocol == HTTP_2,
+        timeout=60,
+        trust_env=False,
+    )
+
+
 class Caller:
     """Asks one node over one protocol, with a valid token unless told otherwise."""
 
     def __init__(self, node: Node, protocol: str) -> None:
         self.node = node
         self.protocol = protocol
-        self.client = httpx.Client(
-            base_url=node.url,
-            verify=tls_context(node.ca_file, protocol),
-            http1=protocol != HTTP_2,
-            http2=protocol == HTTP_2,
-            timeout=60,
-            trust_env=False,
-        )
+        self.client = client_of(node, protocol, tls_context(node.ca_file, protocol))
 
     def close(self) -> None:
         """Closes the connections."""

@@ -148,6 +148,12 @@ class Node:
         """`vedette deploy` of a folder with a manifest."""
         self.run("deploy", str(folder))
 
+    def apply(self, text: str) -> None:
+        """`vedette apply` of manifests, from a file."""
+        file = self.ca_file.with_name("node.yaml")
+        file.write_text(text, "utf-8")
+        self.run("apply", "--yes", "-f", str(file))
+
     def set_policy(
         self, name: str, text: str, check: bool = True
     ) -> subprocess.CompletedProcess[str]:

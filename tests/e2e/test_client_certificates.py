@@ -8,8 +8,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +16,11 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.e2e import tokens
+from tests.e2e.caller import client_of
 from tests.e2e.certificates import CLIENT, SERVER, Authority, Credential, context_with
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import GREETING, Node, wait_until
-from tests.e2e.wire import HTTP_1, HTTP_2
+from tests.e2e.wire import HTTP_1
 from tests.guests import Guests
 
 DOMAIN = "mesh.example"
@@ -75,18 +75,9 @@ def mesh(start_node: StartNode, guests: Guests, tmp_path_factory: pytest.TempPat
     return mesh
 
 
-@contextmanager
-def client(node: Node, protocol: str, credential: Credential | None) -> Iterator[httpx.Client]:
+def client(node: Node, protocol: str, credential: Credential | None) -> httpx.Client:
     """A keep-alive client with that certificate."""
-    with httpx.Client(
-        base_url=node.url,
-        verify=context_with(node.endpoint, protocol, credential),
-        http1=protocol != HTTP_2,
-        http2=protocol == HTTP_2,
-        timeout=60,
-        trust_env=False,
-    ) as found:
-        yield found
+    return client_of(node, protocol, context_with(node.endpoint, protocol, credential))
 
 
 def refused(node: Node, credential: Credential) -> tuple[str, Mapping[str, object]]:

@@ -37,14 +37,10 @@ def service() -> Iterator[GrpcService]:
 
 
 @pytest.fixture(scope="module")
-def gateway(
-    start_node: StartNode, service: GrpcService, tmp_path_factory: pytest.TempPathFactory
-) -> Node:
+def gateway(start_node: StartNode, service: GrpcService) -> Node:
     """A node in front of it."""
     node = start_node()
-    manifest = tmp_path_factory.mktemp("grpc") / "calls.yaml"
-    manifest.write_text(MANIFEST.format(port=service.port, name=NAME), "utf-8")
-    node.run("apply", "--yes", "-f", str(manifest))
+    node.apply(MANIFEST.format(port=service.port, name=NAME))
     return node
 
 

@@ -25,11 +25,9 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def roomy(start_node: StartNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def roomy(start_node: StartNode) -> Iterator[Node]:
     node = start_node()
-    folder = tmp_path_factory.mktemp("heads")
-    (folder / "edge.yaml").write_text(EDGE, "utf-8")
-    node.run("apply", str(folder), "--yes")
+    node.apply(EDGE)
     yield node
     node.stop()
 

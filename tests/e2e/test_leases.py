@@ -108,13 +108,10 @@ def node(
     start_node: StartNode,
     guests: Guests,
     service: Service,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Node]:
     node = start_node()
     node.deploy(guests.hello, "hello", "--public")
-    manifest = tmp_path_factory.mktemp("leases") / "node.yaml"
-    manifest.write_text(MANIFEST.format(port=service.port), "utf-8")
-    node.run("apply", "--yes", "-f", str(manifest))
+    node.apply(MANIFEST.format(port=service.port))
     yield node
     node.stop()
 

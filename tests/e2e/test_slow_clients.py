@@ -70,14 +70,11 @@ def impatient(
     start_node: StartNode,
     guests: Guests,
     service: Service,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Node:
     """A node with short timers."""
     node = start_node()
     node.deploy(guests.hello, "hello", "--public")
-    manifest = tmp_path_factory.mktemp("slow") / "node.yaml"
-    manifest.write_text(MANIFEST.format(port=service.port), "utf-8")
-    node.run("apply", "--yes", "-f", str(manifest))
+    node.apply(MANIFEST.format(port=service.port))
     return node
 
 

@@ -52,13 +52,11 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def own(start_node: StartNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def own(start_node: StartNode) -> Iterator[Node]:
     """A node on which a source may have little."""
     node = start_node()
     assert node.status()["sources"]["most"] == 1_000, "what a node says that was told nothing"
-    folder = tmp_path_factory.mktemp("sources")
-    (folder / "edge.yaml").write_text(EDGE, "utf-8")
-    node.run("apply", str(folder), "--yes")
+    node.apply(EDGE)
     yield node
     node.stop()
 

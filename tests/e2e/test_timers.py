@@ -24,16 +24,12 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def impatient(
-    start_node: StartNode, guests: Guests, tmp_path_factory: pytest.TempPathFactory
-) -> Node:
+def impatient(start_node: StartNode, guests: Guests) -> Node:
     """A node with short timers."""
     node = start_node()
     node.deploy(guests.hello, "hello", "--public")
     node.deploy(guests.hostile, "mirror", "--public")
-    manifest = tmp_path_factory.mktemp("timers") / "node.yaml"
-    manifest.write_text(MANIFEST, "utf-8")
-    node.run("apply", "--yes", "-f", str(manifest))
+    node.apply(MANIFEST)
     return node
 
 

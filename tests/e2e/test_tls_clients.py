@@ -31,12 +31,10 @@ spec: {action: Allow, networks: [127.0.0.94]}
 
 
 @pytest.fixture(scope="module")
-def own(start_node: StartNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def own(start_node: StartNode) -> Iterator[Node]:
     """A node whose rule for TLS clients each test sets."""
     node = start_node()
-    folder = tmp_path_factory.mktemp("clients")
-    (folder / "open.yaml").write_text(ROUTE, "utf-8")
-    node.run("apply", str(folder), "--yes")
+    node.apply(ROUTE)
     yield node
     node.stop()
 

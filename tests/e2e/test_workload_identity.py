@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from spiffe import WorkloadApiClient
+from tests.e2e.caller import client_of
 from tests.e2e.certificates import Credential, context_with
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import GREETING, Node
@@ -52,14 +53,7 @@ def fetched(node: Node, folder: Path) -> Credential:
 
 
 def ask(node: Node, protocol: str, credential: Credential) -> httpx.Response:
-    with httpx.Client(
-        base_url=node.url,
-        verify=context_with(node.endpoint, protocol, credential),
-        http1=protocol != HTTP_2,
-        http2=protocol == HTTP_2,
-        timeout=60,
-        trust_env=False,
-    ) as client:
+    with client_of(node, protocol, context_with(node.endpoint, protocol, credential)) as client:
         return client.get("/hello")
 
 

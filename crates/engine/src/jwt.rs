@@ -312,8 +312,7 @@ fn refuse(error: &jsonwebtoken::errors::Error) -> Refusal {
 fn read_key(key: &IssuerKey) -> Result<Key, LoadError> {
     let invalid = |error: String| LoadError::new("key_invalid", error);
     let members = serde_json::to_value(&key.jwk).map_err(|error| invalid(error.to_string()))?;
-    let jwk: Jwk =
-        serde_json::from_value(members.clone()).map_err(|error| invalid(error.to_string()))?;
+    let jwk = Jwk::deserialize(&members).map_err(|error| invalid(error.to_string()))?;
     Ok(Key {
         id: format!(
             "{} {:?} {members}",

@@ -6,20 +6,17 @@ ranges of bytes, hashes and signatures. Must not: know what the hashes mean; `ob
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from vedette.errors import ConfigError, UnavailableError
-from vedette.store.database import explained
+from vedette.store.database import Database
 
 SCHEMA_VERSION: Final = 1
-_BUSY_SECONDS: Final = 5.0
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)",
     """CREATE TABLE IF NOT EXISTS segments (
@@ -102,7 +99,7 @@ class HeadRow:
     signature: bytes
 
 
-class AuditStore:
+class AuditStore(Database):
     """The index of the audit log. Usable from all threads of one process; one at a time is in a transaction."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -110,41 +107,21 @@ class AuditStore:
 
         Raises `ConfigError` audit_unreadable, `UnavailableError` store_newer, store_busy, disk_full, disk_failed.
         """
-        self._path = path
-        self._lock = threading.RLock()
         if read_only and not path.is_file():
             raise ConfigError("audit_unreadable", f"there is no {path}")
-        with explained(path):
-            self._connection = _connect(path, read_only)
+        super().__init__(path, read_only=read_only)
+        with self._reading():
             if not read_only:
                 self._prepare()
             self._require_version()
 
-    def close(self) -> None:
-        """Closes the database."""
-        with self._lock:
-            self._connection.close()
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """What is written inside is on the disk whole when this ends, or not at all when it raises."""
-        yield from self._inside("BEGIN IMMEDIATE")
+        return self._transaction()
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """What is read inside is of one moment."""
-        yield from self._inside("BEGIN")
-
-    def _inside(self, begin: str) -> Iterator[None]:
-        with self._lock, explained(self._path):
-            self._connection.execute(begin)
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        return self._transaction("BEGIN")
 
     # --- the tree --------------------------------------------------------------------------------------------------
 
@@ -272,18 +249,15 @@ class AuditStore:
         return self._connection.execute(statement, values)
 
     def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
-        with self._lock, explained(self._path):
+        with self._reading():
             row: tuple[Any, ...] | None = self._connection.execute(query, values).fetchone()
         return row
 
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock, explained(self._path):
+        with self._reading():
             return self._connection.execute(query, values).fetchall()
 
     def _prepare(self) -> None:
-        self._path.chmod(0o600)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
         with self.transaction():
             for statement in _TABLES:
                 self._connection.execute(statement)
@@ -299,16 +273,6 @@ class AuditStore:
         if row is None or row[0] > SCHEMA_VERSION:
             self._connection.close()
             raise UnavailableError("store_newer", f"{self._path.name} is of a newer version")
-
-
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rwc"
-    if read_only and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
-        mode += "&immutable=1"  # a copy on a medium that takes no lock files
-    address = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(
-        address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True
-    )
 
 
 def _segment(row: tuple[Any, ...]) -> SegmentRow:

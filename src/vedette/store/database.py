@@ -7,6 +7,7 @@ not: know a table.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -21,16 +22,15 @@ _BUSY_SECONDS: Final = 5.0
 class Database:
     """The base of what is kept in SQLite. Every call raises `UnavailableError` store_busy, disk_full, disk_failed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._lock = threading.RLock()
-        with explained(path):
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            path.chmod(0o600)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
+        with _explained(path):
+            self._connection = _connect(path, read_only)
+            if not read_only:
+                path.chmod(0o600)
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
 
     def close(self) -> None:
         """Closes the database."""
@@ -39,13 +39,13 @@ class Database:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        with self._lock, explained(self._path):
+        with self._lock, _explained(self._path):
             yield
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
         with self._reading():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(begin)
             try:
                 yield
                 self._connection.execute("COMMIT")
@@ -55,8 +55,18 @@ class Database:
                 raise
 
 
+def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    mode = "ro" if read_only else "rwc"
+    if read_only and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
+        mode += "&immutable=1"  # a copy on a medium that takes no lock files
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(
+        address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True
+    )
+
+
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     """Raises `UnavailableError` store_busy, disk_full or disk_failed for an error of the database in `path`."""
     try:
         yield

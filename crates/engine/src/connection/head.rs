@@ -15,7 +15,8 @@ const OF_A_FIELD: u64 = 32;
 /// hyper keeps room for so many fields on the stack, and takes 2 µs to make room for more.
 const WITHOUT_ASKING: u64 = 100;
 
-/// What the plan in force allows of a head.
+/// What the plan in force allows of a head; nothing where there is no plan.
+#[derive(Default)]
 pub struct HeadRoom {
     bytes: u64,
     target: u64,
@@ -24,12 +25,14 @@ pub struct HeadRoom {
 
 impl HeadRoom {
     pub fn of(node: &Node) -> Self {
-        let plan = node.plan();
-        let limits = plan.as_ref().map(|plan| &plan.admit.limits);
+        let Some(plan) = node.plan() else {
+            return Self::default();
+        };
+        let limits = &plan.admit.limits;
         Self {
-            bytes: limits.map_or(0, |limits| limits.max_header_bytes),
-            target: limits.map_or(0, |limits| limits.max_uri_bytes),
-            fields: limits.map_or(0, |limits| limits.max_headers),
+            bytes: limits.max_header_bytes,
+            target: limits.max_uri_bytes,
+            fields: limits.max_headers,
         }
     }
 
