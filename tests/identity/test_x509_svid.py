@@ -79,11 +79,12 @@ def test_the_key_is_p256_pkcs8_and_the_leafs_own(authority: Authority) -> None:
 
 
 def test_a_verifier_of_paths_accepts_the_leaf_while_it_lives(authority: Authority) -> None:
-    leaf = leaf_of(mint(authority, ("shop.example.com",)))
+    at = authority.certificate.not_valid_before_utc + timedelta(hours=1)  # both certificates are checked
+    leaf = leaf_of(mint(authority, ("shop.example.com",), at))
     store = Store([authority.certificate])
-    verifier = PolicyBuilder().store(store).time(NOON).build_client_verifier()
+    verifier = PolicyBuilder().store(store).time(at).build_client_verifier()
     assert verifier.verify(leaf, []).chain[-1] == authority.certificate
-    later = PolicyBuilder().store(store).time(NOON + timedelta(minutes=16)).build_client_verifier()
+    later = PolicyBuilder().store(store).time(at + timedelta(minutes=16)).build_client_verifier()
     with pytest.raises(x509.verification.VerificationError):
         later.verify(leaf, [])
 
