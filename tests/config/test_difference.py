@@ -75,6 +75,7 @@ def test_no_part_of_a_snapshot_can_change_unseen() -> None:
         "routes": [snapshot_data()["routes"][1]],
         "upstreams": [{"name": "u", "endpoints": [{"host": "10.0.0.1", "port": 80}]}],
         "limits": [{"name": "l", "per": [], "concurrency": 1}],
+        "egress": [{"name": "e", "workloads": ["w"], "rules": [{"to": "https://a.example.com"}]}],
         "waf": {"version": "4.25.0", "rules": "sha256:" + "d" * 64},
         "addresses": {
             "lists": [],
@@ -83,7 +84,7 @@ def test_no_part_of_a_snapshot_can_change_unseen() -> None:
     }.items():
         assert len(difference(snapshot(), _changed(**{part: value}))) == 1, part
     assert set(Snapshot.model_fields) - {"api_version", "kind"} == {
-        "node", "admit", "identity", "policy", "functions", "routes", "upstreams", "limits", "waf",
+        "node", "admit", "identity", "policy", "functions", "routes", "upstreams", "limits", "egress", "waf",
         "addresses",
     }  # fmt: skip
 

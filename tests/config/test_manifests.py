@@ -37,6 +37,7 @@ MINIMAL = {
     "Limit": "{rate: 100/s}",
     "Issuer": "{issuer: i, audiences: [a], jwksFile: k.json}",
     "ClientAuthority": "{caFile: ca.pem}",
+    "EgressPolicy": "{workloads: [w], allow: []}",
     "AddressList": "{action: Block, networks: [192.0.2.0/24]}",
 }
 

@@ -554,3 +554,19 @@ def test_a_snapshot_of_before_gets_what_a_node_lets_in_by_itself() -> None:
     assert after.admit.source_connections is not None
     assert after.admit.challenge is not None
     assert guarded(after) is after
+
+
+def test_an_egress_policy_names_functions_that_there_are() -> None:
+    spec = "{workloads: [b, a], functions: [one], allow: [{to: 'https://a.example.com'}]}"
+    function = of("Function", "{component: a.wasm}")
+    rule = {"to": "https://a.example.com", "methods": []}
+    assert made("egress", function + of("EgressPolicy", spec), attachments=COMPONENT) == {
+        "name": "one",
+        "functions": ["one"],
+        "workloads": ["a", "b"],
+        "rules": [rule],
+    }
+    wrong = function + of("EgressPolicy", spec.replace("[one]", "[onee]"))
+    assert "there is no function 'onee'; did you mean 'one'?" in str(
+        refused(wrong, attachments=COMPONENT)
+    )

@@ -37,7 +37,7 @@ def _calls(node: Node, request_id: str, count: int = 1) -> list[Line]:
     """The records of a request's calls, once there are so many."""
 
     def found() -> list[Line]:
-        lines = [each for each in node.egress.lines() if each["requestId"] == request_id]
+        lines = [each for each in node.egress.lines() if each.get("requestId") == request_id]
         return lines if len(lines) >= count else []
 
     return list(wait_until(f"{count} calls are recorded", found))
@@ -75,16 +75,41 @@ def test_the_list_of_functions_says_where_they_may_call(node: Node, origin: Orig
     assert "nowhere" in node.run("list").stdout
 
 
+def test_a_policy_says_more_than_a_list(caller: Caller, node: Node, origin: Origin) -> None:
+    policy = (
+        "apiVersion: vedette.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: ruled}\n"
+        f"spec: {{functions: [homebody], allow: [{{to: '{origin.url}', methods: [GET], rate: 1/h}}]}}\n"
+    )
+    node.apply(policy)
+    try:
+        posted = caller.ask(f"/homebody/post?{origin.authority}/")
+        assert posted.body == b"refused: ErrorCode::HttpRequestDenied\n"
+        [record] = _calls(node, posted.request_id)
+        assert (record["cause"], record["wouldAllow"]) == ("method_not_allowed", origin.url)
+        first = caller.ask(f"/homebody/get?{origin.authority}/")
+        assert first.body.startswith(b"REACHED 200")
+        again = caller.ask(f"/homebody/get?{origin.authority}/")
+        assert again.body == b"refused: ErrorCode::HttpRequestDenied\n"
+        [record] = _calls(node, again.request_id)
+        assert (record["outcome"], record["cause"]) == ("refused", "rate_limited")
+    finally:
+        node.apply(
+            policy.replace("[homebody]", "[courier]").replace(", methods: [GET], rate: 1/h", "")
+        )
+
+
 def test_nowhere_is_the_default(caller: Caller, node: Node, origin: Origin) -> None:
     before = len(origin.received)
     answer = caller.ask(f"/homebody/get?{origin.authority}/")
     assert answer.body == b"refused: ErrorCode::HttpRequestDenied\n"
     [record] = _calls(node, answer.request_id)
     assert (record["outcome"], record["cause"]) == ("refused", "destination_not_allowed")
+    assert record["wouldAllow"] == origin.url
     assert len(origin.received) == before
     [line] = node.logs.wait_for(lambda line: line["requestId"] == answer.request_id)
     assert line["message"] == (
-        f"vedette: homebody may not call GET {origin.url}: destination_not_allowed"
+        f"vedette: homebody may not call GET {origin.url}: destination_not_allowed; "
+        f"the rule {origin.url} would allow it"
     )
 
 

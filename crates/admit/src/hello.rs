@@ -25,7 +25,7 @@ const SIGNATURE_ALGORITHMS: u16 = 0x000d;
 const ALPN: u16 = 0x0010;
 const SUPPORTED_VERSIONS: u16 = 0x002b;
 
-/// The parts of a `ClientHello` that say which software sent it, in the order sent, GREASE left out.
+/// The parts of a `ClientHello` that say which software sent it and where to, in the order sent, GREASE left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
     /// The highest version offered.
@@ -38,6 +38,8 @@ pub struct ClientHello {
     pub signature_algorithms: Vec<u16>,
     /// The first protocol offered (ALPN); empty for none.
     pub protocol: Vec<u8>,
+    /// The host it is for (SNI, RFC 6066 §3), as sent; empty for none. No part of the fingerprint.
+    pub server_name: Vec<u8>,
 }
 
 /// A JA4 fingerprint: 36 characters such as `t13d1516h2_8daaf6152771_e5627efa2ab1`.
@@ -145,6 +147,7 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
 impl ClientHello {
     fn extension(&mut self, kind: u16, mut content: Input) -> Option<()> {
         match kind {
+            SERVER_NAME => self.server_name = host_name(content).unwrap_or_default(),
             SIGNATURE_ALGORITHMS => self.signature_algorithms = content.vector()?.shorts()?,
             ALPN => {
                 let mut names = content.vector()?;
@@ -230,6 +233,18 @@ impl fmt::Debug for Ja4 {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "Ja4({})", self.as_str())
     }
+}
+
+/// The one host name of a list; a server, which answers, sends an empty one.
+fn host_name(mut content: Input) -> Option<Vec<u8>> {
+    if content.0.is_empty() {
+        return Some(Vec::new());
+    }
+    let mut names = content.vector()?;
+    let (kind, name) = (names.byte()?, names.vector()?);
+    // RFC 6066: one name of each type, and there is no other type.
+    let is_one = kind == 0 && names.0.is_empty() && !name.0.is_empty();
+    is_one.then(|| name.0.to_vec())
 }
 
 /// RFC 8701: `0x0a0a`, `0x1a1a` and so on mean nothing.

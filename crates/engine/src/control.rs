@@ -1,4 +1,5 @@
-//! The engine's own socket: apply, status, services, metrics, renewed TLS. Control is its only client.
+//! The engine's own socket: apply, status, services, metrics, renewed TLS. Control is its client, and whoever has
+//! started a program with `vedette run` ([`mod@crate::broker`]).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use vedette_wasm::Allocator;
 
 use crate::addresses::Addresses;
+use crate::broker::{is_registration, register};
 use crate::confine::Confinement;
 use crate::handover::Phase;
 use crate::load::{Active, LoadError};
@@ -71,6 +73,9 @@ fn is_own(stream: &UnixStream) -> bool {
 }
 
 async fn connection(control: Arc<Control>, stream: UnixStream) {
+    if is_registration(&stream).await {
+        return register(&control.node, stream, control.phase.clone()).await;
+    }
     let service = service_fn(|request| {
         let control = Arc::clone(&control);
         async move { Ok::<_, Infallible>(control.answer(request).await) }

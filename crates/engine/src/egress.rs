@@ -1,32 +1,39 @@
-//! Egress: the only way out of a function. Where it may call, what it is told, a record of each call.
+//! Egress: the only way out of a function, or of a program that `vedette run` has started. Where it may call, what
+//! it is told, a record of each call.
 //!
-//! A call goes out when scheme, host and port of the URI that is sent are on the function's list.
-//! Redirects are not followed: the guest sees them and calls again, past the same list.
+//! A call goes out when scheme, host and port of the URI that is sent are on the list of who calls.
+//! Redirects are not followed: the caller sees them and calls again, past the same list.
 //!
 //! Must not: let a call go unrecorded, or connect by itself: [`vedette_upstream::Egress`] does.
 
+mod policies;
 mod record;
 
 use std::sync::{Arc, OnceLock};
 
 use http::{Method, Request, Response};
-use vedette_upstream::{EgressConfig, EgressRules, SendError, SendOptions, UpstreamBody};
+use http_body::Body;
+use vedette_upstream::{
+    Allowed, BoxError, Denied, Dialled, EgressConfig, EgressRules, SendError, SendOptions,
+    UpstreamBody,
+};
 use vedette_wasm::{
-    BodyError, LogSink, Outbound, OutboundAnswer, OutboundBody, OutboundCall, OutboundTimeouts,
-    Stream,
+    BodyError, LogSink, Outbound, OutboundAnswer, OutboundCall, OutboundTimeouts, Stream,
 };
 
 use crate::body::discard;
-use crate::load::LoadError;
 use crate::services::machine;
-use crate::snapshot;
-use record::{CallRecord, Recorded};
 
-/// Where one function may call, and its connections once it has.
+pub use policies::{Workloads, rules_of_function, workloads};
+pub use record::{CallRecord, Recorded, Subject, Told};
+
+/// Where somebody may call, and their connections once they have.
 pub struct Egress {
-    function: Arc<str>,
-    rules: EgressRules,
-    /// Made with its first call: most functions make none.
+    /// Who.
+    pub subject: Subject,
+    /// Where and how.
+    pub rules: EgressRules,
+    /// Made with the first call: most functions make none.
     client: OnceLock<Arc<vedette_upstream::Egress>>,
 }
 
@@ -37,20 +44,13 @@ struct Failed {
 }
 
 impl Egress {
-    /// The way out of `function`.
-    ///
-    /// # Errors
-    /// A list that names no destination.
-    pub fn compile(function: &snapshot::Function) -> Result<Arc<Self>, LoadError> {
-        let rules = EgressRules::compile(&function.allowed_hosts).map_err(|error| {
-            let what = format!("{}: allowedHosts: {error}", function.name);
-            LoadError::new("allowed_host_invalid", what)
-        })?;
-        Ok(Arc::new(Self {
-            function: function.name.as_str().into(),
+    /// The way out of `subject`.
+    pub fn new(subject: Subject, rules: EgressRules) -> Arc<Self> {
+        Arc::new(Self {
+            subject,
             rules,
             client: OnceLock::new(),
-        }))
+        })
     }
 
     /// The calls of one function, which are told to `log` when they are refused.
@@ -61,46 +61,59 @@ impl Egress {
         })
     }
 
-    fn client(&self) -> Result<&vedette_upstream::Egress, LoadError> {
+    fn client(&self) -> Result<&vedette_upstream::Egress, SendError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let config = EgressConfig::new(self.rules.clone());
-        let made = vedette_upstream::Egress::new(config, machine()?)
-            .map_err(|error| LoadError::new("egress_invalid", error.0))?;
+        let unusable = |why: String| SendError::ConnectFailed(why);
+        let machine = machine().map_err(|error| unusable(error.to_string()))?;
+        let made = vedette_upstream::Egress::new(EgressConfig::default(), machine)
+            .map_err(|error| unusable(error.0))?;
         Ok(self.client.get_or_init(|| made))
     }
 
-    /// The cause for which a call is refused before anything is looked up.
-    fn refusal(&self, call: &OutboundCall) -> Option<Failed> {
-        if call.is_one_too_many {
-            return Some(failed("too_many_calls", BodyError::HttpRequestDenied));
-        }
-        if call.request.method() == Method::CONNECT {
-            let error = BodyError::HttpRequestMethodInvalid;
-            return Some(failed("method_not_allowed", error));
-        }
-        let is_allowed = self.rules.allows(call.request.uri());
-        (!is_allowed).then(|| failed("destination_not_allowed", BodyError::HttpRequestDenied))
+    /// Sends a call that is allowed.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn send<B>(
+        &self,
+        allowed: Allowed,
+        request: Request<B>,
+        options: &SendOptions,
+    ) -> Result<Response<UpstreamBody>, SendError>
+    where
+        B: Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.client()?.send(allowed, request, options).await
     }
 
-    async fn send(
-        &self,
-        request: Request<OutboundBody>,
-        timeouts: OutboundTimeouts,
-    ) -> Result<Response<UpstreamBody>, Failed> {
-        let options = SendOptions {
-            connect_timeout: timeouts.connect,
-            response_timeout: timeouts.first_byte,
-            body_idle: timeouts.between_bytes,
-            ..SendOptions::default()
-        };
-        let client = self.client().map_err(|error| {
-            let error = BodyError::InternalError(Some(error.to_string()));
-            failed("egress_invalid", error)
-        })?;
-        let answered = client.send(request, &options).await;
-        answered.map_err(|error| why(&error))
+    /// Opens a tunnel that is allowed.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn dial(&self, allowed: Allowed) -> Result<Dialled, SendError> {
+        self.client()?.dial(allowed).await
+    }
+}
+
+/// The word of a record for a call that may not go out.
+pub fn cause_of(denied: &Denied) -> &'static str {
+    match denied {
+        Denied::Destination(_) => "destination_not_allowed",
+        Denied::Method(_) => "method_not_allowed",
+        Denied::Rate(_) => "rate_limited",
+    }
+}
+
+/// The same for one that failed on its way.
+pub fn cause_of_failure(error: &SendError) -> &'static str {
+    match error {
+        // The list was asked before: it is the address that the name leads to.
+        SendError::NotAllowed(_) => "address_not_allowed",
+        SendError::NoHealthyEndpoint => "circuit_open",
+        _ => error.word(),
     }
 }
 
@@ -112,33 +125,37 @@ struct Calls {
 
 impl Outbound for Calls {
     fn send(&self, call: OutboundCall) -> OutboundAnswer {
-        let mut record = CallRecord::open(Arc::clone(&self.egress.function), &call);
-        if let Some(refused) = self.egress.refusal(&call) {
-            record.fail(refused.cause);
-            self.tell(&record, &call.request_id);
-            return Box::pin(async move {
-                drop(record);
-                discard(call.request.into_body()).await;
-                Err(refused.error)
-            });
-        }
+        let mut record = CallRecord::of_function(self.egress.subject.clone(), &call);
+        let allowed = match self.decide(&call, &mut record) {
+            Ok(allowed) => allowed,
+            Err(refused) => {
+                record.fail(refused.cause);
+                self.tell(&record, &call.request_id);
+                return Box::pin(async move {
+                    drop(record);
+                    discard(call.request.into_body()).await;
+                    Err(refused.error)
+                });
+            }
+        };
         let calls = Self {
             egress: Arc::clone(&self.egress),
             log: Arc::clone(&self.log),
         };
         Box::pin(async move {
             let request = call.request.map(|body| record.count_sent(body));
-            match calls.egress.send(request, call.timeouts).await {
+            let options = options(call.timeouts);
+            match calls.egress.send(allowed, request, &options).await {
                 Ok(response) => {
                     record.answered(response.status());
                     Ok(response.map(|body| Recorded::wrap(body, record)))
                 }
-                Err(failed) => {
-                    record.fail(failed.cause);
+                Err(error) => {
+                    record.fail(cause_of_failure(&error));
                     if record.is_refused() {
                         calls.tell(&record, &call.request_id);
                     }
-                    Err(failed.error)
+                    Err(why(&error))
                 }
             }
         })
@@ -146,6 +163,25 @@ impl Outbound for Calls {
 }
 
 impl Calls {
+    /// Whether a call may go out, before anything is looked up.
+    fn decide(&self, call: &OutboundCall, record: &mut CallRecord) -> Result<Allowed, Failed> {
+        if call.is_one_too_many {
+            return Err(failed("too_many_calls", BodyError::HttpRequestDenied));
+        }
+        if call.request.method() == Method::CONNECT {
+            let error = BodyError::HttpRequestMethodInvalid;
+            return Err(failed("method_not_allowed", error));
+        }
+        let decided = self
+            .egress
+            .rules
+            .call(call.request.uri(), call.request.method());
+        decided.map_err(|denied| {
+            record.needs(&denied);
+            failed(cause_of(&denied), BodyError::HttpRequestDenied)
+        })
+    }
+
     /// Says in the function's own log what its author has to mend.
     fn tell(&self, record: &CallRecord, request_id: &http::HeaderValue) {
         let line = record.refusal_line();
@@ -157,13 +193,19 @@ fn failed(cause: &'static str, error: BodyError) -> Failed {
     Failed { cause, error }
 }
 
+fn options(timeouts: OutboundTimeouts) -> SendOptions {
+    SendOptions {
+        connect_timeout: timeouts.connect,
+        response_timeout: timeouts.first_byte,
+        body_idle: timeouts.between_bytes,
+        ..SendOptions::default()
+    }
+}
+
 /// What the guest is told of a call that failed on its way (`wasi:http/types`, `error-code`).
-fn why(error: &SendError) -> Failed {
-    let told = match error {
-        // The list was asked before: it is the address that the name leads to.
-        SendError::NotAllowed(_) => {
-            return failed("address_not_allowed", BodyError::DestinationIpProhibited);
-        }
+fn why(error: &SendError) -> BodyError {
+    match error {
+        SendError::NotAllowed(_) => BodyError::DestinationIpProhibited,
         SendError::RequestBody(_) => BodyError::HttpRequestBodySize(None),
         SendError::ConnectFailed(_) => BodyError::ConnectionRefused,
         SendError::TlsFailed(detail) if detail.contains("certificate") => {
@@ -181,8 +223,7 @@ fn why(error: &SendError) -> Failed {
         SendError::TimeoutResponse | SendError::TimeoutWhole => BodyError::HttpResponseTimeout,
         SendError::HeadersTooLarge => BodyError::HttpResponseHeaderSectionSize(None),
         SendError::MalformedResponse(_) | SendError::Unsupported(_) => BodyError::HttpProtocolError,
-    };
-    failed(error.word(), told)
+    }
 }
 
 /// The same for an answer that breaks off.

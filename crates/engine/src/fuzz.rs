@@ -20,7 +20,9 @@ use std::sync::{Arc, LazyLock};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use vedette_upstream::{EgressRule, EgressRules};
 
+use crate::broker::socks_request;
 use crate::certificate::{Authorities, read, spiffe_id};
 use crate::changes::Redirect;
 use crate::conditions::Conditions;
@@ -51,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("envelope", envelope),
     ("record", record),
     ("traceparent", traceparent),
+    ("socks", socks),
     ("http1", connection::http1),
     ("http2", connection::http2),
 ];
@@ -65,6 +68,37 @@ fn served() -> Snapshot {
 
 fn is_clean(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f && byte != b'\\'
+}
+
+/// What a program in a box asks for over SOCKS: once whole it stays the same, and no spelling of a host leads where no
+/// rule is.
+fn socks(data: &[u8]) {
+    static RULES: LazyLock<EgressRules> = LazyLock::new(|| {
+        let listed = [
+            "https://api.example.com",
+            "https://*.example.org",
+            "tcp://10.0.0.7:22",
+        ];
+        EgressRules::compile(listed.map(EgressRule::to)).unwrap()
+    });
+    let Ok(Some((request, length))) = socks_request(data) else {
+        return;
+    };
+    assert!(length <= data.len());
+    let more = [data, b"more"].concat();
+    let again = socks_request(&more).unwrap().expect("it is whole");
+    assert_eq!(again.0, request, "what follows changes it");
+    if let Ok((_, is_secure)) = RULES.tunnel(&request.host, request.port) {
+        let host = request.host.to_ascii_lowercase();
+        let is_listed = host == "api.example.com" || host.ends_with(".example.org");
+        let address = host.parse::<std::net::IpAddr>().ok();
+        let is_address = address.is_some_and(|it| it.to_canonical().to_string() == "10.0.0.7");
+        let fits = match is_secure {
+            true => is_listed && request.port == 443,
+            false => is_address && request.port == 22,
+        };
+        assert!(fits, "{request:?}");
+    }
 }
 
 /// The normal form is normal, has no way up, and nothing in it that two servers read in two ways.

@@ -9,6 +9,7 @@
 
 mod addresses;
 mod body;
+mod broker;
 mod caller;
 mod certificate;
 mod challenge;

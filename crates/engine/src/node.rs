@@ -12,6 +12,7 @@ use vedette_admit::hello::Ja4;
 use vedette_limit::{Now, Places};
 use vedette_wasm::Runtime;
 
+use crate::broker::Runs;
 use crate::certificate::Presented;
 use crate::clock;
 use crate::lease::Lease;
@@ -50,6 +51,8 @@ pub struct Node {
     pub offenders: Arc<Watch>,
     /// Bytes of bodies that are kept back to be inspected.
     pub kept_back: Budget,
+    /// Programs that `vedette run` has started.
+    pub runs: Runs,
     /// Since when.
     pub started: Instant,
     plan: ArcSwapOption<Plan>,
@@ -77,6 +80,7 @@ impl Node {
             pressure: Pressure::default(),
             offenders: Arc::default(),
             kept_back: Budget::default(),
+            runs: Runs::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
             plans: watch::Sender::new(0),

@@ -20,7 +20,7 @@ use crate::challenge::{self, Challenge};
 use crate::changes::{Changes, Redirect};
 use crate::clients::ClientRule;
 use crate::conditions::{Conditions, cookie};
-use crate::egress::Egress;
+use crate::egress::{self, Egress, Subject};
 use crate::files::Files;
 use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError, sha256};
@@ -60,6 +60,7 @@ pub struct Plan {
     /// Services behind the node, by name.
     pub services: Services,
     functions: HashMap<String, Arc<Deployed>>,
+    workloads: egress::Workloads,
 }
 
 /// What a plan goes on from.
@@ -215,10 +216,12 @@ impl Plan {
             identity.authorities,
             previous.and_then(|plan| plan.authorities.as_ref()),
         )?;
+        let leaving = snapshot.egress.unwrap_or_default();
+        let workloads = egress::workloads(&leaving, previous.map(|plan| &plan.workloads))?;
         let functions = snapshot
             .functions
             .into_iter()
-            .map(|function| deploy(function, dir, previous))
+            .map(|function| deploy(function, &leaving, dir, previous))
             .collect::<Result<HashMap<_, _>, _>>()?;
         let mut builder = Builder {
             functions: &functions,
@@ -265,7 +268,13 @@ impl Plan {
             rules,
             services,
             functions,
+            workloads,
         })
+    }
+
+    /// The way out of the program of that name; `None`: it has none.
+    pub fn workload(&self, name: &str) -> Option<&Arc<Egress>> {
+        self.workloads.get(name)
     }
 
     /// The route that takes `path` (decoded normal form) on `host` (lower case, no port) with the
@@ -471,11 +480,14 @@ fn read_policies(set: &snapshot::PolicySet, dir: &EngineDir) -> Result<Policies,
 
 fn deploy(
     function: snapshot::Function,
+    leaving: &[snapshot::EgressPolicy],
     dir: &EngineDir,
     previous: Option<&Plan>,
 ) -> Result<(String, Arc<Deployed>), LoadError> {
     let before = previous.and_then(|plan| plan.functions.get(&function.name));
-    if let Some(same) = before.filter(|before| before.declared == function) {
+    let rules = egress::rules_of_function(&function, leaving)?;
+    let is_same = |it: &&Arc<Deployed>| it.declared == function && it.egress.rules == rules;
+    if let Some(same) = before.filter(is_same) {
         return Ok((function.name, Arc::clone(same)));
     }
     let compiled = dir.compiled(&function.component)?;
@@ -502,7 +514,7 @@ fn deploy(
     });
     let deployed = Deployed {
         name: function.name.as_str().into(),
-        egress: Egress::compile(&function)?,
+        egress: Egress::new(Subject::Function(function.name.as_str().into()), rules),
         outbound: OnceLock::new(),
         spec: Arc::new(spec),
         in_flight: Counter::default(),

@@ -30,7 +30,7 @@ use crate::record::log::FunctionLog;
 use crate::services::Watches;
 use crate::spool::{self, Spool};
 use crate::tls::{Tls, TlsVersion};
-use crate::{clock, lease, pressure, sys, worker};
+use crate::{broker, clock, lease, pressure, sys, worker};
 
 /// How long requests under way may take to end when the engine is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -297,6 +297,7 @@ impl Worker {
             let watching = pressure::watch(Arc::clone(&self.node), self.workers, self.index == 0);
             tokio::spawn(watching);
             tokio::spawn(lease::keep(Arc::clone(&self.node)));
+            tokio::spawn(broker::serve(Arc::clone(&self.node), self.node.runs.join()));
             drained(&self.node, self.phase).await;
         });
         // Connections still open end with the runtime; their records close before the spool does.

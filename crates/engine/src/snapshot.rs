@@ -994,6 +994,48 @@ pub struct Limit {
     pub quota: Option<Quota>,
 }
 
+/// When a destination that fails is left alone for a while (circuit breaker).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Breaker {
+    /// Failures in a row (no answer, 502, 503, 504) until it is not called.
+    pub failures: u64,
+    /// How long it is then not called.
+    pub pause_millis: u64,
+}
+
+/// One destination that may be called, and how.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressRule {
+    /// `https://api.example.com`, `http://10.0.0.7:8080`, `https://*.example.com`,
+    /// `http://10.0.0.0/8:8080`; `tcp://db.example.com:5432` for a tunnel of a program whose
+    /// content nobody looks at. A private address only when it is named, itself or in a range.
+    pub to: String,
+    /// Methods, sorted; empty: any. A rule that names methods allows no tunnel.
+    pub methods: Vec<String>,
+    /// Calls in a time, of all workers; absent: any number.
+    #[serde(default)]
+    pub rate: Option<Rate>,
+    /// When it is left alone for a while; absent: never.
+    #[serde(default)]
+    pub breaker: Option<Breaker>,
+}
+
+/// What some functions and programs may call; nothing else leaves.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressPolicy {
+    /// Name of the policy, unique on the node.
+    pub name: String,
+    /// Functions it is for, sorted.
+    pub functions: Vec<String>,
+    /// Programs it is for, sorted: names given to `vedette run --as`.
+    pub workloads: Vec<String>,
+    /// Where they may call.
+    pub rules: Vec<EgressRule>,
+}
+
 /// `block`: refuse what scores too high. `detect`: only tell. `off`: do not look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum WafPolicyMode {
@@ -1143,6 +1185,10 @@ pub struct Snapshot {
     pub upstreams: Vec<Upstream>,
     /// Limits, sorted by name.
     pub limits: Vec<Limit>,
+    /// What functions and programs may call, sorted by name; absent: nothing but the functions'
+    /// `allowedHosts`.
+    #[serde(default)]
+    pub egress: Option<Vec<EgressPolicy>>,
     /// The firewall; absent: nothing is inspected.
     #[serde(default)]
     pub waf: Option<Waf>,

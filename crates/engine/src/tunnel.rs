@@ -73,33 +73,67 @@ async fn splice(
     record: Box<Record>,
     mut held: Held,
 ) {
-    let passed = Arc::new(Passed::default());
-    passed.pass();
-    let mut client = Counted {
-        io: client,
+    let passed = Passed::new();
+    let mut closing = Closing {
+        record,
         passed: Arc::clone(&passed),
     };
-    let mut closing = Closing { record, passed };
-    let ended = tokio::select! {
-        ended = tokio::io::copy_bidirectional(&mut client, &mut service) => Ok(ended),
-        () = silent_for(&closing.passed.last, silence) => Err(Cause::TunnelSilent),
-        cause = poll_fn(|cx| held.lease.poll_ended(cx)) => Err(cause),
-    };
-    closing.record.outcome = match ended {
-        Ok(Ok(_)) => Outcome::Served,
+    let ended = poll_fn(|cx| held.lease.poll_ended(cx));
+    let ended = pass(client, &mut service, silence, &passed, ended).await;
+    let cause = match ended {
+        Ended::Done => None,
         // A client that goes without a goodbye has left, as far as anybody can tell.
-        Ok(Err(_)) => Outcome::Aborted,
-        Err(cause) => {
-            closing.record.refusal = Some(cause.into());
-            Outcome::Aborted
-        }
+        Ended::Broken => Some(None),
+        Ended::Silent => Some(Some(Cause::TunnelSilent)),
+        Ended::Told(cause) => Some(Some(cause)),
     };
+    closing.record.outcome = match cause {
+        None => Outcome::Served,
+        Some(_) => Outcome::Aborted,
+    };
+    if let Some(Some(cause)) = cause {
+        closing.record.refusal = Some(cause.into());
+    }
     drop(held);
+}
+
+/// How a tunnel ends.
+pub enum Ended<T> {
+    /// Both ends are done.
+    Done,
+    /// One of them broke.
+    Broken,
+    /// Nothing moved for too long.
+    Silent,
+    /// Somebody said so.
+    Told(T),
+}
+
+/// Passes bytes between the two ends of a tunnel, and counts them.
+pub async fn pass<T>(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    service: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    silence: Duration,
+    passed: &Arc<Passed>,
+    told: impl Future<Output = T>,
+) -> Ended<T> {
+    let mut client = Counted {
+        io: client,
+        passed: Arc::clone(passed),
+    };
+    tokio::select! {
+        done = tokio::io::copy_bidirectional(&mut client, service) => match done {
+            Ok(_) => Ended::Done,
+            Err(_) => Ended::Broken,
+        },
+        () = silent_for(&passed.last, silence) => Ended::Silent,
+        told = told => Ended::Told(told),
+    }
 }
 
 /// What a tunnel carried so far.
 #[derive(Default)]
-struct Passed {
+pub struct Passed {
     read: AtomicU64,
     written: AtomicU64,
     /// When something last did.
@@ -107,6 +141,19 @@ struct Passed {
 }
 
 impl Passed {
+    /// Nothing yet, as of now.
+    pub fn new() -> Arc<Self> {
+        let passed = Arc::<Self>::default();
+        passed.pass();
+        passed
+    }
+
+    /// Bytes that came from the client, and that went to it.
+    pub fn bytes(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.read), load(&self.written))
+    }
+
     fn pass(&self) {
         self.last.store(monotonic_nanos(), Ordering::Relaxed);
     }
@@ -120,10 +167,11 @@ struct Closing {
 
 impl Drop for Closing {
     fn drop(&mut self) {
+        let (read, written) = self.passed.bytes();
         if let Some(meter) = &self.record.bytes_in {
-            meter.count(self.passed.read.load(Ordering::Relaxed));
+            meter.count(read);
         }
-        self.record.bytes_out = self.passed.written.load(Ordering::Relaxed);
+        self.record.bytes_out = written;
     }
 }
 

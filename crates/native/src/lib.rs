@@ -1,6 +1,7 @@
 //! The border between Python and Rust: bytes cross it, calls do not.
 //!
-//! Every function releases the interpreter lock for as long as it works, and none calls back.
+//! Every function releases the interpreter lock for as long as it works, and none calls back; but for the two that
+//! put the calling process into a box, which has one thread then.
 
 use std::path::Path;
 
@@ -120,6 +121,21 @@ fn judge<'py>(py: Python<'py>, query: &[u8], engine_dir: &str) -> PyResult<Bound
         .map_err(|error| refused(error.code, &error.message))
 }
 
+/// Gives this process a network of its own with nothing but loopback.
+#[pyfunction]
+fn isolate() -> PyResult<()> {
+    // The interpreter lock stays: each of these calls covers the thread that makes it.
+    vedette_sandbox::isolate().map_err(|error| refused(error.code, &error.message))
+}
+
+/// Takes from this process what leads out of its box.
+#[pyfunction]
+fn confine(files: &[u8]) -> PyResult<()> {
+    let files = serde_json::from_slice(files)
+        .map_err(|error| refused("files_invalid", &error.to_string()))?;
+    vedette_sandbox::confine(&files).map_err(|error| refused(error.code, &error.message))
+}
+
 /// The module `vedette.engine._native`.
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -132,5 +148,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_policies, module)?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;
     module.add_function(wrap_pyfunction!(judge, module)?)?;
+    module.add_function(wrap_pyfunction!(isolate, module)?)?;
+    module.add_function(wrap_pyfunction!(confine, module)?)?;
     Ok(())
 }

@@ -5,8 +5,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
+
 use crate::config::{HealthConfig, OutlierConfig};
 use crate::egress::Permit;
+use crate::error::SendError;
 use crate::target::Target;
 use crate::trouble::{self, LastError, Trouble};
 
@@ -103,6 +106,13 @@ pub(crate) fn now() -> u64 {
     millis(START.get_or_init(Instant::now).elapsed()).saturating_add(1)
 }
 
+/// Nanoseconds of the same clock.
+pub(crate) fn nanos() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let since = START.get_or_init(Instant::now).elapsed().as_nanos();
+    u64::try_from(since).unwrap_or(u64::MAX)
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -135,8 +145,21 @@ impl Endpoint {
         self.is_well.load(Ordering::Relaxed) && !self.is_ejected(now)
     }
 
-    fn is_ejected(&self, now: u64) -> bool {
+    pub(crate) fn is_ejected(&self, now: u64) -> bool {
         self.ejected_until.load(Ordering::Relaxed) > now
+    }
+
+    /// Passive health: an endpoint fails with no answer, and with 502, 503 and 504, which callers
+    /// cannot bring about at will.
+    pub(crate) fn judge(&self, answered: Result<StatusCode, &SendError>) {
+        match answered {
+            Ok(status) if matches!(status.as_u16(), 502..=504) => {
+                self.note_failure(&format!("it answered {}", status.as_u16()));
+            }
+            Ok(_) => self.note_success(),
+            Err(error) if error.is_the_endpoints() => self.note_failure(&error.to_string()),
+            Err(_) => {}
+        }
     }
 
     /// The request went well.

@@ -61,7 +61,7 @@ pub(crate) async fn connect(
     dialled.await.unwrap_or(Err(SendError::TimeoutConnect))
 }
 
-async fn dial(target: &Target) -> Result<TcpStream, SendError> {
+pub(crate) async fn dial(target: &Target) -> Result<TcpStream, SendError> {
     let addresses = target.allowed_addresses().await?;
     let failed = |error: io::Error| SendError::ConnectFailed(error.to_string());
     let stream = match addresses.as_slice() {

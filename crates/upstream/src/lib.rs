@@ -55,7 +55,9 @@ pub use config::{
     Retry, SendOptions, TlsConfig, UpstreamConfig,
 };
 pub use dns::{Resolve, Resolving, SystemResolver};
-pub use egress::{Egress, EgressConfig, EgressRules};
+pub use egress::{
+    Allowed, Denied, Dialled, Egress, EgressConfig, EgressRate, EgressRule, EgressRules,
+};
 pub use error::{BodyError, BoxError, ConfigError, SendError};
 pub use fields::strip_hop_by_hop;
 pub use trouble::LastError;

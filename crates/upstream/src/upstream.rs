@@ -208,7 +208,7 @@ impl Upstream {
         let deadline = options.timeout.map(|it| Instant::now() + it);
         let answered = within(deadline, exchange(&endpoint.target, outgoing, limits)).await;
         let answered = answered.and_then(|it| it.map_err(|none| none.error));
-        Self::judge(endpoint, answered.as_ref().map(|(it, _)| it.status()));
+        endpoint.judge(answered.as_ref().map(|(it, _)| it.status()));
         let (response, lease) = self.counted(answered)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return upgraded(response, lease, active, &upgrade).await;
@@ -319,7 +319,7 @@ impl Upstream {
                 Ok(answer) => (plain_answer(answer), None),
                 Err(none) => (Err(none.error), none.unsent),
             };
-            Self::judge(endpoint, answered.as_ref().map(Response::status));
+            endpoint.judge(answered.as_ref().map(Response::status));
             tries += 1;
             let again = spare.filter(|_| retry.is_some_and(|it| is_hoped(it, tries, &answered)));
             // What never left may go to another endpoint, whatever its method; once.
@@ -354,19 +354,6 @@ impl Upstream {
             connect: shorter(self.config.connect_timeout, options.connect_timeout),
             response: shorter(self.config.response_timeout, options.response_timeout),
             need,
-        }
-    }
-
-    /// Passive health: an endpoint fails with no answer, and with 502, 503 and 504, which callers
-    /// cannot bring about at will.
-    fn judge(endpoint: &Endpoint, answered: Result<StatusCode, &SendError>) {
-        match answered {
-            Ok(status) if matches!(status.as_u16(), 502..=504) => {
-                endpoint.note_failure(&format!("it answered {}", status.as_u16()));
-            }
-            Ok(_) => endpoint.note_success(),
-            Err(error) if error.is_the_endpoints() => endpoint.note_failure(&error.to_string()),
-            Err(_) => {}
         }
     }
 

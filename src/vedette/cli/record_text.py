@@ -35,7 +35,7 @@ def _request(line: dict[str, Any]) -> Iterator[str]:
     request = f"{line.get('method', '-')} {line.get('host', '-')}{line.get('path', '')}"
     if line.get("kind") == "egress":
         place = f"{line.get('scheme', '?')}://{line['host']}:{line.get('port', '?')}"
-        request = f"{line['function']} calls {line['method']} {place}"
+        request = f"{line.get('function') or line.get('workload')} calls {line['method']} {place}"
     yield f"{line.get('totalUs', 0)} µs"
     yield request
     yield line.get("principal", "-")
@@ -47,11 +47,15 @@ def _why(line: dict[str, Any]) -> str:
     """What ended the request, if something did. A service is named where it was the reason: another stage's detail
     says nothing of it.
     """
+    if line.get("reported"):
+        return f"let go to be reported; the rule {line.get('wouldAllow', '-')} would allow it"
     if "cause" not in line:
         return ""
     cause = str(line["cause"])
     named = ("stage", "cause", "upstream") if cause.startswith("upstream_") else ("stage", "cause")
     why = " ".join(str(line[key]) for key in named if key in line)
+    if "wouldAllow" in line:
+        return f"{why}; the rule {line['wouldAllow']} would allow it"
     return f"{why}: {line['detail']}" if "detail" in line else why
 
 

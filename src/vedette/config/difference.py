@@ -27,6 +27,7 @@ _KINDS: Final = (
     "Upstream",
     "Route",
     "Limit",
+    "EgressPolicy",
     "AddressList",
 )
 _NAMED_BY: Final = ("name", "path", "host", "kid")
@@ -64,6 +65,7 @@ def objects(snapshot: Snapshot) -> dict[Key, dict[str, Any]]:
         ("Upstream", snapshot.upstreams),
         ("Route", snapshot.routes),
         ("Limit", snapshot.limits),
+        ("EgressPolicy", snapshot.egress or ()),
         ("AddressList", snapshot.addresses.lists if snapshot.addresses else ()),
     ]
     found: dict[Key, dict[str, Any]] = {NODE: _node(snapshot)}

@@ -50,6 +50,7 @@ def problems_of(snapshot: Snapshot) -> list[str]:
         _claims,
         _services,
         _limits,
+        _egress,
         _authorities,
         _addresses,
     )
@@ -63,6 +64,7 @@ def _order(snapshot: Snapshot) -> Iterator[str]:
     yield from _sorted("routes", [each.name for each in snapshot.routes])
     yield from _sorted("upstreams", [each.name for each in snapshot.upstreams])
     yield from _sorted("limits", [each.name for each in snapshot.limits])
+    yield from _sorted("egress", [each.name for each in snapshot.egress or ()])
     yield from _sorted(
         "identity.authorities", [each.name for each in snapshot.identity.authorities]
     )
@@ -215,6 +217,17 @@ def _limits(snapshot: Snapshot) -> Iterator[str]:
                 yield f"{where}: there is no route {name!r}"
         if limit.rate is None and limit.concurrency is None and limit.quota is None:
             yield f"{where} limits nothing: give it a rate, a concurrency or a quota"
+
+
+def _egress(snapshot: Snapshot) -> Iterator[str]:
+    for policy in snapshot.egress or ():
+        where = f"egress.{policy.name}"
+        yield from _sorted(f"{where}.functions", policy.functions)
+        yield from _sorted(f"{where}.workloads", policy.workloads)
+        for rule in policy.rules:
+            yield from _sorted(f"{where}.rules.{rule.to}.methods", rule.methods)
+            if rule.methods and rule.to.startswith("tcp://"):
+                yield f"{where}: {rule.to} names methods, which a tunnel has none of"
 
 
 def _authorities(snapshot: Snapshot) -> Iterator[str]:

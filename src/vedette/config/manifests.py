@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from vedette.config.addresses_manifest import AddressListManifest
+from vedette.config.egress_manifest import EgressPolicyManifest
 from vedette.config.kinds import (
     ClientAuthorityManifest,
     IssuerManifest,
@@ -38,6 +39,7 @@ AnyManifest = (
     | PolicyManifest
     | LimitManifest
     | AddressListManifest
+    | EgressPolicyManifest
     | IssuerManifest
     | ClientAuthorityManifest
     | HttpRouteManifest
@@ -50,6 +52,7 @@ KINDS: Final[dict[str, type[AnyManifest]]] = {
     "Policy": PolicyManifest,
     "Limit": LimitManifest,
     "AddressList": AddressListManifest,
+    "EgressPolicy": EgressPolicyManifest,
     "Issuer": IssuerManifest,
     "ClientAuthority": ClientAuthorityManifest,
     "HTTPRoute": HttpRouteManifest,

@@ -17,7 +17,9 @@ from pydantic import Field, StringConstraints, model_validator
 from vedette.config import invariants
 from vedette.config.addresses import Addresses, CountryRule, Offenders
 from vedette.config.clients import Challenge, Mode, TlsClients
+from vedette.config.egress import EgressPolicy
 from vedette.config.model import Count, Model, build, wire_value
+from vedette.config.rate import Rate
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
 from vedette.ids import DIGEST_PATTERN, NAME_PATTERN, digest_of
@@ -72,18 +74,6 @@ class Timers(Model):
         ge=100,
         le=86_400_000,
         description="How long both ends of a tunnel may be silent, in milliseconds.",
-    )
-
-
-class Rate(Model):
-    """How many requests in how much time: a token bucket."""
-
-    requests: Count = Field(ge=1, le=1_000_000_000, description="Requests per period.")
-    period_millis: Count = Field(
-        default=1_000, ge=1, le=86_400_000, description="The period, in milliseconds."
-    )
-    burst: Count | None = Field(
-        default=None, ge=1, le=1_000_000_000, description="Most at once; absent: one period's."
     )
 
 
@@ -692,6 +682,11 @@ class Snapshot(Model):
     routes: tuple[Route, ...] = Field(default=(), description="Routes, sorted by name.")
     upstreams: tuple[Upstream, ...] = Field(default=(), description="Upstreams, sorted by name.")
     limits: tuple[Limit, ...] = Field(default=(), description="Limits, sorted by name.")
+    egress: tuple[EgressPolicy, ...] | None = Field(
+        default=None,
+        description="What functions and programs may call, sorted by name; absent: nothing but the "
+        "functions' `allowedHosts`.",
+    )
     waf: Waf | None = Field(default=None, description="The firewall; absent: nothing is inspected.")
     addresses: Addresses | None = Field(
         default=None, description="What is known of addresses; absent: nothing."

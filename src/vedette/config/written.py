@@ -114,6 +114,28 @@ def parse_destination(text: str) -> str:
     return shown if origin.port == _PORTS[origin.scheme] else f"{shown}:{origin.port}"
 
 
+def parse_egress(text: str) -> str:
+    """The normal form of where a function or program may call: as `parse_destination`, or `tcp://HOST:PORT`.
+
+    Raises `ConfigError` invalid_host.
+    """
+    scheme, _, rest = text.strip().partition("://")
+    if scheme.lower() != "tcp":
+        return parse_destination(text)
+    try:
+        # Where a port must be said, none goes without saying: of two schemes' usual ports one is always written.
+        found = [parse_destination(f"{other}://{rest}") for other in _PORTS]
+    except ConfigError as error:
+        message = f"{text!r} is not where a program may connect"
+        raise ConfigError("invalid_host", message, error.hint) from None
+    port = rest.rpartition(":")[2]
+    if not port.isdecimal() or rest.endswith("]"):
+        hint = "A tunnel has no usual port: write tcp://db.example.com:5432."
+        raise ConfigError("invalid_host", f"{text!r} has no port", hint)
+    (*_, longest) = sorted((each.partition("://")[2] for each in found), key=len)
+    return f"tcp://{longest}"
+
+
 def _range(text: str, written: re.Match[str]) -> str:
     """The normal form of a range of addresses. Raises `ConfigError` invalid_host."""
     scheme, six, four, port = written.groups()
@@ -212,6 +234,7 @@ Duration = Annotated[str, checked(parse_duration, keep=True)]
 Host = Annotated[str, checked(normalise_host)]
 RoutePath = Annotated[str, checked(route_path)]
 Destination = Annotated[str, checked(parse_destination)]
+EgressDestination = Annotated[str, checked(parse_egress)]
 OriginUrl = Annotated[str, checked(parse_origin, keep=True)]
 RateText = Annotated[str, checked(parse_rate, keep=True)]
 QuotaText = Annotated[str, checked(parse_quota, keep=True)]

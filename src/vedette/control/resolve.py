@@ -16,6 +16,8 @@ from cryptography import x509
 from vedette.config.addresses import Addresses, AddressList, CountryDatabase
 from vedette.config.addresses_manifest import AddressListManifest, CrowdSecSource, CrowdSecSpec
 from vedette.config.clients_manifest import MODES
+from vedette.config.egress import EgressPolicy
+from vedette.config.egress_manifest import EgressPolicyManifest
 from vedette.config.kinds import (
     ClientAuthorityManifest,
     IssuerManifest,
@@ -183,6 +185,8 @@ class _Resolver:
         for manifest in self.manifests:
             if isinstance(manifest.model, LimitManifest):
                 self._limit(manifest, manifest.model)
+            elif isinstance(manifest.model, EgressPolicyManifest):
+                self._egress(manifest, manifest.model, names)
         self.problems.require_none()
         gone = self._gone()
         self._require_no_conflict(gone)
@@ -540,6 +544,20 @@ class _Resolver:
             data["quota"] = {"requests": requests, "period": calendar}
         self._make(manifest, "Limit", manifest.name, Limit, data)
 
+    def _egress(self, manifest: Manifest, model: EgressPolicyManifest, names: Names) -> None:
+        spec = model.spec
+        for index, function in enumerate(spec.functions):
+            if function not in names.functions:
+                message = f"there is no function {function!r}{nearest(function, names.functions)}"
+                self._problem(manifest, message, "spec", "functions", index)
+        data = {
+            "name": manifest.name,
+            "functions": sorted(set(spec.functions)),
+            "workloads": sorted(set(spec.workloads)),
+            "rules": [rule.resolve() for rule in spec.allow],
+        }
+        self._make(manifest, "EgressPolicy", manifest.name, EgressPolicy, data)
+
     def _route_names(self, manifest: Manifest, written: str, index: int) -> list[str]:
         """The routes of a Route, HTTPRoute or Function of that name, or one made otherwise."""
         if written in self.made:
@@ -619,6 +637,7 @@ class _Resolver:
             routes=routes,
             upstreams=self._rows("Upstream", base.upstreams, gone),
             limits=self._rows("Limit", base.limits, gone),
+            egress=self._rows("EgressPolicy", base.egress or (), gone) or None,
             waf=self._inspection(gone),
             addresses=self._addresses(gone),
         )

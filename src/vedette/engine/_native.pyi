@@ -4,8 +4,10 @@ __all__ = [
     "analyse_rules",
     "check_policies",
     "check_snapshot",
+    "confine",
     "engine_key",
     "explain",
+    "isolate",
     "judge",
     "precompile",
     "run",
@@ -41,3 +43,14 @@ def explain(query: bytes, engine_dir: str) -> bytes:
 
 def judge(query: bytes, engine_dir: str) -> bytes:
     """What the firewall says of requests, JSON (vedette.policy.inspection). Raises `ValueError` as `precompile`."""
+
+def isolate() -> None:
+    """Gives this process a network namespace of its own with nothing but loopback. It must have one thread.
+
+    Raises `ValueError` with JSON `{"code","message"}`: namespace_refused.
+    """
+
+def confine(files: bytes) -> None:
+    """Takes from this process and what it starts all files but `{"read":[…],"write":[…]}`, Unix sockets, capabilities
+    and the system calls that lead out of the box. Raises `ValueError` as `isolate`: confinement_refused.
+    """

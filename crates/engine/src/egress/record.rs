@@ -1,4 +1,4 @@
-//! The record of one outbound call: opened before it is decided on, closed after its last byte.
+//! The record of one outbound call or tunnel: opened before it is decided on, closed after its last byte.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,28 +11,48 @@ use http::{HeaderValue, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use serde::Serialize;
-use vedette_upstream::UpstreamBody;
+use tokio::sync::mpsc;
+use vedette_upstream::{Denied, UpstreamBody};
 use vedette_wasm::{BodyError, OutboundBody, OutboundCall};
 
 use super::broken;
 use crate::{clock, worker};
 
-/// The most bytes of a host that are kept; a guest may spell it as long as it likes.
+/// The most bytes of a host that are kept; whoever calls may spell it as long as it likes.
 const MAX_HOST: usize = 255;
 
-/// What is known of a call so far. Dropping it writes it.
+/// Who calls.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// A function.
+    Function(Arc<str>),
+    /// A program that `vedette run` has started, by the name it was given.
+    Workload(Arc<str>),
+}
+
+/// What is known of a call or tunnel so far. Dropping it writes it.
 pub struct CallRecord {
-    function: Arc<str>,
-    request_id: HeaderValue,
+    subject: Subject,
+    /// The request that a function answers meanwhile.
+    request_id: Option<HeaderValue>,
     method: http::Method,
     to: Destination,
     status: Option<u16>,
     /// Why there is no answer, or why it broke off.
     cause: Option<&'static str>,
+    /// The rule that it needed and that was not there.
+    would_allow: Option<String>,
+    /// Whether it was let go without that rule, so that somebody learns of it.
+    is_reported: bool,
     sent: Arc<AtomicU64>,
     received: u64,
     opened: Instant,
+    /// Who wants to know at once what is refused.
+    told: Option<Told>,
 }
+
+/// Where lines about what is refused are told as they happen; a reader who is slow misses some.
+pub type Told = mpsc::Sender<Vec<u8>>;
 
 /// Where a call was to go, as far as it says: no path, no query, nothing before an `@`.
 struct Destination {
@@ -48,13 +68,20 @@ impl Destination {
             Some("https") => ("https", Some(443)),
             _ => ("other", None),
         };
-        let mut host = uri.host().unwrap_or_default().to_ascii_lowercase();
-        // Hosts are ASCII, but cutting a string must not depend on it.
-        let cut = (0..=MAX_HOST).rev().find(|at| host.is_char_boundary(*at));
-        host.truncate(cut.unwrap_or(0));
-        let port = uri.port_u16().or(usual);
-        Self { scheme, host, port }
+        Self {
+            scheme,
+            host: kept(uri.host().unwrap_or_default()),
+            port: uri.port_u16().or(usual),
+        }
     }
+}
+
+fn kept(host: &str) -> String {
+    let mut host = host.to_ascii_lowercase();
+    // Hosts are ASCII, but cutting a string must not depend on it.
+    let cut = (0..=MAX_HOST).rev().find(|at| host.is_char_boundary(*at));
+    host.truncate(cut.unwrap_or(0));
+    host
 }
 
 #[derive(Serialize)]
@@ -62,8 +89,12 @@ impl Destination {
 struct Line<'a> {
     kind: &'static str,
     time: String,
-    function: &'a str,
-    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
     method: &'a str,
     scheme: &'a str,
     host: &'a str,
@@ -74,25 +105,108 @@ struct Line<'a> {
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_allow: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reported: bool,
     bytes_out: u64,
     bytes_in: u64,
     total_us: u64,
 }
 
 impl CallRecord {
-    /// Opens the record of a call that `function` wants to make.
-    pub fn open(function: Arc<str>, call: &OutboundCall) -> Self {
+    /// Opens the record of a call that somebody wants to make.
+    pub fn of_call(subject: Subject, method: &http::Method, uri: &Uri) -> Self {
+        Self::open(subject, method.clone(), Destination::of(uri))
+    }
+
+    /// The same for a call of a function that answers this request.
+    pub fn of_function(subject: Subject, call: &OutboundCall) -> Self {
+        let mut record = Self::of_call(subject, call.request.method(), call.request.uri());
+        record.request_id = Some(call.request_id.clone());
+        record
+    }
+
+    /// The same for a tunnel.
+    pub fn of_tunnel(subject: Subject, host: &str, port: u16) -> Self {
+        let to = Destination {
+            scheme: "tcp",
+            host: kept(host),
+            port: Some(port),
+        };
+        Self::open(subject, http::Method::CONNECT, to)
+    }
+
+    fn open(subject: Subject, method: http::Method, to: Destination) -> Self {
         Self {
-            function,
-            request_id: call.request_id.clone(),
-            method: call.request.method().clone(),
-            to: Destination::of(call.request.uri()),
+            subject,
+            request_id: None,
+            method,
+            to,
             status: None,
             cause: Some("abandoned"),
+            would_allow: None,
+            is_reported: false,
             sent: Arc::default(),
             received: 0,
             opened: Instant::now(),
+            told: None,
         }
+    }
+
+    /// The record, which is told to somebody as well when it is one of a refusal.
+    pub fn told_to(mut self, told: &Told) -> Self {
+        self.told = Some(told.clone());
+        self
+    }
+
+    /// Tells whoever wants to know, if there is a rule missing.
+    pub fn tell(&self) {
+        if let Some(told) = self
+            .told
+            .as_ref()
+            .filter(|_| self.is_refused() || self.is_reported)
+        {
+            let mut line = Vec::new();
+            self.write(&mut line);
+            let _ = told.try_send(line);
+        }
+    }
+
+    /// Says which rule would have allowed it.
+    pub fn needs(&mut self, denied: &Denied) {
+        self.would_allow = match denied {
+            Denied::Destination(rule) => rule.clone(),
+            Denied::Method(rule) => Some(rule.clone()),
+            Denied::Rate(_) => None,
+        };
+    }
+
+    /// Says that it goes without the rule it needs.
+    pub fn report(&mut self, denied: &Denied) {
+        self.is_reported = true;
+        self.needs(denied);
+    }
+
+    /// Says that a tunnel speaks TLS.
+    pub fn speaks_tls(&mut self) {
+        self.to.scheme = "https";
+    }
+
+    /// Whether it goes without the rule it needs.
+    pub fn is_reported(&self) -> bool {
+        self.is_reported
+    }
+
+    /// Says what a tunnel has carried so far.
+    pub fn count(&mut self, out: u64, back: u64) {
+        self.sent.store(out, Ordering::Relaxed);
+        self.received = back;
+    }
+
+    /// Says that a tunnel has ended as it should.
+    pub fn done(&mut self) {
+        self.cause = None;
     }
 
     /// The body of the request, counted as it is sent.
@@ -124,18 +238,23 @@ impl CallRecord {
                 "address_not_allowed"
                     | "destination_not_allowed"
                     | "method_not_allowed"
+                    | "name_not_allowed"
+                    | "rate_limited"
                     | "too_many_calls"
             )
         )
     }
 
-    /// The refusal in words, for the one who wrote the function.
+    /// The refusal in words, for the one who wrote the function or program.
     pub fn refusal_line(&self) -> String {
         let Destination { scheme, host, port } = &self.to;
         let port = port.map(|it| format!(":{it}")).unwrap_or_default();
         let cause = self.cause.unwrap_or_default();
-        let (function, method) = (&self.function, &self.method);
-        format!("vedette: {function} may not call {method} {scheme}://{host}{port}: {cause}")
+        let (Subject::Function(subject) | Subject::Workload(subject)) = &self.subject;
+        let method = &self.method;
+        let rule = self.would_allow.as_ref();
+        let rule = rule.map_or_else(String::new, |it| format!("; the rule {it} would allow it"));
+        format!("vedette: {subject} may not call {method} {scheme}://{host}{port}: {cause}{rule}")
     }
 
     fn outcome(&self) -> &'static str {
@@ -149,11 +268,17 @@ impl CallRecord {
 
     fn write(&self, into: &mut Vec<u8>) {
         let total = self.opened.elapsed();
+        let (function, workload) = match &self.subject {
+            Subject::Function(name) => (Some(&**name), None),
+            Subject::Workload(name) => (None, Some(&**name)),
+        };
+        let request_id = self.request_id.as_ref();
         let line = Line {
             kind: "egress",
             time: clock::rfc3339(clock::since_epoch().saturating_sub(total)),
-            function: &self.function,
-            request_id: self.request_id.to_str().unwrap_or_default(),
+            function,
+            workload,
+            request_id: request_id.map(|it| it.to_str().unwrap_or_default()),
             method: self.method.as_str(),
             scheme: self.to.scheme,
             host: &self.to.host,
@@ -161,6 +286,8 @@ impl CallRecord {
             outcome: self.outcome(),
             status: self.status,
             cause: self.cause,
+            would_allow: self.would_allow.as_deref(),
+            reported: self.is_reported,
             bytes_out: self.sent.load(Ordering::Relaxed),
             bytes_in: self.received,
             total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),

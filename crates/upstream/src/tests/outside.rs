@@ -2,10 +2,35 @@
 
 use super::*;
 
-fn egress(rules: &[&str], names: Arc<Fake>) -> Arc<Egress> {
+/// A way out with its rules, asked in the order that whoever sends has to.
+struct Out {
+    rules: EgressRules,
+    egress: Arc<Egress>,
+}
+
+impl Out {
+    fn new(rules: Vec<EgressRule>, config: EgressConfig, machine: &Machine) -> Self {
+        Self {
+            rules: EgressRules::compile(rules).unwrap(),
+            egress: Egress::new(config, machine).unwrap(),
+        }
+    }
+
+    async fn send(
+        &self,
+        call: Request<Empty<Bytes>>,
+        options: &SendOptions,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        let allowed = self.rules.call(call.uri(), call.method());
+        let allowed = allowed.map_err(|denied| SendError::NotAllowed(format!("{denied:?}")))?;
+        self.egress.send(allowed, call, options).await
+    }
+}
+
+fn egress(rules: &[&str], names: Arc<Fake>) -> Out {
     let machine = Machine::with(names, RootCertStore::empty());
-    let rules = EgressRules::compile(rules).unwrap();
-    Egress::new(EgressConfig::new(rules), &machine).unwrap()
+    let rules = rules.iter().map(|rule| EgressRule::to(rule)).collect();
+    Out::new(rules, EgressConfig::default(), &machine)
 }
 
 fn call(uri: &str) -> Request<Empty<Bytes>> {
@@ -187,10 +212,11 @@ async fn calls_under_way_are_bounded() {
     })
     .await;
     let uri = format!("http://127.0.0.1:{port}/");
-    let rules = EgressRules::compile(&[&uri]).unwrap();
-    let mut config = EgressConfig::new(rules);
-    config.max_calls = 2;
-    let egress = Egress::new(config, &machine()).unwrap();
+    let config = EgressConfig {
+        max_calls: 2,
+        ..EgressConfig::default()
+    };
+    let egress = Out::new(vec![EgressRule::to(&uri)], config, &machine());
     let options = SendOptions::default();
     let first = egress.send(call(&uri), &options).await.unwrap();
     let _second = egress.send(call(&uri), &options).await.unwrap();
@@ -207,4 +233,56 @@ async fn the_machine_knows_its_own_name() {
     let resolver = SystemResolver::read().unwrap();
     let found = resolver.resolve("localhost").await.unwrap();
     assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty());
+}
+
+#[tokio::test]
+async fn a_destination_that_fails_is_left_alone_for_a_while() {
+    let port = 1; // nobody listens there
+    let uri = format!("http://127.0.0.1:{port}/");
+    let mut rule = EgressRule::to(&uri);
+    rule.breaker = Some(OutlierConfig {
+        failures: 2,
+        eject: Duration::from_millis(200),
+    });
+    let egress = Out::new(vec![rule], EgressConfig::default(), &machine());
+    let options = SendOptions::default();
+    for _ in 0..2 {
+        let sent = egress.send(call(&uri), &options).await;
+        assert!(matches!(sent, Err(SendError::ConnectFailed(_))));
+    }
+    let sent = egress.send(call(&uri), &options).await;
+    assert_eq!(sent.err(), Some(SendError::NoHealthyEndpoint));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let sent = egress.send(call(&uri), &options).await;
+    assert!(matches!(sent, Err(SendError::ConnectFailed(_))));
+}
+
+#[tokio::test]
+async fn a_tunnel_leads_to_an_address_that_was_checked() {
+    let port = answers(OK).await;
+    let names = fake(&[
+        ("inside.example.com", &[&["127.0.0.1"]]),
+        ("mapped.example.com", &[&["::ffff:127.0.0.1"]]),
+    ]);
+    let rules = [
+        format!("tcp://127.0.0.1:{port}"),
+        format!("tcp://*.example.com:{port}"),
+    ];
+    let out = egress(&[&rules[0], &rules[1]], names);
+    let (allowed, is_secure) = out.rules.tunnel("127.0.0.1", port).unwrap();
+    assert!(!is_secure);
+    let mut dialled = out.egress.dial(allowed).await.unwrap();
+    dialled
+        .stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut first = [0; 4];
+    dialled.stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP");
+    for name in ["inside.example.com", "mapped.example.com"] {
+        let (allowed, _) = out.rules.tunnel(name, port).unwrap();
+        let error = out.egress.dial(allowed).await.err();
+        assert!(matches!(error, Some(SendError::NotAllowed(_))), "{name}");
+    }
 }

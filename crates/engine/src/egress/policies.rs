@@ -1,0 +1,92 @@
+//! What the snapshot says of egress, as rules of each who calls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use vedette_upstream::{EgressRate, EgressRule, EgressRules, OutlierConfig};
+
+use super::{Egress, Subject};
+use crate::load::LoadError;
+use crate::snapshot::{self, EgressPolicy, Function};
+
+/// The ways out of programs, by their name.
+pub type Workloads = HashMap<Box<str>, Arc<Egress>>;
+
+/// Where a function may call: as its policies say, in their order, and where `allowedHosts` says, in any way.
+///
+/// # Errors
+/// A rule that names no destination.
+pub fn rules_of_function(
+    function: &Function,
+    policies: &[EgressPolicy],
+) -> Result<EgressRules, LoadError> {
+    let named = policies
+        .iter()
+        .filter(|it| it.functions.contains(&function.name));
+    let rules = named.flat_map(|policy| &policy.rules).map(rule);
+    let mut rules = rules.collect::<Result<Vec<_>, _>>()?;
+    rules.extend(function.allowed_hosts.iter().map(|it| EgressRule::to(it)));
+    EgressRules::compile(rules).map_err(|error| {
+        let what = format!("{}: allowedHosts: {error}", function.name);
+        LoadError::new("allowed_host_invalid", what)
+    })
+}
+
+/// The ways out of programs. One whose rules are as before stays, with its connections and what it has counted.
+///
+/// # Errors
+/// A rule that names no destination.
+pub fn workloads(
+    policies: &[EgressPolicy],
+    before: Option<&Workloads>,
+) -> Result<Workloads, LoadError> {
+    let mut rules: HashMap<&str, Vec<EgressRule>> = HashMap::new();
+    for policy in policies {
+        for workload in &policy.workloads {
+            let own = rules.entry(workload).or_default();
+            for declared in &policy.rules {
+                own.push(rule(declared)?);
+            }
+        }
+    }
+    let made = rules.into_iter().map(|(name, rules)| {
+        let rules = EgressRules::compile(rules).map_err(|error| {
+            LoadError::new("egress_invalid", format!("the workload {name}: {error}"))
+        })?;
+        let known = before.and_then(|before| before.get(name));
+        let egress = match known.filter(|known| known.rules == rules) {
+            Some(same) => Arc::clone(same),
+            None => Egress::new(Subject::Workload(name.into()), rules),
+        };
+        Ok((name.into(), egress))
+    });
+    made.collect()
+}
+
+fn rule(declared: &snapshot::EgressRule) -> Result<EgressRule, LoadError> {
+    let method = |name: &String| {
+        Method::from_bytes(name.as_bytes()).map_err(|_| {
+            let what = format!("egress rule {}: the method {name}", declared.to);
+            LoadError::new("egress_invalid", what)
+        })
+    };
+    Ok(EgressRule {
+        to: declared.to.clone(),
+        methods: declared
+            .methods
+            .iter()
+            .map(method)
+            .collect::<Result<_, _>>()?,
+        rate: declared.rate.as_ref().map(|rate| EgressRate {
+            calls: rate.requests,
+            period: Duration::from_millis(rate.period_millis),
+            burst: rate.burst.unwrap_or(rate.requests),
+        }),
+        breaker: declared.breaker.as_ref().map(|breaker| OutlierConfig {
+            failures: u32::try_from(breaker.failures).unwrap_or(u32::MAX),
+            eject: Duration::from_millis(breaker.pause_millis),
+        }),
+    })
+}

@@ -1,0 +1,69 @@
+"""What leaves, as a snapshot says it: which functions and programs may call where, how, and how often.
+
+Owns: the shape. Must not: read a destination; `config.written` and the engine do.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from vedette.config.model import Count, Model
+from vedette.config.rate import Rate
+from vedette.ids import NAME_PATTERN
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Method = Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,16}$")]
+
+
+class Breaker(Model):
+    """When a destination that fails is left alone for a while (circuit breaker)."""
+
+    failures: Count = Field(
+        default=5,
+        ge=1,
+        le=1_000,
+        description="Failures in a row (no answer, 502, 503, 504) until it is not called.",
+    )
+    pause_millis: Count = Field(
+        default=10_000, ge=100, le=3_600_000, description="How long it is then not called."
+    )
+
+
+class EgressRule(Model):
+    """One destination that may be called, and how."""
+
+    to: str = Field(
+        min_length=1,
+        max_length=512,
+        description="`https://api.example.com`, `http://10.0.0.7:8080`, `https://*.example.com`, "
+        "`http://10.0.0.0/8:8080`; `tcp://db.example.com:5432` for a tunnel of a program whose "
+        "content nobody looks at. A private address only when it is named, itself or in a range.",
+    )
+    methods: tuple[Method, ...] = Field(
+        default=(),
+        max_length=32,
+        description="Methods, sorted; empty: any. A rule that names methods allows no tunnel.",
+    )
+    rate: Rate | None = Field(
+        default=None, description="Calls in a time, of all workers; absent: any number."
+    )
+    breaker: Breaker | None = Field(
+        default=None, description="When it is left alone for a while; absent: never."
+    )
+
+
+class EgressPolicy(Model):
+    """What some functions and programs may call; nothing else leaves."""
+
+    name: Name = Field(description="Name of the policy, unique on the node.")
+    functions: tuple[Name, ...] = Field(
+        default=(), max_length=10_000, description="Functions it is for, sorted."
+    )
+    workloads: tuple[Name, ...] = Field(
+        default=(),
+        max_length=10_000,
+        description="Programs it is for, sorted: names given to `vedette run --as`.",
+    )
+    rules: tuple[EgressRule, ...] = Field(max_length=1_000, description="Where they may call.")

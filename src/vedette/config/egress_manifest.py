@@ -1,0 +1,94 @@
+"""What leaves, as people write it: the kind EgressPolicy.
+
+Owns: its shape. Must not: know which functions there are; `control.resolve` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vedette.config.egress import Method, Name
+from vedette.config.manifest import Metadata
+from vedette.config.model import Count, Model
+from vedette.config.written import Duration, EgressDestination, RateText, millis, parse_rate
+
+
+class BreakerSpec(Model):
+    """When a destination that fails is left alone for a while (circuit breaker)."""
+
+    consecutive_failures: Count = Field(
+        default=5, description="Failures in a row: no answer, or 502, 503, 504."
+    )
+    pause: Duration = Field(default="10s", description="How long it is then not called.")
+
+
+class EgressRuleSpec(Model):
+    """One destination that may be called, and how."""
+
+    to: EgressDestination = Field(
+        description="`https://api.example.com`, `https://*.example.com`, `http://10.0.0.7:8080`, "
+        "`http://10.0.0.0/8:8080`; `tcp://db.example.com:5432` for a program's tunnel whose content "
+        "nobody looks at. A name leads to a private address only within a range of the same scheme "
+        "and port."
+    )
+    methods: tuple[Method, ...] = Field(
+        default=(),
+        description="Methods, such as `[GET, POST]`; empty: any. A rule that names methods allows no "
+        "tunnel (CONNECT).",
+    )
+    rate: RateText | None = Field(
+        default=None, description="Calls in a time, such as `100/m`, of the whole node."
+    )
+    burst: Count | None = Field(default=None, description="Most at once; absent: one period's.")
+    breaker: BreakerSpec | None = Field(
+        default=None, description="When it is left alone for a while; absent: never."
+    )
+
+    @model_validator(mode="after")
+    def _require_sense(self) -> Self:
+        if self.burst is not None and self.rate is None:
+            raise ValueError("burst needs a rate")
+        if self.methods and self.to.startswith("tcp://"):
+            raise ValueError("a tunnel has no methods")
+        return self
+
+    def resolve(self) -> dict[str, Any]:
+        """The same as a snapshot says it."""
+        data: dict[str, Any] = {"to": self.to, "methods": sorted(set(self.methods))}
+        if self.rate is not None:
+            requests, period = parse_rate(self.rate)
+            burst = {} if self.burst is None else {"burst": self.burst}
+            data["rate"] = {"requests": requests, "periodMillis": period, **burst}
+        if self.breaker is not None:
+            failures, pause = self.breaker.consecutive_failures, millis(self.breaker.pause)
+            data["breaker"] = {"failures": failures, "pauseMillis": pause}
+        return data
+
+
+class EgressPolicySpec(Model):
+    """Who may call where. What several policies allow together is allowed."""
+
+    functions: tuple[Name, ...] = Field(default=(), description="Functions it is for.")
+    workloads: tuple[Name, ...] = Field(
+        default=(), description="Programs it is for: names given to `vedette run --as`."
+    )
+    allow: tuple[EgressRuleSpec, ...] = Field(
+        description="Where they may call; of several rules that fit, the first counts."
+    )
+
+    @model_validator(mode="after")
+    def _require_subject(self) -> Self:
+        if not self.functions and not self.workloads:
+            raise ValueError("it is for nobody: give it functions or workloads")
+        return self
+
+
+class EgressPolicyManifest(Model):
+    """What functions and programs may call outside the node."""
+
+    api_version: Literal["vedette.dev/v1alpha1"] = Field(description="Version of this shape.")
+    kind: Literal["EgressPolicy"] = Field(description="Always `EgressPolicy`.")
+    metadata: Metadata = Field(description="What it is called.")
+    spec: EgressPolicySpec = Field(description="Who may call where.")

@@ -1,0 +1,240 @@
+"""Runs a program in a box: a network of its own in which nothing answers but the engine's broker.
+
+Owns: the order of a start (namespaces, the listening socket in them, its registration with the engine, files and system
+calls, the program), and keeping it registered while engines come and go. Must not: decide where the program may go; the
+engine does, at each call.
+
+The program's process is a fork of this one: it makes the namespaces and the socket, hands the socket to this process,
+waits for the engine to have it, takes from itself what leads out, and becomes the program. This process stays
+outside and holds the connection that the registration lasts as long as.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from vedette.errors import ConfigError, UnavailableError, VedetteError
+
+PROXY_PORT: Final = 3128
+"""Where the broker is reached in every box; nobody else is in there to take the port."""
+NOT_FOUND: Final = 127
+NOT_RUN: Final = 126
+_BACKLOG: Final = 128
+_PATIENCE: Final = 10.0  # seconds for the engine to answer
+_AGAIN: Final = 0.2  # seconds between two tries to register
+_FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+
+Refusal = dict[str, Any]
+"""The record of a call that was refused, or let go to be reported, as the engine writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What to run, and what it may touch. `read` and `write` are files and folders."""
+
+    workload: str
+    command: Sequence[str]
+    engine_socket: Path
+    read: Sequence[Path]
+    write: Sequence[Path]
+    environment: Mapping[str, str]
+    reports: bool = False
+
+
+def run(box: Box, on_refusal: Callable[[Refusal], None]) -> int:
+    """Runs the program to its end and returns its exit status, as a shell counts it (128 and a signal's number).
+
+    `on_refusal` is called on a thread of its own. Raises `UnavailableError` engine_away, box_refused, `ConfigError`
+    command_not_found.
+    """
+    from vedette.engine import (
+        _native,
+    )  # before the fork: inside there may be no file to load it from
+
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        _become(box, theirs, _native)
+    theirs.close()
+    waiting = _Signals(child)
+    try:
+        with ours:
+            listener = _socket_of(ours)
+            registration = _Registration(box, listener, on_refusal)
+            ours.sendall(b"go")
+            _require_begun(box, ours)
+        return _end_of(child)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        _end_of(child)
+        raise
+    finally:
+        waiting.restore()
+        with contextlib.suppress(UnboundLocalError):
+            registration.end()
+
+
+def _become(box: Box, outside: socket.socket, native: Any) -> None:
+    """In the fork: never returns."""
+    status = NOT_RUN
+    try:
+        try:
+            native.isolate()
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+                listener.bind(("127.0.0.1", PROXY_PORT))
+                listener.listen(_BACKLOG)
+                socket.send_fds(outside, [b"socket"], [listener.fileno()])
+            if outside.recv(16) != b"go":
+                os._exit(status)
+            files = {"read": [*map(str, box.read)], "write": [*map(str, box.write)]}
+            native.confine(json.dumps(files).encode())
+            for number in (signal.SIGPIPE, signal.SIGINT, *_FORWARDED):
+                signal.signal(number, signal.SIG_DFL)
+            os.execvpe(box.command[0], list(box.command), dict(box.environment))
+        except FileNotFoundError as error:
+            status, why = NOT_FOUND, {"code": "command_not_found", "message": str(error)}
+        except OSError as error:
+            why = {"code": "command_not_run", "message": str(error)}
+        except ValueError as error:
+            why = json.loads(str(error))
+        outside.sendall(json.dumps(why).encode())
+    finally:
+        os._exit(status)
+
+
+def _socket_of(inside: socket.socket) -> socket.socket:
+    said, descriptors, _, _ = socket.recv_fds(inside, 4096, 1)
+    if not descriptors:
+        raise _refused(said)
+    return socket.socket(fileno=descriptors[0])
+
+
+def _require_begun(box: Box, inside: socket.socket) -> None:
+    """Returns when the program runs: its process closes the socket as it becomes the program."""
+    said = inside.recv(4096)
+    if said:
+        raise _refused(said, box.command[0])
+
+
+def _refused(said: bytes, command: str = "") -> VedetteError:
+    why = json.loads(said) if said else {"code": "box_refused", "message": "it ended at once"}
+    if why["code"] == "command_not_found":
+        return ConfigError("command_not_found", f"{command}: there is no such program in the box")
+    if why["code"] == "command_not_run":
+        return ConfigError("command_not_run", f"{command}: {why['message']}")
+    return UnavailableError("box_refused", f"the program was not started: {why['message']}")
+
+
+def _end_of(child: int) -> int:
+    while True:
+        with contextlib.suppress(InterruptedError):
+            _, status = os.waitpid(child, 0)
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+class _Signals:
+    """What is sent to this process is meant for the program. Ctrl-C reaches both by itself."""
+
+    def __init__(self, child: int) -> None:
+        self._before = {number: signal.getsignal(number) for number in (*_FORWARDED, signal.SIGINT)}
+        for number in _FORWARDED:
+            signal.signal(number, lambda number, _: self._forward(child, number))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    @staticmethod
+    def _forward(child: int, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    def restore(self) -> None:
+        """As it was before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class _Registration:
+    """The engine serves the box's socket for as long as this lasts; also the next engine, when one goes."""
+
+    def __init__(
+        self, box: Box, listener: socket.socket, on_refusal: Callable[[Refusal], None]
+    ) -> None:
+        self._box = box
+        self._listener = listener
+        self._on_refusal = on_refusal
+        self._over = threading.Event()
+        self._connection = self._register()
+        self._thread = threading.Thread(target=self._listen, name="box", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """What the program left open is cut. Returns when everything that the engine told has been passed on."""
+        self._over.set()
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+        self._thread.join(_PATIENCE)
+        self._connection.close()
+        self._listener.close()
+
+    def _register(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        wish = {"workload": self._box.workload, "report": self._box.reports}
+        try:
+            connection.settimeout(_PATIENCE)
+            connection.connect(str(self._box.engine_socket))
+            line = b"\0" + json.dumps(wish).encode() + b"\n"
+            socket.send_fds(connection, [line], [self._listener.fileno()])
+            answer = json.loads(_line(connection))
+        except (OSError, ValueError) as error:
+            connection.close()
+            raise UnavailableError("engine_away", f"the engine does not answer: {error}") from error
+        if "error" in answer:
+            connection.close()
+            raise UnavailableError("box_refused", f"the engine refuses: {answer['error']}")
+        connection.settimeout(None)
+        return connection
+
+    def _listen(self) -> None:
+        while True:
+            with contextlib.suppress(OSError), self._connection.makefile("rb") as lines:
+                for line in lines:
+                    self._tell(line)
+            if self._over.is_set():
+                return
+            self._connection.close()
+            # Meanwhile connections wait in the socket's queue: the program sees none refused.
+            while not self._over.wait(_AGAIN):
+                with contextlib.suppress(UnavailableError):
+                    self._connection = self._register()
+                    break
+
+    def _tell(self, line: bytes) -> None:
+        try:
+            self._on_refusal(json.loads(line))
+        except ValueError:
+            print("vedette: a line of the engine could not be read", file=sys.stderr)
+
+
+def _line(connection: socket.socket) -> bytes:
+    """The first line; what follows stays in the socket."""
+    line = b""
+    deadline = time.monotonic() + _PATIENCE
+    while not line.endswith(b"\n"):
+        byte = connection.recv(1)
+        if not byte or time.monotonic() > deadline:
+            raise OSError("it closed the connection")
+        line += byte
+    return line
