@@ -47,7 +47,10 @@ def test_a_rule_becomes_what_the_engine_wants() -> None:
         ({"workloads": []}, "it is for nobody"),
         ({"allow": [{"to": "ftp://a.example.com"}]}, "not where a function may call"),
         ({"allow": [{"to": "tcp://a.example.com"}]}, "has no port"),
-        ({"allow": [{"to": "tcp://a.example.com:1", "methods": ["GET"]}]}, "no methods"),
+        (
+            {"allow": [{"to": "tcp://a.example.com:1", "methods": ["GET"]}]},
+            "no methods and no credential",
+        ),
         ({"allow": [{"to": "https://a.example.com", "methods": ["get"]}]}, "methods"),
         ({"allow": [{"to": "https://a.example.com", "burst": 3}]}, "burst needs a rate"),
     ],

@@ -181,6 +181,47 @@ def test_what_no_rule_allows_is_refused_and_told(allow: Allow, origin: Origin) -
     assert f"the rule {origin.url} would allow it" in allow.node.run("records").stdout
 
 
+def test_the_node_adds_a_credential_that_the_program_never_sees(
+    allow: Allow, origin: Origin, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("first-secret\n")
+    rule = f'to: "{origin.url}", credential: {{name: stripe}}'
+    with pytest.raises(AssertionError, match="the node keeps no credential 'stripe'"):
+        allow.rules(rule)
+    allow.node.run("credential", "add", "stripe", "--file", str(secret))
+    allow.rules(rule)
+    assert allow.ask("GET", f"{origin.url}/").startswith("200 ")
+    assert origin.received[-1].headers["authorization"] == ["Bearer first-secret"]
+    secret.write_text("second-secret")
+    allow.node.run("credential", "add", "stripe", "--file", str(secret))
+    assert allow.ask("GET", f"{origin.url}/").startswith("200 ")
+    assert origin.received[-1].headers["authorization"] == ["Bearer second-secret"]
+    # No way to have it sent where nobody looks: a rule with a credential allows no tunnel.
+    port = str(origin.port)
+    assert allow.python(_SOCKS, "127.0.0.1", port, "1", "address").stdout == "2 "
+    listed = json.loads(allow.node.run("credential", "list", "--json").stdout)
+    assert [(one["name"], one["policies"]) for one in listed] == [("stripe", [allow.name])]
+    assert allow.node.run("credential", "remove", "stripe", check=False).returncode == 2
+    kept = allow.node.path("engine", "credentials", "stripe")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    for folder in ("log", "spool", "control", "engine/snapshots"):
+        for file in allow.node.path(folder).rglob("*"):
+            assert not file.is_file() or b"-secret" not in file.read_bytes(), file
+    allow.rules(f'to: "{origin.url}"')
+    allow.node.run("credential", "remove", "stripe")
+    assert not kept.exists()
+
+
+def test_a_credential_that_cannot_be_sent_is_refused(lone: Node, tmp_path: Path) -> None:
+    for content in ("", "two\nlines", "caf\u00e9", "x" * 9_000):
+        file = tmp_path / "secret"
+        file.write_text(content, "utf-8")
+        done = lone.run("credential", "add", "bad", "--file", str(file), check=False)
+        assert (done.returncode, "xxx" in done.stderr) == (2, False)
+    assert lone.run("credential", "list").stderr == "The node keeps no credential\n"
+
+
 def test_a_redirect_to_an_unlisted_host_is_a_new_call(allow: Allow, origin: Origin) -> None:
     allow.rules(f'to: "{origin.url}"')
     answer = allow.ask("GET", f"{origin.url}/redirect")

@@ -74,6 +74,16 @@ impl EngineDir {
         self.root.join("tls/clients").join(format!("{name}.pem"))
     }
 
+    /// What a destination of calls is shown, without the line end that an editor leaves.
+    pub fn credential(&self, name: &str) -> Result<String, LoadError> {
+        let bytes = read(
+            &self.root.join("credentials").join(name),
+            "credential_missing",
+        )?;
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
     /// The key that seals the tokens and passes of the challenge.
     pub fn challenge_key(&self) -> Result<[u8; 32], LoadError> {
         let bytes = read(&self.root.join("challenge.key"), "challenge_key_missing")?;

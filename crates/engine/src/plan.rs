@@ -217,7 +217,7 @@ impl Plan {
             previous.and_then(|plan| plan.authorities.as_ref()),
         )?;
         let leaving = snapshot.egress.unwrap_or_default();
-        let workloads = egress::workloads(&leaving, previous.map(|plan| &plan.workloads))?;
+        let workloads = egress::workloads(&leaving, dir, previous.map(|plan| &plan.workloads))?;
         let functions = snapshot
             .functions
             .into_iter()
@@ -485,7 +485,7 @@ fn deploy(
     previous: Option<&Plan>,
 ) -> Result<(String, Arc<Deployed>), LoadError> {
     let before = previous.and_then(|plan| plan.functions.get(&function.name));
-    let rules = egress::rules_of_function(&function, leaving)?;
+    let rules = egress::rules_of_function(&function, leaving, dir)?;
     let is_same = |it: &&Arc<Deployed>| it.declared == function && it.egress.rules == rules;
     if let Some(same) = before.filter(is_same) {
         return Ok((function.name, Arc::clone(same)));

@@ -1004,6 +1004,18 @@ pub struct Breaker {
     pub pause_millis: u64,
 }
 
+/// A header field that is added to calls; whoever makes them never sees its value.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressCredential {
+    /// Name of the credential (`vedette credential`).
+    pub credential: String,
+    /// Name of the field, lower case.
+    pub header: String,
+    /// What stands before it.
+    pub prefix: String,
+}
+
 /// One destination that may be called, and how.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -1020,6 +1032,9 @@ pub struct EgressRule {
     /// When it is left alone for a while; absent: never.
     #[serde(default)]
     pub breaker: Option<Breaker>,
+    /// What calls are given; absent: nothing. A rule with one allows no tunnel.
+    #[serde(default)]
+    pub credential: Option<EgressCredential>,
 }
 
 /// What some functions and programs may call; nothing else leaves.

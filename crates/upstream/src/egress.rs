@@ -28,7 +28,7 @@ use crate::target::{Opened, Target, TargetConfig};
 use crate::tls::{self, Settings};
 use crate::upstream::Machine;
 
-pub use rules::{Allowed, Denied, EgressRate, EgressRule, EgressRules};
+pub use rules::{Allowed, Credential, Denied, EgressRate, EgressRule, EgressRules};
 use rules::{Destination, Kind};
 
 /// Most destinations remembered: a rule with a wildcard has no end of them.
@@ -131,6 +131,11 @@ impl Egress {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
+        let mut request = request;
+        if let Some(credential) = &allowed.credential {
+            let fields = request.headers_mut();
+            fields.insert(credential.header.clone(), credential.value.clone());
+        }
         let (endpoint, active) = self.enter(allowed, false)?;
         let outgoing = Outgoing::new(request.map(OutBody::new), &Host::Endpoint, None)?;
         let limits = self.limits(options);

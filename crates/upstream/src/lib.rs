@@ -56,7 +56,7 @@ pub use config::{
 };
 pub use dns::{Resolve, Resolving, SystemResolver};
 pub use egress::{
-    Allowed, Denied, Dialled, Egress, EgressConfig, EgressRate, EgressRule, EgressRules,
+    Allowed, Credential, Denied, Dialled, Egress, EgressConfig, EgressRate, EgressRule, EgressRules,
 };
 pub use error::{BodyError, BoxError, ConfigError, SendError};
 pub use fields::strip_hop_by_hop;

@@ -31,6 +31,20 @@ class Breaker(Model):
     )
 
 
+class EgressCredential(Model):
+    """A header field that is added to calls; whoever makes them never sees its value."""
+
+    credential: Name = Field(description="Name of the credential (`vedette credential`).")
+    header: str = Field(
+        default="authorization",
+        pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$",
+        description="Name of the field, lower case.",
+    )
+    prefix: str = Field(
+        default="Bearer ", max_length=64, pattern=r"^[ -~]*$", description="What stands before it."
+    )
+
+
 class EgressRule(Model):
     """One destination that may be called, and how."""
 
@@ -51,6 +65,10 @@ class EgressRule(Model):
     )
     breaker: Breaker | None = Field(
         default=None, description="When it is left alone for a while; absent: never."
+    )
+    credential: EgressCredential | None = Field(
+        default=None,
+        description="What calls are given; absent: nothing. A rule with one allows no tunnel.",
     )
 
 

@@ -5,7 +5,9 @@ Owns: its shape. Must not: know which functions there are; `control.resolve` doe
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -22,6 +24,14 @@ class BreakerSpec(Model):
         default=5, description="Failures in a row: no answer, or 502, 503, 504."
     )
     pause: Duration = Field(default="10s", description="How long it is then not called.")
+
+
+class CredentialSpec(Model):
+    """A header field that the node adds to calls; whoever makes them never sees its value."""
+
+    name: Name = Field(description="Credential of the node: a name of `vedette credential list`.")
+    header: str = Field(default="authorization", description="Name of the field.")
+    prefix: str = Field(default="Bearer ", description="What stands before the value.")
 
 
 class EgressRuleSpec(Model):
@@ -45,13 +55,20 @@ class EgressRuleSpec(Model):
     breaker: BreakerSpec | None = Field(
         default=None, description="When it is left alone for a while; absent: never."
     )
+    credential: CredentialSpec | None = Field(
+        default=None,
+        description="What the node adds to calls, over `https://` or to this machine alone. A rule with one "
+        "allows no tunnel.",
+    )
 
     @model_validator(mode="after")
     def _require_sense(self) -> Self:
         if self.burst is not None and self.rate is None:
             raise ValueError("burst needs a rate")
-        if self.methods and self.to.startswith("tcp://"):
-            raise ValueError("a tunnel has no methods")
+        if (self.methods or self.credential) and self.to.startswith("tcp://"):
+            raise ValueError("a tunnel has no methods and no credential")
+        if self.credential and not self.to.startswith("https://") and not _is_here(self.to):
+            raise ValueError("a credential goes over https:// only, or to a loopback address")
         return self
 
     def resolve(self) -> dict[str, Any]:
@@ -64,7 +81,21 @@ class EgressRuleSpec(Model):
         if self.breaker is not None:
             failures, pause = self.breaker.consecutive_failures, millis(self.breaker.pause)
             data["breaker"] = {"failures": failures, "pauseMillis": pause}
+        if self.credential is not None:
+            data["credential"] = {
+                "credential": self.credential.name,
+                "header": self.credential.header.lower(),
+                "prefix": self.credential.prefix,
+            }
         return data
+
+
+def _is_here(to: str) -> bool:
+    host = urlsplit(to).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class EgressPolicySpec(Model):

@@ -29,6 +29,8 @@ from vedette.control.messages import (
     AuthorityWish,
     CertificateStatus,
     CertificateWish,
+    CredentialStatus,
+    CredentialWish,
     Deployed,
     DiffAnswer,
     ErrorAnswer,
@@ -71,6 +73,7 @@ _NOT_FOUND = (
     "issuer_unknown",
     "authority_unknown",
     "certificate_unknown",
+    "credential_unknown",
     "workload_unknown",
     "bundle_unknown",
     "snapshot_unknown",
@@ -100,6 +103,7 @@ def create_app(node: Node) -> FastAPI:
     _manifests(app, node)
     _authorities(app, node)
     _certificates(app, node)
+    _credentials(app, node)
     add_firewall(app, node, _actor)
     add_workloads(app, node, _actor)
     _streams(app, node)
@@ -355,6 +359,24 @@ def _authorities(app: FastAPI, node: Node) -> None:
         """Refuses a certificate of an authority from the next request on."""
         note["target"] = f"{name} {wish.serial}"
         return node.revoke_certificate(name, wish.serial, actor)
+
+
+def _credentials(app: FastAPI, node: Node) -> None:
+    @app.get("/v1/credentials")
+    def credentials() -> list[CredentialStatus]:
+        """Credentials that the node adds to calls; never what they are."""
+        return node.credentials.list()
+
+    @app.put("/v1/credentials/{name}")
+    def put_credential(name: str, wish: CredentialWish, actor: Actor) -> Activation:
+        """Keeps a credential."""
+        return node.put_credential(name, wish, actor)
+
+    @app.delete("/v1/credentials/{name}")
+    def delete_credential(name: str) -> list[CredentialStatus]:
+        """Forgets a credential; answers those that are left."""
+        node.credentials.remove(name)
+        return node.credentials.list()
 
 
 def _certificates(app: FastAPI, node: Node) -> None:

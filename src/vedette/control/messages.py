@@ -390,6 +390,22 @@ class CertificateStatus(Model):
     upstreams: tuple[str, ...] = Field(description="Services it is shown to.")
 
 
+class CredentialWish(Model):
+    """What destinations are shown by rules that give the name in the path."""
+
+    value: SecretStr = Field(
+        max_length=16_384, description="The value, without what a rule puts before it."
+    )
+
+
+class CredentialStatus(Model):
+    """A credential. What it is, is never told."""
+
+    name: str = Field(description="Name on this node.")
+    changed_at: str = Field(description="When it was last changed, RFC 3339.")
+    policies: tuple[str, ...] = Field(description="Egress policies that name it.")
+
+
 class SerialWish(Model):
     """A certificate to revoke."""
 

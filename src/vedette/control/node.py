@@ -32,6 +32,7 @@ from vedette.control.admin_records import AdminLog
 from vedette.control.audit import Auditor
 from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
+from vedette.control.credentials import Credentials
 from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
 from vedette.control.inspections import exclusions_without_effect
@@ -43,6 +44,7 @@ from vedette.control.messages import (
     AskedRequest,
     AuthorityWish,
     CertificateWish,
+    CredentialWish,
     Deployed,
     DiffAnswer,
     Explained,
@@ -66,6 +68,7 @@ from vedette.control.messages import (
     TokenWish,
 )
 from vedette.control.redeploy import changed_settings
+from vedette.control.resolve import Kept
 from vedette.control.revocations import Revocations
 from vedette.control.status import base_url, function_statuses, node_status, route_url
 from vedette.control.supervisor.state import SupervisorState, read_state
@@ -98,6 +101,7 @@ class Node:
         self.feeds = Feeds(home, activator)
         self.revocations = Revocations(home, activator)
         self.certificates = ClientCertificates(home, activator)
+        self.credentials = Credentials(home, activator)
         self.firewall = Firewall(home, activator)
         self.audit = Auditor(home, keys.audit)
         self.admin = AdminLog(home.admin_records)
@@ -246,9 +250,8 @@ class Node:
 
     def plan(self, wish: ManifestSetWish) -> PlanAnswer:
         """What applying manifests would do. Raises `ConfigError` with file and line."""
-        return planning.plan(
-            self._activator, self.feeds, wish, self._base(), self.certificates.names()
-        )
+        kept = Kept(self.certificates.names(), self.credentials.names())
+        return planning.plan(self._activator, self.feeds, wish, self._base(), kept)
 
     def apply(self, wish: PlanWish, actor: str) -> Activation:
         """Applies a plan. Raises `ConfigError` plan_stale, `TrustError` payload_invalid, plan_altered."""
@@ -419,6 +422,10 @@ class Node:
             f"revoke certificate {name}",
             actor,
         )
+
+    def put_credential(self, name: str, wish: CredentialWish, actor: str) -> Activation:
+        """Keeps a credential that the node adds to calls. Raises `ConfigError` credential_refused."""
+        return _activation(self.credentials.put(name, wish, actor))
 
     def put_certificate(self, name: str, wish: CertificateWish, actor: str) -> Activation:
         """Keeps a client certificate that services are shown. Raises `ConfigError` certificate_refused."""

@@ -26,7 +26,7 @@ from vedette.control.messages import (
     PlanWish,
 )
 from vedette.control.refusals import About, is_named
-from vedette.control.resolve import UNBUILT, Origin, Resolved, resolve
+from vedette.control.resolve import UNBUILT, Kept, Origin, Resolved, resolve
 from vedette.errors import ConfigError, TrustError
 from vedette.identity.web import NoAnswerError
 from vedette.ids import digest_of
@@ -43,10 +43,10 @@ def plan(
     feeds: Feeds,
     wish: ManifestSetWish,
     hosts: frozenset[str],
-    certificates: frozenset[str],
+    kept: Kept,
 ) -> PlanAnswer:
-    """What applying `wish` would do. `hosts`: what the node answers to anyway; `certificates`:
-    names of the client certificates it keeps.
+    """What applying `wish` would do. `hosts`: what the node answers to anyway; `kept`:
+    what manifests can name of it.
 
     Raises `ConfigError` manifest_invalid, route_conflict, snapshot_invalid, policy_invalid, or the code with which the
     engine would refuse it.
@@ -61,7 +61,7 @@ def plan(
         base,
         applied,
         hosts,
-        certificates,
+        kept,
         fed=fed,
         installed=installed,
         prune=wish.prune,

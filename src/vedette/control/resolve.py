@@ -71,6 +71,14 @@ _NODE: Final = "node"
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Names of what the node keeps besides snapshots: client certificates, and credentials of egress."""
+
+    certificates: frozenset[str] = frozenset()
+    credentials: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where an object of the snapshot comes from."""
 
@@ -117,22 +125,22 @@ def resolve(
     base: Snapshot,
     applied: Iterable[Applied],
     hosts: frozenset[str],
-    certificates: frozenset[str] = frozenset(),
+    kept: Kept = Kept(),
     *,
     fed: Mapping[str, str] | None = None,
     installed: CountryDatabase | None = None,
     prune: bool = False,
 ) -> Resolved:
     """The snapshot that `objects` want, starting from `base`. `applied`: what belongs to manifests
-    now; `hosts`: what the node answers to anyway; `certificates`: names of the client certificates
-    that it keeps; `fed`: lists of addresses of `base` that control fetches, and where from;
-    `installed`: the database of countries that the installation brings.
+    now; `hosts`: what the node answers to anyway; `kept`: what else manifests can name; `fed`: lists of
+    addresses of `base` that control fetches, and where from; `installed`: the database of countries that
+    the installation brings.
 
     Raises `ConfigError` manifest_invalid, route_conflict (all problems at once, file and line of the
     first) or snapshot_invalid.
     """
     resolver = _Resolver(
-        typed(objects), base, tuple(applied), hosts, certificates, fed or {}, installed, prune
+        typed(objects), base, tuple(applied), hosts, kept, fed or {}, installed, prune
     )
     return resolver.resolve()
 
@@ -152,7 +160,7 @@ class _Resolver:
     base: Snapshot
     applied: tuple[Applied, ...]
     hosts: frozenset[str]
-    certificates: frozenset[str]
+    kept: Kept
     fed: Mapping[str, str]
     installed: CountryDatabase | None
     prune: bool
@@ -334,9 +342,11 @@ class _Resolver:
     def _tls(self, manifest: Manifest, spec: TlsSpec) -> dict[str, Any]:
         ca = self._certificates(manifest, spec.ca, spec.ca_file, ("spec", "tls"))
         shown = spec.client_certificate
-        if shown is not None and shown not in self.certificates:
+        if shown is not None and shown not in self.kept.certificates:
             message = f"the node keeps no client certificate {shown!r}"
-            message += nearest(shown, self.certificates, "; `vedette certificate add` brings one")
+            message += nearest(
+                shown, self.kept.certificates, "; `vedette certificate add` brings one"
+            )
             self._problem(manifest, message, "spec", "tls", "clientCertificate")
         named = {
             "serverName": spec.server_name,
@@ -550,6 +560,13 @@ class _Resolver:
             if function not in names.functions:
                 message = f"there is no function {function!r}{nearest(function, names.functions)}"
                 self._problem(manifest, message, "spec", "functions", index)
+        known = self.kept.credentials
+        for index, rule in enumerate(spec.allow):
+            if rule.credential is not None and rule.credential.name not in known:
+                name = rule.credential.name
+                message = f"the node keeps no credential {name!r}"
+                message += nearest(name, known, "; `vedette credential add` brings one")
+                self._problem(manifest, message, "spec", "allow", index, "credential", "name")
         data = {
             "name": manifest.name,
             "functions": sorted(set(spec.functions)),

@@ -72,6 +72,7 @@ class Home:
             self.engine,
             self.tls,
             self.client_certificates,
+            self.credentials,
             self.snapshots,
             self.blobs.parent,
             self.blobs,
@@ -246,6 +247,11 @@ class Home:
     def client_certificates(self) -> Path:
         """Certificates with their keys that services are shown, one PEM file each, 0600."""
         return self.tls / "clients"
+
+    @property
+    def credentials(self) -> Path:
+        """What destinations of calls are shown, one file each, 0600."""
+        return self.engine / "credentials"
 
     @property
     def snapshots(self) -> Path:

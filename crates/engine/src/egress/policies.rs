@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
-use vedette_upstream::{EgressRate, EgressRule, EgressRules, OutlierConfig};
+use http::{HeaderName, HeaderValue, Method};
+use vedette_upstream::{Credential, EgressRate, EgressRule, EgressRules, OutlierConfig};
 
 use super::{Egress, Subject};
-use crate::load::LoadError;
+use crate::load::{EngineDir, LoadError};
 use crate::snapshot::{self, EgressPolicy, Function};
 
 /// The ways out of programs, by their name.
@@ -17,15 +17,17 @@ pub type Workloads = HashMap<Box<str>, Arc<Egress>>;
 /// Where a function may call: as its policies say, in their order, and where `allowedHosts` says, in any way.
 ///
 /// # Errors
-/// A rule that names no destination.
+/// A rule that names no destination, a credential that is not there.
 pub fn rules_of_function(
     function: &Function,
     policies: &[EgressPolicy],
+    dir: &EngineDir,
 ) -> Result<EgressRules, LoadError> {
     let named = policies
         .iter()
         .filter(|it| it.functions.contains(&function.name));
-    let rules = named.flat_map(|policy| &policy.rules).map(rule);
+    let rules = named.flat_map(|policy| &policy.rules);
+    let rules = rules.map(|declared| rule(declared, dir));
     let mut rules = rules.collect::<Result<Vec<_>, _>>()?;
     rules.extend(function.allowed_hosts.iter().map(|it| EgressRule::to(it)));
     EgressRules::compile(rules).map_err(|error| {
@@ -37,9 +39,10 @@ pub fn rules_of_function(
 /// The ways out of programs. One whose rules are as before stays, with its connections and what it has counted.
 ///
 /// # Errors
-/// A rule that names no destination.
+/// A rule that names no destination, a credential that is not there.
 pub fn workloads(
     policies: &[EgressPolicy],
+    dir: &EngineDir,
     before: Option<&Workloads>,
 ) -> Result<Workloads, LoadError> {
     let mut rules: HashMap<&str, Vec<EgressRule>> = HashMap::new();
@@ -47,7 +50,7 @@ pub fn workloads(
         for workload in &policy.workloads {
             let own = rules.entry(workload).or_default();
             for declared in &policy.rules {
-                own.push(rule(declared)?);
+                own.push(rule(declared, dir)?);
             }
         }
     }
@@ -65,7 +68,7 @@ pub fn workloads(
     made.collect()
 }
 
-fn rule(declared: &snapshot::EgressRule) -> Result<EgressRule, LoadError> {
+fn rule(declared: &snapshot::EgressRule, dir: &EngineDir) -> Result<EgressRule, LoadError> {
     let method = |name: &String| {
         Method::from_bytes(name.as_bytes()).map_err(|_| {
             let what = format!("egress rule {}: the method {name}", declared.to);
@@ -88,5 +91,26 @@ fn rule(declared: &snapshot::EgressRule) -> Result<EgressRule, LoadError> {
             failures: u32::try_from(breaker.failures).unwrap_or(u32::MAX),
             eject: Duration::from_millis(breaker.pause_millis),
         }),
+        credential: declared
+            .credential
+            .as_ref()
+            .map(|it| credential(it, dir))
+            .transpose()?,
     })
+}
+
+fn credential(
+    declared: &snapshot::EgressCredential,
+    dir: &EngineDir,
+) -> Result<Credential, LoadError> {
+    let invalid = |what: &str| {
+        let message = format!("the credential {}: {what}", declared.credential);
+        LoadError::new("credential_invalid", message)
+    };
+    let kept = dir.credential(&declared.credential)?;
+    let mut value = HeaderValue::try_from(format!("{}{kept}", declared.prefix))
+        .map_err(|_| invalid("it is no value of a header field"))?;
+    value.set_sensitive(true);
+    let header = HeaderName::try_from(&declared.header).map_err(|_| invalid("its header field"))?;
+    Ok(Credential { header, value })
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
-use http::{Method, Uri};
+use http::{HeaderName, HeaderValue, Method, Uri};
 
 use crate::address::Network;
 use crate::balance::nanos;
@@ -37,6 +37,17 @@ pub struct EgressRule {
     pub rate: Option<EgressRate>,
     /// When a destination that fails is left alone for a while.
     pub breaker: Option<OutlierConfig>,
+    /// What calls are given that whoever makes them never sees. Such a rule allows no tunnel.
+    pub credential: Option<Credential>,
+}
+
+/// A header field that proves to the destination who calls. Its value is never shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its name.
+    pub header: HeaderName,
+    /// Its value, marked as sensitive.
+    pub value: HeaderValue,
 }
 
 /// How many calls in how much time (GCRA, ITU-T I.371).
@@ -58,7 +69,13 @@ impl EgressRule {
             methods: Vec::new(),
             rate: None,
             breaker: None,
+            credential: None,
         }
+    }
+
+    /// Whether it is for tunnels as well, in which nobody sees a method or can add a field.
+    fn takes_tunnels(&self) -> bool {
+        self.methods.is_empty() && self.credential.is_none()
     }
 }
 
@@ -116,6 +133,7 @@ pub struct Allowed {
     /// Where its name may lead, or which address it may be.
     pub(crate) addresses: AddressRule,
     pub(crate) breaker: Option<OutlierConfig>,
+    pub(crate) credential: Option<Credential>,
     /// Whether a rule says so.
     pub(crate) is_listed: bool,
 }
@@ -169,7 +187,7 @@ impl EgressRules {
             return Ok((self.decide(destination, |_| true)?, false));
         }
         if self.has(&secure) {
-            let takes = |rule: &Rule| rule.said.methods.is_empty();
+            let takes = |rule: &Rule| rule.said.takes_tunnels();
             return Ok((self.decide(secure, takes)?, true));
         }
         let rule = if port == 443 { &secure } else { &destination };
@@ -185,7 +203,7 @@ impl EgressRules {
                 || self
                     .0
                     .iter()
-                    .any(|it| it.allows(&destination) && it.said.methods.is_empty())
+                    .any(|it| it.allows(&destination) && it.said.takes_tunnels())
         })
     }
 
@@ -218,6 +236,7 @@ impl EgressRules {
                 None => AddressRule::PublicOr(self.networks(&destination)),
             },
             breaker: rule.said.breaker.clone(),
+            credential: rule.said.credential.clone(),
             destination,
             is_listed: true,
         })
@@ -257,6 +276,7 @@ impl Allowed {
         Self {
             addresses: AddressRule::PublicOr(networks.collect()),
             breaker: None,
+            credential: None,
             destination,
             is_listed: false,
         }
@@ -307,8 +327,15 @@ impl Rule {
     fn parse(said: EgressRule) -> Result<Self, ConfigError> {
         let refused = |why: &str| ConfigError(format!("egress rule {}: {why}", said.to));
         let (kind, host, port) = Self::place(&said.to).map_err(refused)?;
-        if kind == Kind::Tcp && !said.methods.is_empty() {
-            return Err(refused("a tunnel has no methods"));
+        if kind == Kind::Tcp && !said.takes_tunnels() {
+            return Err(refused("a tunnel has no methods and no fields"));
+        }
+        let is_here =
+            matches!(&host, RuleHost::Address(address) if address.to_canonical().is_loopback());
+        if kind == Kind::Http && said.credential.is_some() && !is_here {
+            return Err(refused(
+                "a credential goes over https only, or to this machine",
+            ));
         }
         let pace = said
             .rate

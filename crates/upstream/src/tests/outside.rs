@@ -286,3 +286,41 @@ async fn a_tunnel_leads_to_an_address_that_was_checked() {
         assert!(matches!(error, Some(SendError::NotAllowed(_))), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_credential_is_added_in_place_of_what_the_caller_says() {
+    let port = serve(|_, mut stream| async move {
+        let head = head(&mut stream).await.unwrap();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}",
+            head.len()
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let uri = format!("http://127.0.0.1:{port}/");
+    let mut rule = EgressRule::to(&uri);
+    rule.credential = Some(Credential {
+        header: http::header::AUTHORIZATION,
+        value: "Bearer secret".parse().unwrap(),
+    });
+    let out = Out::new(vec![rule], EgressConfig::default(), &machine());
+    let mut asked = call(&uri);
+    asked
+        .headers_mut()
+        .append("authorization", "mine".parse().unwrap());
+    asked
+        .headers_mut()
+        .append("authorization", "mine too".parse().unwrap());
+    let response = out.send(asked, &SendOptions::default()).await.unwrap();
+    let seen = text(response).await.unwrap();
+    assert!(seen.contains("authorization: Bearer secret\r\n"), "{seen}");
+    assert!(!seen.contains("mine"));
+    assert!(out.rules.tunnel("127.0.0.1", port).is_err());
+    let mut plain = EgressRule::to("http://api.example.com");
+    plain.credential = Some(Credential {
+        header: http::header::AUTHORIZATION,
+        value: "Bearer secret".parse().unwrap(),
+    });
+    assert!(EgressRules::compile([plain]).is_err());
+}
