@@ -19,6 +19,8 @@ STEPS = {
     "decision": "a decision of 20 Cedar policies, not remembered",
     "remembered": "the same, remembered for this caller and these attributes",
     "token": "a token that is known",
+    "egress": "an egress decision of 22 rules (the twentieth fits, with methods and a rate), the name not looked up",
+    "egress_denied": "the same for a call that no rule allows, with the rule that would",
 }
 """What `measure_micro` returns, and what each is."""
 

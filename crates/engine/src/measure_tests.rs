@@ -4,7 +4,10 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use http::{Method, Uri};
+use vedette_upstream::{EgressRate, EgressRule, EgressRules};
 
 use crate::caller::Caller;
 use crate::jwt::Verified;
@@ -46,6 +49,33 @@ fn caller() -> Caller {
         key: "".into(),
     })
     .unwrap()
+}
+
+#[test]
+#[ignore = "a measurement: make bench"]
+fn measure_an_egress_decision() {
+    let listed = |number: u32| {
+        let mut rule = EgressRule::to(&format!("https://api-{number}.example.com"));
+        rule.methods = vec![Method::GET, Method::POST];
+        rule.rate = Some(EgressRate {
+            calls: 1_000_000_000,
+            period: Duration::from_secs(1),
+            burst: 1_000_000_000,
+        });
+        rule
+    };
+    let ranges = ["https://10.0.0.0/8", "https://[fd00::/8]"].map(EgressRule::to);
+    let rules = EgressRules::compile((1..=20).map(listed).chain(ranges)).unwrap();
+    let uri: Uri = "https://api-20.example.com/v1/things?limit=10"
+        .parse()
+        .unwrap();
+    measure("egress", || {
+        black_box(rules.call(black_box(&uri), &Method::GET)).unwrap();
+    });
+    let other: Uri = "https://elsewhere.example.com/".parse().unwrap();
+    measure("egress_denied", || {
+        black_box(rules.call(black_box(&other), &Method::GET)).unwrap_err();
+    });
 }
 
 #[test]
