@@ -92,6 +92,7 @@ _CONFIG = [
     ("precompiled_refused", "The file is precompiled code, which is never accepted from outside.", "Deploy the .wasm component; the node compiles it itself."),
     ("record_unknown", "No line of the records has that request id.", "Give the `x-request-id` of the answer, without --kind and --failed; beyond 1 GiB the oldest records give way."),
     ("request_invalid", "The request to the admin API is not valid.", "Mend the field named; docs/reference/openapi.json describes every request."),
+    ("rotation_running", "The key before this one is still trusted; one rotation follows another.", "Wait until it is gone: `vedette ca list` says when."),
     ("route_conflict", "Another route already answers for that host and path.", "Choose another path or host (--route, --domains; path, hostnames in a manifest), or remove the other one first."),
     ("route_unknown", "There is no route of that name.", "Run `vedette routes` to see the names."),
     ("rule_set_invalid", "That is no Core Rule Set that this node can use.", "Take one that `python -m vedette.policy.coreruleset` packs, or the installed one: `vedette waf rules update`."),

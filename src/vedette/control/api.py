@@ -300,7 +300,7 @@ def _identity(app: FastAPI, node: Node) -> None:
 
     @app.get("/v1/ca", response_class=Response)
     def ca() -> Response:
-        """The certificate of the node's CA, PEM."""
+        """The certificates of the node's CAs that are trusted, PEM; the active one first."""
         return Response(node.ca_certificate(), media_type="application/x-pem-file")
 
 

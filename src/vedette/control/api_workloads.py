@@ -11,6 +11,8 @@ from collections.abc import Callable
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from vedette.control.admin_records import NOTE
+from vedette.control.messages import KeyStatus, RotateWish
 from vedette.control.node import Node
 from vedette.control.workload.messages import (
     BundleStatus,
@@ -43,6 +45,17 @@ def add_workloads(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) 
         node.workloads.remove(name)
         _log.info("%s removed the workload %s", actor_of(request), name)
         return node.workloads.list()
+
+    @app.get("/v1/ca/keys")
+    def ca_keys() -> list[KeyStatus]:
+        """The keys of the CA and of JWT-SVIDs that are trusted, and what becomes of each."""
+        return node.rotation.statuses()
+
+    @app.post("/v1/ca/rotate")
+    def rotate_key(wish: RotateWish, request: Request) -> list[KeyStatus]:
+        """Prepares the next key of the CA or of JWT-SVIDs, or brings it forward."""
+        request.scope[NOTE]["target"] = "jwt-svid" if wish.jwt else "ca"
+        return node.rotation.rotate(wish)
 
     @app.get("/v1/bundles")
     def bundles() -> list[BundleStatus]:

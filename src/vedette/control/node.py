@@ -67,6 +67,7 @@ from vedette.control.messages import (
 )
 from vedette.control.redeploy import changed_settings
 from vedette.control.revocations import Revocations
+from vedette.control.rotation import Rotation
 from vedette.control.status import base_url, function_statuses, node_status, route_url
 from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.control.traffic import route_statuses, upstream_statuses
@@ -104,6 +105,7 @@ class Node:
         activator.witness = self._record_own
         self.identities = Identities(home, keys)
         self.workloads = Workloads(self.identities.store, self.identities.trust_domain)
+        self.rotation = Rotation(home, keys, self.identities, activator, self._note)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -200,8 +202,8 @@ class Node:
         )
 
     def ca_certificate(self) -> bytes:
-        """The CA's certificate, PEM."""
-        return self._keys.authority.certificate_pem
+        """The certificates of the CAs that are trusted, PEM: the active one first."""
+        return self._keys.ca_pem()
 
     def engine_metrics(self) -> EngineCounters | None:
         """The engine's counters; None while it is away."""
@@ -484,6 +486,11 @@ class Node:
             generation=entry.generation,
             version=__version__,
         )
+
+    def _note(self, **fields: str) -> None:
+        """Keeps a record of what control did by itself; that is done all the same when the disk is full."""
+        with contextlib.suppress(UnavailableError):
+            self.admin.write(**fields)
 
     def _function(self, name: str, wish: FunctionWish) -> Function:
         digest = require_digest(wish.component)

@@ -146,6 +146,7 @@ def main() -> int:
     # A thread of its own: a slow server of keys or of bans must not hold up anything else.
     threading.Thread(target=node.jwks.run, args=(stopping,), name="jwks", daemon=True).start()
     threading.Thread(target=node.feeds.run, args=(stopping,), name="feeds", daemon=True).start()
+    threading.Thread(target=node.rotation.run, args=(stopping,), name="keys", daemon=True).start()
     auditing = threading.Thread(target=node.audit.run, args=(stopping,), name="audit", daemon=True)
     auditing.start()
     admin = socket.socket(fileno=config["adminFd"])

@@ -48,7 +48,7 @@ class Answers:
         if method == X509_BUNDLES:
             return wire.encode(
                 "X509BundlesResponse",
-                crl=[self._identities.crl()],
+                crl=self._identities.crls(),
                 bundles={_key(domain): one.x509_der for domain, one in bundles.items()},
             )
         return wire.encode(
@@ -119,7 +119,7 @@ class Answers:
         return wire.encode(
             "X509SVIDResponse",
             svids=svids,
-            crl=[self._identities.crl()],
+            crl=self._identities.crls(),
             federated_bundles={_key(domain): one.x509_der for domain, one in bundles.items()},
         )
 
