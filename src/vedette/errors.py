@@ -43,6 +43,9 @@ _CONFIG = [
     ("blob_too_large", "The content is larger than a blob may be (64 MiB).", "Make it smaller; for a component, build with `--release` and strip debug information."),
     ("build_failed", "The build command of the project failed.", "Read the compiler's messages above, mend the source and build again."),
     ("bundle_invalid", "That is not a trust bundle that this node can take.", "Give the SPIFFE bundle (JWKS) of that trust domain as its bundle endpoint gives it; docs/identity.md says what is taken."),
+    ("bundle_endpoint_invalid", "The bundle endpoint cannot be served like that.", "Mend what the message names; docs/identity.md says what each profile needs."),
+    ("bundle_not_followed", "That trust domain is not followed.", "Run `vedette federation list` to see those that are."),
+    ("bundle_url", "That URL is no bundle endpoint's.", "Give an https URL without user and password, such as https://edge-2.example.org:8444/bundle."),
     ("bundle_unknown", "The node keeps no bundle of that trust domain.", "Run `vedette federation list` to see the trust domains."),
     ("certificate_in_use", "A service is shown that certificate.", "Take it out of the service's manifest and apply that first."),
     ("certificate_refused", "The certificate is not of the kind that is needed.", "An authority is the certificates of a CA (CA:TRUE, not expired) without a private key; a client certificate is its chain, leaf first, and the private key of the leaf."),
@@ -139,6 +142,7 @@ _TRUST = [
 ]
 _UNAVAILABLE = [
     ("address_in_use", "Another program is already listening on that address.", "Stop that program, or choose another address: --listen HOST:PORT, or --metrics HOST:PORT for the metrics."),
+    ("bundle_unavailable", "The trust bundle cannot be fetched.", "Check what the message names; the node keeps the bundle that it has and tries again."),
     ("control_away", "The node is running, but its control process does not answer.", "It is restarted by itself: try again in a second; log/control.log says why."),
     ("disk_failed", "The disk refused to write.", "Check the disk and the permissions of the home folder, then try again."),
     ("disk_full", "The disk is full; nothing was changed.", "Free some space, then try again."),

@@ -79,7 +79,9 @@ def test_the_key_is_p256_pkcs8_and_the_leafs_own(authority: Authority) -> None:
 
 
 def test_a_verifier_of_paths_accepts_the_leaf_while_it_lives(authority: Authority) -> None:
-    at = authority.certificate.not_valid_before_utc + timedelta(hours=1)  # both certificates are checked
+    at = authority.certificate.not_valid_before_utc + timedelta(
+        hours=1
+    )  # both certificates are checked
     leaf = leaf_of(mint(authority, ("shop.example.com",), at))
     store = Store([authority.certificate])
     verifier = PolicyBuilder().store(store).time(at).build_client_verifier()

@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from vedette import __version__
 from vedette.config.snapshot import ClientAuthority
 from vedette.control.admin_records import NOTE, Recorded
+from vedette.control.api_federation import add_federation
 from vedette.control.api_firewall import add_firewall
 from vedette.control.api_workloads import add_workloads
 from vedette.control.limits import BodyLimit
@@ -73,6 +74,7 @@ _NOT_FOUND = (
     "certificate_unknown",
     "workload_unknown",
     "bundle_unknown",
+    "bundle_not_followed",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")
@@ -102,6 +104,7 @@ def create_app(node: Node) -> FastAPI:
     _certificates(app, node)
     add_firewall(app, node, _actor)
     add_workloads(app, node, _actor)
+    add_federation(app, node)
     _streams(app, node)
     return app
 

@@ -76,7 +76,9 @@ def add_workloads(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) 
 
     @app.delete("/v1/bundles/{trust_domain}")
     def delete_bundle(trust_domain: str, request: Request) -> list[BundleStatus]:
-        """Forgets another trust domain; answers those that are left."""
-        node.identities.remove_bundle(trust_domain)
+        """Forgets another trust domain, and follows it no more; answers those that are left."""
+        was_followed = node.following.forget(trust_domain)
+        if not was_followed or trust_domain in node.identities.federation.bundles():
+            node.identities.remove_bundle(trust_domain)
         _log.info("%s removed the bundle of %r", actor_of(request), trust_domain)
         return node.identities.statuses()

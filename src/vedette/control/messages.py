@@ -16,6 +16,7 @@ from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
 from vedette.config.waf import WafOverride
+from vedette.control.federation.messages import FederationStatus
 
 
 class SnapshotStatus(Model):
@@ -228,6 +229,9 @@ class NodeStatus(Model):
     )
     audit: AuditStatus | None = Field(
         default=None, description="The audit log; null: control is away."
+    )
+    federation: FederationStatus | None = Field(
+        default=None, description="Trust bundles over the network; null: control is away."
     )
 
 

@@ -32,6 +32,9 @@ from vedette.control.admin_records import AdminLog
 from vedette.control.audit import Auditor
 from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
+from vedette.control.federation.following import Following
+from vedette.control.federation.messages import FederationStatus
+from vedette.control.federation.serving import BundleServing
 from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
 from vedette.control.inspections import exclusions_without_effect
@@ -105,6 +108,8 @@ class Node:
         activator.witness = self._record_own
         self.identities = Identities(home, keys)
         self.workloads = Workloads(self.identities.store, self.identities.trust_domain)
+        self.following = Following(home, self.identities)
+        self.serving = BundleServing(home, self.identities)
         self.rotation = Rotation(home, keys, self.identities, activator, self._note)
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -120,7 +125,14 @@ class Node:
             self._engine_status(),
             self.feeds.status(snapshot),
         )
-        return told.model_copy(update={"audit": self.audit.status()})
+        return told.model_copy(
+            update={"audit": self.audit.status(), "federation": self.federation()}
+        )
+
+    def federation(self) -> FederationStatus:
+        """Where the node serves its trust bundle, and whose it fetches."""
+        followed = tuple(self.following.statuses())
+        return FederationStatus(endpoint=self.serving.status(), followed=followed)
 
     def functions(self) -> list[FunctionStatus]:
         """Deployed functions, by name."""

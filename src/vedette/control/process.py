@@ -147,6 +147,10 @@ def main() -> int:
     threading.Thread(target=node.jwks.run, args=(stopping,), name="jwks", daemon=True).start()
     threading.Thread(target=node.feeds.run, args=(stopping,), name="feeds", daemon=True).start()
     threading.Thread(target=node.rotation.run, args=(stopping,), name="keys", daemon=True).start()
+    following = threading.Thread(target=node.following.run, args=(stopping,), daemon=True)
+    following.start()
+    serving = threading.Thread(target=node.serving.run, args=(stopping,), daemon=True)
+    serving.start()
     auditing = threading.Thread(target=node.audit.run, args=(stopping,), name="audit", daemon=True)
     auditing.start()
     admin = socket.socket(fileno=config["adminFd"])
@@ -158,6 +162,7 @@ def main() -> int:
     workloads.stop()
     node.admin.close()
     stopping.set()
+    serving.join(_GRACE_SECONDS)
     auditing.join(_GRACE_SECONDS)  # what was asked last is in the log, with a head
     return 0
 

@@ -98,9 +98,14 @@ class JwtIssuer:
         return {"begins": to_rfc3339(self.begins)}
 
     def mint(
-        self, identity: SpiffeId, audiences: Sequence[str], ttl: timedelta, at: datetime
+        self,
+        identity: SpiffeId,
+        audiences: Sequence[str],
+        ttl: timedelta,
+        at: datetime,
+        issuer: str | None = None,
     ) -> JwtSvid:
-        """A token (ES256) of `identity` for these audiences that ends at `at` + `ttl`.
+        """A token (ES256) of `identity` for these audiences that ends at `at` + `ttl`; `issuer` is its `iss`, if any.
 
         Raises `ConfigError` svid_invalid for another trust domain, no audience, or a life that is too short or long.
         """
@@ -109,13 +114,15 @@ class JwtIssuer:
         require_audiences(audiences)
         require_ttl(ttl, MAX_JWT_TTL)
         issued = at.replace(microsecond=0)
-        claims = {
+        claims: dict[str, Any] = {
             "sub": str(identity),
             "aud": list(audiences),
             "iat": issued,
             "exp": issued + ttl,
             "jti": str(uuid.uuid4()),
         }
+        if issuer is not None:
+            claims["iss"] = issuer
         headers = {"kid": self.public.kid}
         token = jwt.encode(claims, self._key, algorithm="ES256", headers=headers)
         return JwtSvid(identity, token, issued + ttl)

@@ -35,6 +35,9 @@ class Identities:
         self._listeners: list[Callable[[], None]] = []
         self._told_crls = self.crls()
         self._x509 = X509Issuer(keys.authority)
+        self._of_endpoint = self._x509
+        self.oidc_issuer: str | None = None
+        """`iss` of JWT-SVIDs, where their keys are found (OIDC Discovery)."""
         self._own = self._made_bundle()
 
     def close(self) -> None:
@@ -61,6 +64,13 @@ class Identities:
         if self._x509.authority is not self._keys.authority:
             self._x509 = X509Issuer(self._keys.authority)
         self._tell()
+
+    def endpoint_issuer(self, at: datetime) -> X509Issuer:
+        """Who mints the SVID of the bundle endpoint: the CA that others have known longest (ADR 0034)."""
+        authority = self._keys.listener_authority(at)
+        if self._of_endpoint.authority is not authority:
+            self._of_endpoint = X509Issuer(authority)
+        return self._of_endpoint
 
     def own_bundle(self) -> Bundle:
         """The bundle of this node's trust domain; its sequence grows when its keys change."""
@@ -91,9 +101,15 @@ class Identities:
 
     def put_bundle(self, trust_domain: str, document: bytes) -> BundleStatus:
         """Takes a bundle of another trust domain. Raises as `Federation.put`."""
+        return _status(self.take_bundle(trust_domain, document), own=False)
+
+    def take_bundle(self, trust_domain: str, document: bytes) -> Bundle:
+        """As `put_bundle`; programs are told only when it is another."""
+        before = self.federation.bundles().get(trust_domain)
         bundle = self.federation.put(trust_domain, document)
-        self._tell()
-        return _status(bundle, own=False)
+        if bundle != before:
+            self._tell()
+        return bundle
 
     def remove_bundle(self, trust_domain: str) -> None:
         """Forgets another trust domain. Raises `ConfigError` bundle_unknown."""
@@ -106,11 +122,15 @@ class Identities:
         return [_status(self._own, own=True)] + [_status(one, own=False) for _, one in others]
 
     def _made_bundle(self) -> Bundle:
-        """The keys that are trusted now; the sequence grows when they are others than at the last time."""
+        """The keys that are trusted now; the sequence grows when they are others than at the last time. They are in an
+        order of their own: which of them signs makes no other bundle.
+        """
+        authorities = sorted(self._keys.ca.trusted(), key=lambda one: (one.begins, one.key_id))
+        signers = sorted(self._keys.jwt_svids.trusted(), key=lambda one: one.key_id)
         bundle = Bundle(
             self.trust_domain,
-            tuple(own_authority(one.certificate) for one in self._keys.ca.trusted()),
-            tuple(one.public for one in self._keys.jwt_svids.trusted()),
+            tuple(own_authority(one.certificate) for one in authorities),
+            tuple(one.public for one in signers),
             refresh_hint=REFRESH_HINT,
         )
         content = hashlib.sha256(bundle.to_jwks()).hexdigest()
