@@ -75,6 +75,7 @@ _NOT_FOUND = (
     "workload_unknown",
     "bundle_unknown",
     "bundle_not_followed",
+    "join_token_unknown",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")

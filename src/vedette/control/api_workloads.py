@@ -17,6 +17,9 @@ from vedette.control.node import Node
 from vedette.control.workload.messages import (
     BundleStatus,
     BundleWish,
+    JoinToken,
+    JoinTokenStatus,
+    JoinTokenWish,
     WorkloadStatus,
     WorkloadWish,
 )
@@ -45,6 +48,24 @@ def add_workloads(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) 
         node.workloads.remove(name)
         _log.info("%s removed the workload %s", actor_of(request), name)
         return node.workloads.list()
+
+    @app.get("/v1/join-tokens")
+    def join_tokens() -> list[JoinTokenStatus]:
+        """Join tokens that are known; never the tokens themselves."""
+        return node.joining.list()
+
+    @app.post("/v1/join-tokens")
+    def create_join_token(wish: JoinTokenWish, request: Request) -> JoinToken:
+        """Makes a join token; only its hash is kept."""
+        request.scope[NOTE]["target"] = wish.name
+        return node.joining.create(wish)
+
+    @app.delete("/v1/join-tokens/{token_id}")
+    def delete_join_token(token_id: str, request: Request) -> list[JoinTokenStatus]:
+        """Forgets a join token; answers those that are left."""
+        request.scope[NOTE]["target"] = token_id
+        node.joining.remove(token_id)
+        return node.joining.list()
 
     @app.get("/v1/ca/keys")
     def ca_keys() -> list[KeyStatus]:

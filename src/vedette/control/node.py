@@ -77,6 +77,7 @@ from vedette.control.traffic import route_statuses, upstream_statuses
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
 from vedette.control.workload.entries import Workloads
 from vedette.control.workload.identities import Identities
+from vedette.control.workload.joining import JoinTokens
 from vedette.engine.client import EngineStatus
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.functions.admit import read_component
@@ -108,6 +109,7 @@ class Node:
         activator.witness = self._record_own
         self.identities = Identities(home, keys)
         self.workloads = Workloads(self.identities.store, self.identities.trust_domain)
+        self.joining = JoinTokens(self.identities.store, self.workloads, self.admin.write)
         self.following = Following(home, self.identities)
         self.serving = BundleServing(home, self.identities)
         self.rotation = Rotation(home, keys, self.identities, activator, self._note)

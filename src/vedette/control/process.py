@@ -155,7 +155,7 @@ def main() -> int:
     auditing.start()
     admin = socket.socket(fileno=config["adminFd"])
     metrics = socket.socket(fileno=config["metricsFd"])
-    workloads = WorkloadServer(node.home, node.workloads, node.identities)
+    workloads = WorkloadServer(node.home, node.workloads, node.identities, joining=node.joining)
     if "workloadFd" in config:  # not, when an older version started the node
         workloads.start(socket.socket(fileno=config["workloadFd"]))
     asyncio.run(_serve_until_signal(Servers(node), admin, metrics))

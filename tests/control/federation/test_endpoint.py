@@ -110,7 +110,7 @@ def test_who_is_slow_at_the_handshake_or_the_request_is_cut(serve: Serve, web: W
 
 
 def test_one_address_has_a_few_connections_and_the_others_their_own(serve: Serve, web: Web) -> None:
-    port = serve(Bounds(of_address=2))
+    port = serve(Bounds(of_address=2, seconds=1_000.0))
     held = [secured(port, web.ca) for _ in range(2)]
     assert is_closed(connected(port))
     other = socket.socket()
