@@ -36,12 +36,12 @@ def serials(crl: x509.CertificateRevocationList) -> list[int]:
 def test_a_revoked_serial_is_in_the_list_and_the_number_grows(
     authority: Authority, store: IdentityStore
 ) -> None:
-    revoked = RevocationList(authority, store)
-    empty = read(authority, revoked.der(NOON))
+    revoked = RevocationList(lambda: (authority,), store)
+    empty = read(authority, revoked.ders(NOON)[0])
     assert serials(empty) == []
     assert empty.issuer == authority.certificate.subject
     revoked.revoke([(77, NOON + timedelta(minutes=15))], NOON)
-    crl = read(authority, revoked.der(NOON + timedelta(seconds=1)))
+    crl = read(authority, revoked.ders(NOON + timedelta(seconds=1))[0])
     assert serials(crl) == [77]
     assert number(crl) > number(empty)
     entry = crl.get_revoked_certificate_by_serial_number(77)
@@ -52,10 +52,12 @@ def test_a_revoked_serial_is_in_the_list_and_the_number_grows(
 def test_the_list_survives_a_restart_and_its_number_never_goes_back(
     authority: Authority, store: IdentityStore
 ) -> None:
-    first = RevocationList(authority, store)
+    first = RevocationList(lambda: (authority,), store)
     first.revoke([(77, NOON + timedelta(minutes=15))], NOON)
-    before = read(authority, first.der(NOON))
-    after = read(authority, RevocationList(authority, store).der(NOON + timedelta(seconds=5)))
+    before = read(authority, first.ders(NOON)[0])
+    after = read(
+        authority, RevocationList(lambda: (authority,), store).ders(NOON + timedelta(seconds=5))[0]
+    )
     assert serials(after) == [77]
     assert number(after) > number(before)
 
@@ -63,32 +65,32 @@ def test_the_list_survives_a_restart_and_its_number_never_goes_back(
 def test_the_list_is_signed_anew_only_when_it_must(
     authority: Authority, store: IdentityStore
 ) -> None:
-    revoked = RevocationList(authority, store)
-    first = revoked.der(NOON)
-    assert revoked.der(NOON + timedelta(hours=11)) is first
+    revoked = RevocationList(lambda: (authority,), store)
+    first = revoked.ders(NOON)[0]
+    assert revoked.ders(NOON + timedelta(hours=11))[0] is first
     later = NOON + timedelta(hours=13)
-    again = read(authority, revoked.der(later))
+    again = read(authority, revoked.ders(later)[0])
     end = again.next_update_utc
     assert end is not None
     assert end > later + timedelta(hours=12)
-    second = revoked.der(later)
-    assert revoked.der(later - timedelta(days=30)) is not second  # the clock went back
+    second = revoked.ders(later)[0]
+    assert revoked.ders(later - timedelta(days=30))[0] is not second  # the clock went back
 
 
 def test_a_serial_is_forgotten_when_its_certificate_has_ended(
     authority: Authority, store: IdentityStore
 ) -> None:
-    revoked = RevocationList(authority, store)
+    revoked = RevocationList(lambda: (authority,), store)
     revoked.revoke([(77, NOON + timedelta(minutes=15))], NOON)
     revoked.revoke([(78, NOON + timedelta(hours=15))], NOON + timedelta(minutes=16))
-    assert serials(read(authority, revoked.der(NOON + timedelta(minutes=16)))) == [78]
+    assert serials(read(authority, revoked.ders(NOON + timedelta(minutes=16))[0])) == [78]
 
 
 def test_there_is_a_most_of_serials(
     authority: Authority, store: IdentityStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(revocation_list, "MAX_REVOKED", 2)
-    revoked = RevocationList(authority, store)
+    revoked = RevocationList(lambda: (authority,), store)
     end = NOON + timedelta(minutes=15)
     revoked.revoke([(1, end), (2, end)], NOON)
     with pytest.raises(ConfigError, match="2 serials"):

@@ -29,7 +29,9 @@ NameArgument = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     _credentials.command("list", epilog="Example: vedette credential list")(list_)
-    _credentials.command("add", epilog="Example: vedette credential add stripe --file stripe.key")(add)
+    _credentials.command("add", epilog="Example: vedette credential add stripe --file stripe.key")(
+        add
+    )
     _credentials.command("remove", epilog="Example: vedette credential remove stripe")(remove)
     app.add_typer(_credentials, name="credential")
 

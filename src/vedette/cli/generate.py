@@ -39,6 +39,10 @@ def _commands(command: Any, path: list[str]) -> Iterator[tuple[list[str], Any]]:
     if inner is None:
         yield path, command
         return
+    if (
+        command.invoke_without_command
+    ):  # a command that has others below it, such as `vedette token`
+        yield path, command
     for name in sorted(inner):
         yield from _commands(inner[name], [*path, name])
 

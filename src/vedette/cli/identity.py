@@ -16,6 +16,7 @@ from vedette.cli.render import print_json, print_table, say, say_if_away
 from vedette.errors import ConfigError
 
 _tokens = typer.Typer()
+_ca = typer.Typer()
 _issuers = typer.Typer(help="Whose tokens the node believes.", no_args_is_help=True)
 
 
@@ -29,7 +30,10 @@ def register(app: typer.Typer) -> None:
         token_list_revoked
     )
     app.add_typer(_tokens, name="token")
-    app.command(epilog="Example: vedette ca --out ca.pem")(ca)
+    _ca.callback(invoke_without_command=True, epilog="Example: vedette ca --out ca.pem")(ca)
+    _ca.command("list", epilog="Example: vedette ca list --json")(ca_list)
+    _ca.command("rotate", epilog="Example: vedette ca rotate --now")(ca_rotate)
+    app.add_typer(_ca, name="ca")
     _issuers.command("list", epilog="Example: vedette issuer list")(issuer_list)
     _issuers.command(
         "add",
@@ -96,10 +100,13 @@ def token_list_revoked(home: HomeOption = None, as_json: JsonOption = False) -> 
 
 
 def ca(
+    context: typer.Context,
     home: HomeOption = None,
     out: Annotated[Path | None, typer.Option(help="File to write; default: stdout.")] = None,
 ) -> None:
-    """Print the certificate of the node's CA, or write it to a file."""
+    """Print the certificates of the node's CA, or write them to a file: during a rotation two, and both are needed."""
+    if context.invoked_subcommand is not None:
+        return
     pem = client_of(home).get_bytes("/v1/ca")
     if out is None:
         print(pem.decode(), end="")
@@ -110,6 +117,48 @@ def ca(
             message = f"cannot write {out}: {error.strerror}"
             raise ConfigError("file_unwritable", message) from None
         say(f"Wrote {out}")
+
+
+def ca_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List the keys of the CA and of JWT-SVIDs that are trusted: prepared, active, old."""
+    _print_keys(client_of(home).get("/v1/ca/keys"), as_json)
+
+
+def ca_rotate(
+    home: HomeOption = None,
+    jwt: Annotated[
+        bool, typer.Option("--jwt", help="The key of JWT-SVIDs instead of the CA's.")
+    ] = False,
+    now: Annotated[
+        bool,
+        typer.Option(
+            "--now",
+            help="Sign with the next key in 40 seconds instead of a day; also of one prepared.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the next key: trusted at once, it signs in a day, and the one of now is trusted an hour longer."""
+    told = client_of(home).post("/v1/ca/rotate", {"jwt": jwt, "now": now})
+    _print_keys(told, as_json)
+
+
+def _print_keys(keys: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(keys)
+        return
+    rows = [
+        (
+            one["kind"],
+            one["phase"],
+            one["keyId"][:16],
+            one["since"],
+            f"{one['nextPhase']} {one['nextAt'] or 'by its age'}",
+            one["ends"],
+        )
+        for one in keys
+    ]
+    print_table(("key", "phase", "id", "since", "next", "ends"), rows, "")
 
 
 def issuer_list(home: HomeOption = None, as_json: JsonOption = False) -> None:

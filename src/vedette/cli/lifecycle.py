@@ -298,6 +298,8 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(("offenders", _shown_offenders(answer["offenders"])))
     if answer["audit"]:
         rows.append(("audit log", _shown_audit(answer["audit"])))
+    if answer["federation"]:
+        rows += _shown_federation(answer["federation"])
     rows.append(
         ("allocator", " ".join(filter(None, (engine["allocator"], engine["allocatorReason"]))))
     )
@@ -348,6 +350,14 @@ def _shown_audit(audit: dict[str, Any]) -> str:
     if audit["records"] is None:
         return "no head yet"
     return f"{audit['records']:,} records, head {audit['head']} at {audit['signedAt']}"
+
+
+def _shown_federation(federation: dict[str, Any]) -> list[tuple[str, str]]:
+    from vedette.cli.federation import shown_endpoint, shown_followed
+
+    rows = [("bundle", shown_endpoint(federation["endpoint"]))] if federation["endpoint"] else []
+    followed = federation["followed"]
+    return rows + [("follows", f"{one['trustDomain']}: {shown_followed(one)}") for one in followed]
 
 
 def _shown_offenders(offenders: dict[str, Any]) -> str:

@@ -288,9 +288,9 @@ class Activator:
     def renew_certificate(self, snapshot: Snapshot) -> None:
         """Issues the server's certificate anew when hosts changed or half of its life is over, and has it served."""
         with self.lock:
-            if not tls.renew_if_needed(
-                self._home, self._keys.authority, snapshot.admit.hosts, now()
-            ):
+            at = now()
+            authority = self._keys.listener_authority(at)
+            if not tls.renew_if_needed(self._home, authority, snapshot.admit.hosts, at):
                 return
             try:
                 self.engine.reload_tls()

@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from vedette import __version__
 from vedette.config.snapshot import ClientAuthority
 from vedette.control.admin_records import NOTE, Recorded
+from vedette.control.api_federation import add_federation
 from vedette.control.api_firewall import add_firewall
 from vedette.control.api_workloads import add_workloads
 from vedette.control.limits import BodyLimit
@@ -76,6 +77,8 @@ _NOT_FOUND = (
     "credential_unknown",
     "workload_unknown",
     "bundle_unknown",
+    "bundle_not_followed",
+    "join_token_unknown",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")
@@ -106,6 +109,7 @@ def create_app(node: Node) -> FastAPI:
     _credentials(app, node)
     add_firewall(app, node, _actor)
     add_workloads(app, node, _actor)
+    add_federation(app, node)
     _streams(app, node)
     return app
 
@@ -304,7 +308,7 @@ def _identity(app: FastAPI, node: Node) -> None:
 
     @app.get("/v1/ca", response_class=Response)
     def ca() -> Response:
-        """The certificate of the node's CA, PEM."""
+        """The certificates of the node's CAs that are trusted, PEM; the active one first."""
         return Response(node.ca_certificate(), media_type="application/x-pem-file")
 
 

@@ -11,10 +11,15 @@ from collections.abc import Callable
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from vedette.control.admin_records import NOTE
+from vedette.control.messages import KeyStatus, RotateWish
 from vedette.control.node import Node
 from vedette.control.workload.messages import (
     BundleStatus,
     BundleWish,
+    JoinToken,
+    JoinTokenStatus,
+    JoinTokenWish,
     WorkloadStatus,
     WorkloadWish,
 )
@@ -44,6 +49,35 @@ def add_workloads(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) 
         _log.info("%s removed the workload %s", actor_of(request), name)
         return node.workloads.list()
 
+    @app.get("/v1/join-tokens")
+    def join_tokens() -> list[JoinTokenStatus]:
+        """Join tokens that are known; never the tokens themselves."""
+        return node.joining.list()
+
+    @app.post("/v1/join-tokens")
+    def create_join_token(wish: JoinTokenWish, request: Request) -> JoinToken:
+        """Makes a join token; only its hash is kept."""
+        request.scope[NOTE]["target"] = wish.name
+        return node.joining.create(wish)
+
+    @app.delete("/v1/join-tokens/{token_id}")
+    def delete_join_token(token_id: str, request: Request) -> list[JoinTokenStatus]:
+        """Forgets a join token; answers those that are left."""
+        request.scope[NOTE]["target"] = token_id
+        node.joining.remove(token_id)
+        return node.joining.list()
+
+    @app.get("/v1/ca/keys")
+    def ca_keys() -> list[KeyStatus]:
+        """The keys of the CA and of JWT-SVIDs that are trusted, and what becomes of each."""
+        return node.rotation.statuses()
+
+    @app.post("/v1/ca/rotate")
+    def rotate_key(wish: RotateWish, request: Request) -> list[KeyStatus]:
+        """Prepares the next key of the CA or of JWT-SVIDs, or brings it forward."""
+        request.scope[NOTE]["target"] = "jwt-svid" if wish.jwt else "ca"
+        return node.rotation.rotate(wish)
+
     @app.get("/v1/bundles")
     def bundles() -> list[BundleStatus]:
         """Trust domains whose bundles are known, the node's own first."""
@@ -63,7 +97,9 @@ def add_workloads(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) 
 
     @app.delete("/v1/bundles/{trust_domain}")
     def delete_bundle(trust_domain: str, request: Request) -> list[BundleStatus]:
-        """Forgets another trust domain; answers those that are left."""
-        node.identities.remove_bundle(trust_domain)
+        """Forgets another trust domain, and follows it no more; answers those that are left."""
+        was_followed = node.following.forget(trust_domain)
+        if not was_followed or trust_domain in node.identities.federation.bundles():
+            node.identities.remove_bundle(trust_domain)
         _log.info("%s removed the bundle of %r", actor_of(request), trust_domain)
         return node.identities.statuses()

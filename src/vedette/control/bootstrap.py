@@ -12,7 +12,9 @@ import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from vedette.clock import now, to_rfc3339
 from vedette.config.snapshot import Identity, Node, PolicyRef, PolicySet, Snapshot
@@ -27,6 +29,7 @@ from vedette.identity.key_files import reseal_p256
 from vedette.identity.notes import NoteSigner
 from vedette.identity.sealing import Seal
 from vedette.identity.signer import SnapshotSigner, verify_envelope
+from vedette.identity.succession import CaKind, JwtKind, Succession, key_files
 from vedette.identity.tokens import TokenIssuer
 from vedette.policy.defaults import DEFAULT_POLICY_NAME, default_policy
 from vedette.policy.schema import schema_text
@@ -35,6 +38,9 @@ from vedette.store.atomic import read_json, write_atomic, write_json
 from vedette.store.blobs import BlobStore
 from vedette.store.history import History
 from vedette.store.home import Home
+
+LISTENER_MARGIN: Final = timedelta(minutes=3)
+"""So long before a CA is trusted no more the listener shows a certificate of the next: renewal looks once a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +57,24 @@ class NodeFacts:
 class Keys:
     """Everything that signs: certificates, snapshots, tokens, JWT-SVIDs, heads of the audit log."""
 
-    authority: Authority
+    ca: Succession[Authority]
     signer: SnapshotSigner
     tokens: TokenIssuer
-    jwt_svids: JwtIssuer
+    jwt_svids: Succession[JwtIssuer]
     audit: NoteSigner
+
+    @property
+    def authority(self) -> Authority:
+        """The CA that signs now."""
+        return self.ca.active
+
+    def listener_authority(self, at: datetime) -> Authority:
+        """Who signs the listener's certificate: the CA that clients have known longest (ADR 0034)."""
+        return self.ca.oldest(at, LISTENER_MARGIN)
+
+    def ca_pem(self) -> bytes:
+        """The certificates of all CAs that are trusted, the active one first."""
+        return b"".join(one.certificate_pem for one in self.ca.trusted())
 
 
 def read_facts(home: Home) -> NodeFacts | None:
@@ -77,10 +96,10 @@ def open_keys(home: Home, facts: NodeFacts) -> Keys:
     seal = _seal(home, facts)
     domain = facts.trust_domain
     return Keys(
-        Authority.ensure(home.ca_key, home.ca_certificate, domain, seal),
+        Succession(home.control, CaKind(home.control, domain, seal), seal),
         SnapshotSigner.ensure(home.signing_key),
         TokenIssuer.ensure(home.token_key, domain),
-        JwtIssuer.ensure(home.jwt_svid_key, domain, seal),
+        Succession(home.control, JwtKind(home.control, domain, seal), seal),
         NoteSigner.ensure(home.audit_key, f"{domain}/audit"),
     )
 
@@ -119,7 +138,8 @@ def bootstrap(home: Home, wish: Wish | None = None, listen: Sequence[str] = ()) 
         snapshot = _ensure_snapshot(home, history, facts, keys, desired.base_hosts(listen))
     finally:
         history.close()
-    tls.renew_if_needed(home, keys.authority, snapshot.admit.hosts, now())
+    at = now()
+    tls.renew_if_needed(home, keys.listener_authority(at), snapshot.admit.hosts, at)
 
 
 def _ensure_facts(home: Home, wish: Wish) -> NodeFacts:
@@ -148,8 +168,8 @@ def _seal_anew(home: Home, known: NodeFacts | None, facts: NodeFacts) -> None:
     """Puts keys under another key-encryption key. node.json follows: who dies in between asks for the same again."""
     to = _seal(home, facts)
     from_ = _seal(home, known) if known is not None else to
-    for path in (home.ca_key, home.jwt_svid_key):
-        if path.exists():
+    for name in (CaKind.name, JwtKind.name):
+        for path in key_files(home.control, name):
             reseal_p256(path, (to, from_), to)
     if from_ is not to:
         home.seal_key.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
 from vedette.config.waf import WafOverride
+from vedette.control.federation.messages import FederationStatus
 
 
 class SnapshotStatus(Model):
@@ -228,6 +229,32 @@ class NodeStatus(Model):
     )
     audit: AuditStatus | None = Field(
         default=None, description="The audit log; null: control is away."
+    )
+    federation: FederationStatus | None = Field(
+        default=None, description="Trust bundles over the network; null: control is away."
+    )
+
+
+class RotateWish(Model):
+    """A rotation that somebody asks for."""
+
+    jwt: bool = Field(default=False, description="The key of JWT-SVIDs instead of the CA's.")
+    now: bool = Field(
+        default=False, description="Sign with the next key in 40 seconds instead of a day."
+    )
+
+
+class KeyStatus(Model):
+    """One key that is trusted."""
+
+    kind: str = Field(description="ca or jwt-svid.")
+    phase: str = Field(description="prepared, active or old.")
+    key_id: str = Field(description="Serial number of the CA's certificate, or the kid of tokens.")
+    since: str = Field(description="Since when it is in this phase (RFC 3339).")
+    ends: str = Field(description="Until when what it signs is believed at most (RFC 3339).")
+    next_phase: str = Field(description="What it is next: active, old or gone.")
+    next_at: str | None = Field(
+        description="When that is; null: when the next key takes its place."
     )
 
 

@@ -33,6 +33,9 @@ from vedette.control.audit import Auditor
 from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
 from vedette.control.credentials import Credentials
+from vedette.control.federation.following import Following
+from vedette.control.federation.messages import FederationStatus
+from vedette.control.federation.serving import BundleServing
 from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
 from vedette.control.inspections import exclusions_without_effect
@@ -70,12 +73,14 @@ from vedette.control.messages import (
 from vedette.control.redeploy import changed_settings
 from vedette.control.resolve import Kept
 from vedette.control.revocations import Revocations
+from vedette.control.rotation import Rotation
 from vedette.control.status import base_url, function_statuses, node_status, route_url
 from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.control.traffic import route_statuses, upstream_statuses
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
 from vedette.control.workload.entries import Workloads
 from vedette.control.workload.identities import Identities
+from vedette.control.workload.joining import JoinTokens
 from vedette.engine.client import EngineStatus
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.functions.admit import read_component
@@ -108,6 +113,10 @@ class Node:
         activator.witness = self._record_own
         self.identities = Identities(home, keys)
         self.workloads = Workloads(self.identities.store, self.identities.trust_domain)
+        self.joining = JoinTokens(self.identities.store, self.workloads, self.admin.write)
+        self.following = Following(home, self.identities)
+        self.serving = BundleServing(home, self.identities)
+        self.rotation = Rotation(home, keys, self.identities, activator, self._note)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -122,7 +131,14 @@ class Node:
             self._engine_status(),
             self.feeds.status(snapshot),
         )
-        return told.model_copy(update={"audit": self.audit.status()})
+        return told.model_copy(
+            update={"audit": self.audit.status(), "federation": self.federation()}
+        )
+
+    def federation(self) -> FederationStatus:
+        """Where the node serves its trust bundle, and whose it fetches."""
+        followed = tuple(self.following.statuses())
+        return FederationStatus(endpoint=self.serving.status(), followed=followed)
 
     def functions(self) -> list[FunctionStatus]:
         """Deployed functions, by name."""
@@ -204,8 +220,8 @@ class Node:
         )
 
     def ca_certificate(self) -> bytes:
-        """The CA's certificate, PEM."""
-        return self._keys.authority.certificate_pem
+        """The certificates of the CAs that are trusted, PEM: the active one first."""
+        return self._keys.ca_pem()
 
     def engine_metrics(self) -> EngineCounters | None:
         """The engine's counters; None while it is away."""
@@ -491,6 +507,11 @@ class Node:
             generation=entry.generation,
             version=__version__,
         )
+
+    def _note(self, **fields: str) -> None:
+        """Keeps a record of what control did by itself; that is done all the same when the disk is full."""
+        with contextlib.suppress(UnavailableError):
+            self.admin.write(**fields)
 
     def _function(self, name: str, wish: FunctionWish) -> Function:
         digest = require_digest(wish.component)

@@ -146,17 +146,23 @@ def main() -> int:
     # A thread of its own: a slow server of keys or of bans must not hold up anything else.
     threading.Thread(target=node.jwks.run, args=(stopping,), name="jwks", daemon=True).start()
     threading.Thread(target=node.feeds.run, args=(stopping,), name="feeds", daemon=True).start()
+    threading.Thread(target=node.rotation.run, args=(stopping,), name="keys", daemon=True).start()
+    following = threading.Thread(target=node.following.run, args=(stopping,), daemon=True)
+    following.start()
+    serving = threading.Thread(target=node.serving.run, args=(stopping,), daemon=True)
+    serving.start()
     auditing = threading.Thread(target=node.audit.run, args=(stopping,), name="audit", daemon=True)
     auditing.start()
     admin = socket.socket(fileno=config["adminFd"])
     metrics = socket.socket(fileno=config["metricsFd"])
-    workloads = WorkloadServer(node.home, node.workloads, node.identities)
+    workloads = WorkloadServer(node.home, node.workloads, node.identities, joining=node.joining)
     if "workloadFd" in config:  # not, when an older version started the node
         workloads.start(socket.socket(fileno=config["workloadFd"]))
     asyncio.run(_serve_until_signal(Servers(node), admin, metrics))
     workloads.stop()
     node.admin.close()
     stopping.set()
+    serving.join(_GRACE_SECONDS)
     auditing.join(_GRACE_SECONDS)  # what was asked last is in the log, with a head
     return 0
 

@@ -27,7 +27,8 @@ from vedette.identity.sealing import Seal
 from vedette.ids import new_serial
 from vedette.store.atomic import write_atomic
 
-CA_LIFETIME: Final = timedelta(days=3_652)
+CA_LIFETIME: Final = timedelta(days=730)
+"""A CA signs for about half of it (ADR 0034)."""
 SERVER_DAYS: Final = 7
 _BACKDATED: Final = timedelta(minutes=5)  # clocks of clients differ
 CRL_LIFETIME: Final = timedelta(days=1)
@@ -59,7 +60,7 @@ class Authority:
         key = ensure_p256(key_path, seal)
         if certificate_path.exists():
             return cls(key, _read_certificate(certificate_path))
-        certificate = _self_signed(key, trust_domain)
+        certificate = _self_signed(key, trust_domain, now())
         write_atomic(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644)
         return cls(key, certificate)
 
@@ -70,6 +71,38 @@ class Authority:
         """
         key = load_p256(key_path)
         return cls(key, _read_certificate(certificate_path))
+
+    @classmethod
+    def make(cls, key: ec.EllipticCurvePrivateKey, trust_domain: str, at: datetime) -> Authority:
+        """A new CA with this key, whose life begins at `at`."""
+        return cls(key, _self_signed(key, trust_domain, at))
+
+    @classmethod
+    def of_pem(cls, key: ec.EllipticCurvePrivateKey, pem: bytes) -> Authority:
+        """The CA of this key and certificate. Raises `ConfigError` key_unreadable, `TrustError` key_mismatch."""
+        try:
+            return cls(key, x509.load_pem_x509_certificate(pem))
+        except ValueError:
+            raise ConfigError("key_unreadable", "the CA's certificate cannot be read") from None
+
+    @property
+    def begins(self) -> datetime:
+        """From when on its certificate counts, UTC."""
+        return self._certificate.not_valid_before_utc
+
+    @property
+    def ends(self) -> datetime:
+        """Until when its certificate counts, UTC."""
+        return self._certificate.not_valid_after_utc
+
+    @property
+    def key_id(self) -> str:
+        """What people tell it from others by: the serial number of its certificate, hex."""
+        return f"{self._certificate.serial_number:x}"
+
+    def told(self) -> dict[str, str]:
+        """Its certificate, which with the key makes it again."""
+        return {"certificate": self.certificate_pem.decode()}
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -171,16 +204,19 @@ def certificate_expiry(pem: bytes) -> datetime:
         raise ConfigError("key_unreadable", "this is not a PEM certificate") from None
 
 
-def _self_signed(key: ec.EllipticCurvePrivateKey, trust_domain: str) -> x509.Certificate:
-    start = now()
+def _self_signed(
+    key: ec.EllipticCurvePrivateKey, trust_domain: str, start: datetime
+) -> x509.Certificate:
+    start = start.replace(microsecond=0)
     names = [x509.UniformResourceIdentifier(spiffe_id(trust_domain))]
-    name = _name(f"Vedette CA {trust_domain}")
+    serial = new_serial()
+    name = _name(common_name(trust_domain), serial)
     return (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(new_serial())
+        .serial_number(serial)
         .not_valid_before(start - _BACKDATED)
         .not_valid_after(start + CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -191,9 +227,17 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, trust_domain: str) -> x509.Cer
     )
 
 
-def _name(common_name: str) -> x509.Name:
-    # RFC 5280 appendix A.1: ub-common-name is 64.
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+def common_name(trust_domain: str) -> str:
+    """What the CAs of a node are called; at most 64 characters (RFC 5280 appendix A.1: ub-common-name)."""
+    return f"Vedette CA {trust_domain}"[:64]
+
+
+def _name(common: str, serial: int | None = None) -> x509.Name:
+    parts = [x509.NameAttribute(NameOID.COMMON_NAME, common)]
+    if serial is not None:
+        # CAs that follow one another have names of their own: verifiers that go by the name alone find the right one.
+        parts.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, f"{serial:x}"[:16]))
+    return x509.Name(parts)
 
 
 def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

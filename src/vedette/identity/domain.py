@@ -109,6 +109,11 @@ def gateway_id(domain: str) -> str:
     return spiffe_id(domain, "/gateway")
 
 
+def bundle_endpoint_id(domain: str) -> SpiffeId:
+    """The SPIFFE ID that a node's bundle endpoint shows (https_spiffe)."""
+    return SpiffeId(domain, "/gateway/bundle")
+
+
 def token_audience(domain: str) -> str:
     """The audience that this node's own tokens are for: its gateway."""
     return gateway_id(domain)

@@ -55,6 +55,8 @@ class Federation:
                 raise ConfigError("bundle_invalid", f"{MAX_FEDERATED} trust domains are known")
             if held is not None:
                 _require_newer(held, bundle)
+            if bundle == held:
+                return bundle
             self._store.put_bundle(bundle.trust_domain, bundle.to_jwks())
             self._bundles[bundle.trust_domain] = bundle
         return bundle

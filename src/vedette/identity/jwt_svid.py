@@ -16,17 +16,20 @@ from typing import Any, Final
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+from vedette.clock import now, to_rfc3339
 from vedette.config.snapshot import IssuerKey
 from vedette.errors import ConfigError, TrustError
 from vedette.identity.bundle import Bundle
 from vedette.identity.domain import SpiffeId, parse_spiffe_id
-from vedette.identity.key_files import ensure_p256
+from vedette.identity.key_files import ensure_p256, made_at
 from vedette.identity.keys import public_jwk, thumbprint
 from vedette.identity.sealing import Seal
 from vedette.identity.x509_svid import require_ttl
 
 DEFAULT_JWT_TTL: Final = timedelta(minutes=5)
 MAX_JWT_TTL: Final = timedelta(hours=1)
+KEY_LIFETIME: Final = timedelta(days=730)
+"""As the CA's: it signs for about half of it (ADR 0034)."""
 MAX_AUDIENCES: Final = 16
 MAX_TOKEN_BYTES: Final = 16_384
 _MAX_AUDIENCE: Final = 2_048
@@ -58,9 +61,16 @@ class VerifiedJwtSvid:
 class JwtIssuer:
     """Holds the key that signs this node's JWT-SVIDs."""
 
-    def __init__(self, key: EllipticCurvePrivateKey, trust_domain: str) -> None:
+    def __init__(
+        self,
+        key: EllipticCurvePrivateKey,
+        trust_domain: str,
+        begins: datetime | None = None,
+    ) -> None:
         self._key = key
         self._trust_domain = trust_domain
+        self.begins = (begins or now()).replace(microsecond=0)
+        """From when on it may sign, UTC."""
         jwk = public_jwk(key.public_key())
         self.public = IssuerKey(kid=thumbprint(jwk), alg="ES256", jwk=jwk)
         """The public key, as bundles give it."""
@@ -71,12 +81,31 @@ class JwtIssuer:
     @classmethod
     def ensure(cls, path: Path, trust_domain: str, seal: Seal | None = None) -> JwtIssuer:
         """Loads the key in `path`, made first when there is none. Raises as `key_files.ensure_p256`."""
-        return cls(ensure_p256(path, seal), trust_domain)
+        return cls(ensure_p256(path, seal), trust_domain, made_at(path))
+
+    @property
+    def ends(self) -> datetime:
+        """Until when it is to be used at most, UTC."""
+        return self.begins + KEY_LIFETIME
+
+    @property
+    def key_id(self) -> str:
+        """The `kid` of its tokens."""
+        return str(self.public.kid)
+
+    def told(self) -> dict[str, str]:
+        """What, with the key, makes it again."""
+        return {"begins": to_rfc3339(self.begins)}
 
     def mint(
-        self, identity: SpiffeId, audiences: Sequence[str], ttl: timedelta, at: datetime
+        self,
+        identity: SpiffeId,
+        audiences: Sequence[str],
+        ttl: timedelta,
+        at: datetime,
+        issuer: str | None = None,
     ) -> JwtSvid:
-        """A token (ES256) of `identity` for these audiences that ends at `at` + `ttl`.
+        """A token (ES256) of `identity` for these audiences that ends at `at` + `ttl`; `issuer` is its `iss`, if any.
 
         Raises `ConfigError` svid_invalid for another trust domain, no audience, or a life that is too short or long.
         """
@@ -85,13 +114,15 @@ class JwtIssuer:
         require_audiences(audiences)
         require_ttl(ttl, MAX_JWT_TTL)
         issued = at.replace(microsecond=0)
-        claims = {
+        claims: dict[str, Any] = {
             "sub": str(identity),
             "aud": list(audiences),
             "iat": issued,
             "exp": issued + ttl,
             "jti": str(uuid.uuid4()),
         }
+        if issuer is not None:
+            claims["iss"] = issuer
         headers = {"kid": self.public.kid}
         token = jwt.encode(claims, self._key, algorithm="ES256", headers=headers)
         return JwtSvid(identity, token, issued + ttl)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -62,6 +63,14 @@ def load_p256(path: Path, seal: Seal | None = None) -> ec.EllipticCurvePrivateKe
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise ConfigError("key_unreadable", f"{path} holds no P-256 private key")
     return key
+
+
+def made_at(path: Path) -> datetime:
+    """When a key's file was written, UTC: all that is known of a key that has no certificate."""
+    try:
+        return datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
+    except OSError:
+        raise ConfigError("key_unreadable", f"cannot read {path}") from None
 
 
 def reseal_p256(path: Path, held: Sequence[Seal], to: Seal) -> None:

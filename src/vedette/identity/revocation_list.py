@@ -1,4 +1,4 @@
-"""The serials that this node's CA takes back, signed (RFC 5280 §5), until they would have ended anyway.
+"""The serials that this node's CAs take back, signed (RFC 5280 §5), until they would have ended anyway.
 
 Owns: when the list is signed anew. Must not: decide what is revoked.
 """
@@ -6,7 +6,7 @@ Owns: when the list is signed anew. Must not: decide what is revoked.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -18,13 +18,20 @@ MAX_REVOKED: Final = 10_000  # the list is in every message of the Workload API
 
 
 class RevocationList:
-    """The CRL of an authority. Methods may be called from any thread."""
+    """The CRLs of a node's CAs: one of each that has signed. Methods may be called from any thread.
 
-    def __init__(self, authority: Authority, store: IdentityStore) -> None:
-        self._authority = authority
+    A serial is on all of them: it is random, so no other certificate has it, and who signed it need not be kept.
+    """
+
+    def __init__(
+        self, authorities: Callable[[], tuple[Authority, ...]], store: IdentityStore
+    ) -> None:
+        """`authorities` says who has signed something, the active one first."""
+        self._authorities = authorities
         self._store = store
         self._lock = threading.Lock()
-        self._der = b""
+        self._ders: tuple[bytes, ...] = ()
+        self._signers: tuple[Authority, ...] = ()
         self._number = 0
         self._signed_at: datetime | None = None
 
@@ -38,19 +45,21 @@ class RevocationList:
             self._store.revoke(rows)
             self._signed_at = None
 
-    def der(self, at: datetime) -> bytes:
-        """The CRL, DER; signed anew when it changed, or at half of its life."""
+    def ders(self, at: datetime) -> tuple[bytes, ...]:
+        """The CRLs, DER; signed anew when they changed, another CA signs, or at half of their life."""
         with self._lock:
-            if self._signed_at is None or not _is_fresh(self._signed_at, at):
+            is_same = self._signers == self._authorities()
+            if self._signed_at is None or not is_same or not _is_fresh(self._signed_at, at):
                 self._sign(at)
-            return self._der
+            return self._ders
 
     def _sign(self, at: datetime) -> None:
         self._store.forget_revoked(at)
         revoked = [(one.serial, one.revoked_at) for one in self._store.revoked()]
         # Milliseconds since 1970: it grows from one start to the next without a write (RFC 5280 §5.2.3).
         self._number = max(self._number + 1, int(at.timestamp() * 1_000))
-        self._der = self._authority.issue_crl(self._number, revoked, at)
+        self._signers = self._authorities()
+        self._ders = tuple(one.issue_crl(self._number, revoked, at) for one in self._signers)
         self._signed_at = at
 
 

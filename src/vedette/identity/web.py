@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -24,6 +25,16 @@ _PART: Final = 64 * 1024
 
 class NoAnswerError(Exception):
     """Nothing usable came back; the text says why. Who asked knows what that means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who the server must be, where that is not a matter of its host's name: `verify` looks at its leaf (DER), whose
+    chain `context` has verified, and raises `NoAnswerError`.
+    """
+
+    context: ssl.SSLContext
+    verify: Callable[[bytes], None]
 
 
 def split_url(url: str) -> SplitResult:
@@ -51,7 +62,12 @@ def require_ca(pem: str | None) -> None:
 
 @contextlib.contextmanager
 def exchange(
-    parts: SplitResult, headers: Mapping[str, str], *, ca_pem: str | None, seconds: float
+    parts: SplitResult,
+    headers: Mapping[str, str],
+    *,
+    ca_pem: str | None,
+    seconds: float,
+    peer: Peer | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """The answer to a GET; the connection is cut after `seconds`, however slowly it comes.
 
@@ -61,7 +77,7 @@ def exchange(
     timeout = max(seconds, 0.01)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        context = _context(ca_pem)
+        context = _context(ca_pem) if peer is None else peer.context
         connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
     else:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
@@ -73,6 +89,8 @@ def exchange(
         cut.daemon = True
         cut.start()
         try:
+            if peer is not None:
+                peer.verify(_leaf(connection.sock))
             sent = {"user-agent": f"vedette/{__version__}", **headers}
             connection.request("GET", target, headers=sent)
             yield connection.getresponse()
@@ -98,6 +116,11 @@ def read_body(
     if left() <= 0:  # the connection was cut: what there is may be a part
         raise NoAnswerError(f"it took longer than {seconds:g} s")
     return bytes(body)
+
+
+def _leaf(connected: socket.socket) -> bytes:
+    assert isinstance(connected, ssl.SSLSocket)
+    return connected.getpeercert(binary_form=True) or b""
 
 
 def _cut(connected: socket.socket) -> None:

@@ -64,12 +64,13 @@ class X509Issuer:
     """Mints X509-SVIDs of one authority."""
 
     def __init__(self, authority: Authority) -> None:
-        self._authority = authority
+        self.authority = authority
+        """Whose SVIDs these are."""
         self._head = authority.certificate.subject.public_bytes()
         self._extensions = _same_extensions(authority.certificate)
 
     def __repr__(self) -> str:
-        return f"X509Issuer({self._authority.trust_domain!r})"
+        return f"X509Issuer({self.authority.trust_domain!r})"
 
     def mint(
         self, identity: SpiffeId, ttl: timedelta, at: datetime, dns_names: tuple[str, ...] = ()
@@ -95,13 +96,13 @@ class X509Issuer:
             _public_key(key),
             tlv(_EXTENSIONS, tlv(SEQUENCE, self._extensions, _names(identity, dns_names))),
         )
-        signature = tlv(BIT_STRING, b"\0", self._authority.sign(to_be_signed))
+        signature = tlv(BIT_STRING, b"\0", self.authority.sign(to_be_signed))
         certificate = tlv(SEQUENCE, to_be_signed, _ECDSA_WITH_SHA256, signature)
         private = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         return X509Svid(identity, certificate, private, serial, start, end)
 
     def _require(self, identity: SpiffeId, ttl: timedelta, dns_names: tuple[str, ...]) -> None:
-        if identity.trust_domain != self._authority.trust_domain or not identity.path:
+        if identity.trust_domain != self.authority.trust_domain or not identity.path:
             raise ConfigError("svid_invalid", f"{identity} is not a workload of this node")
         require_ttl(ttl, MAX_TTL)
         if len(dns_names) > MAX_DNS_NAMES:

@@ -204,6 +204,16 @@ class Home:
         return self.control / "jwks.json"
 
     @property
+    def bundle_endpoint_file(self) -> Path:
+        """Where and how the node serves its trust bundle; JSON, absent when it does not."""
+        return self.control / "bundle-endpoint.json"
+
+    @property
+    def followed_file(self) -> Path:
+        """Where bundles of other trust domains are fetched from, and how that went; JSON."""
+        return self.control / "followed.json"
+
+    @property
     def feeds_file(self) -> Path:
         """Where lists of addresses are fetched from, and how that went; JSON."""
         return self.control / "feeds.json"

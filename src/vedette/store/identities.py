@@ -1,4 +1,5 @@
-"""What the issuer of identities must not forget: workload entries, bundles of other trust domains, revoked serials.
+"""What the issuer of identities must not forget: workload entries, join tokens, bundles of other trust domains,
+revoked serials.
 
 Owns: control/identity.db. Must not: know what an entry or a bundle means, or hold a key.
 """
@@ -29,6 +30,12 @@ _TABLES: Final = (
         content TEXT NOT NULL)""",
 )
 
+_JOIN_TOKENS: Final = """CREATE TABLE IF NOT EXISTS join_tokens (
+    digest TEXT PRIMARY KEY,
+    definition TEXT NOT NULL,
+    ends_at TEXT NOT NULL,
+    used_at TEXT)"""
+
 
 @dataclass(frozen=True, slots=True)
 class RevokedSerial:
@@ -37,6 +44,16 @@ class RevokedSerial:
     serial: int
     revoked_at: datetime
     ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeptJoinToken:
+    """A join token by its SHA-256 in hex; `definition` is JSON."""
+
+    digest: str
+    definition: str
+    ends_at: datetime
+    used_at: datetime | None
 
 
 class IdentityStore(Database):
@@ -132,6 +149,61 @@ class IdentityStore(Database):
                 "DELETE FROM revoked WHERE ends_at < ?", (to_rfc3339(before),)
             )
         return gone.rowcount
+
+    def join_tokens(self) -> list[KeptJoinToken]:
+        """The join tokens that are known, by digest."""
+        with self._reading():
+            if not self._has("join_tokens"):
+                return []
+            rows = self._connection.execute(
+                "SELECT digest, definition, ends_at, used_at FROM join_tokens ORDER BY digest"
+            ).fetchall()
+        return [
+            KeptJoinToken(
+                digest, text, from_rfc3339(ends), None if used is None else from_rfc3339(used)
+            )
+            for digest, text, ends, used in rows
+        ]
+
+    def put_join_token(self, token: KeptJoinToken) -> None:
+        """Keeps a join token that is new."""
+        row = (token.digest, token.definition, to_rfc3339(token.ends_at))
+        with self._transaction():
+            # Made when it is first needed: a version from before goes on without it.
+            self._connection.execute(_JOIN_TOKENS)
+            self._connection.execute("INSERT INTO join_tokens VALUES (?, ?, ?, NULL)", row)
+
+    def use_join_token(self, digest: str, at: datetime, name: str, definition: str) -> bool:
+        """Marks a join token as used and keeps the workload entry that it is exchanged for; whether it was not used
+        before. Both or neither.
+        """
+        with self._transaction():
+            marked = self._connection.execute(
+                "UPDATE join_tokens SET used_at = ? WHERE digest = ? AND used_at IS NULL",
+                (to_rfc3339(at), digest),
+            )
+            if marked.rowcount == 1:
+                self._connection.execute("INSERT INTO workloads VALUES (?, ?)", (name, definition))
+        return marked.rowcount == 1
+
+    def remove_join_token(self, digest: str) -> None:
+        """Forgets a join token."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM join_tokens WHERE digest = ?", (digest,))
+
+    def forget_join_tokens(self, before: datetime) -> None:
+        """Forgets join tokens that ended before that time."""
+        if any(one.ends_at < before for one in self.join_tokens()):
+            with self._transaction():
+                self._connection.execute(
+                    "DELETE FROM join_tokens WHERE ends_at < ?", (to_rfc3339(before),)
+                )
+
+    def _has(self, table: str) -> bool:
+        found = self._connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
+        ).fetchone()
+        return found is not None
 
     def number_of(self, name: str, content: str) -> int:
         """The number of a thing that changes: from 1, one more each time `content` is another than before."""

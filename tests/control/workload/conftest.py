@@ -31,6 +31,10 @@ class Clock:
     def __call__(self) -> datetime:
         return now() + self.ahead
 
+    def move(self, by: timedelta) -> None:
+        """Goes on by so much."""
+        self.ahead += by
+
 
 @dataclass
 class Served:

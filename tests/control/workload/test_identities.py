@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import timedelta
 
 import pytest
 from tests.control.workload.conftest import Clock
 
+from vedette.clock import now
 from vedette.control.bootstrap import Keys, Wish, bootstrap, open_keys, read_facts
 from vedette.control.workload.identities import Identities
-from vedette.identity.jwt_svid import JwtIssuer
 from vedette.store.home import Home
 
 
@@ -25,20 +24,24 @@ def keys(home: Home) -> Keys:
 def test_the_sequence_of_the_bundle_grows_when_its_keys_change_and_only_then(
     home: Home, keys: Keys
 ) -> None:
-    def sequence(keys: Keys) -> int | None:
-        opened = Identities(home, keys)
+    def sequence() -> int | None:
+        facts = read_facts(home)
+        assert facts is not None
+        opened = Identities(home, open_keys(home, facts))
         opened.close()
         return opened.own_bundle().sequence
 
-    other = JwtIssuer.ensure(home.control / "other.key", keys.authority.trust_domain)
-    changed = dataclasses.replace(keys, jwt_svids=other)
-    assert [sequence(one) for one in (keys, keys, changed, changed, keys)] == [1, 1, 2, 2, 3]
+    assert [sequence(), sequence()] == [1, 1]
+    keys.jwt_svids.rotate(now(), timedelta())
+    assert [sequence(), sequence()] == [2, 2]
+    keys.ca.rotate(now(), timedelta())
+    assert sequence() == 3
 
 
 def test_a_start_writes_nothing_that_is_there(home: Home, keys: Keys) -> None:
     Identities(home, keys).close()
     opened = Identities(home, keys)
-    assert opened.crl()
+    assert opened.crls()
     log = home.identity_database.with_name("identity.db-wal")
     assert not log.exists() or log.stat().st_size == 0
     assert opened.store._connection.total_changes == 0
@@ -48,8 +51,8 @@ def test_a_start_writes_nothing_that_is_there(home: Home, keys: Keys) -> None:
 def test_the_crl_is_signed_anew_in_time_and_everybody_is_told_once(home: Home, keys: Keys) -> None:
     clock = Clock()
     opened = Identities(home, keys, clock)
-    told: list[bytes] = []
-    opened.listen(lambda: told.append(opened.crl()))
+    told: list[object] = []
+    opened.listen(lambda: told.append(opened.crls()))
     opened.refresh()
     assert told == []
     clock.ahead = timedelta(hours=13)

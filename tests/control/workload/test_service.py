@@ -276,7 +276,7 @@ def test_while_the_disk_fails_callers_are_told_to_come_again_and_watchers_are_to
         raise UnavailableError("disk_failed", "the disk is gone")
 
     with monkeypatch.context() as broken:
-        broken.setattr(served.identities, "crl", failing)
+        broken.setattr(served.identities, "crls", failing)
         served.put("b")
         assert client.status(client.open("FetchX509SVID")) == Status.UNAVAILABLE
     assert ids(client.next_message(stream, "X509SVIDResponse")) == ["/a", "/b"]

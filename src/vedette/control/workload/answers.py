@@ -48,7 +48,7 @@ class Answers:
         if method == X509_BUNDLES:
             return wire.encode(
                 "X509BundlesResponse",
-                crl=[self._identities.crl()],
+                crl=self._identities.crls(),
                 bundles={_key(domain): one.x509_der for domain, one in bundles.items()},
             )
         return wire.encode(
@@ -71,7 +71,9 @@ class Answers:
         at = self._identities.clock()
         svids = []
         for entry, hint in _hinted(chosen):
-            minted = self._identities.jwt.mint(entry.spiffe_id, audiences, entry.jwt_ttl, at)
+            minted = self._identities.jwt.mint(
+                entry.spiffe_id, audiences, entry.jwt_ttl, at, self._identities.oidc_issuer
+            )
             svids.append(
                 wire.new("JWTSVID", spiffe_id=str(minted.spiffe_id), svid=minted.token, hint=hint)
             )
@@ -119,7 +121,7 @@ class Answers:
         return wire.encode(
             "X509SVIDResponse",
             svids=svids,
-            crl=[self._identities.crl()],
+            crl=self._identities.crls(),
             federated_bundles={_key(domain): one.x509_der for domain, one in bundles.items()},
         )
 

@@ -105,6 +105,25 @@ class Workloads:
         self._tell(name)
         return _status(entry)
 
+    def checked(self, name: str, wish: WorkloadWish) -> Entry:
+        """The entry that a wish would make. Raises as `put`, and keeps nothing."""
+        return self._entry(require_name(name, "workload"), wish)
+
+    def put_new(self, name: str, wish: WorkloadWish, keep: Callable[[str], bool]) -> WorkloadStatus:
+        """Keeps an entry that is new, with `keep`, which writes its definition and says whether it did.
+
+        Raises as `put`, and `ConfigError` workload_invalid when there is one of that name or `keep` did not.
+        """
+        entry = self.checked(name, wish)
+        with self._lock:
+            if name in self._entries or len(self._entries) >= MAX_ENTRIES:
+                raise ConfigError("workload_invalid", f"{name!r} is taken, or there is no room")
+            if not keep(wish.model_dump_json(by_alias=True)):
+                raise ConfigError("workload_invalid", f"{name!r} was not kept")
+            self._entries[name] = entry
+        self._tell(name)
+        return _status(entry)
+
     def remove(self, name: str) -> None:
         """Forgets an entry; its callers lose their SVIDs. Raises `ConfigError` workload_unknown."""
         with self._lock:

@@ -5,6 +5,7 @@ Owns: putting them together. Must not: decide who gets what; entries do.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from vedette.control.bootstrap import Keys
 from vedette.control.workload.messages import BundleStatus
 from vedette.identity.bundle import REFRESH_HINT, Bundle, own_authority
 from vedette.identity.federation import Federation
+from vedette.identity.jwt_svid import JwtIssuer
 from vedette.identity.revocation_list import RevocationList
 from vedette.identity.x509_svid import X509Issuer
 from vedette.store.home import Home
@@ -27,20 +29,16 @@ class Identities:
         self.store = IdentityStore(home.identity_database)
         self.trust_domain = keys.authority.trust_domain
         self.clock = clock
-        self.x509 = X509Issuer(keys.authority)
-        self.jwt = keys.jwt_svids
+        self._keys = keys
         self.federation = Federation(self.store, self.trust_domain)
-        self.revocations = RevocationList(keys.authority, self.store)
+        self.revocations = RevocationList(keys.ca.signing, self.store)
         self._listeners: list[Callable[[], None]] = []
-        self._told_crl = self.crl()
-        self._own = self._numbered(
-            Bundle(
-                self.trust_domain,
-                (own_authority(keys.authority.certificate),),
-                (self.jwt.public,),
-                refresh_hint=REFRESH_HINT,
-            )
-        )
+        self._told_crls = self.crls()
+        self._x509 = X509Issuer(keys.authority)
+        self._of_endpoint = self._x509
+        self.oidc_issuer: str | None = None
+        """`iss` of JWT-SVIDs, where their keys are found (OIDC Discovery)."""
+        self._own = self._made_bundle()
 
     def close(self) -> None:
         """Closes the store."""
@@ -49,6 +47,30 @@ class Identities:
     def listen(self, listener: Callable[[], None]) -> None:
         """Calls `listener` when the CRL or a bundle changed, on the thread that changed it."""
         self._listeners.append(listener)
+
+    @property
+    def x509(self) -> X509Issuer:
+        """Who mints X509-SVIDs: another object when another CA signs."""
+        return self._x509
+
+    @property
+    def jwt(self) -> JwtIssuer:
+        """Who mints JWT-SVIDs."""
+        return self._keys.jwt_svids.active
+
+    def keys_changed(self) -> None:
+        """Another key is trusted, signs, or is trusted no more: the bundle is another, and SVIDs may be."""
+        self._own = self._made_bundle()
+        if self._x509.authority is not self._keys.authority:
+            self._x509 = X509Issuer(self._keys.authority)
+        self._tell()
+
+    def endpoint_issuer(self, at: datetime) -> X509Issuer:
+        """Who mints the SVID of the bundle endpoint: the CA that others have known longest (ADR 0034)."""
+        authority = self._keys.listener_authority(at)
+        if self._of_endpoint.authority is not authority:
+            self._of_endpoint = X509Issuer(authority)
+        return self._of_endpoint
 
     def own_bundle(self) -> Bundle:
         """The bundle of this node's trust domain; its sequence grows when its keys change."""
@@ -60,9 +82,9 @@ class Identities:
         others = {domain: known[domain] for domain in sorted(set(domains)) if domain in known}
         return {self.trust_domain: self._own, **others}
 
-    def crl(self) -> bytes:
-        """The CRL now, DER."""
-        return self.revocations.der(self.clock())
+    def crls(self) -> tuple[bytes, ...]:
+        """The CRLs now, DER: one of each CA that has signed."""
+        return self.revocations.ders(self.clock())
 
     def revoke(self, serials: Iterable[tuple[int, datetime]]) -> None:
         """Takes back certificates, each with its end; those that ended are passed over."""
@@ -74,14 +96,20 @@ class Identities:
 
     def refresh(self) -> None:
         """Signs the CRL anew when it is time, and tells of it."""
-        if self.crl() != self._told_crl:
+        if self.crls() != self._told_crls:
             self._tell()
 
     def put_bundle(self, trust_domain: str, document: bytes) -> BundleStatus:
         """Takes a bundle of another trust domain. Raises as `Federation.put`."""
+        return _status(self.take_bundle(trust_domain, document), own=False)
+
+    def take_bundle(self, trust_domain: str, document: bytes) -> Bundle:
+        """As `put_bundle`; programs are told only when it is another."""
+        before = self.federation.bundles().get(trust_domain)
         bundle = self.federation.put(trust_domain, document)
-        self._tell()
-        return _status(bundle, own=False)
+        if bundle != before:
+            self._tell()
+        return bundle
 
     def remove_bundle(self, trust_domain: str) -> None:
         """Forgets another trust domain. Raises `ConfigError` bundle_unknown."""
@@ -93,19 +121,23 @@ class Identities:
         others = sorted(self.federation.bundles().items())
         return [_status(self._own, own=True)] + [_status(one, own=False) for _, one in others]
 
-    def _numbered(self, bundle: Bundle) -> Bundle:
-        content = hashlib.sha256(bundle.to_jwks()).hexdigest()
-        number = self.store.number_of("bundle", content)
-        return Bundle(
-            bundle.trust_domain,
-            bundle.x509_authorities,
-            bundle.jwt_keys,
-            number,
-            bundle.refresh_hint,
+    def _made_bundle(self) -> Bundle:
+        """The keys that are trusted now; the sequence grows when they are others than at the last time. They are in an
+        order of their own: which of them signs makes no other bundle.
+        """
+        authorities = sorted(self._keys.ca.trusted(), key=lambda one: (one.begins, one.key_id))
+        signers = sorted(self._keys.jwt_svids.trusted(), key=lambda one: one.key_id)
+        bundle = Bundle(
+            self.trust_domain,
+            tuple(own_authority(one.certificate) for one in authorities),
+            tuple(one.public for one in signers),
+            refresh_hint=REFRESH_HINT,
         )
+        content = hashlib.sha256(bundle.to_jwks()).hexdigest()
+        return dataclasses.replace(bundle, sequence=self.store.number_of("bundle", content))
 
     def _tell(self) -> None:
-        self._told_crl = self.crl()
+        self._told_crls = self.crls()
         for listener in self._listeners:
             listener()
 

@@ -37,6 +37,51 @@ class WorkloadStatus(WorkloadWish):
     spiffe_id: str = Field(description="The whole SPIFFE ID.")
 
 
+class JoinTokenWish(Model):
+    """A join token to be made: what its bearer becomes."""
+
+    name: str = Field(description="Name of the workload entry that it is exchanged for.")
+    path: str = Field(description="Path of its SPIFFE ID in the node's trust domain, e.g. /shop.")
+    token_ttl_seconds: int = Field(
+        default=600, description="Life of the token in seconds: 10 to 86,400."
+    )
+    bind: tuple[str, ...] = Field(
+        default=("uid",),
+        description="What of its bearer becomes selectors of the entry: uid, and any of gid, path, sha256.",
+    )
+    ttl_seconds: int | None = Field(
+        default=None, description="Life of its X509-SVIDs in seconds; absent: 900."
+    )
+    jwt_ttl_seconds: int | None = Field(
+        default=None, description="Life of its JWT-SVIDs in seconds; absent: 300."
+    )
+    federates_with: tuple[str, ...] = Field(
+        default=(), description="Trust domains whose bundles it gets."
+    )
+
+
+class JoinToken(Model):
+    """A join token, told this once."""
+
+    token: str = Field(repr=False, description="The token, a secret; only its hash is kept.")
+    id: str = Field(description="What the list and the records call it.")
+    name: str = Field(description="Name of the workload entry that it is exchanged for.")
+    spiffe_id: str = Field(description="The SPIFFE ID that its bearer gets.")
+    bind: tuple[str, ...] = Field(description="What of its bearer becomes selectors.")
+    expires_at: str = Field(description="When it ends (RFC 3339).")
+
+
+class JoinTokenStatus(Model):
+    """A join token that is known, until a day after its end."""
+
+    id: str = Field(description="What the list and the records call it.")
+    name: str = Field(description="Name of the workload entry.")
+    path: str = Field(description="Path of the SPIFFE ID.")
+    bind: tuple[str, ...] = Field(description="What of its bearer becomes selectors.")
+    expires_at: str = Field(description="When it ends (RFC 3339).")
+    state: str = Field(description="open, used or ended.")
+
+
 class BundleWish(Model):
     """A trust bundle of somebody else."""
 

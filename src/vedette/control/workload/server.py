@@ -13,6 +13,7 @@ import random
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -23,6 +24,7 @@ from vedette.control.workload.attest import Peer
 from vedette.control.workload.connection import Connection, Connections, Limits
 from vedette.control.workload.entries import Entry, Workloads
 from vedette.control.workload.identities import Identities
+from vedette.control.workload.joining import JoinDesk, JoinTokens
 from vedette.control.workload.service import WorkloadApi
 from vedette.control.workload.svids import Svids
 from vedette.store.home import Home
@@ -37,8 +39,15 @@ class WorkloadServer:
     """Serves the Workload API of a node from `start` to `stop`."""
 
     def __init__(
-        self, home: Home, workloads: Workloads, identities: Identities, tick: float = TICK
+        self,
+        home: Home,
+        workloads: Workloads,
+        identities: Identities,
+        tick: float = TICK,
+        joining: JoinTokens | None = None,
     ) -> None:
+        """`joining` has the join tokens that callers may redeem."""
+        self._joining = joining
         self._home = home
         self._workloads = workloads
         self._identities = identities
@@ -77,7 +86,10 @@ class WorkloadServer:
     async def _run(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._service = WorkloadApi(self._workloads, self._identities, self._svids, self._threads)
+        desk = None if self._joining is None else JoinDesk(self._joining, time.monotonic)
+        self._service = WorkloadApi(
+            self._workloads, self._identities, self._svids, self._threads, desk
+        )
         connections = Connections(self._service, self._accepts, _limits())
         # Not `create_unix_server`, which from Python 3.13 on removes the socket's file when it closes.
         server = await self._loop.create_server(

@@ -12,12 +12,13 @@ from collections.abc import Coroutine, Iterable
 from concurrent.futures import Executor
 from typing import Final
 
-from vedette.control.workload import answers, reflection
+from vedette.control.workload import answers, joining, reflection
 from vedette.control.workload.answers import Answers
 from vedette.control.workload.attest import Attestor
 from vedette.control.workload.entries import Entry, Workloads
 from vedette.control.workload.grpc import Call, CallError, Status
 from vedette.control.workload.identities import Identities
+from vedette.control.workload.joining import JoinDesk
 from vedette.control.workload.svids import Svids
 from vedette.control.workload.watches import Watch, Watches
 from vedette.control.workload.wire import SERVICE
@@ -36,8 +37,15 @@ class WorkloadApi:
     """The service of one node."""
 
     def __init__(
-        self, workloads: Workloads, identities: Identities, svids: Svids, threads: Executor
+        self,
+        workloads: Workloads,
+        identities: Identities,
+        svids: Svids,
+        threads: Executor,
+        desk: JoinDesk | None = None,
     ) -> None:
+        """`desk` redeems join tokens, if that is to be."""
+        self._desk = desk
         self._workloads = workloads
         self._svids = svids
         self._answers = Answers(identities, svids)
@@ -57,7 +65,7 @@ class WorkloadApi:
         call.require_grpc()
         if call.path in reflection.PATHS:
             return
-        if _method(call) not in _METHODS:
+        if _method(call) not in _METHODS and not self._is_join(call):
             raise CallError(Status.UNIMPLEMENTED, "there is no such method")
         if call.metadata(HEADER) != [b"true"]:
             raise CallError(
@@ -105,6 +113,9 @@ class WorkloadApi:
             call.finish(refused.status, refused.message)
 
     def _answer(self, call: Call, data: bytes, selectors: frozenset[str]) -> None:
+        if self._is_join(call):
+            self._later(self._join(call, data, selectors))
+            return
         method = _method(call)
         entries = self._watches.matching(selectors)
         try:
@@ -118,6 +129,21 @@ class WorkloadApi:
         except VedetteError as error:
             _log.warning("the Workload API cannot answer: %s", error)
             raise CallError(Status.UNAVAILABLE, "the node cannot issue now; try again") from None
+
+    def _is_join(self, call: Call) -> bool:
+        return self._desk is not None and call.path == joining.PATH
+
+    async def _join(self, call: Call, data: bytes, selectors: frozenset[str]) -> None:
+        """In a thread: it waits for the disk. Once begun it is done, whether the caller waits or not."""
+        assert self._desk is not None
+        loop = asyncio.get_running_loop()
+        asked = (data, call.peer.uid, selectors)
+        try:
+            told = await loop.run_in_executor(self._threads, self._desk.answer, *asked)
+        except CallError as refused:
+            call.finish(refused.status, refused.message)
+        else:
+            self._reply(call, told)
 
     def _reply(self, call: Call, message: bytes) -> None:
         call.push(message)

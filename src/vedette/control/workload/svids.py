@@ -18,7 +18,7 @@ from typing import Final
 
 from vedette.control.workload.entries import Entry
 from vedette.control.workload.identities import Identities
-from vedette.identity.x509_svid import BACKDATED, X509Svid
+from vedette.identity.x509_svid import BACKDATED, X509Issuer, X509Svid
 
 JITTER: Final = 0.1
 """A renewal comes at 45 to 50 % of a life, so that what was made together is not renewed together."""
@@ -33,6 +33,7 @@ class _Out:
 
     entry: Entry
     svid: X509Svid
+    signer: X509Issuer
     made_at: datetime
     due: datetime
     earlier: list[tuple[int, datetime]] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Svids:
             if not self._is_wanted(entry):
                 return None
             held = self._out.get(entry.name)
-            if held is not None and _lasts(held, at) and _still_fits(held, entry):
+            if held is not None and self._may_stay(held, entry, at):
                 return held.svid
             return self._make(entry, held, at)
 
@@ -100,14 +101,20 @@ class Svids:
             elif held is not None:
                 heapq.heappush(self._due, (held.svid.not_after, name))
 
+    def _may_stay(self, held: _Out, entry: Entry, at: datetime) -> bool:
+        """Not when another CA signs by now."""
+        is_of_active = held.signer is self._identities.x509
+        return is_of_active and _lasts(held, at) and _still_fits(held, entry)
+
     def _make(self, entry: Entry, held: _Out | None, at: datetime) -> X509Svid:
-        svid = self._identities.x509.mint(entry.spiffe_id, entry.ttl, at, entry.dns_names)
+        signer = self._identities.x509
+        svid = signer.mint(entry.spiffe_id, entry.ttl, at, entry.dns_names)
         earlier = []
         if held is not None:
             before = [*held.earlier, (held.svid.serial, held.svid.not_after)]
             earlier = [(serial, ends) for serial, ends in before if ends > at]
         due = at + entry.ttl / 2 * (1 - JITTER * self._luck.random())
-        self._out[entry.name] = _Out(entry, svid, at, due, earlier)
+        self._out[entry.name] = _Out(entry, svid, signer, at, due, earlier)
         heapq.heappush(self._due, (due, entry.name))
         if len(self._due) > 2 * len(self._out) + _SLACK:
             self._due = [(one.due, name) for name, one in self._out.items()]
