@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Rust projects that tests make are new each time; the crates that they use are not (cargo 1.91 and newer).
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vedette"
+GO_SOURCES = Path(__file__).resolve().parent / "fixtures" / "spiffe-go"
 os.environ["CARGO_BUILD_BUILD_DIR"] = str(CACHE / "crates")
 
 
@@ -49,3 +51,23 @@ def guests() -> Guests:
         return build_guests()
     except GuestBuildError as error:
         pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def spiffe_go() -> Path:
+    """A program that uses go-spiffe, built once; Go keeps what it built for the next run."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("Go is not installed")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    built = CACHE / "spiffe-go"
+    fetched = _run(go, "mod", "download")
+    if fetched.returncode:
+        pytest.skip(f"Go's modules cannot be fetched: {fetched.stderr.strip()[-200:]}")
+    done = _run(go, "build", "-o", str(built), ".")
+    assert done.returncode == 0, done.stderr
+    return built
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=GO_SOURCES, capture_output=True, text=True, check=False)

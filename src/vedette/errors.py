@@ -41,6 +41,7 @@ _CONFIG = [
     ("authority_unknown", "No authority of that name is trusted.", "Run `vedette authority list` to see the names."),
     ("blob_missing", "A file that the snapshot names by digest is not in the blob store.", "Deploy the function again; its component is then stored anew."),
     ("blob_too_large", "The content is larger than a blob may be (64 MiB).", "Make it smaller; for a component, build with `--release` and strip debug information."),
+    ("box_unknown", "There is no such box.", "Boxes last as long as the `vedette run` that made them."),
     ("build_failed", "The build command of the project failed.", "Read the compiler's messages above, mend the source and build again."),
     ("bundle_invalid", "That is not a trust bundle that this node can take.", "Give the SPIFFE bundle (JWKS) of that trust domain as its bundle endpoint gives it; docs/identity.md says what is taken."),
     ("bundle_endpoint_invalid", "The bundle endpoint cannot be served like that.", "Mend what the message names; docs/identity.md says what each profile needs."),

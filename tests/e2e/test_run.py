@@ -401,6 +401,81 @@ def test_there_is_no_other_way_out(allow: Allow, origin: Origin) -> None:
     assert set(by_outcome) == {"PermissionError"}
 
 
+_IDENTITY = """
+import grpc, os
+from cryptography import x509
+from spiffe._proto import workload_pb2, workload_pb2_grpc
+place = os.environ["SPIFFE_ENDPOINT_SOCKET"].removeprefix("tcp://")
+with grpc.insecure_channel(place) as channel:
+    stub = workload_pb2_grpc.SpiffeWorkloadAPIStub(channel)
+    header = [("workload.spiffe.io", "true")]
+    try:
+        answer = next(stub.FetchX509SVID(workload_pb2.X509SVIDRequest(), metadata=header, timeout=60))
+        print(*(svid.spiffe_id for svid in answer.svids))
+    except grpc.RpcError as error:
+        print(error.code().name)
+"""
+
+
+def test_a_program_has_the_identity_of_its_name(allow: Allow) -> None:
+    # An entry for everybody of this user is not for a program in a box.
+    node, name = allow.node, allow.name
+    node.run("workload", "add", "everybody", "--uid", str(os.getuid()))
+    assert allow.run(sys.executable, "-c", _IDENTITY).stdout == "PERMISSION_DENIED\n"
+    node.run("workload", "add", name, "--run", name)
+    assert allow.run(sys.executable, "-c", _IDENTITY).stdout == f"spiffe://{_domain(node)}/{name}\n"
+    assert (
+        Allow(node, "another-name").run(sys.executable, "-c", _IDENTITY).stdout
+        == "PERMISSION_DENIED\n"
+    )
+    wait_until("no box is left", lambda: not list(node.path("run").glob("box-*.sock")))
+
+
+def test_go_spiffe_works_in_a_box_as_it_is(allow: Allow, spiffe_go: Path) -> None:
+    allow.node.run("workload", "add", allow.name, "--run", allow.name)
+    command = allow.command(str(spiffe_go), flags=("--read", str(spiffe_go)))
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        fetched = json.loads(running.stdout.readline())
+        assert f"spiffe://{_domain(allow.node)}/{allow.name}" in json.dumps(fetched)
+        running.stdin.close()
+        assert running.wait(60) == 0
+
+
+def _domain(node: Node) -> str:
+    return str(node.status()["trustDomain"])
+
+
+def test_the_workload_api_of_a_box_outlives_control(allow: Allow) -> None:
+    node, name = allow.node, allow.name
+    node.run("workload", "add", name, "--run", name)
+    again = f"for _ in range(2):\n exec(input() and {_IDENTITY!r})\n"
+    command = allow.command(sys.executable, "-u", "-c", again)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        running.stdin.write("go\n")
+        assert name in running.stdout.readline()
+        control = node.pid("control")
+        os.kill(control, signal.SIGKILL)
+        wait_until("control is back", lambda: _control_is_another(node, control))
+        running.stdin.write("go\n")
+        assert name in running.stdout.readline()
+        running.stdin.close()
+        assert running.wait(120) == 0
+
+
+def _control_is_another(node: Node, before: int) -> bool:
+    with contextlib.suppress(Exception):
+        return node.pid("control") != before
+    return False
+
+
 def test_a_tunnel_ends_with_its_rule(allow: Allow, origin: Origin) -> None:
     place = f"tcp://127.0.0.1:{origin.port}"
     allow.rules(f'to: "{place}"')

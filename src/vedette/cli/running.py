@@ -12,12 +12,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vedette.cli.options import HomeOption, home_of, pairs
+from vedette.cli.options import HomeOption, client_of, home_of, pairs
 from vedette.cli.render import printable, say
 from vedette.errors import ConfigError
 
@@ -82,11 +83,18 @@ def run(
             box_files.readable(program, read or [], node.root),
             box_files.writable(write or [], node.root, scratch),
             {**_environment(scratch), **pairs(env or [], "--env")},
+            partial(_workload_api, home, workload),
             report,
         )
         code = box.run(wanted, told.refused)
     told.end()
     raise typer.Exit(code)
+
+
+def _workload_api(home: Path | None, workload: str) -> Path:
+    """Opens the Workload API for this process's box, and says where it is."""
+    wish = {"workload": workload, "pid": os.getpid()}
+    return Path(client_of(home).post("/v1/boxes", wish)["socket"])
 
 
 @contextmanager
@@ -107,14 +115,19 @@ def _name_of(program: Path) -> str:
 
 def _environment(scratch: Path) -> dict[str, str]:
     """This one's, with the gate where programs look for a proxy, and without what is about the node."""
-    from vedette.engine.box import PROXY_PORT
+    from vedette.engine.box import PROXY_PORT, WORKLOAD_PORT
 
     kept = {key: value for key, value in os.environ.items() if not key.startswith("VEDETTE_")}
     http, socks = f"http://127.0.0.1:{PROXY_PORT}", f"socks5h://127.0.0.1:{PROXY_PORT}"
     proxies = {"http_proxy": http, "https_proxy": http, "all_proxy": socks}
     proxies["no_proxy"] = "localhost,127.0.0.1,::1"
     proxies |= {key.upper(): value for key, value in proxies.items()}
-    return {**kept, **proxies, "NODE_USE_ENV_PROXY": "1", "TMPDIR": str(scratch)}
+    more = {
+        "NODE_USE_ENV_PROXY": "1",
+        "SPIFFE_ENDPOINT_SOCKET": f"tcp://127.0.0.1:{WORKLOAD_PORT}",
+        "TMPDIR": str(scratch),
+    }
+    return {**kept, **proxies, **more}
 
 
 class _Told:

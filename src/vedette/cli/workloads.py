@@ -62,6 +62,10 @@ def add(
     path: Annotated[
         str | None, typer.Option(help="Executable, absolute and without links in it.")
     ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="Program in a box: the name given to `vedette run --as`; alone."),
+    ] = None,
     sha256: Annotated[
         str | None, typer.Option(help="SHA-256 of the executable in hex, or a file to take it of.")
     ] = None,
@@ -85,7 +89,7 @@ def add(
 
     wish = {
         "path": spiffe_path or f"/{name}",
-        "selectors": _selectors(uid, gid, path, sha256),
+        "selectors": _selectors(uid, gid, path, sha256, run),
         "ttlSeconds": int(parse_duration(ttl).total_seconds()),
         "jwtTtlSeconds": int(parse_duration(jwt_ttl).total_seconds()),
         "hint": hint,
@@ -116,8 +120,12 @@ def remove(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fa
     say(f"Removed {name}")
 
 
-def _selectors(uid: str | None, gid: int | None, path: str | None, sha256: str | None) -> list[str]:
+def _selectors(
+    uid: str | None, gid: int | None, path: str | None, sha256: str | None, run: str | None
+) -> list[str]:
     found = []
+    if run is not None:
+        found.append(f"vedette:run:{run}")
     if uid is not None:
         found.append(f"unix:uid:{_uid(uid)}")
     if gid is not None:
@@ -130,7 +138,7 @@ def _selectors(uid: str | None, gid: int | None, path: str | None, sha256: str |
         raise ConfigError(
             "workload_invalid",
             "nothing says which programs are meant",
-            "Give at least one of --uid, --gid, --path and --sha256.",
+            "Give at least one of --uid, --gid, --path and --sha256, or --run.",
         )
     return found
 

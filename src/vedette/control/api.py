@@ -76,6 +76,7 @@ _NOT_FOUND = (
     "certificate_unknown",
     "credential_unknown",
     "workload_unknown",
+    "box_unknown",
     "bundle_unknown",
     "bundle_not_followed",
     "join_token_unknown",

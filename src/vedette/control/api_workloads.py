@@ -15,6 +15,8 @@ from vedette.control.admin_records import NOTE
 from vedette.control.messages import KeyStatus, RotateWish
 from vedette.control.node import Node
 from vedette.control.workload.messages import (
+    BoxStatus,
+    BoxWish,
     BundleStatus,
     BundleWish,
     JoinToken,
@@ -77,6 +79,26 @@ def add_workloads(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) 
         """Prepares the next key of the CA or of JWT-SVIDs, or brings it forward."""
         request.scope[NOTE]["target"] = "jwt-svid" if wish.jwt else "ca"
         return node.rotation.rotate(wish)
+
+    @app.get("/v1/boxes")
+    def boxes() -> list[BoxStatus]:
+        """Programs that `vedette run` has started, oldest first."""
+        return node.boxes.list()
+
+    @app.post("/v1/boxes")
+    def open_box(wish: BoxWish, request: Request) -> BoxStatus:
+        """Opens the Workload API for a program in a box, until its launcher ends."""
+        status = node.boxes.open(wish)
+        _log.info(
+            "%s runs %s in a box (process %d)", actor_of(request), status.workload, status.pid
+        )
+        return status
+
+    @app.delete("/v1/boxes/{name}")
+    def close_box(name: str) -> list[BoxStatus]:
+        """Closes the Workload API of a box; answers those that are left."""
+        node.boxes.close(name)
+        return node.boxes.list()
 
     @app.get("/v1/bundles")
     def bundles() -> list[BundleStatus]:

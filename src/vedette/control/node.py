@@ -78,6 +78,7 @@ from vedette.control.status import base_url, function_statuses, node_status, rou
 from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.control.traffic import route_statuses, upstream_statuses
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
+from vedette.control.workload.boxes import Boxes
 from vedette.control.workload.entries import Workloads
 from vedette.control.workload.identities import Identities
 from vedette.control.workload.joining import JoinTokens
@@ -113,6 +114,7 @@ class Node:
         activator.witness = self._record_own
         self.identities = Identities(home, keys)
         self.workloads = Workloads(self.identities.store, self.identities.trust_domain)
+        self.boxes = Boxes(home.run)
         self.joining = JoinTokens(self.identities.store, self.workloads, self.admin.write)
         self.following = Following(home, self.identities)
         self.serving = BundleServing(home, self.identities)

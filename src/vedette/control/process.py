@@ -155,7 +155,9 @@ def main() -> int:
     auditing.start()
     admin = socket.socket(fileno=config["adminFd"])
     metrics = socket.socket(fileno=config["metricsFd"])
-    workloads = WorkloadServer(node.home, node.workloads, node.identities, joining=node.joining)
+    workloads = WorkloadServer(
+        node.home, node.workloads, node.identities, joining=node.joining, boxes=node.boxes
+    )
     if "workloadFd" in config:  # not, when an older version started the node
         workloads.start(socket.socket(fileno=config["workloadFd"]))
     asyncio.run(_serve_until_signal(Servers(node), admin, metrics))

@@ -1,11 +1,11 @@
-"""Runs a program in a box: a network of its own in which nothing answers but the engine's broker.
+"""Runs a program in a box: a network of its own in which nothing answers but the engine's broker and the Workload API.
 
-Owns: the order of a start (namespaces, the listening socket in them, its registration with the engine, files and system
-calls, the program), and keeping it registered while engines come and go. Must not: decide where the program may go; the
-engine does, at each call.
+Owns: the order of a start (namespaces, the listening sockets in them, their registration with the engine, files and
+system calls, the program), and keeping it registered while engines come and go. Must not: decide where the program may
+go; the engine does, at each call.
 
-The program's process is a fork of this one: it makes the namespaces and the socket, hands the socket to this process,
-waits for the engine to have it, takes from itself what leads out, and becomes the program. This process stays
+The program's process is a fork of this one: it makes the namespaces and the sockets, hands them to this process,
+waits for the engine to have one of them, takes from itself what leads out, and becomes the program. This process stays
 outside and holds the connection that the registration lasts as long as.
 """
 
@@ -24,10 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vedette.engine.box_relay import Relay
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 
 PROXY_PORT: Final = 3128
 """Where the broker is reached in every box; nobody else is in there to take the port."""
+WORKLOAD_PORT: Final = 3129
+"""Where the Workload API is."""
 NOT_FOUND: Final = 127
 NOT_RUN: Final = 126
 _BACKLOG: Final = 128
@@ -49,6 +52,8 @@ class Box:
     read: Sequence[Path]
     write: Sequence[Path]
     environment: Mapping[str, str]
+    find_workload_api: Callable[[], Path]
+    """Opens the Workload API for this box, and says where it is."""
     reports: bool = False
 
 
@@ -71,8 +76,9 @@ def run(box: Box, on_refusal: Callable[[Refusal], None]) -> int:
     waiting = _Signals(child)
     try:
         with ours:
-            listener = _socket_of(ours)
-            registration = _Registration(box, listener, on_refusal)
+            gate, workload_api = _sockets_of(ours)
+            registration = _Registration(box, gate, on_refusal)
+            relay = Relay(workload_api, box.find_workload_api)
             ours.sendall(b"go")
             _require_begun(box, ours)
         return _end_of(child)
@@ -85,6 +91,7 @@ def run(box: Box, on_refusal: Callable[[Refusal], None]) -> int:
         waiting.restore()
         with contextlib.suppress(UnboundLocalError):
             registration.end()
+            relay.end()
 
 
 def _become(box: Box, outside: socket.socket, native: Any) -> None:
@@ -93,10 +100,9 @@ def _become(box: Box, outside: socket.socket, native: Any) -> None:
     try:
         try:
             native.isolate()
-            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-                listener.bind(("127.0.0.1", PROXY_PORT))
-                listener.listen(_BACKLOG)
-                socket.send_fds(outside, [b"socket"], [listener.fileno()])
+            with _listening(PROXY_PORT) as gate, _listening(WORKLOAD_PORT) as workload_api:
+                descriptors = [gate.fileno(), workload_api.fileno()]
+                socket.send_fds(outside, [b"sockets"], descriptors)
             if outside.recv(16) != b"go":
                 os._exit(status)
             files = {"read": [*map(str, box.read)], "write": [*map(str, box.write)]}
@@ -115,11 +121,19 @@ def _become(box: Box, outside: socket.socket, native: Any) -> None:
         os._exit(status)
 
 
-def _socket_of(inside: socket.socket) -> socket.socket:
-    said, descriptors, _, _ = socket.recv_fds(inside, 4096, 1)
-    if not descriptors:
+def _listening(port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.bind(("127.0.0.1", port))
+    made.listen(_BACKLOG)
+    return made
+
+
+def _sockets_of(inside: socket.socket) -> tuple[socket.socket, socket.socket]:
+    said, descriptors, _, _ = socket.recv_fds(inside, 4096, 2)
+    if len(descriptors) != 2:
         raise _refused(said)
-    return socket.socket(fileno=descriptors[0])
+    gate, workload_api = (socket.socket(fileno=number) for number in descriptors)
+    return gate, workload_api
 
 
 def _require_begun(box: Box, inside: socket.socket) -> None:

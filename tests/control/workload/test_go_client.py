@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,39 +12,16 @@ from typing import Any
 
 import pytest
 from tests.components import MINUTES
-from tests.conftest import CACHE
 from tests.control.workload.conftest import DOMAIN, Served
-
-SOURCES = Path(__file__).resolve().parents[2] / "fixtures" / "spiffe-go"
-
-
-@pytest.fixture(scope="session")
-def program() -> Path:
-    """The program, built once; Go keeps what it built for the next run."""
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("Go is not installed")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    built = CACHE / "spiffe-go"
-    fetched = _run(go, "mod", "download")
-    if fetched.returncode:
-        pytest.skip(f"Go's modules cannot be fetched: {fetched.stderr.strip()[-200:]}")
-    done = _run(go, "build", "-o", str(built), ".")
-    assert done.returncode == 0, done.stderr
-    return built
-
-
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
-def running(program: Path, served: Served) -> Iterator[subprocess.Popen[str]]:
+def running(spiffe_go: Path, served: Served) -> Iterator[subprocess.Popen[str]]:
     # Eight minutes ago, so that the client, which has a clock of its own, finds both SVIDs valid.
     served.clock.ahead = timedelta(minutes=-8)
     served.put("shop", hint="internal", jwt_ttl_seconds=3_600)
     with subprocess.Popen(
-        [str(program)],
+        [str(spiffe_go)],
         env={**os.environ, "SPIFFE_ENDPOINT_SOCKET": served.address},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

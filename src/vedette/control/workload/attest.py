@@ -42,6 +42,8 @@ class Peer:
     uid: int
     gid: int
     pidfd: int | None = None
+    box: str | None = None
+    """The name of the program in a box that this process speaks for; then nothing else is known of it."""
     started: int | None = field(default=None, repr=False)
 
     def close(self) -> None:
@@ -69,7 +71,7 @@ def peer_of(connected: socket.socket) -> Peer:
         # Anything else (EINVAL, ESRCH) is said of a process that has ended, whose pid may be another's by now.
         if error.errno != errno.ENOPROTOOPT:
             raise
-        return Peer(pid, uid, gid, None, start_ticks(pid))
+        return Peer(pid, uid, gid, started=start_ticks(pid))
     os.set_inheritable(pidfd, False)
     return Peer(pid, uid, gid, pidfd)
 
@@ -88,6 +90,8 @@ class Attestor:
         What cannot be looked at (another user's process, for a node that is not root; a file that another one has
         taken the place of) gives no selector, and so matches less.
         """
+        if peer.box is not None:
+            return frozenset({f"vedette:run:{peer.box}"})
         found = {f"unix:uid:{peer.uid}", f"unix:gid:{peer.gid}"}
         program = _program(peer)
         if program is None:

@@ -95,7 +95,9 @@ class Connections:
 class Connection(asyncio.Protocol):
     """One caller's connection."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, box: str | None = None) -> None:
+        """`box`: the name of the program in a box whose socket this is."""
+        self._box = box
         self._all = connections
         self._http = H2Connection(_CONFIG)
         self._calls: dict[int, Call] = {}
@@ -122,6 +124,7 @@ class Connection(asyncio.Protocol):
         except OSError:
             made.abort()
             return
+        peer.box = self._box
         if not self._all.admit(self, peer):
             peer.close()
             made.abort()

@@ -30,7 +30,8 @@ MAX_SELECTORS: Final = 8
 MAX_HINT: Final = 1_024  # bytes, Workload API §5.2.1
 MAX_FEDERATED: Final = 64
 _SELECTOR: Final = re.compile(
-    r"unix:(?:(?:uid|gid):(?:0|[1-9][0-9]{0,9})|path:/[^\0\n]{1,4095}|sha256:[0-9a-f]{64})\Z"
+    r"(?:unix:(?:(?:uid|gid):(?:0|[1-9][0-9]{0,9})|path:/[^\0\n]{1,4095}|sha256:[0-9a-f]{64})"
+    r"|vedette:run:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\Z"
 )
 _MAX_ID: Final = 2**32 - 2
 
@@ -59,7 +60,7 @@ class Entry:
         return mine == (other.spiffe_id, other.selectors, other.dns_names)
 
 
-_RANKS: Final = {"sha256": 0, "path": 1, "uid": 2, "gid": 3}
+_RANKS: Final = {"run": 0, "sha256": 0, "path": 1, "uid": 2, "gid": 3}
 Listener = Callable[[str], None]
 
 
@@ -176,6 +177,9 @@ def _selectors(texts: tuple[str, ...]) -> frozenset[str]:
     for text in texts:
         if not _SELECTOR.match(text) or not _is_id(text):
             raise ConfigError("workload_invalid", f"{text[:120]!r} is not a selector")
+    if len({text.partition(":")[0] for text in texts}) > 1:
+        message = "of a program in a box only its name is known: no user, path or digest beside it"
+        raise ConfigError("workload_invalid", message)
     return frozenset(texts)
 
 

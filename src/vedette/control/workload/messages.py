@@ -15,7 +15,8 @@ class WorkloadWish(Model):
 
     path: str = Field(description="Path of its SPIFFE ID in the node's trust domain, e.g. /shop.")
     selectors: tuple[str, ...] = Field(
-        description="What a caller must all be: unix:uid:N, unix:gid:N, unix:path:/…, unix:sha256:HEX."
+        description="What a caller must all be: unix:uid:N, unix:gid:N, unix:path:/…, unix:sha256:HEX; or "
+        "vedette:run:NAME, a program that `vedette run` has started under that name."
     )
     ttl_seconds: int | None = Field(
         default=None, description="Life of its X509-SVIDs in seconds; absent: 900."
@@ -35,6 +36,23 @@ class WorkloadStatus(WorkloadWish):
 
     name: str = Field(description="Name on this node.")
     spiffe_id: str = Field(description="The whole SPIFFE ID.")
+
+
+class BoxWish(Model):
+    """A program that `vedette run` is about to start."""
+
+    workload: str = Field(description="The name it was given.")
+    pid: int = Field(ge=1, description="The launcher's process: the box lasts as long as it does.")
+
+
+class BoxStatus(Model):
+    """A program that runs in a box."""
+
+    name: str = Field(description="Name of the box.")
+    workload: str = Field(description="The name its program was given.")
+    pid: int = Field(description="The launcher's process.")
+    since: str = Field(description="Since when, RFC 3339.")
+    socket: str = Field(description="Where the launcher reaches the Workload API for it.")
 
 
 class JoinTokenWish(Model):

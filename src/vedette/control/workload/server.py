@@ -16,11 +16,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from vedette.control.peers import is_engine
 from vedette.control.supervisor.sockets import BACKLOG
 from vedette.control.workload.attest import Peer
+from vedette.control.workload.boxes import Boxes
 from vedette.control.workload.connection import Connection, Connections, Limits
 from vedette.control.workload.entries import Entry, Workloads
 from vedette.control.workload.identities import Identities
@@ -45,8 +47,10 @@ class WorkloadServer:
         identities: Identities,
         tick: float = TICK,
         joining: JoinTokens | None = None,
+        boxes: Boxes | None = None,
     ) -> None:
-        """`joining` has the join tokens that callers may redeem."""
+        """`joining` has the join tokens that callers may redeem, `boxes` the programs in boxes."""
+        self._boxes = boxes
         self._joining = joining
         self._home = home
         self._workloads = workloads
@@ -95,10 +99,14 @@ class WorkloadServer:
         server = await self._loop.create_server(
             lambda: Connection(connections), sock=listener, backlog=BACKLOG
         )
+        if self._boxes is not None:
+            self._boxes.attach(self._loop, partial(_serve_box, connections))
         ready.set()
         clockwork = asyncio.create_task(self._turn(self._service, connections))
         await self._stopping.wait()
         server.close()
+        if self._boxes is not None:
+            self._boxes.detach()
         clockwork.cancel()
         self._service.close()
         await asyncio.sleep(0)
@@ -143,6 +151,13 @@ class WorkloadServer:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(work)
+
+
+async def _serve_box(
+    connections: Connections, listener: socket.socket, workload: str
+) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: Connection(connections, workload), sock=listener)
 
 
 def _limits() -> Limits:
