@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,6 +19,7 @@ from typing import Final
 from vedette.control.workload.entries import Entry
 from vedette.control.workload.identities import Identities
 from vedette.identity.x509_svid import BACKDATED, X509Issuer, X509Svid
+from vedette.store.issued import IssuedSerial, IssuedSerials
 
 JITTER: Final = 0.1
 """A renewal comes at 45 to 50 % of a life, so that what was made together is not renewed together."""
@@ -43,9 +44,16 @@ class Svids:
     """The SVIDs of all entries. Methods may be called from any thread."""
 
     def __init__(
-        self, identities: Identities, is_wanted: Callable[[Entry], bool], luck: random.Random
+        self,
+        identities: Identities,
+        is_wanted: Callable[[Entry], bool],
+        luck: random.Random,
+        issued: IssuedSerials | None = None,
     ) -> None:
-        """`is_wanted` says whether an entry is still as it is kept: no other one gets an SVID."""
+        """`is_wanted` says whether an entry is still as it is kept: no other one gets an SVID. `issued` remembers
+        serials when this process dies.
+        """
+        self._issued = issued
         self._identities = identities
         self._is_wanted = is_wanted
         self._luck = luck
@@ -84,12 +92,25 @@ class Svids:
 
     def end(self, name: str, entry: Entry | None) -> list[tuple[int, datetime]]:
         """Serials, each with its end, that must be revoked now that `name` is `entry`, or gone (None)."""
+        before = self._ended_before(name, entry)
         with self._lock:
             held = self._out.get(name)
             if held is None or (entry is not None and entry.proves_the_same(held.entry)):
-                return []
+                return before
             del self._out[name]
-            return [*held.earlier, (held.svid.serial, held.svid.not_after)]
+            return [*before, *held.earlier, (held.svid.serial, held.svid.not_after)]
+
+    def ended_while_away(self, entries: Mapping[str, Entry]) -> list[tuple[int, datetime]]:
+        """Serials of before this process started that prove what `entries` say no more: who changed one died before it
+        could revoke them.
+        """
+        names = [] if self._issued is None else self._issued.names()
+        return [one for name in names for one in self._ended_before(name, entries.get(name))]
+
+    def _ended_before(self, name: str, entry: Entry | None) -> list[tuple[int, datetime]]:
+        if self._issued is None:
+            return []
+        return self._issued.end(name, None if entry is None else entry.proof)
 
     def forget(self, name: str) -> None:
         """An entry that nobody watches: its SVID is not renewed, and dropped when it has ended."""
@@ -109,6 +130,9 @@ class Svids:
     def _make(self, entry: Entry, held: _Out | None, at: datetime) -> X509Svid:
         signer = self._identities.x509
         svid = signer.mint(entry.spiffe_id, entry.ttl, at, entry.dns_names)
+        if self._issued is not None:
+            kept = IssuedSerial(entry.name, entry.proof, svid.serial, svid.not_after)
+            self._issued.add(kept, at)
         earlier = []
         if held is not None:
             before = [*held.earlier, (held.svid.serial, held.svid.not_after)]
