@@ -71,6 +71,7 @@ def test_what_names_no_key_is_refused_and_a_pin_is_not_told(text: str) -> None:
         parse_uri(text)
     assert caught.value.code == "ca_key_invalid"
     assert "1234" not in str(caught.value)
+    assert ("name a file" in caught.value.message) == ("pin-value" in text)
 
 
 def test_a_key_signs_in_the_token_and_does_not_leave_it(hsm: SoftHsm) -> None:

@@ -35,6 +35,7 @@ class _Out:
     entry: Entry
     svid: X509Svid
     signer: X509Issuer
+    proof: str
     made_at: datetime
     due: datetime
     earlier: list[tuple[int, datetime]] = field(default_factory=list)
@@ -130,15 +131,15 @@ class Svids:
     def _make(self, entry: Entry, held: _Out | None, at: datetime) -> X509Svid:
         signer = self._identities.x509
         svid = signer.mint(entry.spiffe_id, entry.ttl, at, entry.dns_names)
+        proof = held.proof if held is not None and held.entry is entry else entry.proof
         if self._issued is not None:
-            kept = IssuedSerial(entry.name, entry.proof, svid.serial, svid.not_after)
-            self._issued.add(kept, at)
+            self._issued.add(IssuedSerial(entry.name, proof, svid.serial, svid.not_after), at)
         earlier = []
         if held is not None:
             before = [*held.earlier, (held.svid.serial, held.svid.not_after)]
             earlier = [(serial, ends) for serial, ends in before if ends > at]
         due = at + entry.ttl / 2 * (1 - JITTER * self._luck.random())
-        self._out[entry.name] = _Out(entry, svid, signer, at, due, earlier)
+        self._out[entry.name] = _Out(entry, svid, signer, proof, at, due, earlier)
         heapq.heappush(self._due, (due, entry.name))
         if len(self._due) > 2 * len(self._out) + _SLACK:
             self._due = [(one.due, name) for name, one in self._out.items()]
