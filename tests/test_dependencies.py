@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 
@@ -27,7 +28,8 @@ def _normal(name: str) -> str:
 
 def test_every_package_that_is_imported_is_declared(checkout: Path) -> None:
     project = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {_normal(re.split(r"[^\w.-]", line)[0]) for line in project["dependencies"]}
+    lines = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    declared = {_normal(re.split(r"[^\w.-]", line)[0]) for line in lines}
     modules = set().union(*map(_imported, (checkout / "src/vedette").rglob("*.py")))
     foreign = modules - sys.stdlib_module_names - {"vedette"}
     owners = packages_distributions()

@@ -95,3 +95,15 @@ def test_there_is_a_most_of_serials(
     revoked.revoke([(1, end), (2, end)], NOON)
     with pytest.raises(ConfigError, match="2 serials"):
         revoked.revoke([(3, end)], NOON)
+
+
+def test_what_is_revoked_already_takes_no_room(
+    authority: Authority, store: IdentityStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control tells at each start what ended while it was away, again and again until that has ended."""
+    monkeypatch.setattr(revocation_list, "MAX_REVOKED", 2)
+    revoked = RevocationList(lambda: (authority,), store)
+    end = NOON + timedelta(minutes=15)
+    for _ in range(3):
+        revoked.revoke([(1, end), (2, end)], NOON)
+    assert serials(read(authority, revoked.ders(NOON)[0])) == [1, 2]

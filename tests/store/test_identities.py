@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vedette.errors import UnavailableError
-from vedette.store.identities import IdentityStore, RevokedSerial
+from vedette.store.identities import IdentityStore, KeptJoinToken, RevokedSerial
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
@@ -65,3 +65,23 @@ def test_a_database_of_a_newer_version_is_left_alone(path: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
         IdentityStore(path)
     assert caught.value.code == "store_newer"
+
+
+def test_a_join_token_is_used_once_with_the_entry_or_not_at_all(tmp_path: Path) -> None:
+    store = IdentityStore(tmp_path / "identity.db")
+    assert store.join_tokens() == []
+    ends = NOON
+    store.put_join_token(KeptJoinToken("aa", "{}", ends, None))
+    store.put_workload("taken", "{}")
+    with pytest.raises(UnavailableError):
+        store.use_join_token("aa", ends, "taken", "{}")
+    assert store.join_tokens()[0].used_at is None
+    assert store.use_join_token("aa", ends, "a", "{}")
+    assert not store.use_join_token("aa", ends, "b", "{}")
+    assert not store.use_join_token("bb", ends, "b", "{}")
+    assert sorted(store.workloads()) == ["a", "taken"]
+    store.forget_join_tokens(ends)
+    assert len(store.join_tokens()) == 1
+    store.forget_join_tokens(ends + timedelta(seconds=1))
+    assert store.join_tokens() == []
+    store.close()

@@ -152,13 +152,14 @@ def _print_keys(keys: list[dict[str, Any]], as_json: bool) -> None:
             one["kind"],
             one["phase"],
             one["keyId"][:16],
+            one["stored"],
             one["since"],
             f"{one['nextPhase']} {one['nextAt'] or 'by its age'}",
             one["ends"],
         )
         for one in keys
     ]
-    print_table(("key", "phase", "id", "since", "next", "ends"), rows, "")
+    print_table(("key", "phase", "id", "in", "since", "next", "ends"), rows, "")
 
 
 def issuer_list(home: HomeOption = None, as_json: JsonOption = False) -> None:

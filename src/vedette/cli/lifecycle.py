@@ -67,6 +67,13 @@ def up(
             help="File (0600) whose first line encrypts the CA's key from now on; default: one in the home folder."
         ),
     ] = None,
+    ca_key: Annotated[
+        str | None,
+        typer.Option(
+            help="PKCS#11 token where new keys of the CA are made from now on: "
+            "pkcs11:token=…;object=…?module-path=…&pin-source=FILE; default: files in the home folder."
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -105,6 +112,7 @@ def up(
         key_encryption_key=key_encryption_key.expanduser().absolute()
         if key_encryption_key
         else None,
+        ca_key=ca_key,
         workers=workers,
         tls_min_version=tls_min_version.value if tls_min_version else None,
         foreground=not detach,

@@ -21,12 +21,13 @@ from vedette.config.snapshot import Identity, Node, PolicyRef, PolicySet, Snapsh
 from vedette.control import desired, tls
 from vedette.control.audit import publish_key
 from vedette.control.installed import brought
-from vedette.errors import VedetteError
+from vedette.errors import ConfigError, VedetteError
 from vedette.identity.authority import Authority
 from vedette.identity.domain import DOMAIN_SUFFIX, default_node_name, trust_domain
 from vedette.identity.jwt_svid import JwtIssuer
 from vedette.identity.key_files import reseal_p256
 from vedette.identity.notes import NoteSigner
+from vedette.identity.pkcs11_keys import Pkcs11Store, parse_uri
 from vedette.identity.sealing import Seal
 from vedette.identity.signer import SnapshotSigner, verify_envelope
 from vedette.identity.succession import CaKind, JwtKind, Succession, key_files
@@ -51,6 +52,8 @@ class NodeFacts:
     location: str
     key_encryption_key: Path | None = None
     """What the operator named; None: control/seal.key."""
+    ca_key: str | None = None
+    """Where keys of the CA are made from now on: a PKCS#11 URI; None: in files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,10 @@ def read_facts(home: Home) -> NodeFacts | None:
         return None
     named = value.get("keyEncryptionKey")
     return NodeFacts(
-        str(value["trustDomain"]), str(value["location"]), Path(named) if named else None
+        str(value["trustDomain"]),
+        str(value["location"]),
+        Path(named) if named else None,
+        value.get("caKey"),
     )
 
 
@@ -95,8 +101,9 @@ def open_keys(home: Home, facts: NodeFacts) -> Keys:
     """
     seal = _seal(home, facts)
     domain = facts.trust_domain
+    token = None if facts.ca_key is None else Pkcs11Store(parse_uri(facts.ca_key))
     return Keys(
-        Succession(home.control, CaKind(home.control, domain, seal), seal),
+        Succession(home.control, CaKind(home.control, domain, seal), seal, token=token),
         SnapshotSigner.ensure(home.signing_key),
         TokenIssuer.ensure(home.token_key, domain),
         Succession(home.control, JwtKind(home.control, domain, seal), seal),
@@ -118,6 +125,8 @@ class Wish:
     site: str | None = None
     location: str | None = None
     key_encryption_key: Path | None = None
+    ca_key: str | None = None
+    """A PKCS#11 URI."""
 
 
 def bootstrap(home: Home, wish: Wish | None = None, listen: Sequence[str] = ()) -> None:
@@ -130,6 +139,8 @@ def bootstrap(home: Home, wish: Wish | None = None, listen: Sequence[str] = ()) 
         or home.signing_public.read_bytes() != keys.signer.public_pem
     ):
         write_atomic(home.signing_public, keys.signer.public_pem)
+    if not home.ca_certificate.exists() or home.ca_certificate.read_bytes() != keys.ca_pem():
+        write_atomic(home.ca_certificate, keys.ca_pem(), 0o644)
     publish_key(home, keys.audit)
     if not home.challenge_key.exists():
         write_atomic(home.challenge_key, secrets.token_bytes(32))
@@ -148,6 +159,7 @@ def _ensure_facts(home: Home, wish: Wish) -> NodeFacts:
         known.trust_domain if known else _first_domain(wish),
         wish.location or (known.location if known else "local"),
         wish.key_encryption_key or (known.key_encryption_key if known else None),
+        _ca_key(wish, known),
     )
     if facts.key_encryption_key is not None and wish.key_encryption_key is not None:
         _seal_anew(home, known, facts)
@@ -156,8 +168,23 @@ def _ensure_facts(home: Home, wish: Wish) -> NodeFacts:
         told: dict[str, str] = {"trustDomain": facts.trust_domain, "location": facts.location}
         if facts.key_encryption_key is not None:
             told["keyEncryptionKey"] = str(facts.key_encryption_key)
+        told |= {} if facts.ca_key is None else {"caKey": facts.ca_key}
         write_json(home.node_file, {**before, **told})
     return facts
+
+
+def _ca_key(wish: Wish, known: NodeFacts | None) -> str | None:
+    """A URI is tried before it is noted: a node that cannot reach its CA's key does not start."""
+    before = known.ca_key if known else None
+    if wish.ca_key is None:
+        return before
+    named = parse_uri(wish.ca_key)
+    if before is not None:
+        held = parse_uri(before)
+        if (held.token, held.label) != (named.token, named.label):
+            raise ConfigError("ca_key_invalid", "keys of the CA stay in the token where they are")
+    Pkcs11Store(named).require()
+    return wish.ca_key
 
 
 def _first_domain(wish: Wish) -> str:
@@ -227,10 +254,17 @@ def main() -> int:
     parser.add_argument("--site")
     parser.add_argument("--location")
     parser.add_argument("--key-encryption-key", type=Path)
+    parser.add_argument("--ca-key")
     parser.add_argument("--host", action="append", default=[])
     options = parser.parse_args()
     try:
-        wish = Wish(options.name, options.site, options.location, options.key_encryption_key)
+        wish = Wish(
+            options.name,
+            options.site,
+            options.location,
+            options.key_encryption_key,
+            options.ca_key,
+        )
         bootstrap(Home(options.home), wish, options.host)
     except VedetteError as error:
         print(json.dumps(error.to_dict()), file=sys.stderr)

@@ -250,6 +250,7 @@ class KeyStatus(Model):
     kind: str = Field(description="ca or jwt-svid.")
     phase: str = Field(description="prepared, active or old.")
     key_id: str = Field(description="Serial number of the CA's certificate, or the kid of tokens.")
+    stored: str = Field(description="file or pkcs11: where the key is.")
     since: str = Field(description="Since when it is in this phase (RFC 3339).")
     ends: str = Field(description="Until when what it signs is believed at most (RFC 3339).")
     next_phase: str = Field(description="What it is next: active, old or gone.")

@@ -27,7 +27,7 @@ from vedette.errors import VedetteError
 from vedette.identity.authority import Authority, common_name
 from vedette.identity.domain import spiffe_id
 from vedette.identity.jwt_svid import JwtIssuer
-from vedette.identity.succession import Generation, Phase, Succession
+from vedette.identity.succession import IN_TOKEN, Generation, Phase, Succession
 from vedette.store.atomic import write_atomic
 from vedette.store.home import Home
 
@@ -187,6 +187,7 @@ def _status(kind: str, one: Generation[Any]) -> KeyStatus:
         kind=kind,
         phase=one.phase.value,
         key_id=signer.key_id,
+        stored="pkcs11" if one.file.startswith(IN_TOKEN) else "file",
         since=to_rfc3339(one.since),
         ends=to_rfc3339(signer.ends),
         next_phase=_NEXT[one.phase],

@@ -40,7 +40,9 @@ class RevocationList:
         rows = [RevokedSerial(serial, at, ends) for serial, ends in serials]
         with self._lock:
             self._store.forget_revoked(at)
-            if len(self._store.revoked()) + len(rows) > MAX_REVOKED:
+            known = {one.serial for one in self._store.revoked()}
+            rows = [one for one in rows if one.serial not in known]
+            if len(known) + len(rows) > MAX_REVOKED:
                 raise ConfigError("svid_invalid", f"{MAX_REVOKED} serials are revoked already")
             self._store.revoke(rows)
             self._signed_at = None

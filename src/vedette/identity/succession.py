@@ -22,7 +22,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from vedette.clock import from_rfc3339, to_rfc3339
+from vedette.clock import from_rfc3339, now, to_rfc3339
 from vedette.errors import ConfigError
 from vedette.identity.authority import Authority
 from vedette.identity.jwt_svid import JwtIssuer
@@ -34,6 +34,8 @@ NOTICE: Final = timedelta(days=30)
 """How long a key that follows by itself is trusted before it signs: bundles that people carry must have time."""
 OLD_FOR: Final = timedelta(hours=1, minutes=5)
 """The longest life of an SVID, and what clocks may differ: how long a key is trusted after it signed last."""
+IN_TOKEN: Final = "pkcs11:"
+"""What the name of a key begins with that is in a token and not in a file."""
 _VERSION: Final = 1
 
 
@@ -140,6 +142,26 @@ class Generation(Generic[S]):
     signer: S
 
 
+class KeyToken(Protocol):
+    """Keys that are somewhere else than in files, by label (`pkcs11_keys`)."""
+
+    @property
+    def label(self) -> str:
+        """Of the first key; those that follow have more after it."""
+
+    def load(self, label: str) -> ec.EllipticCurvePrivateKey:
+        """A key that is there."""
+
+    def ensure(self, label: str) -> ec.EllipticCurvePrivateKey:
+        """A key, made when there is none."""
+
+    def create(self, label: str) -> ec.EllipticCurvePrivateKey:
+        """A new key."""
+
+    def remove(self, label: str) -> None:
+        """Destroys a key."""
+
+
 class Succession(Generic[S]):
     """The keys of one kind. Methods may be called from any thread; one process steps."""
 
@@ -149,8 +171,12 @@ class Succession(Generic[S]):
         kind: Kind[S],
         seal: Seal | None = None,
         make_key: Callable[[], ec.EllipticCurvePrivateKey] = generate_p256,
+        token: KeyToken | None = None,
     ) -> None:
-        """Loads what is there. Raises `ConfigError`, `TrustError`, `UnavailableError`."""
+        """Loads what is there. New keys are made in `token`, if there is one. Raises `ConfigError`, `TrustError`,
+        `UnavailableError`.
+        """
+        self._token = token
         self._folder = folder
         self._kind = kind
         self._seal = seal
@@ -217,6 +243,7 @@ class Succession(Generic[S]):
                 self._write(after)
             if not self._is_swept or self._generations is not before:
                 self._remove_unnamed()
+                self._remove_from_token(before)
             return self._generations is not before
 
     def _next(self, at: datetime, may_activate: bool) -> tuple[Generation[S], ...] | None:
@@ -240,8 +267,13 @@ class Succession(Generic[S]):
         return None
 
     def _prepared(self, at: datetime, due: datetime) -> Generation[S]:
+        number = secrets.token_hex(4)
+        if self._token is not None:
+            label = f"{self._token.label}-{number}"
+            signer = self._kind.make(self._token.create(label), at)
+            return Generation(IN_TOKEN + label, Phase.PREPARED, at, due, signer)
         key = self._make_key()
-        file = f"{self._kind.name}-{secrets.token_hex(4)}.key"
+        file = f"{self._kind.name}-{number}.key"
         pem = private_pem(key) if self._seal is None else self._seal.pem(key)
         create_private(self._folder / file, pem)
         return Generation(file, Phase.PREPARED, at, due, self._kind.make(key, at))
@@ -269,11 +301,21 @@ class Succession(Generic[S]):
                 sync_folder(self._folder)
         self._is_swept = True
 
+    def _remove_from_token(self, before: tuple[Generation[S], ...]) -> None:
+        """Only keys that were named before and are no more: others in a token may be somebody else's."""
+        named = {one.file for one in self._generations}
+        for one in before:
+            if self._token is not None and one.file.startswith(IN_TOKEN) and one.file not in named:
+                self._token.remove(one.file.removeprefix(IN_TOKEN))
+
     @property
     def _state(self) -> Path:
         return self._folder / f"{self._kind.name}.json"
 
     def _loaded(self) -> tuple[Generation[S], ...]:
+        is_new = not self._state.exists() and not key_files(self._folder, self._kind.name)
+        if is_new and self._token is not None:
+            return self._first_in(self._token)
         if not self._state.exists():
             first = self._kind.first()
             file = f"{self._kind.name}.key"
@@ -285,10 +327,24 @@ class Succession(Generic[S]):
             raise _unreadable(self._state)
         return found
 
+    def _first_in(self, token: KeyToken) -> tuple[Generation[S], ...]:
+        """The first key of a new home, in a token; one that has the label already is taken."""
+        at = now()
+        signer = self._kind.make(token.ensure(token.label), at)
+        self._write((Generation(IN_TOKEN + token.label, Phase.ACTIVE, at, None, signer),))
+        return self._generations
+
+    def _key(self, file: str) -> ec.EllipticCurvePrivateKey:
+        if not file.startswith(IN_TOKEN):
+            return load_p256(self._folder / Path(file).name, self._seal)
+        if self._token is None:
+            raise ConfigError("key_unreadable", f"{file[:80]} is in a token that is not named")
+        return self._token.load(file.removeprefix(IN_TOKEN))
+
     def _again(self, row: dict[str, Any]) -> Generation[S]:
         try:
             file, due = str(row["key"]), row["due"]
-            key = load_p256(self._folder / Path(file).name, self._seal)
+            key = self._key(file)
             return Generation(
                 file,
                 Phase(row["phase"]),

@@ -174,6 +174,11 @@ class Home:
         return self.control / "identity.db"
 
     @property
+    def issued(self) -> Path:
+        """Which serials of X509-SVIDs are out; made when the first is."""
+        return self.control / "issued"
+
+    @property
     def database(self) -> Path:
         """The history, SQLite."""
         return self.control / "node.db"

@@ -137,3 +137,18 @@ def test_listeners_hear_of_what_is_durable(store: IdentityStore) -> None:
     with pytest.raises(ConfigError):
         workloads.remove("a")
     assert heard == [("a", True), ("a", False)]
+
+
+def test_of_a_program_in_a_box_only_its_name_counts(store: IdentityStore) -> None:
+    workloads = Workloads(store, DOMAIN)
+    kept = workloads.put("shop", wish(selectors=("vedette:run:shop",)))
+    assert kept.selectors == ("vedette:run:shop",)
+    for bad in (
+        ("vedette:run:shop", "unix:uid:1"),
+        ("vedette:run:",),
+        ("vedette:run:Shop",),
+        ("vedette:run:../shop",),
+        ("vedette:uid:1",),
+    ):
+        with pytest.raises(ConfigError):
+            workloads.put("other", wish(selectors=bad))

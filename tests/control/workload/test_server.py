@@ -8,6 +8,7 @@ import signal
 import time
 
 import pytest
+from cryptography import x509
 from tests.control.workload.raw_client import PATIENCE, RawClient
 
 from vedette.control.client import ControlClient
@@ -42,6 +43,36 @@ def test_an_entry_outlives_control_and_callers_wait_for_its_return(whole_node: H
     second = again.next_message(again.open("FetchX509SVID"), "X509SVIDResponse")
     assert second.svids[0].spiffe_id == first.svids[0].spiffe_id
     assert second.svids[0].bundle == first.svids[0].bundle
+    again.close()
+
+
+def test_what_was_out_before_control_died_is_revoked_after(whole_node: Home) -> None:
+    admin = ControlClient(whole_node)
+    admin.put("/v1/workloads/shop", WISH)
+    admin.put("/v1/workloads/other", {**WISH, "path": "/other"})
+    caller = RawClient(whole_node.workload_socket)
+    svids = caller.next_message(caller.open("FetchX509SVID"), "X509SVIDResponse").svids
+    serials = {
+        one.spiffe_id.rpartition("/")[2]: x509.load_der_x509_certificate(
+            one.x509_svid
+        ).serial_number
+        for one in svids
+    }
+    pid = control_pid(whole_node)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    while not caller.closed:
+        caller.read()
+    again = RawClient(whole_node.workload_socket)
+    stream = again.open("FetchX509SVID")
+    again.next_message(stream, "X509SVIDResponse")
+    admin.delete("/v1/workloads/shop")
+    revoked: set[int] = set()
+    while not revoked:
+        (crl,) = again.next_message(stream, "X509SVIDResponse").crl
+        revoked = {one.serial_number for one in x509.load_der_x509_crl(crl)}
+    assert serials["shop"] in revoked
+    assert serials["other"] not in revoked
     again.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from tests.control.workload.conftest import Clock
@@ -15,6 +16,7 @@ from vedette.control.workload.identities import Identities
 from vedette.control.workload.svids import Svids
 from vedette.identity.domain import SpiffeId
 from vedette.store.home import Home
+from vedette.store.issued import IssuedSerials
 
 DOMAIN = "test-node.vedette.local"
 
@@ -120,3 +122,28 @@ def test_an_entry_that_changes_without_end_fills_no_table(
         svids.current(entry(kept, "b", f"/b{number}"))
     assert len(svids._out["a"].earlier) <= 64
     assert len(svids._due) <= 1_100
+
+
+def test_serials_of_an_earlier_process_end_with_what_they_prove(
+    home: Home, svids: Svids, kept: dict[str, Entry], clock: Clock, tmp_path: Path
+) -> None:
+    def process() -> Svids:
+        issued = IssuedSerials(tmp_path / "issued", clock())
+        return Svids(
+            svids._identities, lambda one: kept.get(one.name) == one, random.Random(1), issued
+        )
+
+    first = process()
+    same, other, gone = (first.current(entry(kept, name, f"/{name}")) for name in "abc")
+    assert same is not None
+    assert other is not None
+    assert gone is not None
+    entry(kept, "b", "/changed")  # who changed these two died before it could revoke
+    del kept["c"]
+    again = process()
+    ended = {serial for serial, _ in again.ended_while_away(kept)}
+    assert ended == {other.serial, gone.serial}
+    assert again.ended_while_away(kept) == []
+    fresh = again.current(kept["a"])
+    assert fresh is not None
+    assert {serial for serial, _ in again.end("a", None)} == {same.serial, fresh.serial}

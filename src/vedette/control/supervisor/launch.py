@@ -55,6 +55,7 @@ class LaunchOptions:
     name: str | None = None
     site: str | None = None
     key_encryption_key: Path | None = None
+    ca_key: str | None = None
     workers: int | None = None
     tls_min_version: str | None = None
     foreground: bool = True
@@ -171,6 +172,7 @@ def _bootstrap(home: Home, options: LaunchOptions, hosts: Sequence[str]) -> None
         "--site": options.site,
         "--location": options.location,
         "--key-encryption-key": options.key_encryption_key,
+        "--ca-key": options.ca_key,
     }
     for flag, value in said.items():
         command += [flag, str(value)] if value else []

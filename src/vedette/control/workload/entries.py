@@ -5,6 +5,7 @@ Owns: what an entry may say, and keeping it. Entries are not in the snapshot (AD
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -53,6 +54,12 @@ class Entry:
     def anchor(self) -> str:
         """One of the selectors: entries are found by it. The one that fewest callers have."""
         return min(self.selectors, key=lambda one: (_RANKS[one.split(":")[1]], one))
+
+    @property
+    def proof(self) -> str:
+        """What its SVIDs prove, and of whom, in 32 hex digits."""
+        told = [str(self.spiffe_id), sorted(self.selectors), list(self.dns_names)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
     def proves_the_same(self, other: Entry) -> bool:
         """Whether SVIDs of the one may stand where the other's are due."""

@@ -29,7 +29,9 @@ from vedette.control.workload.identities import Identities
 from vedette.control.workload.joining import JoinDesk, JoinTokens
 from vedette.control.workload.service import WorkloadApi
 from vedette.control.workload.svids import Svids
+from vedette.errors import VedetteError
 from vedette.store.home import Home
+from vedette.store.issued import IssuedSerials
 
 _log = logging.getLogger(__name__)
 TICK: Final = 1.0  # seconds between looks at what is due
@@ -56,7 +58,8 @@ class WorkloadServer:
         self._workloads = workloads
         self._identities = identities
         self._tick = tick
-        self._svids = Svids(identities, self._is_kept, random.Random())
+        self._issued = IssuedSerials(home.issued, identities.clock())
+        self._svids = Svids(identities, self._is_kept, random.Random(), self._issued)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="attest")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._service: WorkloadApi | None = None
@@ -66,7 +69,11 @@ class WorkloadServer:
         identities.listen(self._trust_changed)
 
     def start(self, listener: socket.socket) -> None:
-        """Serves callers of `listener`; returns when it does."""
+        """Serves callers of `listener`; returns when it does. What ended while control was away is revoked first."""
+        try:
+            self._identities.revoke(self._svids.ended_while_away(self._workloads.entries()))
+        except VedetteError as error:
+            _log.error("certificates of before the start are not revoked: %s", error)
         ready = threading.Event()
         self._thread = threading.Thread(
             target=self._serve, args=(listener, ready), name="workload-api", daemon=True
@@ -80,6 +87,7 @@ class WorkloadServer:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._issued.close()
 
     def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,6 +19,7 @@ from typing import Final
 from vedette.control.workload.entries import Entry
 from vedette.control.workload.identities import Identities
 from vedette.identity.x509_svid import BACKDATED, X509Issuer, X509Svid
+from vedette.store.issued import IssuedSerial, IssuedSerials
 
 JITTER: Final = 0.1
 """A renewal comes at 45 to 50 % of a life, so that what was made together is not renewed together."""
@@ -34,6 +35,7 @@ class _Out:
     entry: Entry
     svid: X509Svid
     signer: X509Issuer
+    proof: str
     made_at: datetime
     due: datetime
     earlier: list[tuple[int, datetime]] = field(default_factory=list)
@@ -43,9 +45,16 @@ class Svids:
     """The SVIDs of all entries. Methods may be called from any thread."""
 
     def __init__(
-        self, identities: Identities, is_wanted: Callable[[Entry], bool], luck: random.Random
+        self,
+        identities: Identities,
+        is_wanted: Callable[[Entry], bool],
+        luck: random.Random,
+        issued: IssuedSerials | None = None,
     ) -> None:
-        """`is_wanted` says whether an entry is still as it is kept: no other one gets an SVID."""
+        """`is_wanted` says whether an entry is still as it is kept: no other one gets an SVID. `issued` remembers
+        serials when this process dies.
+        """
+        self._issued = issued
         self._identities = identities
         self._is_wanted = is_wanted
         self._luck = luck
@@ -84,12 +93,25 @@ class Svids:
 
     def end(self, name: str, entry: Entry | None) -> list[tuple[int, datetime]]:
         """Serials, each with its end, that must be revoked now that `name` is `entry`, or gone (None)."""
+        before = self._ended_before(name, entry)
         with self._lock:
             held = self._out.get(name)
             if held is None or (entry is not None and entry.proves_the_same(held.entry)):
-                return []
+                return before
             del self._out[name]
-            return [*held.earlier, (held.svid.serial, held.svid.not_after)]
+            return [*before, *held.earlier, (held.svid.serial, held.svid.not_after)]
+
+    def ended_while_away(self, entries: Mapping[str, Entry]) -> list[tuple[int, datetime]]:
+        """Serials of before this process started that prove what `entries` say no more: who changed one died before it
+        could revoke them.
+        """
+        names = [] if self._issued is None else self._issued.names()
+        return [one for name in names for one in self._ended_before(name, entries.get(name))]
+
+    def _ended_before(self, name: str, entry: Entry | None) -> list[tuple[int, datetime]]:
+        if self._issued is None:
+            return []
+        return self._issued.end(name, None if entry is None else entry.proof)
 
     def forget(self, name: str) -> None:
         """An entry that nobody watches: its SVID is not renewed, and dropped when it has ended."""
@@ -109,12 +131,15 @@ class Svids:
     def _make(self, entry: Entry, held: _Out | None, at: datetime) -> X509Svid:
         signer = self._identities.x509
         svid = signer.mint(entry.spiffe_id, entry.ttl, at, entry.dns_names)
+        proof = held.proof if held is not None and held.entry is entry else entry.proof
+        if self._issued is not None:
+            self._issued.add(IssuedSerial(entry.name, proof, svid.serial, svid.not_after), at)
         earlier = []
         if held is not None:
             before = [*held.earlier, (held.svid.serial, held.svid.not_after)]
             earlier = [(serial, ends) for serial, ends in before if ends > at]
         due = at + entry.ttl / 2 * (1 - JITTER * self._luck.random())
-        self._out[entry.name] = _Out(entry, svid, signer, at, due, earlier)
+        self._out[entry.name] = _Out(entry, svid, signer, proof, at, due, earlier)
         heapq.heappush(self._due, (due, entry.name))
         if len(self._due) > 2 * len(self._out) + _SLACK:
             self._due = [(one.due, name) for name, one in self._out.items()]
