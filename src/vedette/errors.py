@@ -77,6 +77,8 @@ _CONFIG = [
     ("key_algorithm", "The key does not fit the algorithm.", "Use one of ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA with a key of that kind."),
     ("key_refused", "The key cannot be used to verify tokens.", "Give a public key: PEM, a certificate, or a JWKS file; RSA with at least 2048 bits."),
     ("key_unreadable", "The file holds no key that could be read.", "Give a PEM public key, a PEM certificate or a JWKS file."),
+    ("revocation_refused", "That cannot be revoked.", "A node's own trust domain cannot; at most 10,000 of a kind can."),
+    ("revocation_unknown", "That is not revoked.", "Run `vedette revoke --list` to see what is; give it as it is written there."),
     ("jti_unknown", "That is not a token, and not the id of one.", "Give the `jti` of the token, or the token itself on stdin with `-`."),
     ("language_unknown", "There is no project template for that language.", "Choose one of the languages that `vedette new --help` lists."),
     ("manifest_invalid", "The manifest is not valid.", "Mend what is named; `vedette schema KIND` and docs/reference/config.md list every field."),

@@ -89,3 +89,18 @@ def test_selectors_are_read_from_what_people_have(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             _selectors(*wrong)  # type: ignore[arg-type]
         assert caught.value.code == code
+
+
+def test_what_is_revoked_is_listed_and_lifted(node: Shell, tmp_path: Path) -> None:
+    told = cast("dict[str, Any]", node.json("revoke", "spiffe://a.example/x", "--reason", "why"))
+    assert (told["what"], told["applied"]) == ("spiffe://a.example/x", True)
+    (listed,) = cast("list[dict[str, Any]]", node.json("revoke", "--list"))
+    assert (listed["kind"], listed["reason"]) == ("spiffeId", "why")
+    assert "spiffe://a.example/x\t" in node("revoke", "--list").stdout
+    assert node("revoke", "--lift", "spiffe://a.example/x").returncode == 0
+    assert node.json("revoke", "--list") == []
+    assert "Nothing is revoked" in node("revoke", "--list").stderr
+    for arguments in ((), ("a", "--list"), ("--list", "--lift", "a"), (f"@{tmp_path}/none",)):
+        done = node("revoke", *arguments)
+        assert done.returncode == ConfigError.exit_code, arguments
+        assert "mend: " in done.stderr

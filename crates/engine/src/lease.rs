@@ -23,6 +23,7 @@ use crate::plan::{Backend, Plan, Target};
 use crate::policy::Attributes;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
+use crate::revoked::Known;
 use crate::stages::admit::refusal_of_address;
 use crate::stages::authenticate::vouched;
 use crate::stages::authorize::{Permitted, refusal_of};
@@ -33,6 +34,8 @@ const MANY_FRAMES: u32 = 8;
 const TICK: Duration = Duration::from_secs(1);
 /// Leases asked about before other tasks of the worker have their turn.
 const IN_A_ROW: usize = 256;
+/// The same when they are only looked up among what is revoked, which takes a twentieth of that.
+const LOOKED_UP_IN_A_ROW: usize = 4_096;
 
 /// The right of one exchange. It is known to its worker from when the exchange first waits.
 #[derive(Default)]
@@ -46,12 +49,16 @@ pub struct Lease {
 struct Facts {
     connection: Arc<Connection>,
     caller: Option<Arc<Caller>>,
+    /// Whose certificate the connection came with.
+    certificate: Option<Arc<Caller>>,
     target: Arc<Target>,
     method: Method,
     host: Box<str>,
     path: Box<str>,
     /// The serial number of the plan that granted it.
     plan: u64,
+    /// The state of what is revoked ahead that it was granted under.
+    ahead: u64,
 }
 
 /// A lease that its worker knows.
@@ -77,6 +84,10 @@ struct Leases {
     plan: u64,
     /// Told of a lease that another plan has granted.
     late: Arc<Notify>,
+    /// The state of what is revoked ahead that was looked up last.
+    ahead: u64,
+    /// Told of a lease that was granted under another.
+    late_ahead: Arc<Notify>,
 }
 
 thread_local! {
@@ -89,7 +100,7 @@ type Successors = HashMap<usize, Option<Arc<Target>>>;
 
 impl Lease {
     /// The lease of a request that policy permits.
-    pub fn granted(plan: &Plan, record: &Record, permitted: &Permitted) -> Self {
+    pub fn granted(plan: &Plan, ahead: &Known, record: &Record, permitted: &Permitted) -> Self {
         let target = permitted.target();
         if matches!(target.backend, Backend::Static(_) | Backend::Redirect(_)) {
             return Self::default();
@@ -99,11 +110,13 @@ impl Lease {
             facts: Some(Box::new(Facts {
                 connection: Arc::clone(&record.connection),
                 caller: permitted.caller().cloned(),
+                certificate: record.certificate.clone(),
                 target: Arc::clone(target),
                 method: admitted.parts().method.clone(),
                 host: admitted.host().into(),
                 path: admitted.path().into(),
                 plan: plan.serial,
+                ahead: ahead.number,
             })),
             entry: None,
             frames: 0,
@@ -182,6 +195,9 @@ impl Leases {
             // The plan has changed between the decision and now.
             self.late.notify_one();
         }
+        if entry.facts.ahead != self.ahead {
+            self.late_ahead.notify_one();
+        }
         let entry = Some(Arc::clone(entry));
         let place = self.free.pop().unwrap_or(self.entries.len());
         match self.entries.get_mut(place) {
@@ -202,8 +218,8 @@ impl Leases {
         }
     }
 
-    fn some(&self, from: usize) -> Vec<Arc<Entry>> {
-        let entries = self.entries.iter().skip(from).take(IN_A_ROW);
+    fn some(&self, from: usize, most: usize) -> Vec<Arc<Entry>> {
+        let entries = self.entries.iter().skip(from).take(most);
         entries.flatten().cloned().collect()
     }
 }
@@ -263,6 +279,9 @@ impl Facts {
         let workload = certificate.as_ref().and_then(|caller| caller.workload());
         if let Some(Proof::Token(token)) = self.caller.as_ref().map(|caller| &caller.proof) {
             plan.issuers.require_believed(token)?;
+            if let Some(cause) = plan.revoked.of_token(token) {
+                return Err(cause.into());
+            }
         }
         let successor = successors
             .entry(Arc::as_ptr(&self.target).addr())
@@ -309,10 +328,43 @@ async fn ask_all(node: &Node, plan: &Plan) {
     let mut successors = Successors::new();
     let mut from = 0;
     while from < LEASES.with(|leases| leases.borrow().entries.len()) {
-        for entry in LEASES.with(|leases| leases.borrow().some(from)) {
+        for entry in LEASES.with(|leases| leases.borrow().some(from, IN_A_ROW)) {
             entry.ask(node, plan, &mut successors);
         }
         from += IN_A_ROW;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Ends the leases of this worker whose caller is revoked ahead of a snapshot. Beside [`keep`], not in it: it must not
+/// wait until all have been asked about a plan.
+pub async fn end_revoked(node: Arc<Node>) {
+    let mut changes = node.ahead.changes();
+    let late = LEASES.with(|leases| Arc::clone(&leases.borrow().late_ahead));
+    loop {
+        look_up_all(&node).await;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = late.notified() => {}
+        }
+    }
+}
+
+async fn look_up_all(node: &Node) {
+    let known = node.ahead.known();
+    LEASES.with(|leases| leases.borrow_mut().ahead = known.number);
+    let Some(revoked) = known.revoked else {
+        return;
+    };
+    let mut from = 0;
+    while from < LEASES.with(|leases| leases.borrow().entries.len()) {
+        for entry in LEASES.with(|leases| leases.borrow().some(from, LOOKED_UP_IN_A_ROW)) {
+            let (caller, certificate) = (&entry.facts.caller, &entry.facts.certificate);
+            if let Some(cause) = revoked.cause(caller.as_deref(), certificate.as_deref()) {
+                entry.end(cause);
+            }
+        }
+        from += LOOKED_UP_IN_A_ROW;
         tokio::task::yield_now().await;
     }
 }

@@ -48,6 +48,7 @@ mod policy;
 mod pressure;
 mod record;
 mod refusal;
+mod revoked;
 mod routes;
 mod server;
 mod services;

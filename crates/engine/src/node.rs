@@ -21,6 +21,7 @@ use crate::offenders::Watch;
 use crate::plan::{Before, Plan};
 use crate::pressure::Pressure;
 use crate::record::log::FunctionLog;
+use crate::revoked::Ahead;
 use crate::sources::Sources;
 use crate::streams::Handing;
 use crate::sys;
@@ -50,6 +51,8 @@ pub struct Node {
     pub offenders: Arc<Watch>,
     /// Bytes of bodies that are kept back to be inspected.
     pub kept_back: Budget,
+    /// What is revoked ahead of the snapshot that will hold it.
+    pub ahead: Ahead,
     /// Since when.
     pub started: Instant,
     plan: ArcSwapOption<Plan>,
@@ -77,6 +80,7 @@ impl Node {
             pressure: Pressure::default(),
             offenders: Arc::default(),
             kept_back: Budget::default(),
+            ahead: Ahead::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
             plans: watch::Sender::new(0),
@@ -119,7 +123,15 @@ impl Node {
     /// Serves `plan`, wherever it is from.
     #[cfg(any(test, fuzzing))]
     pub fn serve(&self, plan: Plan) {
-        self.plan.store(Some(Arc::new(plan)));
+        self.swap(plan);
+    }
+
+    fn swap(&self, plan: Plan) {
+        let plan = Arc::new(plan);
+        self.plan.store(Some(Arc::clone(&plan)));
+        self.plans.send_replace(plan.serial);
+        // After the plan that refuses it: nobody may find it in neither.
+        self.ahead.settle(|one| plan.refuses(one));
     }
 
     /// Whether the engine takes no more connections: those it has get one more answer.
@@ -192,9 +204,7 @@ impl Node {
         let limits = &plan.admit.limits;
         self.sources.follow(limits.source_connections.as_ref())?;
         self.offenders.follow(limits.offenders.as_ref());
-        let serial = plan.serial;
-        self.plan.store(Some(Arc::new(plan)));
-        self.plans.send_replace(serial);
+        self.swap(plan);
         self.generation.store(generation, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         crate::waf::prepare();

@@ -138,6 +138,8 @@ causes! {
     CertificateNotYetValid Authenticate "certificate_not_yet_valid" 401 "The certificate is not valid yet";
     /// A certificate of the client's chain is on its authority's list of revoked ones.
     CertificateRevoked Authenticate "certificate_revoked" 401 "The certificate has been revoked";
+    /// The SPIFFE ID of the caller, or all of its trust domain, counts no more.
+    IdentityRevoked Authenticate "identity_revoked" 401 "The identity has been revoked";
     /// Too many requests in a time.
     RateLimited Limit "rate_limited" 429 "There are too many requests";
     /// Too many requests in a calendar period.

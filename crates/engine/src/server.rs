@@ -129,6 +129,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
         engine_key: engine_key.to_owned(),
         watches: Watches::default(),
         phase: phase.clone(),
+        applying: tokio::sync::Mutex::default(),
     };
     let mut threads = Vec::new();
     for (index, sockets) in sockets.per_worker.into_iter().enumerate() {
@@ -297,6 +298,7 @@ impl Worker {
             let watching = pressure::watch(Arc::clone(&self.node), self.workers, self.index == 0);
             tokio::spawn(watching);
             tokio::spawn(lease::keep(Arc::clone(&self.node)));
+            tokio::spawn(lease::end_revoked(Arc::clone(&self.node)));
             drained(&self.node, self.phase).await;
         });
         // Connections still open end with the runtime; their records close before the spool does.

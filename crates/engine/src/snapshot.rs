@@ -266,6 +266,12 @@ pub struct Identity {
     pub authorities: Vec<ClientAuthority>,
     /// Tokens that count no more, each `<iss>#<jti>`, sorted.
     pub revoked_tokens: Vec<String>,
+    /// SPIFFE IDs that count no more, by certificate or token, sorted; absent: none.
+    #[serde(default)]
+    pub revoked_spiffe_ids: Option<Vec<String>>,
+    /// Trust domains of which nobody counts any more, sorted; absent: none.
+    #[serde(default)]
+    pub revoked_trust_domains: Option<Vec<String>>,
 }
 
 /// One Cedar policy file, pinned.

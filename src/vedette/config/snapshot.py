@@ -228,6 +228,14 @@ class Identity(Model):
         default=(),
         description="Tokens that count no more, each `<iss>#<jti>`, sorted.",
     )
+    revoked_spiffe_ids: tuple[str, ...] | None = Field(
+        default=None,
+        description="SPIFFE IDs that count no more, by certificate or token, sorted; absent: none.",
+    )
+    revoked_trust_domains: tuple[str, ...] | None = Field(
+        default=None,
+        description="Trust domains of which nobody counts any more, sorted; absent: none.",
+    )
 
 
 class PolicyRef(Model):

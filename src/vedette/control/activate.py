@@ -74,6 +74,8 @@ class Activator:
         self._native = native
         self._parsed: tuple[str, Snapshot] | None = None
         self.witness: Callable[[Entry], None] | None = None
+        self.unsettled: Callable[[], None] | None = None
+        """Called when the engine refuses what the snapshot does not (ADR 0038)."""
 
     def active(self) -> tuple[Entry, Snapshot]:
         """The active entry and its snapshot. Raises `UnavailableError` when the node was never bootstrapped."""
@@ -84,6 +86,11 @@ class Activator:
             if self._parsed is None or self._parsed[0] != entry.digest:
                 self._parsed = (entry.digest, self.snapshot(entry.digest))
             return entry, self._parsed[1]
+
+    def latest(self) -> Snapshot:
+        """The snapshot that was made active last, without waiting for a change under way."""
+        parsed = self._parsed
+        return self.active()[1] if parsed is None else parsed[1]
 
     def snapshot(self, digest: str) -> Snapshot:
         """A snapshot of the history, verified. Raises `ConfigError` snapshot_unknown, `TrustError`."""
@@ -314,18 +321,28 @@ class Activator:
         The engine loads active.json by itself when it starts; this is for what it could not load (a file changed or
         missing, code compiled for another engine) and for what was recorded while it was away. Raises `VedetteError`.
         """
+        mended, waits = self._mend()
+        if waits and self.unsettled is not None:
+            # Outside of the lock: whoever revokes has locks of their own.
+            self.unsettled()
+        return mended
+
+    def _mend(self) -> tuple[str | None, bool]:
+        """What was mended, and whether anything is revoked in the engine alone."""
         with self.lock:
             entry = heal(self._home, self.history)
             if entry is None:
-                return None
+                return None, False
             status = self.engine.status()
+            waits = bool(status.get("revokedAhead"))
             serving = (status["digest"], status["generation"], status["error"])
             _, snapshot = self.active()
             # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.
             self._ensure_analysed(snapshot)
             if serving == (entry.digest, entry.generation, None):
-                return None
+                return None, waits
             for function in snapshot.functions:
                 self.ensure_compiled(function.component)
             self.engine.apply(entry.digest, entry.generation)
-            return f"the engine now serves generation {entry.generation} ({status['error'] or 'it was behind'})"
+            why = status["error"] or "it was behind"
+            return f"the engine now serves generation {entry.generation} ({why})", waits

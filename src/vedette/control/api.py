@@ -39,6 +39,7 @@ from vedette.control.messages import (
     HistoryEntry,
     IssuerStatus,
     IssuerWish,
+    LiftWish,
     ManifestSetWish,
     NodeStatus,
     PlanAnswer,
@@ -46,6 +47,8 @@ from vedette.control.messages import (
     PolicyChecked,
     PolicyText,
     PolicyWish,
+    RevocationStatus,
+    RevocationWish,
     RevokedToken,
     RevokeWish,
     RollbackWish,
@@ -280,6 +283,24 @@ def _identity(app: FastAPI, node: Node) -> None:
     def refresh_issuer(name: str, actor: Actor) -> IssuerStatus:
         """Fetches the keys of an issuer now."""
         return node.refresh_issuer(name, actor)
+
+    @app.get("/v1/revocations")
+    def revocations() -> list[RevocationStatus]:
+        """What counts no more: tokens, certificates, SPIFFE IDs, trust domains."""
+        return node.revocations.list()
+
+    @app.post("/v1/revocations")
+    def revoke(wish: RevocationWish, actor: Actor, note: Note) -> Activation:
+        """Refuses from the next request on, and ends what goes on; answers when that is in force and durable."""
+        note["target"] = wish.what
+        note["reason"] = wish.reason or ""
+        return node.revoke(wish, actor)
+
+    @app.post("/v1/revocations/lifted")
+    def lift_revocation(wish: LiftWish, actor: Actor, note: Note) -> Activation:
+        """Takes a revocation back."""
+        note["target"] = wish.what
+        return node.lift(wish, actor)
 
     @app.get("/v1/tokens/revoked")
     def revoked_tokens() -> list[RevokedToken]:

@@ -16,6 +16,7 @@ from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
 from vedette.config.waf import WafOverride
+from vedette.identity.revocation import Kind
 
 
 class SnapshotStatus(Model):
@@ -402,6 +403,40 @@ class RevokeWish(Model):
     jti: str = Field(min_length=1, max_length=1_024, description="Its `jti` claim.")
     issuer: str | None = Field(default=None, description="Its `iss` claim; default this node.")
     expires_at: str | None = Field(default=None, description="When it ends, RFC 3339.")
+
+
+class RevocationWish(Model):
+    """What to revoke, and why."""
+
+    what: str = Field(
+        min_length=1,
+        max_length=4_096,
+        description="`spiffe://DOMAIN/PATH`, `spiffe://DOMAIN` or a trust domain that the node knows, "
+        "`AUTHORITY/SERIAL`, `ISSUER#JTI`, or the `jti` of a token of this node.",
+    )
+    reason: str | None = Field(default=None, max_length=256, description="Why, for people.")
+    expires_at: str | None = Field(default=None, description="When a token ends, RFC 3339.")
+
+
+class LiftWish(Model):
+    """What to revoke no more."""
+
+    what: str = Field(
+        min_length=1, max_length=4_096, description="As the list of revocations writes it."
+    )
+
+
+class RevocationStatus(Model):
+    """Something that counts no more."""
+
+    what: str = Field(description="What, as it can be lifted.")
+    kind: Kind = Field(description="What it is.")
+    revoked_at: str | None = Field(description="When, RFC 3339; null where nobody noted it.")
+    actor: str | None = Field(description="Who revoked it.")
+    reason: str | None = Field(description="Why.")
+    expires_at: str | None = Field(
+        description="When a token ends by itself, RFC 3339; then it is forgotten."
+    )
 
 
 class RevokedToken(Model):

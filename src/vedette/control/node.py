@@ -52,11 +52,13 @@ from vedette.control.messages import (
     HistoryEntry,
     IssuerStatus,
     IssuerWish,
+    LiftWish,
     ManifestSetWish,
     NodeStatus,
     PlanAnswer,
     PlanWish,
     PolicyText,
+    RevocationWish,
     RevokedToken,
     RevokeWish,
     SnapshotAnswer,
@@ -76,8 +78,9 @@ from vedette.control.workload.identities import Identities
 from vedette.engine.client import EngineStatus
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.functions.admit import read_component
-from vedette.identity.certificates import authority_pem, pin_of, serial_of
+from vedette.identity.certificates import authority_pem, pin_of
 from vedette.identity.domain import spiffe_id, token_audience
+from vedette.identity.revocation import Revocation, parse_revocation
 from vedette.identity.tokens import ISSUER_NAME, MAX_TTL
 from vedette.ids import digest_of, require_digest, require_name
 from vedette.observability.metrics import EngineCounters
@@ -104,6 +107,7 @@ class Node:
         activator.witness = self._record_own
         self.identities = Identities(home, keys)
         self.workloads = Workloads(self.identities.store, self.identities.trust_domain)
+        self.revocations.listen(self._take_back)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -183,7 +187,7 @@ class Node:
 
     def revoked_tokens(self) -> list[RevokedToken]:
         """Tokens that count no more."""
-        return self.revocations.list()
+        return self.revocations.tokens()
 
     def explain(
         self, requests: Iterable[AskedRequest], policies: Iterable[PolicyText] | None
@@ -413,12 +417,8 @@ class Node:
 
     def revoke_certificate(self, name: str, serial: str, actor: str) -> Activation:
         """Refuses a certificate of an authority from the next request on."""
-        number = serial_of(serial)
-        return self._change(
-            lambda active: desired.revoke_certificate(active, name, number),
-            f"revoke certificate {name}",
-            actor,
-        )
+        one = Revocation.of_certificate(name, serial)
+        return _activation(self.revocations.revoke(one, actor))
 
     def put_certificate(self, name: str, wish: CertificateWish, actor: str) -> Activation:
         """Keeps a client certificate that services are shown. Raises `ConfigError` certificate_refused."""
@@ -426,9 +426,19 @@ class Node:
 
     def revoke_token(self, wish: RevokeWish, actor: str) -> Activation:
         """Refuses a token from the next request on."""
-        issuer = wish.issuer or self._own_issuer()
+        one = Revocation.of_token(wish.issuer or self._own_issuer(), wish.jti)
         end = None if wish.expires_at is None else from_rfc3339(wish.expires_at)
-        return _activation(self.revocations.revoke(issuer, wish.jti, end, actor))
+        return _activation(self.revocations.revoke(one, actor, None, end))
+
+    def revoke(self, wish: RevocationWish, actor: str) -> Activation:
+        """Revokes whatever it is: a token, a certificate, a SPIFFE ID, a trust domain."""
+        end = None if wish.expires_at is None else from_rfc3339(wish.expires_at)
+        one = self._revocation(wish.what)
+        return _activation(self.revocations.revoke(one, actor, wish.reason, end))
+
+    def lift(self, wish: LiftWish, actor: str) -> Activation:
+        """Takes a revocation back. Raises `ConfigError` revocation_unknown."""
+        return _activation(self.revocations.lift(self._revocation(wish.what), actor))
 
     def remove_issuer(self, name: str, actor: str) -> Activation:
         """Stops trusting an issuer."""
@@ -464,6 +474,11 @@ class Node:
 
     def _change(self, change: desired.Change, action: str, actor: str) -> Activation:
         return _activation(self._activator.change(change, action, actor))
+
+    def _take_back(self, revoked: frozenset[Revocation]) -> None:
+        """No identity that is revoked is issued, and no bundle of a trust domain that is handed out."""
+        self.identities.suspend({one.name for one in revoked if one.kind == "trustDomain"})
+        self.workloads.suspend({one.name for one in revoked if one.kind == "spiffeId"})
 
     def _record_own(self, entry: Entry) -> None:
         """Keeps a record of what control activates by itself; what people ask for is recorded with their answer, and
@@ -506,6 +521,12 @@ class Node:
             message = f"{name!r}: the name of a policy ends in .cedar"
             raise ConfigError("invalid_name", message, f"Call it {name}.cedar.")
         return PolicyRef(name=name, blob=self._activator.blobs.put(text.encode()))
+
+    def _revocation(self, what: str) -> Revocation:
+        trusted = self._activator.latest().identity.authorities
+        domains = {one.trust_domain for one in trusted if one.trust_domain is not None}
+        known = {*domains, *self.identities.federation.bundles(), self.identities.trust_domain}
+        return parse_revocation(what, self._own_issuer(), known)
 
     def _own_issuer(self) -> str:
         return spiffe_id(self._keys.authority.trust_domain)

@@ -437,11 +437,17 @@ class _Resolver:
             "pins": sorted({pin.replace(":", "").lower() for pin in spec.pins}),
             "revoked": sorted(
                 {one.replace(":", "").lower().lstrip("0") or "0" for one in spec.revoked}
+                | self._revoked_of(manifest.name)
             ),
         }
         if spec.trust_domain is not None:
             data["trustDomain"] = spec.trust_domain
         self._make(manifest, "ClientAuthority", manifest.name, ClientAuthority, data)
+
+    def _revoked_of(self, authority: str) -> set[str]:
+        """What is revoked stays so: `vedette revoke` writes no manifest."""
+        known = self.base.identity.authorities
+        return {serial for each in known if each.name == authority for serial in each.revoked}
 
     def _address_list(self, manifest: Manifest, model: AddressListManifest) -> None:
         spec = model.spec

@@ -1,4 +1,4 @@
-"""The client of the engine's socket: apply a snapshot, reload TLS, read status, services and metrics.
+"""The client of the engine's socket: apply a snapshot, revoke ahead of one, reload TLS, read services and metrics.
 
 Owns: HTTP over a Unix socket with the standard library only (`UnixHTTPConnection`, also used by the CLI to reach
 control), and what a refusal of the engine becomes. Must not: retry; the reconcile loop does that.
@@ -45,6 +45,7 @@ class EngineStatus(TypedDict):
     draining: bool
     uptimeSeconds: float
     unreadyUpstreams: list[str]
+    revokedAhead: NotRequired[int]
     addressLists: NotRequired[list[dict[str, Any]]]
     countries: NotRequired[dict[str, Any] | None]
     pressure: NotRequired[dict[str, Any] | None]
@@ -98,6 +99,17 @@ class EngineClient:
         Raises `ConfigError` engine_refused (it keeps serving the old one), `UnavailableError` engine_away.
         """
         self._call("POST", "/apply", {"digest": digest, "generation": generation})
+
+    def revoke(self, rows: list[dict[str, str]]) -> None:
+        """Refuses what `rows` name, ahead of a snapshot that does; in force when it returns.
+
+        Raises `ConfigError` engine_refused for too many, `UnavailableError` engine_away.
+        """
+        self._call("POST", "/revoke", {"revoke": rows})
+
+    def revoked(self) -> list[dict[str, str]]:
+        """What is refused ahead of a snapshot. Raises `UnavailableError` engine_away."""
+        return cast("list[dict[str, str]]", self._call("GET", "/revoked")["revoked"])
 
     def reload_tls(self) -> None:
         """Serves the certificate that lies in the engine's folder. Raises as `apply` does."""

@@ -213,6 +213,11 @@ class Home:
         return self.control / "revoked.json"
 
     @property
+    def revocations_file(self) -> Path:
+        """Who revoked what, when and why; JSON."""
+        return self.control / "revocations.json"
+
+    @property
     def engine(self) -> Path:
         """All that the engine reads."""
         return self.root / "engine"

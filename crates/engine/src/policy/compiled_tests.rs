@@ -223,6 +223,7 @@ fn workload(spiffe_id: Option<&str>) -> Workload {
         serial: "7f".into(),
         fingerprint: "00".into(),
         thumbprint: [0; 32],
+        issuers: Vec::new(),
         key: "office 00".into(),
     }
 }

@@ -6,7 +6,7 @@ Owns: putting them together. Must not: decide who gets what; entries do.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 
 from vedette.clock import now
@@ -31,6 +31,7 @@ class Identities:
         self.jwt = keys.jwt_svids
         self.federation = Federation(self.store, self.trust_domain)
         self.revocations = RevocationList(keys.authority, self.store)
+        self._suspended: frozenset[str] = frozenset()
         self._listeners: list[Callable[[], None]] = []
         self._told_crl = self.crl()
         self._own = self._numbered(
@@ -57,8 +58,16 @@ class Identities:
     def bundles_for(self, domains: Iterable[str]) -> dict[str, Bundle]:
         """The node's own bundle and those of `domains` that are known, by trust domain, own first."""
         known = self.federation.bundles()
-        others = {domain: known[domain] for domain in sorted(set(domains)) if domain in known}
+        wanted = sorted(set(domains) - self._suspended)
+        others = {domain: known[domain] for domain in wanted if domain in known}
         return {self.trust_domain: self._own, **others}
+
+    def suspend(self, domains: Collection[str]) -> None:
+        """Hands out no bundle of these trust domains, which are kept, and those of others again."""
+        changed = self._suspended != frozenset(domains)
+        self._suspended = frozenset(domains)
+        if changed:
+            self._tell()
 
     def crl(self) -> bytes:
         """The CRL now, DER."""
