@@ -79,6 +79,8 @@ _CONFIG = [
     ("key_unreadable", "The file holds no key that could be read.", "Give a PEM public key, a PEM certificate or a JWKS file."),
     ("revocation_refused", "That cannot be revoked.", "A node's own trust domain cannot; at most 10,000 of a kind can."),
     ("revocation_unknown", "That is not revoked.", "Run `vedette revoke --list` to see what is; give it as it is written there."),
+    ("grant_invalid", "That cannot be granted.", "Run `vedette grant --help`: a principal that proves itself, a function or route, a time of up to 30 days."),
+    ("grant_unknown", "There is no grant of that name.", "Run `vedette grant --list` to see the names."),
     ("jti_unknown", "That is not a token, and not the id of one.", "Give the `jti` of the token, or the token itself on stdin with `-`."),
     ("language_unknown", "There is no project template for that language.", "Choose one of the languages that `vedette new --help` lists."),
     ("manifest_invalid", "The manifest is not valid.", "Mend what is named; `vedette schema KIND` and docs/reference/config.md list every field."),

@@ -6,11 +6,13 @@ one ends.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from tests.e2e.certificates import Credential, context_with
 from tests.e2e.node import Node
 from tests.e2e.spool import Line
 from tests.e2e.wire import HTTP_1, Http2, connect, read_head
@@ -98,6 +100,20 @@ def streaming(node: Node, protocol: str, token: str) -> Iterator[Stream]:
     """A client that has some of the answer, on a connection of its own."""
     with connect(node.endpoint, protocol) as secured:
         stream = stream_over(secured, protocol, token)
+        assert stream.goes_on()
+        yield stream
+
+
+@contextmanager
+def streaming_as(node: Node, protocol: str, credential: Credential) -> Iterator[Stream]:
+    """The same with a certificate."""
+    context = context_with(node.endpoint, protocol, credential)
+    address = (node.endpoint.host, node.endpoint.port)
+    with (
+        socket.create_connection(address, timeout=60) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        stream = stream_over(secured, protocol, "")
         assert stream.goes_on()
         yield stream
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.e2e.caller import client_of
 from tests.e2e.certificates import Authority, Credential, context_with
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import PROGRAM, Node, wait_until
-from tests.e2e.streaming import MANIFEST, WORKLOADS, Stream, end_of, stream_over, streaming
+from tests.e2e.streaming import MANIFEST, WORKLOADS, end_of, streaming, streaming_as
 from tests.e2e.wire import HTTP_1, HTTP_2
 from tests.simulators.service import Service
 
@@ -50,19 +50,6 @@ def node(start_node: StartNode, service: Service, authority: Authority) -> Node:
         "authority", "add", "mesh", "--ca", str(authority.file), "--trust-domain", "mesh.example"
     )
     return node
-
-
-@contextmanager
-def streaming_as(node: Node, protocol: str, credential: Credential) -> Iterator[Stream]:
-    context = context_with(node.endpoint, protocol, credential)
-    address = (node.endpoint.host, node.endpoint.port)
-    with (
-        socket.create_connection(address, timeout=60) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as secured,
-    ):
-        stream = stream_over(secured, protocol, "")
-        assert stream.goes_on()
-        yield stream
 
 
 def status_of(

@@ -59,6 +59,8 @@ struct Facts {
     plan: u64,
     /// The state of what is revoked ahead that it was granted under.
     ahead: u64,
+    /// When a policy ended that permitted it, if one did.
+    until: Option<u64>,
 }
 
 /// A lease that its worker knows.
@@ -73,6 +75,8 @@ struct State {
     waker: Option<Waker>,
     /// The plan that was asked last.
     asked: u64,
+    /// When a policy ends that permits it, in seconds since the epoch, if one does.
+    until: Option<u64>,
 }
 
 /// The leases of a worker; a place that is free is used again.
@@ -117,6 +121,7 @@ impl Lease {
                 path: admitted.path().into(),
                 plan: plan.serial,
                 ahead: ahead.number,
+                until: permitted.until(),
             })),
             entry: None,
             frames: 0,
@@ -168,6 +173,7 @@ impl Lease {
         };
         let state = State {
             asked: facts.plan,
+            until: facts.until,
             ..State::default()
         };
         let entry = Arc::new(Entry {
@@ -229,12 +235,18 @@ impl Entry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends it if it does not hold: whether it has expired, and under a plan that was not asked yet all else.
+    /// Ends it if it does not hold: whether it has expired, and under a plan that was not asked yet, or when a policy has
+    /// ended that permitted it, all else.
     fn ask(&self, node: &Node, plan: &Plan, successors: &mut Successors) {
-        let before = std::mem::replace(&mut self.state().asked, plan.serial);
-        let mut holds = self.facts.require_unexpired();
-        if before != plan.serial && holds.is_ok() {
-            holds = self.facts.require(node, plan, successors);
+        let now = clock::onward_seconds();
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.asked, plan.serial);
+        let is_over = state.until.is_some_and(|until| until <= now);
+        drop(state);
+        let mut holds = self.facts.require_unexpired(now);
+        if (before != plan.serial || is_over) && holds.is_ok() {
+            let until = self.facts.require(node, plan, successors);
+            holds = until.map(|until| self.state().until = until);
         }
         if let Err(refusal) = holds {
             self.end(refusal.cause);
@@ -253,21 +265,21 @@ impl Entry {
 }
 
 impl Facts {
-    fn require_unexpired(&self) -> Result<(), Refusal> {
+    fn require_unexpired(&self, now: u64) -> Result<(), Refusal> {
         let ends = self.caller.as_ref().map(|caller| caller.expires_at);
         match ends {
-            Some(at) if at <= clock::unix_seconds() => Err(Cause::ProofExpired.into()),
+            Some(at) if at <= now => Err(Cause::ProofExpired.into()),
             _ => Ok(()),
         }
     }
 
-    /// What the stages would say now of the same request.
+    /// What the stages would say now of the same request; until when, if a policy ends that permits it.
     fn require(
         &self,
         node: &Node,
         plan: &Plan,
         successors: &mut Successors,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<u64>, Refusal> {
         let connection = &self.connection;
         if let Some(refusal) = refusal_of_address(node, plan, connection.client_address) {
             return Err(refusal);
@@ -287,7 +299,7 @@ impl Facts {
             .entry(Arc::as_ptr(&self.target).addr())
             .or_insert_with(|| plan.successor(&self.target).cloned());
         let Some(target) = successor else {
-            return Ok(());
+            return Ok(None);
         };
         let caller = self.caller.as_deref();
         let decision = target.slice.decide(
@@ -302,7 +314,7 @@ impl Facts {
                 certificate: workload,
             },
         );
-        refusal_of(&decision, caller).map_or(Ok(()), Err)
+        refusal_of(&decision, caller).map_or(Ok(decision.until), Err)
     }
 }
 

@@ -485,7 +485,9 @@ fn read_policies(set: &snapshot::PolicySet, dir: &EngineDir) -> Result<Policies,
         .iter()
         .map(|policy| Ok((policy.name.clone(), text(&policy.blob)?)))
         .collect::<Result<Vec<_>, LoadError>>()?;
-    Policies::compile(&schema, &policies)
+    let ending = |policy: &snapshot::PolicyRef| Some((policy.name.clone(), policy.expires_at?));
+    let endings = set.policies.iter().filter_map(ending).collect();
+    Policies::with_endings(&schema, &policies, &endings)
 }
 
 fn deploy(

@@ -1,13 +1,14 @@
 //! Authorisation: Cedar, default deny, sliced by resource when the plan is made.
 //!
 //! A decision depends on the caller, the resource and those attributes of the request that the
-//! policies of the resource mention, and on nothing else: no clock, no counter. So it can be
+//! policies of the resource mention, and until a moment that it names on nothing else. So it can be
 //! remembered under exactly these; [`Slice::mentions`] says which attributes count, and
 //! [`Slice::is_for_all`] whether even the resource does not, so that the first request to a function
 //! finds what was decided for another one.
 
 mod compiled;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 use crate::caller::{Caller, Proof};
 use crate::certificate::Workload;
+use crate::clock;
 use crate::jwt::Verified;
 use crate::load::LoadError;
 use crate::outline::{Outline, outlines};
@@ -81,6 +83,16 @@ pub struct Decision {
     pub has_errors: bool,
     /// The ids of the policies that decided.
     pub policies: Arc<[String]>,
+    /// When a policy that it rests on ends, in seconds since the epoch; then it is to be made anew.
+    pub until: Option<u64>,
+}
+
+impl Decision {
+    /// Whether a policy that it rests on has ended since.
+    pub fn is_over(&self) -> bool {
+        self.until
+            .is_some_and(|until| until <= clock::onward_seconds())
+    }
 }
 
 /// What Cedar is asked, and what it is told beside.
@@ -106,7 +118,11 @@ pub struct Policies {
     by_resource: HashMap<EntityUid, Vec<Policy>>,
     /// The slice of every resource that no policy names, by its type.
     shared: HashMap<&'static str, Arc<Rules>>,
+    endings: Endings,
 }
+
+/// When policies end that do, in seconds since the epoch.
+type Endings = HashMap<PolicyId, u64>;
 
 struct Rules {
     policies: PolicySet,
@@ -114,6 +130,8 @@ struct Rules {
     /// Those that only Cedar understands.
     rest: PolicySet,
     names: HashMap<PolicyId, String>,
+    /// Those of its policies that end.
+    endings: Endings,
     mentions: [bool; ATTRIBUTES.len()],
     reads_resource: bool,
 }
@@ -131,6 +149,15 @@ pub struct Slice {
 impl Policies {
     /// Parses and validates `policies` (name and text each) against `schema`.
     pub fn compile(schema: &str, policies: &[(String, String)]) -> Result<Self, LoadError> {
+        Self::with_endings(schema, policies, &HashMap::new())
+    }
+
+    /// The same; `endings` says, by file, when some of them end.
+    pub fn with_endings(
+        schema: &str,
+        policies: &[(String, String)],
+        endings: &HashMap<String, u64>,
+    ) -> Result<Self, LoadError> {
         let (report, files) = check_files(schema, policies);
         if let Some(problem) = report.errors.first() {
             return Err(LoadError::new("policy_invalid", problem.to_string()));
@@ -139,22 +166,26 @@ impl Policies {
             general: Vec::new(),
             by_resource: HashMap::new(),
             shared: HashMap::new(),
+            endings: Endings::new(),
         };
         for ((name, _), file) in policies.iter().zip(&files) {
             for policy in &file.policies {
-                compiled.add(name, policy);
+                compiled.add(name, policy, endings.get(name));
             }
         }
         for kind in [ResourceKind::Function, ResourceKind::Route] {
-            let rules = Arc::new(Rules::new(&compiled.general, &[])?);
+            let rules = Arc::new(Rules::new(&compiled.general, &[], &compiled.endings)?);
             compiled.shared.insert(kind.type_name(), rules);
         }
         Ok(compiled)
     }
 
     /// Policy ids are unique within a file only; the file's name makes them so within the plan.
-    fn add(&mut self, file: &str, policy: &Policy) {
+    fn add(&mut self, file: &str, policy: &Policy, ends: Option<&u64>) {
         let policy = policy.new_id(PolicyId::new(format!("{file}/{}", policy.id())));
+        if let Some(ends) = ends {
+            self.endings.insert(policy.id().clone(), *ends);
+        }
         match policy.resource_constraint() {
             ResourceConstraint::Eq(uid) => self.by_resource.entry(uid).or_default().push(policy),
             _ => self.general.push(policy),
@@ -173,7 +204,10 @@ impl Policies {
             (None, Some(shared)) => (Arc::clone(shared), true),
             (own, _) => {
                 let own = own.map_or(&[][..], Vec::as_slice);
-                (Arc::new(Rules::new(&self.general, own)?), false)
+                (
+                    Arc::new(Rules::new(&self.general, own, &self.endings)?),
+                    false,
+                )
             }
         };
         let attributes = [("name".to_owned(), string(name))].into();
@@ -200,7 +234,7 @@ impl ResourceKind {
 }
 
 impl Rules {
-    fn new(general: &[Policy], own: &[Policy]) -> Result<Self, LoadError> {
+    fn new(general: &[Policy], own: &[Policy], endings: &Endings) -> Result<Self, LoadError> {
         let invalid = |error: String| LoadError::new("policy_invalid", error);
         let mut names = HashMap::new();
         let mut mentioned = Mentioned::default();
@@ -209,8 +243,15 @@ impl Rules {
             let name = policy
                 .annotation("id")
                 .map_or_else(|| policy.id().to_string(), str::to_owned);
+            let ends = endings.get(policy.id()).copied();
             match Compiled::new(policy, &name) {
-                Some(policy) => compiled.push(policy),
+                Some(mut policy) => {
+                    policy.ends = ends;
+                    compiled.push(policy);
+                }
+                None if ends.is_some() => {
+                    return Err(invalid(format!("{name} ends, and is not one that can")));
+                }
                 None => rest.push(policy.clone()),
             }
             names.insert(policy.id().clone(), name);
@@ -224,10 +265,35 @@ impl Rules {
             policies: PolicySet::from_policies(all).map_err(|error| invalid(error.to_string()))?,
             compiled,
             rest: PolicySet::from_policies(rest).map_err(|error| invalid(error.to_string()))?,
+            endings: names
+                .keys()
+                .filter_map(|id| Some((id.clone(), *endings.get(id)?)))
+                .collect(),
             names,
             mentions: ATTRIBUTES.map(|name| mentioned.all || mentioned.names.contains(name)),
             reads_resource: mentioned.resource || general.iter().chain(own).any(names_resource),
         })
+    }
+}
+
+impl Rules {
+    /// The time that endings are compared with; not asked for where nothing ends.
+    fn now(&self) -> u64 {
+        match self.endings.is_empty() {
+            true => 0,
+            false => clock::onward_seconds(),
+        }
+    }
+
+    /// All policies but those that have ended.
+    fn alive(&self) -> Cow<'_, PolicySet> {
+        let now = self.now();
+        let mut policies = Cow::Borrowed(&self.policies);
+        for (id, _) in self.endings.iter().filter(|(_, ends)| **ends <= now) {
+            // One that is not there is gone already.
+            let _ = policies.to_mut().remove_static(id.clone());
+        }
+        policies
     }
 }
 
@@ -316,12 +382,13 @@ impl Slice {
         if let Some(decision) = self.walk(caller, attributes) {
             return decision;
         }
-        match self.ask(&self.rules.policies, caller, attributes) {
+        match self.ask(&self.rules.alive(), caller, attributes) {
             Ok(decision) => decision,
             Err(error) => Decision {
                 is_allowed: false,
                 has_errors: true,
                 policies: Arc::new([error]),
+                until: None,
             },
         }
     }
@@ -367,8 +434,14 @@ impl Slice {
             attributes,
         };
         let (mut permits, mut forbids) = (Vec::new(), Vec::new());
+        let now = self.rules.now();
+        let mut until = None;
         for policy in &self.rules.compiled {
+            if policy.ends.is_some_and(|ends| ends <= now) {
+                continue;
+            }
             if policy.holds(&facts).ok()? {
+                until = until.into_iter().chain(policy.ends).min();
                 match policy.effect {
                     Effect::Permit => permits.push(policy.name.clone()),
                     Effect::Forbid => forbids.push(policy.name.clone()),
@@ -394,6 +467,7 @@ impl Slice {
             is_allowed,
             has_errors: false,
             policies: names.into(),
+            until,
         })
     }
 
@@ -417,6 +491,10 @@ impl Slice {
             is_allowed,
             has_errors,
             policies: names.into(),
+            until: self.rules.endings.values().copied().min_by_key(|ends| {
+                // Of those that are over nothing depends on any more.
+                (*ends <= self.rules.now(), *ends)
+            }),
         })
     }
 }

@@ -282,6 +282,9 @@ pub struct PolicyRef {
     pub name: String,
     /// Digest of the Cedar text.
     pub blob: String,
+    /// When it ends (a grant), in seconds since 1970; absent: never.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
 }
 
 /// What is allowed: a Cedar schema and policies, default deny.

@@ -22,11 +22,9 @@ _PARTS_OF_A_TOKEN = 3
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(
-        epilog='Examples: vedette revoke spiffe://edge-2.example.org/shop --reason "stolen" · '
-        "vedette revoke spiffe://edge-2.example.org · vedette revoke corp/0a1f · vedette revoke @token.txt · "
-        "vedette revoke --list · vedette revoke --lift corp/0a1f"
-    )(revoke)
+    app.command(epilog="Example: vedette revoke spiffe://edge-2.example.org/shop --reason stolen")(
+        revoke
+    )
 
 
 def revoke(
@@ -49,7 +47,10 @@ def revoke(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Refuse somebody or something from now on: new requests at once, and live streams and tunnels end."""
+    """Refuse somebody or something from now on: new requests at once, and live streams and tunnels end.
+
+    `spiffe://DOMAIN/PATH`, `spiffe://DOMAIN`, `corp/0a1f`, `5b1c6a0e-…`, `@token.txt`; `--list`, `--lift corp/0a1f`.
+    """
     if [what is not None, list_, lift is not None].count(True) != 1:
         raise ConfigError("request_invalid", "give one of: what to revoke, --list, --lift WHAT")
     if list_:

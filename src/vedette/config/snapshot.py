@@ -2,7 +2,7 @@
 digest.
 
 Owns: the shape of a snapshot, its canonical bytes and its digest. `crates/engine/src/snapshot.rs`
-is generated from here. Must not: hold a time, a generation or a secret: the same content has the
+is generated from here. Must not: hold the time it was made, a generation or a secret: the same content has the
 same digest, so that a rollback is the activation of an older digest.
 """
 
@@ -243,6 +243,12 @@ class PolicyRef(Model):
 
     name: PolicyName = Field(description="File name of the policy, such as default.cedar.")
     blob: Digest = Field(description="Digest of the Cedar text.")
+    expires_at: Count | None = Field(
+        default=None,
+        ge=1,
+        le=253_402_300_799,
+        description="When it ends (a grant), in seconds since 1970; absent: never.",
+    )
 
 
 class PolicySet(Model):

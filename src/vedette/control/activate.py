@@ -18,7 +18,7 @@ from vedette.clock import now
 from vedette.config.snapshot import Snapshot
 from vedette.control import desired, tls
 from vedette.control.bootstrap import Keys
-from vedette.control.desired import Change, keep_revocations
+from vedette.control.desired import Change, keep_standing
 from vedette.control.refusals import About, about
 from vedette.engine.client import EngineClient
 from vedette.engine.native import Native, Questions, refusal_of
@@ -113,7 +113,8 @@ class Activator:
             return self._activate(after, action, actor)
 
     def roll_back(self, digest: str | None, actor: str) -> Outcome:
-        """Serves an older snapshot again: `digest`, or the one active before this one. What was revoked since stays so.
+        """Serves an older snapshot again: `digest`, or the one active before this one. What is revoked stays so,
+        and grants are those of now.
 
         Raises `ConfigError` nothing_to_roll_back, snapshot_unknown, blob_missing.
         """
@@ -126,7 +127,7 @@ class Activator:
             entry, before = self.active()
             if digest == entry.digest:
                 return Outcome(entry, before, self._apply_if_there(entry))
-            older = keep_revocations(self.snapshot(digest), before)
+            older = keep_standing(self.snapshot(digest), before)
             if older.digest() == entry.digest:
                 return Outcome(entry, before, self._apply_if_there(entry))
             return self._activate(older, "rollback", actor)
@@ -154,8 +155,10 @@ class Activator:
         """What the engine would decide about `requests`, and why; under other policies when they are given."""
         entry, snapshot = self.active()
         if policies is None:
+            moment = now().timestamp()
             refs = snapshot.policy.policies
-            policies = {ref.name: self.blobs.get(ref.blob).decode() for ref in refs}
+            alive = [ref for ref in refs if ref.expires_at is None or ref.expires_at > moment]
+            policies = {ref.name: self.blobs.get(ref.blob).decode() for ref in alive}
         else:
             check(self._native.check_policies, policies)
         return explain(

@@ -36,6 +36,9 @@ from vedette.control.messages import (
     ExplainWish,
     FunctionStatus,
     FunctionWish,
+    Granted,
+    GrantStatus,
+    GrantWish,
     HistoryEntry,
     IssuerStatus,
     IssuerWish,
@@ -76,6 +79,7 @@ _NOT_FOUND = (
     "certificate_unknown",
     "workload_unknown",
     "bundle_unknown",
+    "grant_unknown",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")
@@ -301,6 +305,23 @@ def _identity(app: FastAPI, node: Node) -> None:
         """Takes a revocation back."""
         note["target"] = wish.what
         return node.lift(wish, actor)
+
+    @app.get("/v1/grants")
+    def grants() -> list[GrantStatus]:
+        """Permits that end."""
+        return node.grants.list()
+
+    @app.post("/v1/grants")
+    def grant(wish: GrantWish, actor: Actor, note: Note) -> Granted:
+        """Permits somebody something for a while."""
+        note["target"] = f"{wish.principal} {wish.target}"
+        note["reason"] = wish.reason or ""
+        return node.grant(wish, actor)
+
+    @app.delete("/v1/grants/{name}")
+    def end_grant(name: str, actor: Actor) -> Activation:
+        """Ends a grant before its time."""
+        return node.end_grant(name, actor)
 
     @app.get("/v1/tokens/revoked")
     def revoked_tokens() -> list[RevokedToken]:

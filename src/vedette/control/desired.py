@@ -258,6 +258,25 @@ def with_revocations(snapshot: Snapshot, wanted: Collection[Revocation]) -> Snap
     )
 
 
+def grants(snapshot: Snapshot) -> list[PolicyRef]:
+    """The policies that end."""
+    return [each for each in snapshot.policy.policies if each.expires_at is not None]
+
+
+def with_grants(snapshot: Snapshot, wanted: Collection[PolicyRef]) -> Snapshot:
+    """The same, with exactly these policies that end."""
+    others = [each for each in snapshot.policy.policies if each.expires_at is None]
+    names = {each.name for each in wanted}
+    kept = [*(each for each in others if each.name not in names), *wanted]
+    policies = tuple(sorted(kept, key=lambda each: each.name))
+    return snapshot.with_(policy=snapshot.policy.model_copy(update={"policies": policies}))
+
+
+def keep_standing(older: Snapshot, active: Snapshot) -> Snapshot:
+    """`older` with what is revoked and what is granted now: neither is part of what one goes back to."""
+    return with_grants(keep_revocations(older, active), grants(active))
+
+
 def keep_revocations(older: Snapshot, active: Snapshot) -> Snapshot:
     """`older`, in which all is revoked that is now: going back must not let anybody back in."""
     return with_revocations(older, revocations(older) | revocations(active))

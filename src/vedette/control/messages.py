@@ -439,6 +439,41 @@ class RevocationStatus(Model):
     )
 
 
+class GrantWish(Model):
+    """A permit for a while."""
+
+    principal: str = Field(
+        description="`ISSUER#SUBJECT`, a subject of this node's own tokens, a SPIFFE ID, or `x509:AUTHORITY#SUBJECT`."
+    )
+    target: str = Field(description="`function/NAME`, `route/NAME`, or the name alone.")
+    seconds: int = Field(description="How long, in seconds; at most 30 days.")
+    methods: tuple[str, ...] = Field(default=(), description="Only these methods; empty: all.")
+    name: str | None = Field(default=None, description="What to call it; default: made up.")
+    reason: str | None = Field(default=None, max_length=256, description="Why, for people.")
+
+
+class GrantStatus(Model):
+    """A permit that ends."""
+
+    name: str = Field(
+        description="Its name; the policy is `grant NAME`, the file `grant-NAME.cedar`."
+    )
+    principal: str | None = Field(description="Who may; null where nobody noted it.")
+    target: str | None = Field(description="What: `function/NAME` or `route/NAME`.")
+    methods: tuple[str, ...] = Field(description="Only these methods; empty: all.")
+    expires_at: str = Field(description="When it ends, RFC 3339.")
+    granted_at: str | None = Field(description="When it began, RFC 3339.")
+    actor: str | None = Field(description="Who granted it.")
+    reason: str | None = Field(description="Why.")
+
+
+class Granted(Activation):
+    """A new grant, and the snapshot that holds it."""
+
+    name: str = Field(description="Its name.")
+    expires_at: str = Field(description="When it ends, RFC 3339.")
+
+
 class RevokedToken(Model):
     """A token that counts no more."""
 

@@ -34,6 +34,7 @@ from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
 from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
+from vedette.control.grants import Grants
 from vedette.control.inspections import exclusions_without_effect
 from vedette.control.installed import brought, told
 from vedette.control.jwks import JwksRefresher
@@ -49,6 +50,8 @@ from vedette.control.messages import (
     Explanation,
     FunctionStatus,
     FunctionWish,
+    Granted,
+    GrantWish,
     HistoryEntry,
     IssuerStatus,
     IssuerWish,
@@ -86,6 +89,7 @@ from vedette.ids import digest_of, require_digest, require_name
 from vedette.observability.metrics import EngineCounters
 from vedette.observability.metrics import NodeFacts as MetricFacts
 from vedette.policy.defaults import public_policy, public_policy_name
+from vedette.policy.grants import is_grant_file
 from vedette.store.history import FEED, Entry
 from vedette.store.home import Home
 
@@ -100,6 +104,7 @@ class Node:
         self.jwks = JwksRefresher(home, activator)
         self.feeds = Feeds(home, activator)
         self.revocations = Revocations(home, activator)
+        self.grants = Grants(home, activator)
         self.certificates = ClientCertificates(home, activator)
         self.firewall = Firewall(home, activator)
         self.audit = Auditor(home, keys.audit)
@@ -440,6 +445,16 @@ class Node:
         """Takes a revocation back. Raises `ConfigError` revocation_unknown."""
         return _activation(self.revocations.lift(self._revocation(wish.what), actor))
 
+    def grant(self, wish: GrantWish, actor: str) -> Granted:
+        """Permits something for a while."""
+        status, outcome = self.grants.grant(wish, self._own_issuer(), actor)
+        made = _activation(outcome).model_dump()
+        return Granted(**made, name=status.name, expires_at=status.expires_at)
+
+    def end_grant(self, name: str, actor: str) -> Activation:
+        """Ends a grant before its time. Raises `ConfigError` grant_unknown."""
+        return _activation(self.grants.end(name, actor))
+
     def remove_issuer(self, name: str, actor: str) -> Activation:
         """Stops trusting an issuer."""
         self._require_foreign(name)
@@ -520,6 +535,9 @@ class Node:
         if not name.endswith(".cedar"):
             message = f"{name!r}: the name of a policy ends in .cedar"
             raise ConfigError("invalid_name", message, f"Call it {name}.cedar.")
+        if is_grant_file(name):
+            message = f"{name!r}: names with grant- are those of grants"
+            raise ConfigError("invalid_name", message, "Run `vedette grant`, or call it otherwise.")
         return PolicyRef(name=name, blob=self._activator.blobs.put(text.encode()))
 
     def _revocation(self, what: str) -> Revocation:

@@ -218,6 +218,11 @@ class Home:
         return self.control / "revocations.json"
 
     @property
+    def grants_file(self) -> Path:
+        """Who granted what, when and why; JSON."""
+        return self.control / "grants.json"
+
+    @property
     def engine(self) -> Path:
         """All that the engine reads."""
         return self.root / "engine"

@@ -28,6 +28,8 @@ pub struct Compiled {
     pub effect: Effect,
     /// What people call it.
     pub name: String,
+    /// When it ends, in seconds since the epoch, if it does.
+    pub ends: Option<u64>,
     holds: Expr,
 }
 
@@ -161,6 +163,7 @@ impl Compiled {
         Some(Self {
             effect: policy.effect(),
             name: name.to_owned(),
+            ends: None,
             holds,
         })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cedar_policy::{EntityId, EntityUid, PolicyId, PolicySet};
 
-use super::super::{Rules, Slice, string, type_name};
+use super::super::{Endings, Rules, Slice, string, type_name};
 use super::*;
 
 const SUBJECTS: [&str; 4] = ["alice", "mallory", "device-7", ""];
@@ -238,7 +238,7 @@ fn slice(text: &str, kind: ResourceKind, name: &str) -> Slice {
     let attributes = [("name".to_owned(), string(name))].into();
     let entity = cedar_policy::Entity::new(uid.clone(), attributes, HashSet::default()).unwrap();
     Slice {
-        rules: Arc::new(Rules::new(&policies, &[]).unwrap()),
+        rules: Arc::new(Rules::new(&policies, &[], &Endings::new()).unwrap()),
         kind,
         is_shared: false,
         resource: uid,

@@ -16,6 +16,7 @@ use crate::worker::{self, Memory};
 /// A request that policy permits.
 pub struct Permitted {
     authenticated: Authenticated,
+    until: Option<u64>,
 }
 
 impl Permitted {
@@ -27,6 +28,11 @@ impl Permitted {
     /// Where it leads.
     pub fn target(&self) -> &Arc<Target> {
         self.authenticated.routed().target()
+    }
+
+    /// When a policy ends that permits it, in seconds since the epoch, if one does.
+    pub fn until(&self) -> Option<u64> {
+        self.until
     }
 
     /// Who makes it.
@@ -46,7 +52,10 @@ pub fn authorize(plan: &Plan, record: &mut Record, limited: Limited) -> Result<P
     let decision = decide(plan, record, &authenticated);
     record.policies = Some(Arc::clone(&decision.policies));
     match refusal_of(&decision, authenticated.caller().map(Arc::as_ref)) {
-        None => Ok(Permitted { authenticated }),
+        None => Ok(Permitted {
+            authenticated,
+            until: decision.until,
+        }),
         Some(refusal) => Err(refusal),
     }
 }
