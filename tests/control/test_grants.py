@@ -97,7 +97,6 @@ def test_going_back_neither_brings_a_grant_back_nor_ends_one(running: Running) -
         {"target": "nothing"},
         {"target": "function/page"},
         {"target": "page/page"},
-        {"principal": "anonymous"},
         {"methods": ("FETCH",)},
     ],
 )

@@ -48,7 +48,7 @@ def test_without_methods_it_is_for_all_of_them() -> None:
 def test_what_is_nobody_in_particular_gets_none(principal: str) -> None:
     with pytest.raises(ConfigError) as caught:
         of(principal)
-    assert caught.value.code == "grant_invalid"
+    assert caught.value.code == "principal_invalid"
 
 
 def test_an_unknown_method_is_refused() -> None:

@@ -85,6 +85,7 @@ class EngineSimulator:
         self.tls_loads = 0
         self.ahead: list[dict[str, str]] = []
         self.told: list[str] = []
+        self.posture: dict[str, Any] = {"version": 0, "facts": []}
         self.unready: list[str] = []
         self.lists: list[dict[str, Any]] = []
         self._load_active()
@@ -143,6 +144,10 @@ class EngineSimulator:
         if (method, path) == ("POST", "/tls"):
             self.tls_loads += 1
             return 200, {}
+        if (method, path) == ("POST", "/posture"):
+            envelope = json.loads((self._folder / "posture.json").read_bytes())
+            self.posture = json.loads(base64.b64decode(envelope["payload"]))
+            return 200, {}
         if (method, path) == ("POST", "/revoke"):
             self.told.append("revoke")
             rows = json.loads(body)["revoke"]
@@ -181,6 +186,7 @@ class EngineSimulator:
             "uptimeSeconds": time.monotonic() - self._started,
             "unreadyUpstreams": self.unready,
             "revokedAhead": len(self.ahead),
+            "posture": self.posture["version"],
             "addressLists": self.lists,
             "countries": {"networks": 3, "built": 1_750_000_000},
             "pressure": {"level": "calm", "since": "2026-11-21T22:00:00.000000Z"},

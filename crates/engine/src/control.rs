@@ -114,6 +114,9 @@ impl Control {
             (&Method::POST, "/apply") => self.apply(body).await,
             (&Method::GET, "/revoked") => Ok(json!({"revoked": self.node.ahead.list()})),
             (&Method::POST, "/revoke") => self.revoke(body).await,
+            (&Method::POST, "/posture") => {
+                self.node.posture.load(&self.node.dir).map(|()| json!({}))
+            }
             (&Method::POST, "/tls") => self.reload_tls(),
             _ => return reply(StatusCode::NOT_FOUND, &json!({"error": "not_found"})),
         };
@@ -195,6 +198,7 @@ impl Control {
             "pressure": self.node.pressure.row(),
             "sources": self.node.sources.row(),
             "offenders": self.node.offenders.row(),
+            "posture": self.node.posture.version(),
             "revokedAhead": self.node.ahead.count(),
             "unreadyUpstreams": unready.unwrap_or_default(),
             "inFlight": self.node.in_flight.count(),

@@ -26,7 +26,7 @@ use crate::refusal::{Cause, Refusal};
 use crate::revoked::Known;
 use crate::stages::admit::refusal_of_address;
 use crate::stages::authenticate::vouched;
-use crate::stages::authorize::{Permitted, refusal_of};
+use crate::stages::authorize::{Permitted, facts_of, refusal_of};
 
 /// Frames of an answer after which its exchange is a long one, though it never had to wait for any.
 const MANY_FRAMES: u32 = 8;
@@ -59,8 +59,10 @@ struct Facts {
     plan: u64,
     /// The state of what is revoked ahead that it was granted under.
     ahead: u64,
-    /// When a policy ended that permitted it, if one did.
+    /// When a policy or fact ended that it was permitted by, if one did.
     until: Option<u64>,
+    /// The table of facts that it was permitted under.
+    posture: u64,
 }
 
 /// A lease that its worker knows.
@@ -75,8 +77,10 @@ struct State {
     waker: Option<Waker>,
     /// The plan that was asked last.
     asked: u64,
-    /// When a policy ends that permits it, in seconds since the epoch, if one does.
+    /// When a policy or fact ends that it is permitted by, in seconds since the epoch, if one does.
     until: Option<u64>,
+    /// The table of facts that was looked at last.
+    posture: u64,
 }
 
 /// The leases of a worker; a place that is free is used again.
@@ -84,8 +88,9 @@ struct State {
 struct Leases {
     entries: Vec<Option<Arc<Entry>>>,
     free: Vec<usize>,
-    /// The plan that is asked.
+    /// The plan that is asked, and the table of facts.
     plan: u64,
+    posture: u64,
     /// Told of a lease that another plan has granted.
     late: Arc<Notify>,
     /// The state of what is revoked ahead that was looked up last.
@@ -122,6 +127,7 @@ impl Lease {
                 plan: plan.serial,
                 ahead: ahead.number,
                 until: permitted.until(),
+                posture: permitted.posture(),
             })),
             entry: None,
             frames: 0,
@@ -174,6 +180,7 @@ impl Lease {
         let state = State {
             asked: facts.plan,
             until: facts.until,
+            posture: facts.posture,
             ..State::default()
         };
         let entry = Arc::new(Entry {
@@ -197,8 +204,8 @@ impl Drop for Lease {
 
 impl Leases {
     fn put(&mut self, entry: &Arc<Entry>) -> usize {
-        if entry.facts.plan != self.plan {
-            // The plan has changed between the decision and now.
+        if (entry.facts.plan, entry.facts.posture) != (self.plan, self.posture) {
+            // One of them has changed between the decision and now.
             self.late.notify_one();
         }
         if entry.facts.ahead != self.ahead {
@@ -235,13 +242,16 @@ impl Entry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends it if it does not hold: whether it has expired, and under a plan that was not asked yet, or when a policy has
-    /// ended that permitted it, all else.
+    /// Ends it if it does not hold: whether it has expired, and all else under a plan or facts that were not asked yet, or
+    /// when one has ended that permitted it.
     fn ask(&self, node: &Node, plan: &Plan, successors: &mut Successors) {
         let now = clock::onward_seconds();
         let mut state = self.state();
         let before = std::mem::replace(&mut state.asked, plan.serial);
-        let is_over = state.until.is_some_and(|until| until <= now);
+        let number = node.posture.number();
+        let is_learnt = std::mem::replace(&mut state.posture, number) != number;
+        let is_over = state.until.is_some_and(|until| until <= now)
+            || (is_learnt && self.facts.target.slice.reads_posture());
         drop(state);
         let mut holds = self.facts.require_unexpired(now);
         if (before != plan.serial || is_over) && holds.is_ok() {
@@ -302,6 +312,7 @@ impl Facts {
             return Ok(None);
         };
         let caller = self.caller.as_deref();
+        let known = facts_of(node, &target.slice, caller, self.certificate.as_deref());
         let decision = target.slice.decide(
             caller,
             &Attributes {
@@ -312,6 +323,7 @@ impl Facts {
                 source_ip: &connection.client_ip,
                 listener: &connection.listener,
                 certificate: workload,
+                posture: known.as_ref(),
             },
         );
         refusal_of(&decision, caller).map_or(Ok(decision.until), Err)
@@ -322,6 +334,7 @@ impl Facts {
 /// second whether they have expired.
 pub async fn keep(node: Arc<Node>) {
     let mut plans = node.plans();
+    let mut facts = node.posture.changes();
     let late = LEASES.with(|leases| Arc::clone(&leases.borrow().late));
     loop {
         if let Some(plan) = node.plan() {
@@ -329,6 +342,7 @@ pub async fn keep(node: Arc<Node>) {
         }
         tokio::select! {
             changed = plans.changed() => if changed.is_err() { return },
+            changed = facts.changed() => if changed.is_err() { return },
             () = late.notified() => {}
             () = tokio::time::sleep(TICK) => {}
         }
@@ -336,7 +350,10 @@ pub async fn keep(node: Arc<Node>) {
 }
 
 async fn ask_all(node: &Node, plan: &Plan) {
-    LEASES.with(|leases| leases.borrow_mut().plan = plan.serial);
+    LEASES.with(|leases| {
+        let mut leases = leases.borrow_mut();
+        (leases.plan, leases.posture) = (plan.serial, node.posture.number());
+    });
     let mut successors = Successors::new();
     let mut from = 0;
     while from < LEASES.with(|leases| leases.borrow().entries.len()) {

@@ -45,6 +45,7 @@ mod pipeline;
 mod plain;
 mod plan;
 mod policy;
+mod posture;
 mod pressure;
 mod record;
 mod refusal;

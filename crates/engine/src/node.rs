@@ -19,6 +19,7 @@ use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
 use crate::offenders::Watch;
 use crate::plan::{Before, Plan};
+use crate::posture::Posture;
 use crate::pressure::Pressure;
 use crate::record::log::FunctionLog;
 use crate::revoked::Ahead;
@@ -53,6 +54,8 @@ pub struct Node {
     pub kept_back: Budget,
     /// What is revoked ahead of the snapshot that will hold it.
     pub ahead: Ahead,
+    /// What is known of principals.
+    pub posture: Posture,
     /// Since when.
     pub started: Instant,
     plan: ArcSwapOption<Plan>,
@@ -81,6 +84,7 @@ impl Node {
             offenders: Arc::default(),
             kept_back: Budget::default(),
             ahead: Ahead::default(),
+            posture: Posture::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
             plans: watch::Sender::new(0),
@@ -147,6 +151,9 @@ impl Node {
     /// Loads the snapshot that `active.json` names, with the quotas that the engine before this one
     /// has counted. A node that cannot verify it serves nothing.
     pub fn start_with_active(&self, quotas: Option<Vec<u8>>) {
+        if let Err(error) = self.posture.load(&self.dir) {
+            crate::sys::say(&format_args!("nothing is known of principals: {error}"));
+        }
         let loaded = self.dir.active().and_then(|active| {
             let before = Before::Quotas(quotas.as_deref());
             self.activate(&active.digest, active.generation, before)

@@ -75,7 +75,7 @@ async fn follow(
     let limited = limit::limit(node, &plan, record, held, authenticated)?;
     record.passed(Stage::Limit);
 
-    let permitted = authorize::authorize(&plan, record, limited)?;
+    let permitted = authorize::authorize(node, &plan, record, limited)?;
     record.passed(Stage::Authorize);
     held.lease = Lease::granted(&plan, &ahead, record, &permitted);
 

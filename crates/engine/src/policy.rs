@@ -27,10 +27,11 @@ use crate::clock;
 use crate::jwt::Verified;
 use crate::load::LoadError;
 use crate::outline::{Outline, outlines};
+use crate::posture;
 use compiled::{Compiled, Facts};
 
 /// The attributes of a request that policies see, in the order of [`Attributes::values`].
-pub const ATTRIBUTES: [&str; 7] = [
+pub const ATTRIBUTES: [&str; 8] = [
     "method",
     "path",
     "host",
@@ -38,7 +39,9 @@ pub const ATTRIBUTES: [&str; 7] = [
     "sourceIp",
     "listener",
     "certificate",
+    POSTURE,
 ];
+const POSTURE: &str = "posture";
 
 /// What policies are told of a request.
 #[derive(Debug, Clone, Copy)]
@@ -57,10 +60,12 @@ pub struct Attributes<'a> {
     pub listener: &'a str,
     /// Whose certificate the connection has.
     pub certificate: Option<&'a Workload>,
+    /// What is known of the caller; none where no policy of the slice reads it.
+    pub posture: Option<&'a posture::Facts>,
 }
 
 impl<'a> Attributes<'a> {
-    /// The values, in the order of [`ATTRIBUTES`]; of a certificate what tells it from others.
+    /// The values, in the order of [`ATTRIBUTES`]; of a certificate and of posture what tells it from others.
     pub fn values(&self) -> [&'a str; ATTRIBUTES.len()] {
         [
             self.method,
@@ -70,6 +75,7 @@ impl<'a> Attributes<'a> {
             self.source_ip,
             self.listener,
             self.certificate.map_or("", |workload| &workload.key),
+            self.posture.map_or("", |facts| &facts.key),
         ]
     }
 }
@@ -352,6 +358,12 @@ impl Slice {
         self.rules.mentions
     }
 
+    /// Whether a policy of this slice reads what is known of the caller.
+    pub fn reads_posture(&self) -> bool {
+        let [.., posture] = self.rules.mentions;
+        posture
+    }
+
     /// The type of the resource when the decision is the same for all others of that type that say
     /// so too: no policy tells them apart.
     pub fn is_for_all(&self) -> Option<ResourceKind> {
@@ -363,6 +375,15 @@ impl Slice {
     /// A forbid holds for the lower-cased path too: a permit is for one spelling, a prohibition is
     /// for the thing.
     pub fn decide(&self, caller: Option<&Caller>, attributes: &Attributes<'_>) -> Decision {
+        let mut decision = self.decide_now(caller, attributes);
+        if self.reads_posture() {
+            let facts = attributes.posture.and_then(|facts| facts.until);
+            decision.until = decision.until.into_iter().chain(facts).min();
+        }
+        decision
+    }
+
+    fn decide_now(&self, caller: Option<&Caller>, attributes: &Attributes<'_>) -> Decision {
         let decision = self.evaluate(caller, attributes);
         let folded = attributes.path.to_lowercase();
         if !decision.is_allowed || folded == attributes.path || !self.mentions()[1] {
@@ -561,6 +582,7 @@ fn context(
         .map(|((name, value), _)| {
             let value = match *name {
                 "sourceIp" => RestrictedExpression::new_ip(value),
+                POSTURE => set(attributes.posture.map_or(&[], |facts| &facts.names)),
                 _ => string(value),
             };
             ((*name).to_owned(), value)

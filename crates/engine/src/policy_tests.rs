@@ -39,6 +39,7 @@ fn request(path: &str) -> Attributes<'_> {
         source_ip: "127.0.0.1",
         listener: "https",
         certificate: None,
+        posture: None,
     }
 }
 
@@ -364,4 +365,38 @@ fn a_decision_is_remembered_until_a_policy_ends_that_it_rests_on() {
         });
     }
     assert_eq!(made, 2, "the first was over at once, the second lasts");
+}
+
+#[test]
+fn what_is_known_of_a_caller_decides_until_it_ends() {
+    let text = r#"@id("encrypted") permit(principal, action, resource)
+        when { context.posture.contains("disk-encrypted") };"#;
+    let slice = slice(&[text], "hello");
+    assert!(slice.reads_posture());
+    let decide = |facts: Option<&posture::Facts>| {
+        let attributes = Attributes {
+            posture: facts,
+            ..request("/hello")
+        };
+        slice.decide(Some(&caller("alice")), &attributes)
+    };
+    assert!(!decide(None).is_allowed);
+    let other = posture::Facts::new(vec!["patched".to_owned()], Some(9));
+    let denied = decide(Some(&other));
+    assert_eq!((denied.is_allowed, denied.until), (false, Some(9)));
+    let facts = vec!["patched".to_owned(), "disk-encrypted".to_owned()];
+    let allowed = decide(Some(&posture::Facts::new(facts, Some(7))));
+    assert_eq!((allowed.is_allowed, allowed.until), (true, Some(7)));
+}
+
+#[test]
+fn what_is_known_is_looked_up_only_where_a_policy_reads_it() {
+    assert!(!slice(&[ALL], "hello").reads_posture());
+    let facts = posture::Facts::new(vec!["patched".to_owned()], Some(9));
+    let attributes = Attributes {
+        posture: Some(&facts),
+        ..request("/hello")
+    };
+    let decision = slice(&[ALL], "hello").decide(Some(&caller("alice")), &attributes);
+    assert_eq!((decision.is_allowed, decision.until), (true, None));
 }

@@ -30,7 +30,7 @@ use crate::record::log::FunctionLog;
 use crate::services::Watches;
 use crate::spool::{self, Spool};
 use crate::tls::{Tls, TlsVersion};
-use crate::{clock, lease, pressure, sys, worker};
+use crate::{clock, lease, posture, pressure, sys, worker};
 
 /// How long requests under way may take to end when the engine is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -409,8 +409,13 @@ async fn stop_when_told(mut told: Told, leave: &watch::Sender<Phase>) {
 /// Control speaks to the engine in charge only; what it revokes counts here as well. Never returns.
 async fn follow_active(node: &Node) {
     let mut has_said = false;
+    let mut known = posture::written(node.dir.root());
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
+        let written = posture::written(node.dir.root());
+        if written != known && node.posture.load(&node.dir).is_ok() {
+            known = written;
+        }
         if let Err(error) = node.follow_active()
             && !has_said
         {

@@ -20,7 +20,7 @@ from vedette.control import desired, tls
 from vedette.control.bootstrap import Keys
 from vedette.control.desired import Change, keep_standing
 from vedette.control.refusals import About, about
-from vedette.engine.client import EngineClient
+from vedette.engine.client import EngineClient, EngineStatus
 from vedette.engine.native import Native, Questions, refusal_of
 from vedette.engine.question import Apart
 from vedette.errors import ConfigError, UnavailableError
@@ -76,6 +76,8 @@ class Activator:
         self.witness: Callable[[Entry], None] | None = None
         self.unsettled: Callable[[], None] | None = None
         """Called when the engine refuses what the snapshot does not (ADR 0038)."""
+        self.told: Callable[[EngineStatus], None] | None = None
+        """Called with what the engine says of itself, once a second."""
 
     def active(self) -> tuple[Entry, Snapshot]:
         """The active entry and its snapshot. Raises `UnavailableError` when the node was never bootstrapped."""
@@ -324,28 +326,29 @@ class Activator:
         The engine loads active.json by itself when it starts; this is for what it could not load (a file changed or
         missing, code compiled for another engine) and for what was recorded while it was away. Raises `VedetteError`.
         """
-        mended, waits = self._mend()
-        if waits and self.unsettled is not None:
-            # Outside of the lock: whoever revokes has locks of their own.
+        mended, status = self._mend()
+        # Outside of the lock: these have locks of their own.
+        if status is not None and status.get("revokedAhead") and self.unsettled is not None:
             self.unsettled()
+        if status is not None and self.told is not None:
+            self.told(status)
         return mended
 
-    def _mend(self) -> tuple[str | None, bool]:
-        """What was mended, and whether anything is revoked in the engine alone."""
+    def _mend(self) -> tuple[str | None, EngineStatus | None]:
+        """What was mended, and what the engine said of itself."""
         with self.lock:
             entry = heal(self._home, self.history)
             if entry is None:
-                return None, False
+                return None, None
             status = self.engine.status()
-            waits = bool(status.get("revokedAhead"))
             serving = (status["digest"], status["generation"], status["error"])
             _, snapshot = self.active()
             # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.
             self._ensure_analysed(snapshot)
             if serving == (entry.digest, entry.generation, None):
-                return None, waits
+                return None, status
             for function in snapshot.functions:
                 self.ensure_compiled(function.component)
             self.engine.apply(entry.digest, entry.generation)
             why = status["error"] or "it was behind"
-            return f"the engine now serves generation {entry.generation} ({why})", waits
+            return f"the engine now serves generation {entry.generation} ({why})", status

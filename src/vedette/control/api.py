@@ -34,6 +34,9 @@ from vedette.control.messages import (
     ErrorAnswer,
     Explained,
     ExplainWish,
+    FactStatus,
+    FactWish,
+    ForgetWish,
     FunctionStatus,
     FunctionWish,
     Granted,
@@ -80,6 +83,7 @@ _NOT_FOUND = (
     "workload_unknown",
     "bundle_unknown",
     "grant_unknown",
+    "posture_unknown",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")
@@ -305,6 +309,24 @@ def _identity(app: FastAPI, node: Node) -> None:
         """Takes a revocation back."""
         note["target"] = wish.what
         return node.lift(wish, actor)
+
+    @app.get("/v1/posture")
+    def posture() -> list[FactStatus]:
+        """Facts about principals that have not ended."""
+        return node.posture.statuses()
+
+    @app.put("/v1/posture")
+    def set_fact(wish: FactWish, actor: Actor, note: Note) -> FactStatus:
+        """Says that a fact is so, or is not, for a while; answers when that is in force."""
+        note["target"] = f"{wish.subject} {wish.fact}{'' if wish.value else '=false'}"
+        note["reason"] = wish.reason or ""
+        return node.set_fact(wish, actor)
+
+    @app.post("/v1/posture/removed")
+    def forget_fact(wish: ForgetWish, note: Note) -> list[FactStatus]:
+        """Forgets a fact of a principal, or all; answers those that are left."""
+        note["target"] = f"{wish.subject} {wish.fact or ''}".strip()
+        return node.forget_fact(wish)
 
     @app.get("/v1/grants")
     def grants() -> list[GrantStatus]:

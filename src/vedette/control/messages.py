@@ -439,6 +439,37 @@ class RevocationStatus(Model):
     )
 
 
+class FactWish(Model):
+    """A fact about a principal."""
+
+    subject: str = Field(
+        description="`ISSUER#SUBJECT`, a subject of this node's own tokens, a SPIFFE ID, or `x509:AUTHORITY#SUBJECT`."
+    )
+    fact: str = Field(description="Its name, such as `disk-encrypted`.")
+    value: bool = Field(default=True, description="Whether it is so.")
+    seconds: int = Field(description="How long that is known, in seconds; at most 30 days.")
+    reason: str | None = Field(default=None, max_length=256, description="Why, for people.")
+
+
+class ForgetWish(Model):
+    """What to know no more."""
+
+    subject: str = Field(description="Of whom.")
+    fact: str | None = Field(default=None, description="Which fact; absent: all.")
+
+
+class FactStatus(Model):
+    """A fact that has not ended."""
+
+    subject: str = Field(description="The principal, as records have it.")
+    fact: str = Field(description="Its name.")
+    value: bool = Field(description="Whether it is so.")
+    expires_at: str = Field(description="When it ends, RFC 3339.")
+    set_at: str = Field(description="When it was said, RFC 3339.")
+    actor: str = Field(description="Who said so.")
+    reason: str | None = Field(description="Why.")
+
+
 class GrantWish(Model):
     """A permit for a while."""
 
@@ -502,6 +533,9 @@ class AskedRequest(Model):
     function: str | None = Field(default=None, description="Function, whatever the path.")
     route: str | None = Field(default=None, description="Route, whatever the path.")
     source_ip: str = Field(default="127.0.0.1", max_length=64, description="Address of the client.")
+    posture: tuple[str, ...] | None = Field(
+        default=None, description="What is known of the caller; absent: what is set now."
+    )
     scheme: str = Field(default="https", pattern="^https?$", description="https or http.")
     listener: str | None = Field(default=None, description="Listener; default the first.")
 

@@ -48,6 +48,9 @@ from vedette.control.messages import (
     DiffAnswer,
     Explained,
     Explanation,
+    FactStatus,
+    FactWish,
+    ForgetWish,
     FunctionStatus,
     FunctionWish,
     Granted,
@@ -70,6 +73,7 @@ from vedette.control.messages import (
     Token,
     TokenWish,
 )
+from vedette.control.posture import Posture
 from vedette.control.redeploy import changed_settings
 from vedette.control.revocations import Revocations
 from vedette.control.status import base_url, function_statuses, node_status, route_url
@@ -105,6 +109,8 @@ class Node:
         self.feeds = Feeds(home, activator)
         self.revocations = Revocations(home, activator)
         self.grants = Grants(home, activator)
+        self.posture = Posture(home, keys.signer, activator.engine)
+        activator.told = lambda status: self.posture.settle(status.get("posture"))
         self.certificates = ClientCertificates(home, activator)
         self.firewall = Firewall(home, activator)
         self.audit = Auditor(home, keys.audit)
@@ -451,6 +457,14 @@ class Node:
         made = _activation(outcome).model_dump()
         return Granted(**made, name=status.name, expires_at=status.expires_at)
 
+    def set_fact(self, wish: FactWish, actor: str) -> FactStatus:
+        """Says something of a principal, for a while."""
+        return self.posture.set(wish, self._own_issuer(), actor)
+
+    def forget_fact(self, wish: ForgetWish) -> list[FactStatus]:
+        """Forgets what is known of a principal. Raises `ConfigError` posture_unknown."""
+        return self.posture.remove(wish.subject, wish.fact, self._own_issuer())
+
     def end_grant(self, name: str, actor: str) -> Activation:
         """Ends a grant before its time. Raises `ConfigError` grant_unknown."""
         return _activation(self.grants.end(name, actor))
@@ -553,7 +567,7 @@ class Node:
         """A request as the engine is asked about it, with what it left open filled in."""
         listeners = self._supervised().listeners
         listener = request.listener or (listeners[0]["name"] if listeners else "https")
-        asked = {
+        asked: dict[str, Any] = {
             "principal": self._principal(request),
             "method": request.method,
             "host": request.host,
@@ -567,7 +581,18 @@ class Node:
         proof = self._certificate(request)
         if proof is not None and request.subject is not None:
             asked["certificate"] = proof
+        asked["posture"] = self._known(asked, proof) if request.posture is None else request.posture
         return asked
+
+    def _known(self, asked: dict[str, Any], proof: dict[str, Any] | None) -> list[str]:
+        """What the engine knows of the caller."""
+        who, named = asked["principal"], []
+        if who["kind"] == "token":
+            named.append(f"{who['issuer']}#{who['subject']}")
+        if proof is not None:
+            other = f"x509:{proof['authority']}#{proof['subject']}"
+            named.append(proof["spiffeId"] or other)
+        return self.posture.of(tuple(named))
 
     def _principal(self, request: AskedRequest) -> dict[str, Any]:
         proof = self._certificate(request)

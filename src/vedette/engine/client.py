@@ -46,6 +46,7 @@ class EngineStatus(TypedDict):
     uptimeSeconds: float
     unreadyUpstreams: list[str]
     revokedAhead: NotRequired[int]
+    posture: NotRequired[int]
     addressLists: NotRequired[list[dict[str, Any]]]
     countries: NotRequired[dict[str, Any] | None]
     pressure: NotRequired[dict[str, Any] | None]
@@ -110,6 +111,10 @@ class EngineClient:
     def revoked(self) -> list[dict[str, str]]:
         """What is refused ahead of a snapshot. Raises `UnavailableError` engine_away."""
         return cast("list[dict[str, str]]", self._call("GET", "/revoked")["revoked"])
+
+    def reload_posture(self) -> None:
+        """Has the facts count that lie in the engine's folder; in force when it returns. Raises as `apply` does."""
+        self._call("POST", "/posture")
 
     def reload_tls(self) -> None:
         """Serves the certificate that lies in the engine's folder. Raises as `apply` does."""

@@ -6,17 +6,15 @@ does.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from vedette.errors import ConfigError
+from vedette.policy.principals import read_principal
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_MAX_PRINCIPAL: Final = 4_096
 _PREFIX: Final = "grant-"
-_SPIFFE: Final = re.compile(r"spiffe://[^#]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +36,15 @@ class Grant:
         resource: tuple[str, str],
         methods: Collection[str],
     ) -> Grant:
-        """Reads what somebody wrote; a bare name is a subject of `issuer`. Raises `ConfigError` grant_invalid."""
-        if not 0 < len(principal) <= _MAX_PRINCIPAL or not principal.isprintable():
-            raise ConfigError("grant_invalid", "that is not a principal")
+        """Reads what somebody wrote; a bare name is a subject of `issuer`. Raises `ConfigError` grant_invalid,
+        principal_invalid.
+        """
         wanted = tuple(sorted({method.upper() for method in methods}))
         unknown = sorted(set(wanted) - set(METHODS))
         if unknown:
             raise ConfigError("grant_invalid", f"{unknown[0][:32]!r} is not a method")
-        kind, named = _principal(principal, issuer)
+        kind, named = read_principal(principal, issuer)
         return cls(name, kind, named, resource, wanted)
-
-
-def _principal(text: str, issuer: str) -> tuple[str, str]:
-    if text == "anonymous":
-        raise ConfigError("grant_invalid", "anonymous callers get no grant: anybody would have it")
-    if text.startswith("x509:") or _SPIFFE.match(text):
-        return "Workload", text
-    return "Subject", text if "#" in text else f"{issuer}#{text}"
 
 
 def grant_file(name: str) -> str:
