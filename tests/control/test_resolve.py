@@ -532,15 +532,17 @@ def test_a_node_says_which_tls_clients_are_let_in() -> None:
 def test_a_node_says_who_is_challenged_and_a_route_otherwise() -> None:
     usual = resolved(of("Node", "{}")).snapshot.admit
     assert usual.sheds is None
+    assert usual.policy_holds_seconds is None
     assert usual.challenge is not None
     assert (usual.challenge.mode, usual.challenge.wait_seconds) == ("Pressure", 10)
     spec = (
-        "{shed: false, challenge: {mode: always, pass: 2h, crawlers: ["
+        "{shed: false, policyHolds: 90m, challenge: {mode: always, pass: 2h, crawlers: ["
         "{name: zed, token: Zed, networks: [192.0.2.1]}, "
         "{name: abe, token: Abe, networks: [192.0.2.9, 192.0.2.2]}]}}"
     )
     told = resolved(of("Node", spec)).snapshot.admit
     assert told.sheds is False
+    assert told.policy_holds_seconds == 5_400
     assert told.challenge is not None
     assert (told.challenge.mode, told.challenge.pass_seconds) == ("Always", 7_200)
     assert [one.name for one in told.challenge.crawlers] == ["abe", "zed"]

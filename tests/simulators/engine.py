@@ -85,6 +85,7 @@ class EngineSimulator:
         self.tls_loads = 0
         self.ahead: list[dict[str, str]] = []
         self.told: list[str] = []
+        self.looks = 0
         self.posture: dict[str, Any] = {"version": 0, "facts": []}
         self.unready: list[str] = []
         self.lists: list[dict[str, Any]] = []
@@ -135,6 +136,8 @@ class EngineSimulator:
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """What the engine answers on its socket."""
+        path, _, asker = path.partition("?")
+        self.looks += asker == "control"
         if (method, path) == ("GET", "/status"):
             return 200, self.status()
         if (method, path) == ("GET", "/metrics"):
@@ -186,6 +189,7 @@ class EngineSimulator:
             "uptimeSeconds": time.monotonic() - self._started,
             "unreadyUpstreams": self.unready,
             "revokedAhead": len(self.ahead),
+            "policyHolds": True,
             "posture": self.posture["version"],
             "addressLists": self.lists,
             "countries": {"networks": 3, "built": 1_750_000_000},

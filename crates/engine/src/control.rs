@@ -107,6 +107,10 @@ async fn parsed<T: DeserializeOwned>(body: Incoming) -> Result<T, LoadError> {
 impl Control {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
+        // Others ask for the status too; only control changes anything, or says that it is control.
+        if parts.method == Method::POST || parts.uri.query() == Some("control") {
+            self.node.presence.note();
+        }
         let answered = match (&parts.method, parts.uri.path()) {
             (&Method::GET, "/status") => Ok(self.status()),
             (&Method::GET, "/metrics") => Ok(json!(metrics::report(&self.node))),
@@ -198,6 +202,7 @@ impl Control {
             "pressure": self.node.pressure.row(),
             "sources": self.node.sources.row(),
             "offenders": self.node.offenders.row(),
+            "policyHolds": !self.node.presence.is_away(),
             "posture": self.node.posture.version(),
             "revokedAhead": self.node.ahead.count(),
             "unreadyUpstreams": unready.unwrap_or_default(),

@@ -253,7 +253,10 @@ impl Entry {
         let is_over = state.until.is_some_and(|until| until <= now)
             || (is_learnt && self.facts.target.slice.reads_posture());
         drop(state);
-        let mut holds = self.facts.require_unexpired(now);
+        let mut holds = match node.presence.is_away() {
+            true => Err(Cause::ControlAway.into()),
+            false => self.facts.require_unexpired(now),
+        };
         if (before != plan.serial || is_over) && holds.is_ok() {
             let until = self.facts.require(node, plan, successors);
             holds = until.map(|until| self.state().until = until);

@@ -46,6 +46,7 @@ mod plain;
 mod plan;
 mod policy;
 mod posture;
+mod presence;
 mod pressure;
 mod record;
 mod refusal;

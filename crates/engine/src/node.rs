@@ -20,6 +20,7 @@ use crate::metrics::Shards;
 use crate::offenders::Watch;
 use crate::plan::{Before, Plan};
 use crate::posture::Posture;
+use crate::presence::Presence;
 use crate::pressure::Pressure;
 use crate::record::log::FunctionLog;
 use crate::revoked::Ahead;
@@ -56,6 +57,8 @@ pub struct Node {
     pub ahead: Ahead,
     /// What is known of principals.
     pub posture: Posture,
+    /// Whether control is there.
+    pub presence: Presence,
     /// Since when.
     pub started: Instant,
     plan: ArcSwapOption<Plan>,
@@ -85,6 +88,7 @@ impl Node {
             kept_back: Budget::default(),
             ahead: Ahead::default(),
             posture: Posture::default(),
+            presence: Presence::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
             plans: watch::Sender::new(0),

@@ -152,6 +152,8 @@ causes! {
     ChallengeRequired Limit "challenge_required" 403 "This site checks its visitors";
     /// The route is not for the country of the client's address.
     CountryNotAllowed Limit "country_not_allowed" 403 "This is not offered in your country";
+    /// Control was away for so long that its last policy holds no more.
+    ControlAway Authorize "control_away" 503 "The node is not ready";
     /// No policy permits it, or one forbids it.
     PolicyDenied Authorize "policy_denied" 403 "This is not allowed";
     /// A policy could not be evaluated.

@@ -171,6 +171,10 @@ pub struct Admit {
     /// Connections that one source may have; absent: any number.
     #[serde(default)]
     pub source_connections: Option<SourceConnections>,
+    /// How long the last policy holds without control, in seconds; then everything but fixed
+    /// answers is refused; absent: a day.
+    #[serde(default)]
+    pub policy_holds_seconds: Option<u64>,
     /// Whether requests are shed under pressure; absent: they are.
     #[serde(default)]
     pub sheds: Option<bool>,

@@ -134,6 +134,13 @@ class Admit(Model):
     source_connections: SourceConnections | None = Field(
         default=None, description="Connections that one source may have; absent: any number."
     )
+    policy_holds_seconds: Count | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="How long the last policy holds without control, in seconds; then everything but "
+        "fixed answers is refused; absent: a day.",
+    )
     sheds: bool | None = Field(
         default=None, description="Whether requests are shed under pressure; absent: they are."
     )

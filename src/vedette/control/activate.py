@@ -340,7 +340,7 @@ class Activator:
             entry = heal(self._home, self.history)
             if entry is None:
                 return None, None
-            status = self.engine.status()
+            status = self.engine.look()
             serving = (status["digest"], status["generation"], status["error"])
             _, snapshot = self.active()
             # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.

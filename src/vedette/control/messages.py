@@ -81,6 +81,10 @@ class EngineState(Model):
     digest: str | None = Field(default=None, description="Digest of the snapshot it serves.")
     generation: int | None = Field(default=None, description="Generation it serves.")
     error: str | None = Field(default=None, description="Why it serves none, if so.")
+    policy_holds: bool | None = Field(
+        default=None,
+        description="False: control was away for so long that everything but fixed answers is refused.",
+    )
     in_flight: int | None = Field(default=None, description="Requests being answered.")
     unready_upstreams: tuple[str, ...] = Field(
         default=(), description="Services of which no endpoint can be expected to answer."

@@ -21,6 +21,7 @@ from vedette.config.kinds import (
     IssuerManifest,
     LimitManifest,
     NodeManifest,
+    NodeSpec,
     PolicyManifest,
     TlsSpec,
     UpstreamManifest,
@@ -66,6 +67,12 @@ W = TypeVar("W", WafPolicy, WafOverride)
 
 UNBUILT: Final = "sha256:" + "0" * 64
 _NODE: Final = "node"
+
+
+def _policy_holds(text: str) -> dict[str, int]:
+    """Nothing for the usual time, so that snapshots of before stay as they are."""
+    usual = NodeSpec.model_fields["policy_holds"].default
+    return {} if millis(text) == millis(usual) else {"policyHoldsSeconds": millis(text) // 1_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +237,7 @@ class _Resolver:
         admit = {
             **({"offenders": offenders.resolve()} if offenders else {}),
             **({} if model.spec.shed else {"sheds": False}),
+            **_policy_holds(model.spec.policy_holds),
             "challenge": model.spec.challenge.resolve(),
             **({"tlsClients": clients.resolve()} if clients else {}),
             "hosts": sorted({*model.spec.hosts, *self.hosts}),

@@ -47,6 +47,7 @@ class EngineStatus(TypedDict):
     unreadyUpstreams: list[str]
     revokedAhead: NotRequired[int]
     posture: NotRequired[int]
+    policyHolds: NotRequired[bool]
     addressLists: NotRequired[list[dict[str, Any]]]
     countries: NotRequired[dict[str, Any] | None]
     pressure: NotRequired[dict[str, Any] | None]
@@ -85,6 +86,10 @@ class EngineClient:
     def status(self) -> EngineStatus:
         """What the engine serves now. Raises `UnavailableError` engine_away."""
         return cast("EngineStatus", self._call("GET", "/status"))
+
+    def look(self) -> EngineStatus:
+        """The same, asked by control, so that its policy holds on (ADR 0039). Raises `UnavailableError` engine_away."""
+        return cast("EngineStatus", self._call("GET", "/status?control"))
 
     def metrics(self) -> dict[str, Any]:
         """The engine's counters since it started. Raises `UnavailableError` engine_away."""

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::caller::Caller;
 use crate::node::Node;
-use crate::plan::{Plan, Target};
+use crate::plan::{Backend, Plan, Target};
 use crate::policy::{Attributes, Decision, ResourceKind, Slice};
 use crate::posture::Facts;
 use crate::record::Record;
@@ -62,6 +62,11 @@ pub fn authorize(
     limited: Limited,
 ) -> Result<Permitted, Refusal> {
     let authenticated = limited.into_inner();
+    // What the node itself says (its health) needs no policy of today.
+    let is_fixed = matches!(authenticated.routed().target().backend, Backend::Static(_));
+    if node.presence.is_away() && !is_fixed {
+        return Err(Cause::ControlAway.into());
+    }
     // Before what is known is looked at: a lease that was granted under less is asked again.
     let posture = node.posture.number();
     let decision = decide(node, plan, record, &authenticated);
