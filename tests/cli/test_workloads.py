@@ -89,3 +89,63 @@ def test_selectors_are_read_from_what_people_have(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             _selectors(*wrong)  # type: ignore[arg-type]
         assert caught.value.code == code
+
+
+def test_what_is_revoked_is_listed_and_lifted(node: Shell, tmp_path: Path) -> None:
+    told = cast("dict[str, Any]", node.json("revoke", "spiffe://a.example/x", "--reason", "why"))
+    assert (told["what"], told["applied"]) == ("spiffe://a.example/x", True)
+    (listed,) = cast("list[dict[str, Any]]", node.json("revoke", "--list"))
+    assert (listed["kind"], listed["reason"]) == ("spiffeId", "why")
+    assert "spiffe://a.example/x\t" in node("revoke", "--list").stdout
+    assert node("revoke", "--lift", "spiffe://a.example/x").returncode == 0
+    assert node.json("revoke", "--list") == []
+    assert "Nothing is revoked" in node("revoke", "--list").stderr
+    for arguments in ((), ("a", "--list"), ("--list", "--lift", "a"), (f"@{tmp_path}/none",)):
+        done = node("revoke", *arguments)
+        assert done.returncode == ConfigError.exit_code, arguments
+        assert "mend: " in done.stderr
+
+
+def test_what_is_known_of_somebody_is_set_listed_and_forgotten(node: Shell) -> None:
+    told = cast(
+        "dict[str, Any]", node.json("posture", "set", "alice", "patched=false", "--for", "10m")
+    )
+    assert told["subject"].endswith("#alice")
+    assert (told["fact"], told["value"]) == ("patched", False)
+    assert cast("list[Any]", node.json("posture", "list")) == [told]
+    assert "patched\tfalse\t" in node("posture", "list").stdout
+    assert node("posture", "remove", "alice").returncode == 0
+    assert "Nothing is known" in node("posture", "list").stderr
+    for fact in ("patched=", "patched=maybe", "Patched"):
+        done = node("posture", "set", "alice", fact, "--for", "10m")
+        assert done.returncode == ConfigError.exit_code, fact
+    assert "vedette posture list" in node("posture", "remove", "alice").stderr
+
+
+def test_something_is_granted_listed_and_ended(node: Shell, tmp_path: Path) -> None:
+    manifest = tmp_path / "page.yaml"
+    manifest.write_text(
+        "apiVersion: vedette.dev/v1alpha1\nkind: Route\nmetadata: {name: page}\n"
+        "spec: {rules: [{matches: [{path: {value: /page}}], static: {body: hello}}]}\n"
+    )
+    assert node("apply", "--yes", "-f", str(manifest)).returncode == 0
+    told = cast(
+        "dict[str, Any]",
+        node.json("grant", "alice", "page", "--method", "get,HEAD", "--for", "30m", "--name", "g"),
+    )
+    (listed,) = cast("list[dict[str, Any]]", node.json("grant", "--list"))
+    assert (listed["name"], listed["expiresAt"]) == ("g", told["expiresAt"])
+    assert (listed["target"], listed["methods"]) == ("route/page", ["GET", "HEAD"])
+    assert "g\tspiffe://" in node("grant", "--list").stdout
+    assert node("grant", "--end", "g").returncode == 0
+    assert "Nothing is granted" in node("grant", "--list").stderr
+    for arguments in (
+        (),
+        ("alice",),
+        ("alice", "page"),
+        ("alice", "none", "--for", "1h"),
+        ("--end", "g"),
+    ):
+        done = node("grant", *arguments)
+        assert done.returncode == ConfigError.exit_code, arguments
+        assert "mend: " in done.stderr

@@ -91,3 +91,11 @@ def test_neither_check_is_passed_over(running: Running, here: Watched, apart: Wa
         with pytest.raises(ConfigError, match="rule 1"):
             serve(running, "a", waf)
     assert running.activator.active()[0] == before
+
+
+def test_the_engine_is_told_that_control_is_there_by_whoever_keeps_it_so(running: Running) -> None:
+    running.engine.looks = 0
+    running.activator.engine.status()
+    assert running.engine.looks == 0, "anybody may ask for the status"
+    running.activator.reconcile()
+    assert running.engine.looks == 1

@@ -14,10 +14,11 @@ from vedette.config.difference import difference
 from vedette.config.manifests import Attachment, Component
 from vedette.config.model import wire_value
 from vedette.config.snapshot import IssuerKey, Mirror, Snapshot, StaticFile
-from vedette.control.desired import guarded, with_list
+from vedette.control.desired import guarded, with_list, with_revocations
 from vedette.control.resolve import UNBUILT, Resolved
 from vedette.errors import ConfigError
 from vedette.identity.authority import Authority
+from vedette.identity.revocation import Revocation
 from vedette.store.history import Applied
 
 INSTALLED = CountryDatabase(blob="sha256:" + "c" * 64, size=3)
@@ -97,6 +98,15 @@ def test_an_authority_is_normalised(ca_pem: str) -> None:
     base = resolved(of("ClientAuthority", spec), attachments={"ca.pem": Attachment(text=ca_pem)})
     (authority,) = base.snapshot.identity.authorities
     assert (authority.pins, authority.revoked) == (("ab" * 32,), ("aff",))
+
+
+def test_what_is_revoked_by_command_stays_so_when_the_manifest_is_applied(ca_pem: str) -> None:
+    text, files = of("ClientAuthority", "{caFile: ca.pem}"), {"ca.pem": Attachment(text=ca_pem)}
+    base = resolved(text, attachments=files).snapshot
+    (name,) = (each.name for each in base.identity.authorities)
+    revoked = with_revocations(base, [Revocation("certificate", name, "b2")])
+    again = resolved(text, base=revoked, attachments=files)
+    assert [each.revoked for each in again.snapshot.identity.authorities] == [("b2",)]
 
 
 def test_an_issuer_has_the_keys_of_its_file() -> None:
@@ -522,15 +532,17 @@ def test_a_node_says_which_tls_clients_are_let_in() -> None:
 def test_a_node_says_who_is_challenged_and_a_route_otherwise() -> None:
     usual = resolved(of("Node", "{}")).snapshot.admit
     assert usual.sheds is None
+    assert usual.policy_holds_seconds is None
     assert usual.challenge is not None
     assert (usual.challenge.mode, usual.challenge.wait_seconds) == ("Pressure", 10)
     spec = (
-        "{shed: false, challenge: {mode: always, pass: 2h, crawlers: ["
+        "{shed: false, policyHolds: 90m, challenge: {mode: always, pass: 2h, crawlers: ["
         "{name: zed, token: Zed, networks: [192.0.2.1]}, "
         "{name: abe, token: Abe, networks: [192.0.2.9, 192.0.2.2]}]}}"
     )
     told = resolved(of("Node", spec)).snapshot.admit
     assert told.sheds is False
+    assert told.policy_holds_seconds == 5_400
     assert told.challenge is not None
     assert (told.challenge.mode, told.challenge.pass_seconds) == ("Always", 7_200)
     assert [one.name for one in told.challenge.crawlers] == ["abe", "zed"]

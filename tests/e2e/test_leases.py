@@ -5,95 +5,22 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from tests.e2e.certificates import Authority, context_with
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import Node
-from tests.e2e.spool import Line
-from tests.e2e.wire import HTTP_1, HTTP_2, Http2, connect, read_head, read_http_1
+from tests.e2e.streaming import MANIFEST, WORKLOADS, end_of, stream_over, streaming
+from tests.e2e.wire import HTTP_1, HTTP_2, connect, read_head, read_http_1
 from tests.guests import Guests
 from tests.simulators.service import Service
 
-MANIFEST = """\
-apiVersion: vedette.dev/v1alpha1
-kind: Upstream
-metadata: {{name: service}}
-spec: {{url: "http://127.0.0.1:{port}"}}
----
-apiVersion: vedette.dev/v1alpha1
-kind: Route
-metadata: {{name: live}}
-spec:
-  rules:
-    - matches: [{{path: {{value: /live}}}}]
-      backendRefs: [{{kind: Upstream, group: vedette.dev, name: service}}]
-"""
 FORBID = """\
 @id("not-mallory")
 forbid(principal is Subject, action, resource) when { principal.subject == "mallory" };
 """
-
-
-WORKLOADS = """\
-@id("workloads")
-permit(principal is Workload, action, resource == Route::"live");
-"""
-
-
-class Stream(Protocol):
-    """A client of an answer that does not end by itself."""
-
-    request_id: str
-
-    def goes_on(self) -> bool:
-        """Whether more of it has come; False once it has ended."""
-
-
-class _Http1:
-    def __init__(self, secured: ssl.SSLSocket, token: str) -> None:
-        self._secured = secured
-        proof = f"authorization: Bearer {token}\r\n" if token else ""
-        secured.sendall(f"GET /live/ticks HTTP/1.1\r\nhost: localhost\r\n{proof}\r\n".encode())
-        head = read_head(secured)
-        assert head.startswith("http/1.1 200 ")
-        self.request_id = head.split("x-request-id: ")[1].split("\r\n")[0]
-
-    def goes_on(self) -> bool:
-        try:
-            read = self._secured.recv(4_096)
-        except (ConnectionError, ssl.SSLError):
-            return False
-        assert b"0\r\n\r\n" not in read, "a stream that was cut off must not look whole"
-        return bool(read)
-
-
-class _Http2:
-    def __init__(self, secured: ssl.SSLSocket, token: str) -> None:
-        self._client = Http2(secured)
-        self._number = self._client.request(
-            [
-                (":method", "GET"),
-                (":scheme", "https"),
-                (":authority", "localhost"),
-                (":path", "/live/ticks"),
-                ("authorization", f"Bearer {token}"),
-            ]
-        )
-        while not self._client.status(self._number):
-            self._client.pump()
-        self.request_id = self._client.head(self._number)["x-request-id"]
-
-    def goes_on(self) -> bool:
-        before = len(self._client.body_so_far(self._number))
-        while self._number not in self._client.resets and not self._client.closed:
-            self._client.pump()
-            if len(self._client.body_so_far(self._number)) > before:
-                return True
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -114,21 +41,6 @@ def node(
     node.apply(MANIFEST.format(port=service.port))
     yield node
     node.stop()
-
-
-@contextmanager
-def streaming(node: Node, protocol: str, token: str) -> Iterator[Stream]:
-    with connect(node.endpoint, protocol) as secured:
-        stream = (_Http1 if protocol == HTTP_1 else _Http2)(secured, token)
-        assert stream.goes_on()
-        yield stream
-
-
-def end_of(node: Node, stream: Stream) -> Line:
-    """The record of a stream that ends."""
-    while stream.goes_on():
-        pass
-    return node.record(stream.request_id)
 
 
 @pytest.mark.parametrize("protocol", [HTTP_1, HTTP_2])
@@ -178,7 +90,7 @@ def test_a_stream_ends_when_the_certificate_of_its_connection_is_revoked(
             opened.callback(plain.close)
             context = context_with(node.endpoint, HTTP_1, one)
             secured = context.wrap_socket(plain, server_hostname="localhost")
-            streams.append(_Http1(opened.enter_context(secured), ""))
+            streams.append(stream_over(opened.enter_context(secured), HTTP_1))
         node.run("authority", "revoke", "mesh", credential.serial)
         record = end_of(node, streams[0])
         assert all(streams[1].goes_on() for _ in range(20))

@@ -1,4 +1,4 @@
-"""A stand-in for the engine's process: the same sockets and the same five paths, no request path.
+"""A stand-in for the engine's process: the same sockets and the same paths, no request path.
 
 It listens where it is told (VEDETTE_ENGINE_CONFIG), loads active.json as the engine does, and answers `pid N` to every
 connection on a public listener. It refuses a snapshot named in the file `refuse` of the engine's folder. Beside that
@@ -83,6 +83,10 @@ class EngineSimulator:
         self.generation: int | None = None
         self.error: str | None = None
         self.tls_loads = 0
+        self.ahead: list[dict[str, str]] = []
+        self.told: list[str] = []
+        self.looks = 0
+        self.posture: dict[str, Any] = {"version": 0, "facts": []}
         self.unready: list[str] = []
         self.lists: list[dict[str, Any]] = []
         self._load_active()
@@ -108,9 +112,32 @@ class EngineSimulator:
             if not list((self._folder / "compiled").glob(f"*/{component}.cwasm")):
                 raise ValueError(f"no machine code for {function['name']}")
         self.digest, self.generation, self.error = digest, generation, None
+        self._settle(json.loads(payload)["identity"])
+
+    def _settle(self, identity: dict[str, Any]) -> None:
+        """Forgets what the snapshot refuses, as the engine does."""
+        self.told.append("apply")
+        serials = {
+            (each["name"], one) for each in identity["authorities"] for one in each["revoked"]
+        }
+        named = {
+            *(("token", one) for one in identity["revokedTokens"]),
+            *(("spiffeId", one) for one in identity.get("revokedSpiffeIds", ())),
+            *(("trustDomain", one) for one in identity.get("revokedTrustDomains", ())),
+        }
+
+        def is_held(row: dict[str, str]) -> bool:
+            if row["kind"] == "certificate":
+                return (row["authority"], row["serial"]) in serials
+            name = f"{row['issuer']}#{row['id']}" if row["kind"] == "token" else ""
+            return (row["kind"], name or row.get("id") or row["name"]) in named
+
+        self.ahead = [row for row in self.ahead if not is_held(row)]
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """What the engine answers on its socket."""
+        path, _, asker = path.partition("?")
+        self.looks += asker == "control"
         if (method, path) == ("GET", "/status"):
             return 200, self.status()
         if (method, path) == ("GET", "/metrics"):
@@ -120,6 +147,17 @@ class EngineSimulator:
         if (method, path) == ("POST", "/tls"):
             self.tls_loads += 1
             return 200, {}
+        if (method, path) == ("POST", "/posture"):
+            envelope = json.loads((self._folder / "posture.json").read_bytes())
+            self.posture = json.loads(base64.b64decode(envelope["payload"]))
+            return 200, {}
+        if (method, path) == ("POST", "/revoke"):
+            self.told.append("revoke")
+            rows = json.loads(body)["revoke"]
+            self.ahead.extend(row for row in rows if row not in self.ahead)
+            return 200, {}
+        if (method, path) == ("GET", "/revoked"):
+            return 200, {"revoked": self.ahead}
         if (method, path) == ("POST", "/apply"):
             return self._apply(json.loads(body))
         return 404, {"error": "not_found", "message": path}
@@ -150,6 +188,9 @@ class EngineSimulator:
             "draining": False,
             "uptimeSeconds": time.monotonic() - self._started,
             "unreadyUpstreams": self.unready,
+            "revokedAhead": len(self.ahead),
+            "policyHolds": True,
+            "posture": self.posture["version"],
             "addressLists": self.lists,
             "countries": {"networks": 3, "built": 1_750_000_000},
             "pressure": {"level": "calm", "since": "2026-11-21T22:00:00.000000Z"},

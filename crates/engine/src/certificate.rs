@@ -52,6 +52,9 @@ pub struct Workload {
     /// The same, as RFC 8705 §3.1 binds tokens to it.
     #[serde(skip)]
     pub thumbprint: [u8; 32],
+    /// Serial numbers of the certificates between it and its authority.
+    #[serde(skip)]
+    pub issuers: Vec<String>,
     /// Tells it from every other under one plan: authority and fingerprint.
     #[serde(skip)]
     pub key: String,
@@ -66,6 +69,7 @@ impl Workload {
             spiffe_id,
             subject: leaf.subject.clone(),
             serial: leaf.serial.clone(),
+            issuers: Vec::new(),
             key: format!("{authority}/{fingerprint}"),
             fingerprint,
             thumbprint: leaf.thumbprint,
@@ -236,6 +240,12 @@ impl Authorities {
         &self.hints
     }
 
+    /// Whether this certificate proves nobody here: it is revoked, or its authority is not trusted.
+    pub fn refuses(&self, authority: &str, serial: &str) -> bool {
+        let named = self.list.iter().find(|it| it.declared.name == authority);
+        named.is_none_or(|it| it.revoked.contains(serial))
+    }
+
     /// Verifies a chain (its own certificate first) against each authority in turn.
     ///
     /// # Errors
@@ -308,7 +318,7 @@ impl Authority {
                 None,
             )
             .map_err(of_webpki)?;
-        let expires_at = self.require_unrevoked(&path, leaf)?;
+        let (expires_at, between) = self.require_unrevoked(&path, leaf)?;
         require_usage(leaf)?;
         if !self.pins.is_empty() && !self.pins.contains(&leaf.pin) {
             return Err(untrusted("its key is not one of the pinned ones"));
@@ -318,18 +328,20 @@ impl Authority {
             None if leaf.subject.is_empty() => return Err(untrusted("it has no subject")),
             None => None,
         };
+        let mut workload = Workload::new(&self.declared.name, spiffe_id, leaf);
+        workload.issuers = between;
         Ok(Vouched {
-            workload: Workload::new(&self.declared.name, spiffe_id, leaf),
+            workload,
             expires_at,
         })
     }
 
-    /// When the path ends; refuses one with a revoked certificate on it.
+    /// When the path ends, and the serials between its ends; refuses one with a revoked certificate on it.
     fn require_unrevoked(
         &self,
         path: &VerifiedPath<'_>,
         leaf: &Leaf,
-    ) -> Result<u64, CertificateError> {
+    ) -> Result<(u64, Vec<String>), CertificateError> {
         let anchor = path.anchor();
         let is_used = |root: &&Root| {
             root.anchor.subject == anchor.subject
@@ -341,16 +353,17 @@ impl Authority {
             .max()
             .unwrap_or(0)
             .min(leaf.not_after);
-        let mut serials = vec![leaf.serial.clone()];
+        let mut serials = Vec::new();
         for certificate in path.intermediate_certificates() {
             let between = read(&certificate.der()).map_err(untrusted)?;
             ends = ends.min(between.not_after);
             serials.push(between.serial);
         }
-        if serials.iter().any(|serial| self.revoked.contains(serial)) {
+        let is_revoked = |serial| self.revoked.contains(serial);
+        if is_revoked(&leaf.serial) || serials.iter().any(is_revoked) {
             return Err(CertificateError::Revoked);
         }
-        Ok(ends)
+        Ok((ends, serials))
     }
 }
 

@@ -15,6 +15,18 @@ pub fn unix_seconds() -> u64 {
     since_epoch().as_secs()
 }
 
+/// Seconds since the Unix epoch by which proofs and grants end: a wall clock that is set back while this process runs
+/// does not make them last longer.
+pub fn onward_seconds() -> u64 {
+    static BEGAN: LazyLock<(u64, Instant)> = LazyLock::new(|| (unix_seconds(), Instant::now()));
+    let (wall, instant) = &*BEGAN;
+    onward(unix_seconds(), *wall, instant.elapsed())
+}
+
+fn onward(wall: u64, began: u64, elapsed: Duration) -> u64 {
+    wall.max(began.saturating_add(elapsed.as_secs()))
+}
+
 /// Microseconds since the Unix epoch.
 pub fn unix_micros() -> u64 {
     u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX)
@@ -63,6 +75,15 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_lengthen_what_ends() {
+        let after = |wall| onward(wall, 1_000, Duration::from_secs(60));
+        assert_eq!(after(1_060), 1_060);
+        assert_eq!(after(400), 1_060, "set back");
+        assert_eq!(after(9_000), 9_000, "set forward, or the machine slept");
+        assert!(onward_seconds() >= unix_seconds());
+    }
 
     #[test]
     fn known_instants_are_written_as_rfc3339() {

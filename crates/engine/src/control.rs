@@ -1,5 +1,5 @@
-//! The engine's own socket: apply, status, services, metrics, renewed TLS. Control is its client, and whoever has
-//! started a program with `vedette run` ([`mod@crate::broker`]).
+//! The engine's own socket: apply, revoke, status, services, metrics, renewed TLS. Control is its client, and whoever
+//! has started a program with `vedette run` ([`mod@crate::broker`]).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ use crate::handover::Phase;
 use crate::load::{Active, LoadError};
 use crate::metrics;
 use crate::node::Node;
+use crate::revoked::Revocation;
 use crate::server::ListenerInfo;
 use crate::services::{self, ServiceRow, Watches};
 use crate::sys::own_uid;
@@ -50,6 +52,8 @@ pub struct Control {
     pub watches: Watches,
     /// Whether it is on its way out.
     pub phase: watch::Receiver<Phase>,
+    /// Held while a snapshot is loaded.
+    pub applying: tokio::sync::Mutex<()>,
 }
 
 /// Serves the socket until the process ends.
@@ -92,14 +96,36 @@ struct Apply {
     generation: u64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revoke {
+    revoke: Vec<Revocation>,
+}
+
+async fn parsed<T: DeserializeOwned>(body: Incoming) -> Result<T, LoadError> {
+    let malformed = |what: String| LoadError::new("request_malformed", what);
+    let body = Limited::new(body, MAX_BODY).collect().await;
+    let body = body.map_err(|error| malformed(error.to_string()))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| malformed(error.to_string()))
+}
+
 impl Control {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
+        // Others ask for the status too; only control changes anything, or says that it is control.
+        if parts.method == Method::POST || parts.uri.query() == Some("control") {
+            self.node.presence.note();
+        }
         let answered = match (&parts.method, parts.uri.path()) {
             (&Method::GET, "/status") => Ok(self.status()),
             (&Method::GET, "/metrics") => Ok(json!(metrics::report(&self.node))),
             (&Method::GET, "/upstreams") => Ok(json!({"upstreams": self.upstreams()})),
             (&Method::POST, "/apply") => self.apply(body).await,
+            (&Method::GET, "/revoked") => Ok(json!({"revoked": self.node.ahead.list()})),
+            (&Method::POST, "/revoke") => self.revoke(body).await,
+            (&Method::POST, "/posture") => {
+                self.node.posture.load(&self.node.dir).map(|()| json!({}))
+            }
             (&Method::POST, "/tls") => self.reload_tls(),
             _ => return reply(StatusCode::NOT_FOUND, &json!({"error": "not_found"})),
         };
@@ -113,20 +139,24 @@ impl Control {
     }
 
     async fn apply(&self, body: Incoming) -> Result<Value, LoadError> {
-        let malformed = |what: String| LoadError::new("request_malformed", what);
-        let body = Limited::new(body, MAX_BODY)
-            .collect()
+        let apply: Apply = parsed(body).await?;
+        // Not on this thread: what is to be revoked meanwhile must not wait for it.
+        let _one_at_a_time = self.applying.lock().await;
+        let (node, digest) = (Arc::clone(&self.node), apply.digest.clone());
+        tokio::task::spawn_blocking(move || node.apply(&digest, apply.generation))
             .await
-            .map_err(|error| malformed(error.to_string()))?
-            .to_bytes();
-        let apply: Apply =
-            serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
-        self.node.apply(&apply.digest, apply.generation)?;
+            .map_err(|error| LoadError::new("apply_failed", error.to_string()))??;
         self.watch_services();
         Ok(json!(Active {
             digest: apply.digest,
             generation: apply.generation,
         }))
+    }
+
+    async fn revoke(&self, body: Incoming) -> Result<Value, LoadError> {
+        let wish: Revoke = parsed(body).await?;
+        self.node.ahead.revoke(wish.revoke)?;
+        Ok(json!({}))
     }
 
     /// Has the services of the plan asked whether they are well.
@@ -177,6 +207,9 @@ impl Control {
             "pressure": self.node.pressure.row(),
             "sources": self.node.sources.row(),
             "offenders": self.node.offenders.row(),
+            "policyHolds": !self.node.presence.is_away(),
+            "posture": self.node.posture.version(),
+            "revokedAhead": self.node.ahead.count(),
             "unreadyUpstreams": unready.unwrap_or_default(),
             "inFlight": self.node.in_flight.count(),
             "draining": *self.phase.borrow() != Phase::Serving,

@@ -12,6 +12,8 @@ use crate::load::LoadError;
 
 /// The type of a snapshot's payload.
 const PAYLOAD_TYPE: &str = "application/vnd.vedette.snapshot+json";
+/// The type of a table of facts.
+pub const POSTURE_TYPE: &str = "application/vnd.vedette.posture+json";
 /// The most bytes an envelope may have: ten thousand functions are about 6 MB.
 const MAX_ENVELOPE: usize = 64 << 20;
 /// DER of a `SubjectPublicKeyInfo` for Ed25519 up to the key itself (RFC 8410 §4).
@@ -57,19 +59,24 @@ impl VerifyingKey {
 
 /// Verifies `envelope` and returns its payload.
 pub fn verify(envelope: &[u8], key: &VerifyingKey) -> Result<Vec<u8>, LoadError> {
+    verify_as(PAYLOAD_TYPE, envelope, key)
+}
+
+/// The same of another type of payload.
+pub fn verify_as(kind: &str, envelope: &[u8], key: &VerifyingKey) -> Result<Vec<u8>, LoadError> {
     let malformed = |what: String| LoadError::new("envelope_malformed", what);
     if envelope.len() > MAX_ENVELOPE {
         return Err(malformed("the envelope is larger than 64 MiB".into()));
     }
     let envelope: Envelope =
         serde_json::from_slice(envelope).map_err(|error| malformed(error.to_string()))?;
-    if envelope.payload_type != PAYLOAD_TYPE {
-        return Err(malformed(format!("the payload type is not {PAYLOAD_TYPE}")));
+    if envelope.payload_type != kind {
+        return Err(malformed(format!("the payload type is not {kind}")));
     }
     let payload = STANDARD
         .decode(&envelope.payload)
         .map_err(|error| malformed(format!("payload: {error}")))?;
-    let signed = pre_authentication_encoding(&payload);
+    let signed = pre_authentication_encoding(kind, &payload);
     let public = UnparsedPublicKey::new(&ED25519, key.0);
     let is_signed = envelope.signatures.iter().any(|signature| {
         STANDARD
@@ -81,17 +88,12 @@ pub fn verify(envelope: &[u8], key: &VerifyingKey) -> Result<Vec<u8>, LoadError>
     }
     Err(LoadError::new(
         "signature_invalid",
-        "the snapshot is not signed by this node",
+        "it is not signed by this node",
     ))
 }
 
-fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
-    let mut signed = format!(
-        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
-        PAYLOAD_TYPE.len(),
-        payload.len()
-    )
-    .into_bytes();
+fn pre_authentication_encoding(kind: &str, payload: &[u8]) -> Vec<u8> {
+    let mut signed = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
     signed.extend_from_slice(payload);
     signed
 }

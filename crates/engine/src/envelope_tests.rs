@@ -17,7 +17,7 @@ fn key_pair() -> (Ed25519KeyPair, VerifyingKey) {
 }
 
 fn envelope(pair: &Ed25519KeyPair, payload: &[u8], payload_type: &str) -> Vec<u8> {
-    let signature = pair.sign(&pre_authentication_encoding(payload));
+    let signature = pair.sign(&pre_authentication_encoding(PAYLOAD_TYPE, payload));
     json!({
         "payloadType": payload_type,
         "payload": STANDARD.encode(payload),
@@ -80,4 +80,17 @@ fn a_key_of_another_kind_is_no_key() {
     let pem = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
     assert!(VerifyingKey::from_pem(pem).is_err());
     assert!(VerifyingKey::from_pem("").is_err());
+}
+
+#[test]
+fn a_signature_counts_for_the_type_of_payload_that_was_signed() {
+    let (pair, key) = key_pair();
+    let envelope = envelope(&pair, b"{}", PAYLOAD_TYPE);
+    assert!(verify_as(PAYLOAD_TYPE, &envelope, &key).is_ok());
+    let text = String::from_utf8(envelope).unwrap();
+    let other = text.replace(PAYLOAD_TYPE, POSTURE_TYPE);
+    let refused = verify_as(POSTURE_TYPE, other.as_bytes(), &key).unwrap_err();
+    assert_eq!(refused.code, "signature_invalid");
+    let refused = verify_as(POSTURE_TYPE, text.as_bytes(), &key).unwrap_err();
+    assert_eq!(refused.code, "envelope_malformed");
 }

@@ -24,6 +24,7 @@ use crate::plan::{Before, Plan, Rule};
 use crate::policy::{
     Attributes, File, Policies, Question, ResourceKind, Slice, place_of, statements,
 };
+use crate::posture::Facts;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::{host_of, require_method};
 
@@ -50,6 +51,9 @@ struct Asked {
     scheme: String,
     source_ip: String,
     listener: String,
+    /// What is known of the caller.
+    #[serde(default)]
+    posture: Vec<String>,
     /// Asked about instead of what host and path lead to.
     #[serde(default)]
     function: Option<String>,
@@ -173,6 +177,7 @@ fn answer(
     };
     let own = caller.as_ref().and_then(Caller::workload);
     let beside = asked.certificate.as_ref().map(Shown::workload);
+    let known = Facts::new(asked.posture.clone(), None);
     let attributes = Attributes {
         method: &asked.method,
         path: &path,
@@ -181,6 +186,7 @@ fn answer(
         source_ip: &asked.source_ip,
         listener: &asked.listener,
         certificate: own.or(beside.as_ref()),
+        posture: Some(&known),
     };
     let decision = slice.decide(caller.as_ref(), &attributes);
     found.route = route;
@@ -348,6 +354,7 @@ fn told_of_context(attributes: &Attributes<'_>) -> Value {
         "scheme": attributes.scheme,
         "sourceIp": attributes.source_ip,
         "listener": attributes.listener,
+        "posture": attributes.posture.map(|facts| &facts.names),
     });
     if let (Some(workload), Some(members)) = (attributes.certificate, told.as_object_mut()) {
         members.insert("certificate".to_owned(), json!(workload));

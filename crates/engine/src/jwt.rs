@@ -201,6 +201,11 @@ impl Issuers {
         self.require_unrevoked(&token.issuer, token.id.as_deref())
     }
 
+    /// Whether this token proves nobody here: it is revoked, or its issuer is not believed.
+    pub fn refuses(&self, iss: &str, jti: &str) -> bool {
+        !self.by_iss.contains_key(iss) || self.require_unrevoked(iss, Some(jti)).is_err()
+    }
+
     fn require_unrevoked(&self, iss: &str, jti: Option<&str>) -> Result<(), Refusal> {
         let Some(jti) = jti.filter(|_| !self.revoked.is_empty()) else {
             return Ok(());

@@ -23,9 +23,10 @@ use crate::plan::{Backend, Plan, Target};
 use crate::policy::Attributes;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
+use crate::revoked::Known;
 use crate::stages::admit::refusal_of_address;
 use crate::stages::authenticate::vouched;
-use crate::stages::authorize::{Permitted, refusal_of};
+use crate::stages::authorize::{Permitted, facts_of, refusal_of};
 
 /// Frames of an answer after which its exchange is a long one, though it never had to wait for any.
 const MANY_FRAMES: u32 = 8;
@@ -33,6 +34,8 @@ const MANY_FRAMES: u32 = 8;
 const TICK: Duration = Duration::from_secs(1);
 /// Leases asked about before other tasks of the worker have their turn.
 const IN_A_ROW: usize = 256;
+/// The same when they are only looked up among what is revoked, which takes a twentieth of that.
+const LOOKED_UP_IN_A_ROW: usize = 4_096;
 
 /// The right of one exchange. It is known to its worker from when the exchange first waits.
 #[derive(Default)]
@@ -46,12 +49,20 @@ pub struct Lease {
 struct Facts {
     connection: Arc<Connection>,
     caller: Option<Arc<Caller>>,
+    /// Whose certificate the connection came with.
+    certificate: Option<Arc<Caller>>,
     target: Arc<Target>,
     method: Method,
     host: Box<str>,
     path: Box<str>,
     /// The serial number of the plan that granted it.
     plan: u64,
+    /// The state of what is revoked ahead that it was granted under.
+    ahead: u64,
+    /// When a policy or fact ended that it was permitted by, if one did.
+    until: Option<u64>,
+    /// The table of facts that it was permitted under.
+    posture: u64,
 }
 
 /// A lease that its worker knows.
@@ -66,6 +77,10 @@ struct State {
     waker: Option<Waker>,
     /// The plan that was asked last.
     asked: u64,
+    /// When a policy or fact ends that it is permitted by, in seconds since the epoch, if one does.
+    until: Option<u64>,
+    /// The table of facts that was looked at last.
+    posture: u64,
 }
 
 /// The leases of a worker; a place that is free is used again.
@@ -73,10 +88,15 @@ struct State {
 struct Leases {
     entries: Vec<Option<Arc<Entry>>>,
     free: Vec<usize>,
-    /// The plan that is asked.
+    /// The plan that is asked, and the table of facts.
     plan: u64,
+    posture: u64,
     /// Told of a lease that another plan has granted.
     late: Arc<Notify>,
+    /// The state of what is revoked ahead that was looked up last.
+    ahead: u64,
+    /// Told of a lease that was granted under another.
+    late_ahead: Arc<Notify>,
 }
 
 thread_local! {
@@ -89,7 +109,7 @@ type Successors = HashMap<usize, Option<Arc<Target>>>;
 
 impl Lease {
     /// The lease of a request that policy permits.
-    pub fn granted(plan: &Plan, record: &Record, permitted: &Permitted) -> Self {
+    pub fn granted(plan: &Plan, ahead: &Known, record: &Record, permitted: &Permitted) -> Self {
         let target = permitted.target();
         if matches!(target.backend, Backend::Static(_) | Backend::Redirect(_)) {
             return Self::default();
@@ -99,11 +119,15 @@ impl Lease {
             facts: Some(Box::new(Facts {
                 connection: Arc::clone(&record.connection),
                 caller: permitted.caller().cloned(),
+                certificate: record.certificate.clone(),
                 target: Arc::clone(target),
                 method: admitted.parts().method.clone(),
                 host: admitted.host().into(),
                 path: admitted.path().into(),
                 plan: plan.serial,
+                ahead: ahead.number,
+                until: permitted.until(),
+                posture: permitted.posture(),
             })),
             entry: None,
             frames: 0,
@@ -155,6 +179,8 @@ impl Lease {
         };
         let state = State {
             asked: facts.plan,
+            until: facts.until,
+            posture: facts.posture,
             ..State::default()
         };
         let entry = Arc::new(Entry {
@@ -178,9 +204,12 @@ impl Drop for Lease {
 
 impl Leases {
     fn put(&mut self, entry: &Arc<Entry>) -> usize {
-        if entry.facts.plan != self.plan {
-            // The plan has changed between the decision and now.
+        if (entry.facts.plan, entry.facts.posture) != (self.plan, self.posture) {
+            // One of them has changed between the decision and now.
             self.late.notify_one();
+        }
+        if entry.facts.ahead != self.ahead {
+            self.late_ahead.notify_one();
         }
         let entry = Some(Arc::clone(entry));
         let place = self.free.pop().unwrap_or(self.entries.len());
@@ -202,8 +231,8 @@ impl Leases {
         }
     }
 
-    fn some(&self, from: usize) -> Vec<Arc<Entry>> {
-        let entries = self.entries.iter().skip(from).take(IN_A_ROW);
+    fn some(&self, from: usize, most: usize) -> Vec<Arc<Entry>> {
+        let entries = self.entries.iter().skip(from).take(most);
         entries.flatten().cloned().collect()
     }
 }
@@ -213,12 +242,24 @@ impl Entry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends it if it does not hold: whether it has expired, and under a plan that was not asked yet all else.
+    /// Ends it if it does not hold: whether it has expired, and all else under a plan or facts that were not asked yet, or
+    /// when one has ended that permitted it.
     fn ask(&self, node: &Node, plan: &Plan, successors: &mut Successors) {
-        let before = std::mem::replace(&mut self.state().asked, plan.serial);
-        let mut holds = self.facts.require_unexpired();
-        if before != plan.serial && holds.is_ok() {
-            holds = self.facts.require(node, plan, successors);
+        let now = clock::onward_seconds();
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.asked, plan.serial);
+        let number = node.posture.number();
+        let is_learnt = std::mem::replace(&mut state.posture, number) != number;
+        let is_over = state.until.is_some_and(|until| until <= now)
+            || (is_learnt && self.facts.target.slice.reads_posture());
+        drop(state);
+        let mut holds = match node.presence.is_away() {
+            true => Err(Cause::ControlAway.into()),
+            false => self.facts.require_unexpired(now),
+        };
+        if (before != plan.serial || is_over) && holds.is_ok() {
+            let until = self.facts.require(node, plan, successors);
+            holds = until.map(|until| self.state().until = until);
         }
         if let Err(refusal) = holds {
             self.end(refusal.cause);
@@ -237,21 +278,21 @@ impl Entry {
 }
 
 impl Facts {
-    fn require_unexpired(&self) -> Result<(), Refusal> {
+    fn require_unexpired(&self, now: u64) -> Result<(), Refusal> {
         let ends = self.caller.as_ref().map(|caller| caller.expires_at);
         match ends {
-            Some(at) if at <= clock::unix_seconds() => Err(Cause::ProofExpired.into()),
+            Some(at) if at <= now => Err(Cause::ProofExpired.into()),
             _ => Ok(()),
         }
     }
 
-    /// What the stages would say now of the same request.
+    /// What the stages would say now of the same request; until when, if a policy ends that permits it.
     fn require(
         &self,
         node: &Node,
         plan: &Plan,
         successors: &mut Successors,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<u64>, Refusal> {
         let connection = &self.connection;
         if let Some(refusal) = refusal_of_address(node, plan, connection.client_address) {
             return Err(refusal);
@@ -263,14 +304,18 @@ impl Facts {
         let workload = certificate.as_ref().and_then(|caller| caller.workload());
         if let Some(Proof::Token(token)) = self.caller.as_ref().map(|caller| &caller.proof) {
             plan.issuers.require_believed(token)?;
+            if let Some(cause) = plan.revoked.of_token(token) {
+                return Err(cause.into());
+            }
         }
         let successor = successors
             .entry(Arc::as_ptr(&self.target).addr())
             .or_insert_with(|| plan.successor(&self.target).cloned());
         let Some(target) = successor else {
-            return Ok(());
+            return Ok(None);
         };
         let caller = self.caller.as_deref();
+        let known = facts_of(node, &target.slice, caller, self.certificate.as_deref());
         let decision = target.slice.decide(
             caller,
             &Attributes {
@@ -281,9 +326,10 @@ impl Facts {
                 source_ip: &connection.client_ip,
                 listener: &connection.listener,
                 certificate: workload,
+                posture: known.as_ref(),
             },
         );
-        refusal_of(&decision, caller).map_or(Ok(()), Err)
+        refusal_of(&decision, caller).map_or(Ok(decision.until), Err)
     }
 }
 
@@ -291,6 +337,7 @@ impl Facts {
 /// second whether they have expired.
 pub async fn keep(node: Arc<Node>) {
     let mut plans = node.plans();
+    let mut facts = node.posture.changes();
     let late = LEASES.with(|leases| Arc::clone(&leases.borrow().late));
     loop {
         if let Some(plan) = node.plan() {
@@ -298,6 +345,7 @@ pub async fn keep(node: Arc<Node>) {
         }
         tokio::select! {
             changed = plans.changed() => if changed.is_err() { return },
+            changed = facts.changed() => if changed.is_err() { return },
             () = late.notified() => {}
             () = tokio::time::sleep(TICK) => {}
         }
@@ -305,14 +353,50 @@ pub async fn keep(node: Arc<Node>) {
 }
 
 async fn ask_all(node: &Node, plan: &Plan) {
-    LEASES.with(|leases| leases.borrow_mut().plan = plan.serial);
+    LEASES.with(|leases| {
+        let mut leases = leases.borrow_mut();
+        (leases.plan, leases.posture) = (plan.serial, node.posture.number());
+    });
     let mut successors = Successors::new();
     let mut from = 0;
     while from < LEASES.with(|leases| leases.borrow().entries.len()) {
-        for entry in LEASES.with(|leases| leases.borrow().some(from)) {
+        for entry in LEASES.with(|leases| leases.borrow().some(from, IN_A_ROW)) {
             entry.ask(node, plan, &mut successors);
         }
         from += IN_A_ROW;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Ends the leases of this worker whose caller is revoked ahead of a snapshot. Beside [`keep`], not in it: it must not
+/// wait until all have been asked about a plan.
+pub async fn end_revoked(node: Arc<Node>) {
+    let mut changes = node.ahead.changes();
+    let late = LEASES.with(|leases| Arc::clone(&leases.borrow().late_ahead));
+    loop {
+        look_up_all(&node).await;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = late.notified() => {}
+        }
+    }
+}
+
+async fn look_up_all(node: &Node) {
+    let known = node.ahead.known();
+    LEASES.with(|leases| leases.borrow_mut().ahead = known.number);
+    let Some(revoked) = known.revoked else {
+        return;
+    };
+    let mut from = 0;
+    while from < LEASES.with(|leases| leases.borrow().entries.len()) {
+        for entry in LEASES.with(|leases| leases.borrow().some(from, LOOKED_UP_IN_A_ROW)) {
+            let (caller, certificate) = (&entry.facts.caller, &entry.facts.certificate);
+            if let Some(cause) = revoked.cause(caller.as_deref(), certificate.as_deref()) {
+                entry.end(cause);
+            }
+        }
+        from += LOOKED_UP_IN_A_ROW;
         tokio::task::yield_now().await;
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::envelope::{VerifyingKey, verify};
+use crate::envelope::{VerifyingKey, verify, verify_as};
 use crate::plan::{Before, Plan};
 use crate::snapshot::Snapshot;
 
@@ -145,6 +145,21 @@ impl EngineDir {
     /// Loads, verifies and compiles the snapshot with `digest`.
     pub fn load(&self, digest: &str, before: Before<'_>) -> Result<Plan, LoadError> {
         Plan::compile(self.snapshot(digest)?, digest.to_owned(), self, before)
+    }
+
+    /// The payload of a file here that control signed as one of that kind; none where there is no such file.
+    pub fn signed(&self, name: &str, kind: &str) -> Result<Option<Vec<u8>>, LoadError> {
+        let path = self.root.join(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let envelope = read(&path, "file_missing")?;
+        verify_as(kind, &envelope, &self.verifying_key()?).map(Some)
+    }
+
+    /// Where it all lies.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     fn verifying_key(&self) -> Result<VerifyingKey, LoadError> {

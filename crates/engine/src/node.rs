@@ -20,8 +20,11 @@ use crate::load::{EngineDir, LoadError};
 use crate::metrics::Shards;
 use crate::offenders::Watch;
 use crate::plan::{Before, Plan};
+use crate::posture::Posture;
+use crate::presence::Presence;
 use crate::pressure::Pressure;
 use crate::record::log::FunctionLog;
+use crate::revoked::Ahead;
 use crate::sources::Sources;
 use crate::streams::Handing;
 use crate::sys;
@@ -53,6 +56,12 @@ pub struct Node {
     pub kept_back: Budget,
     /// Programs that `vedette run` has started.
     pub runs: Runs,
+    /// What is revoked ahead of the snapshot that will hold it.
+    pub ahead: Ahead,
+    /// What is known of principals.
+    pub posture: Posture,
+    /// Whether control is there.
+    pub presence: Presence,
     /// Since when.
     pub started: Instant,
     plan: ArcSwapOption<Plan>,
@@ -81,6 +90,9 @@ impl Node {
             offenders: Arc::default(),
             kept_back: Budget::default(),
             runs: Runs::default(),
+            ahead: Ahead::default(),
+            posture: Posture::default(),
+            presence: Presence::default(),
             started: Instant::now(),
             plan: ArcSwapOption::empty(),
             plans: watch::Sender::new(0),
@@ -123,7 +135,15 @@ impl Node {
     /// Serves `plan`, wherever it is from.
     #[cfg(any(test, fuzzing))]
     pub fn serve(&self, plan: Plan) {
-        self.plan.store(Some(Arc::new(plan)));
+        self.swap(plan);
+    }
+
+    fn swap(&self, plan: Plan) {
+        let plan = Arc::new(plan);
+        self.plan.store(Some(Arc::clone(&plan)));
+        self.plans.send_replace(plan.serial);
+        // After the plan that refuses it: nobody may find it in neither.
+        self.ahead.settle(|one| plan.refuses(one));
     }
 
     /// Whether the engine takes no more connections: those it has get one more answer.
@@ -139,6 +159,9 @@ impl Node {
     /// Loads the snapshot that `active.json` names, with the quotas that the engine before this one
     /// has counted. A node that cannot verify it serves nothing.
     pub fn start_with_active(&self, quotas: Option<Vec<u8>>) {
+        if let Err(error) = self.posture.load(&self.dir) {
+            crate::sys::say(&format_args!("nothing is known of principals: {error}"));
+        }
         let loaded = self.dir.active().and_then(|active| {
             let before = Before::Quotas(quotas.as_deref());
             self.activate(&active.digest, active.generation, before)
@@ -196,9 +219,7 @@ impl Node {
         let limits = &plan.admit.limits;
         self.sources.follow(limits.source_connections.as_ref())?;
         self.offenders.follow(limits.offenders.as_ref());
-        let serial = plan.serial;
-        self.plan.store(Some(Arc::new(plan)));
-        self.plans.send_replace(serial);
+        self.swap(plan);
         self.generation.store(generation, Ordering::Release);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         crate::waf::prepare();

@@ -54,6 +54,8 @@ async fn follow(
     parts: Parts,
     body: Unread,
 ) -> Result<Response<Content>, Refusal> {
+    // In this order: what leaves the one is in the other by then.
+    let ahead = node.ahead.known();
     let plan = node.plan().ok_or(Cause::NoSnapshot)?;
     record.snapshot = Some(Arc::clone(&plan.digest));
 
@@ -67,15 +69,15 @@ async fn follow(
     let routed = route::route(&plan, record, admitted)?;
     record.passed(Stage::Route);
 
-    let authenticated = authenticate::authenticate(&plan, record, routed)?;
+    let authenticated = authenticate::authenticate(&plan, &ahead, record, routed)?;
     record.passed(Stage::Authenticate);
 
     let limited = limit::limit(node, &plan, record, held, authenticated)?;
     record.passed(Stage::Limit);
 
-    let permitted = authorize::authorize(&plan, record, limited)?;
+    let permitted = authorize::authorize(node, &plan, record, limited)?;
     record.passed(Stage::Authorize);
-    held.lease = Lease::granted(&plan, record, &permitted);
+    held.lease = Lease::granted(&plan, &ahead, record, &permitted);
 
     let target = Arc::clone(permitted.target());
     // Each is pinned where it is made: to move what a guest's call takes costs a microsecond.

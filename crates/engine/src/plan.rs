@@ -26,6 +26,7 @@ use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError, sha256};
 use crate::node::{Counter, Node, now};
 use crate::policy::{Policies, ResourceKind, Slice};
+use crate::revoked::{Revocation, Revoked};
 use crate::routes::{PathRule, RouteIndex, RouteTable};
 use crate::services::{self, Services};
 use crate::snapshot::{
@@ -55,6 +56,8 @@ pub struct Plan {
     pub limits: LimitSet,
     /// Whose clients may prove themselves with a certificate.
     pub authorities: Option<Arc<Authorities>>,
+    /// Identities that count no more.
+    pub revoked: Revoked,
     routes: RouteTable,
     rules: Vec<Rule>,
     /// Services behind the node, by name.
@@ -261,6 +264,10 @@ impl Plan {
                 .transpose()?,
             admit: Admit::new(snapshot.admit),
             addresses,
+            revoked: Revoked::identities(
+                identity.revoked_spiffe_ids,
+                identity.revoked_trust_domains,
+            ),
             issuers: Issuers::compile(identity.issuers, identity.revoked_tokens)?,
             authorities,
             limits,
@@ -299,6 +306,18 @@ impl Plan {
         targets
             .map(|service| &service.target)
             .find(|it| it.route == target.route && it.backend.name() == target.backend.name())
+    }
+
+    /// Whether all that `one` would refuse is refused by this plan.
+    pub fn refuses(&self, one: &Revocation) -> bool {
+        match one {
+            Revocation::Token { issuer, id } => self.issuers.refuses(issuer, id),
+            Revocation::Certificate { authority, serial } => {
+                let trusted = self.authorities.as_deref();
+                trusted.is_none_or(|it| it.refuses(authority, serial))
+            }
+            Revocation::SpiffeId { .. } | Revocation::TrustDomain { .. } => self.revoked.has(one),
+        }
     }
 
     /// The functions of the plan.
@@ -475,7 +494,9 @@ fn read_policies(set: &snapshot::PolicySet, dir: &EngineDir) -> Result<Policies,
         .iter()
         .map(|policy| Ok((policy.name.clone(), text(&policy.blob)?)))
         .collect::<Result<Vec<_>, LoadError>>()?;
-    Policies::compile(&schema, &policies)
+    let ending = |policy: &snapshot::PolicyRef| Some((policy.name.clone(), policy.expires_at?));
+    let endings = set.policies.iter().filter_map(ending).collect();
+    Policies::with_endings(&schema, &policies, &endings)
 }
 
 fn deploy(

@@ -1,13 +1,14 @@
 //! Authorisation: Cedar, default deny, sliced by resource when the plan is made.
 //!
 //! A decision depends on the caller, the resource and those attributes of the request that the
-//! policies of the resource mention, and on nothing else: no clock, no counter. So it can be
+//! policies of the resource mention, and until a moment that it names on nothing else. So it can be
 //! remembered under exactly these; [`Slice::mentions`] says which attributes count, and
 //! [`Slice::is_for_all`] whether even the resource does not, so that the first request to a function
 //! finds what was decided for another one.
 
 mod compiled;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -22,13 +23,15 @@ use serde_json::Value;
 
 use crate::caller::{Caller, Proof};
 use crate::certificate::Workload;
+use crate::clock;
 use crate::jwt::Verified;
 use crate::load::LoadError;
 use crate::outline::{Outline, outlines};
+use crate::posture;
 use compiled::{Compiled, Facts};
 
 /// The attributes of a request that policies see, in the order of [`Attributes::values`].
-pub const ATTRIBUTES: [&str; 7] = [
+pub const ATTRIBUTES: [&str; 8] = [
     "method",
     "path",
     "host",
@@ -36,7 +39,9 @@ pub const ATTRIBUTES: [&str; 7] = [
     "sourceIp",
     "listener",
     "certificate",
+    POSTURE,
 ];
+const POSTURE: &str = "posture";
 
 /// What policies are told of a request.
 #[derive(Debug, Clone, Copy)]
@@ -55,10 +60,12 @@ pub struct Attributes<'a> {
     pub listener: &'a str,
     /// Whose certificate the connection has.
     pub certificate: Option<&'a Workload>,
+    /// What is known of the caller; none where no policy of the slice reads it.
+    pub posture: Option<&'a posture::Facts>,
 }
 
 impl<'a> Attributes<'a> {
-    /// The values, in the order of [`ATTRIBUTES`]; of a certificate what tells it from others.
+    /// The values, in the order of [`ATTRIBUTES`]; of a certificate and of posture what tells it from others.
     pub fn values(&self) -> [&'a str; ATTRIBUTES.len()] {
         [
             self.method,
@@ -68,6 +75,7 @@ impl<'a> Attributes<'a> {
             self.source_ip,
             self.listener,
             self.certificate.map_or("", |workload| &workload.key),
+            self.posture.map_or("", |facts| &facts.key),
         ]
     }
 }
@@ -81,6 +89,16 @@ pub struct Decision {
     pub has_errors: bool,
     /// The ids of the policies that decided.
     pub policies: Arc<[String]>,
+    /// When a policy that it rests on ends, in seconds since the epoch; then it is to be made anew.
+    pub until: Option<u64>,
+}
+
+impl Decision {
+    /// Whether a policy that it rests on has ended since.
+    pub fn is_over(&self) -> bool {
+        self.until
+            .is_some_and(|until| until <= clock::onward_seconds())
+    }
 }
 
 /// What Cedar is asked, and what it is told beside.
@@ -106,7 +124,11 @@ pub struct Policies {
     by_resource: HashMap<EntityUid, Vec<Policy>>,
     /// The slice of every resource that no policy names, by its type.
     shared: HashMap<&'static str, Arc<Rules>>,
+    endings: Endings,
 }
+
+/// When policies end that do, in seconds since the epoch.
+type Endings = HashMap<PolicyId, u64>;
 
 struct Rules {
     policies: PolicySet,
@@ -114,6 +136,8 @@ struct Rules {
     /// Those that only Cedar understands.
     rest: PolicySet,
     names: HashMap<PolicyId, String>,
+    /// Those of its policies that end.
+    endings: Endings,
     mentions: [bool; ATTRIBUTES.len()],
     reads_resource: bool,
 }
@@ -131,6 +155,15 @@ pub struct Slice {
 impl Policies {
     /// Parses and validates `policies` (name and text each) against `schema`.
     pub fn compile(schema: &str, policies: &[(String, String)]) -> Result<Self, LoadError> {
+        Self::with_endings(schema, policies, &HashMap::new())
+    }
+
+    /// The same; `endings` says, by file, when some of them end.
+    pub fn with_endings(
+        schema: &str,
+        policies: &[(String, String)],
+        endings: &HashMap<String, u64>,
+    ) -> Result<Self, LoadError> {
         let (report, files) = check_files(schema, policies);
         if let Some(problem) = report.errors.first() {
             return Err(LoadError::new("policy_invalid", problem.to_string()));
@@ -139,22 +172,26 @@ impl Policies {
             general: Vec::new(),
             by_resource: HashMap::new(),
             shared: HashMap::new(),
+            endings: Endings::new(),
         };
         for ((name, _), file) in policies.iter().zip(&files) {
             for policy in &file.policies {
-                compiled.add(name, policy);
+                compiled.add(name, policy, endings.get(name));
             }
         }
         for kind in [ResourceKind::Function, ResourceKind::Route] {
-            let rules = Arc::new(Rules::new(&compiled.general, &[])?);
+            let rules = Arc::new(Rules::new(&compiled.general, &[], &compiled.endings)?);
             compiled.shared.insert(kind.type_name(), rules);
         }
         Ok(compiled)
     }
 
     /// Policy ids are unique within a file only; the file's name makes them so within the plan.
-    fn add(&mut self, file: &str, policy: &Policy) {
+    fn add(&mut self, file: &str, policy: &Policy, ends: Option<&u64>) {
         let policy = policy.new_id(PolicyId::new(format!("{file}/{}", policy.id())));
+        if let Some(ends) = ends {
+            self.endings.insert(policy.id().clone(), *ends);
+        }
         match policy.resource_constraint() {
             ResourceConstraint::Eq(uid) => self.by_resource.entry(uid).or_default().push(policy),
             _ => self.general.push(policy),
@@ -173,7 +210,10 @@ impl Policies {
             (None, Some(shared)) => (Arc::clone(shared), true),
             (own, _) => {
                 let own = own.map_or(&[][..], Vec::as_slice);
-                (Arc::new(Rules::new(&self.general, own)?), false)
+                (
+                    Arc::new(Rules::new(&self.general, own, &self.endings)?),
+                    false,
+                )
             }
         };
         let attributes = [("name".to_owned(), string(name))].into();
@@ -200,7 +240,7 @@ impl ResourceKind {
 }
 
 impl Rules {
-    fn new(general: &[Policy], own: &[Policy]) -> Result<Self, LoadError> {
+    fn new(general: &[Policy], own: &[Policy], endings: &Endings) -> Result<Self, LoadError> {
         let invalid = |error: String| LoadError::new("policy_invalid", error);
         let mut names = HashMap::new();
         let mut mentioned = Mentioned::default();
@@ -209,8 +249,15 @@ impl Rules {
             let name = policy
                 .annotation("id")
                 .map_or_else(|| policy.id().to_string(), str::to_owned);
+            let ends = endings.get(policy.id()).copied();
             match Compiled::new(policy, &name) {
-                Some(policy) => compiled.push(policy),
+                Some(mut policy) => {
+                    policy.ends = ends;
+                    compiled.push(policy);
+                }
+                None if ends.is_some() => {
+                    return Err(invalid(format!("{name} ends, and is not one that can")));
+                }
                 None => rest.push(policy.clone()),
             }
             names.insert(policy.id().clone(), name);
@@ -224,10 +271,35 @@ impl Rules {
             policies: PolicySet::from_policies(all).map_err(|error| invalid(error.to_string()))?,
             compiled,
             rest: PolicySet::from_policies(rest).map_err(|error| invalid(error.to_string()))?,
+            endings: names
+                .keys()
+                .filter_map(|id| Some((id.clone(), *endings.get(id)?)))
+                .collect(),
             names,
             mentions: ATTRIBUTES.map(|name| mentioned.all || mentioned.names.contains(name)),
             reads_resource: mentioned.resource || general.iter().chain(own).any(names_resource),
         })
+    }
+}
+
+impl Rules {
+    /// The time that endings are compared with; not asked for where nothing ends.
+    fn now(&self) -> u64 {
+        match self.endings.is_empty() {
+            true => 0,
+            false => clock::onward_seconds(),
+        }
+    }
+
+    /// All policies but those that have ended.
+    fn alive(&self) -> Cow<'_, PolicySet> {
+        let now = self.now();
+        let mut policies = Cow::Borrowed(&self.policies);
+        for (id, _) in self.endings.iter().filter(|(_, ends)| **ends <= now) {
+            // One that is not there is gone already.
+            let _ = policies.to_mut().remove_static(id.clone());
+        }
+        policies
     }
 }
 
@@ -286,6 +358,12 @@ impl Slice {
         self.rules.mentions
     }
 
+    /// Whether a policy of this slice reads what is known of the caller.
+    pub fn reads_posture(&self) -> bool {
+        let [.., posture] = self.rules.mentions;
+        posture
+    }
+
     /// The type of the resource when the decision is the same for all others of that type that say
     /// so too: no policy tells them apart.
     pub fn is_for_all(&self) -> Option<ResourceKind> {
@@ -297,6 +375,15 @@ impl Slice {
     /// A forbid holds for the lower-cased path too: a permit is for one spelling, a prohibition is
     /// for the thing.
     pub fn decide(&self, caller: Option<&Caller>, attributes: &Attributes<'_>) -> Decision {
+        let mut decision = self.decide_now(caller, attributes);
+        if self.reads_posture() {
+            let facts = attributes.posture.and_then(|facts| facts.until);
+            decision.until = decision.until.into_iter().chain(facts).min();
+        }
+        decision
+    }
+
+    fn decide_now(&self, caller: Option<&Caller>, attributes: &Attributes<'_>) -> Decision {
         let decision = self.evaluate(caller, attributes);
         let folded = attributes.path.to_lowercase();
         if !decision.is_allowed || folded == attributes.path || !self.mentions()[1] {
@@ -316,12 +403,13 @@ impl Slice {
         if let Some(decision) = self.walk(caller, attributes) {
             return decision;
         }
-        match self.ask(&self.rules.policies, caller, attributes) {
+        match self.ask(&self.rules.alive(), caller, attributes) {
             Ok(decision) => decision,
             Err(error) => Decision {
                 is_allowed: false,
                 has_errors: true,
                 policies: Arc::new([error]),
+                until: None,
             },
         }
     }
@@ -367,8 +455,14 @@ impl Slice {
             attributes,
         };
         let (mut permits, mut forbids) = (Vec::new(), Vec::new());
+        let now = self.rules.now();
+        let mut until = None;
         for policy in &self.rules.compiled {
+            if policy.ends.is_some_and(|ends| ends <= now) {
+                continue;
+            }
             if policy.holds(&facts).ok()? {
+                until = until.into_iter().chain(policy.ends).min();
                 match policy.effect {
                     Effect::Permit => permits.push(policy.name.clone()),
                     Effect::Forbid => forbids.push(policy.name.clone()),
@@ -394,6 +488,7 @@ impl Slice {
             is_allowed,
             has_errors: false,
             policies: names.into(),
+            until,
         })
     }
 
@@ -417,6 +512,10 @@ impl Slice {
             is_allowed,
             has_errors,
             policies: names.into(),
+            until: self.rules.endings.values().copied().min_by_key(|ends| {
+                // Of those that are over nothing depends on any more.
+                (*ends <= self.rules.now(), *ends)
+            }),
         })
     }
 }
@@ -483,6 +582,7 @@ fn context(
         .map(|((name, value), _)| {
             let value = match *name {
                 "sourceIp" => RestrictedExpression::new_ip(value),
+                POSTURE => set(attributes.posture.map_or(&[], |facts| &facts.names)),
                 _ => string(value),
             };
             ((*name).to_owned(), value)

@@ -39,6 +39,7 @@ fn request(path: &str) -> Attributes<'_> {
         source_ip: "127.0.0.1",
         listener: "https",
         certificate: None,
+        posture: None,
     }
 }
 
@@ -293,4 +294,109 @@ permit (principal, action, resource);
             },
         ])
     );
+}
+
+const GRANT: &str = r#"@id("grant alice")
+permit(principal == Subject::"spiffe://td#alice", action == Action::"invoke", resource == Function::"hello")
+when { ["GET"].contains(context.method) };"#;
+
+fn granted_until(ends: u64) -> Slice {
+    let files = [("grant-alice.cedar".to_owned(), GRANT.to_owned())];
+    let endings = [("grant-alice.cedar".to_owned(), ends)].into();
+    let policies = Policies::with_endings(SCHEMA, &files, &endings).unwrap();
+    policies.slice(ResourceKind::Function, "hello").unwrap()
+}
+
+#[test]
+fn a_policy_permits_until_it_ends_and_the_decision_says_until_when() {
+    let alice = caller("alice");
+    let decide = |ends| granted_until(ends).decide(Some(&alice), &request("/hello"));
+    let ends = clock::onward_seconds() + 3_600;
+    let decision = decide(ends);
+    assert!(decision.is_allowed && !decision.is_over());
+    assert_eq!(decision.until, Some(ends));
+    assert_eq!(*decision.policies, ["grant alice".to_owned()]);
+    let over = decide(clock::onward_seconds());
+    assert!(!over.is_allowed);
+    assert_eq!((over.until, over.policies.len()), (None, 0));
+}
+
+#[test]
+fn cedar_is_not_asked_about_policies_that_have_ended() {
+    let alive = |ends| granted_until(ends).rules.alive().policies().count();
+    assert_eq!(alive(clock::onward_seconds() + 3_600), 1);
+    assert_eq!(alive(clock::onward_seconds()), 0);
+}
+
+#[test]
+fn a_decision_that_does_not_rest_on_it_says_nothing_of_an_ending() {
+    let slice = granted_until(clock::onward_seconds() + 3_600);
+    let denied = slice.decide(Some(&caller("bob")), &request("/hello"));
+    assert!(!denied.is_allowed);
+    assert_eq!(denied.until, None);
+}
+
+#[test]
+fn only_a_policy_that_is_walked_may_end() {
+    let text = r#"permit(principal, action, resource) when { context.path.contains("x") };"#;
+    let files = [("a.cedar".to_owned(), text.to_owned())];
+    assert!(Policies::with_endings(SCHEMA, &files, &HashMap::new()).is_err());
+    let text = "permit(principal, action, resource) when { 1 + 1 == 2 };";
+    let files = [("a.cedar".to_owned(), text.to_owned())];
+    assert!(Policies::with_endings(SCHEMA, &files, &HashMap::new()).is_ok());
+    let endings = [("a.cedar".to_owned(), u64::MAX)].into();
+    let refused = Policies::with_endings(SCHEMA, &files, &endings);
+    assert_eq!(refused.err().unwrap().code, "policy_invalid");
+}
+
+#[test]
+fn a_decision_is_remembered_until_a_policy_ends_that_it_rests_on() {
+    let mut memory = crate::worker::Memory::default();
+    let mut made = 0;
+    for until in [Some(clock::onward_seconds()), None, Some(0)] {
+        memory.decision(|| {
+            made += 1;
+            Decision {
+                is_allowed: true,
+                has_errors: false,
+                policies: Arc::new([]),
+                until,
+            }
+        });
+    }
+    assert_eq!(made, 2, "the first was over at once, the second lasts");
+}
+
+#[test]
+fn what_is_known_of_a_caller_decides_until_it_ends() {
+    let text = r#"@id("encrypted") permit(principal, action, resource)
+        when { context.posture.contains("disk-encrypted") };"#;
+    let slice = slice(&[text], "hello");
+    assert!(slice.reads_posture());
+    let decide = |facts: Option<&posture::Facts>| {
+        let attributes = Attributes {
+            posture: facts,
+            ..request("/hello")
+        };
+        slice.decide(Some(&caller("alice")), &attributes)
+    };
+    assert!(!decide(None).is_allowed);
+    let other = posture::Facts::new(vec!["patched".to_owned()], Some(9));
+    let denied = decide(Some(&other));
+    assert_eq!((denied.is_allowed, denied.until), (false, Some(9)));
+    let facts = vec!["patched".to_owned(), "disk-encrypted".to_owned()];
+    let allowed = decide(Some(&posture::Facts::new(facts, Some(7))));
+    assert_eq!((allowed.is_allowed, allowed.until), (true, Some(7)));
+}
+
+#[test]
+fn what_is_known_is_looked_up_only_where_a_policy_reads_it() {
+    assert!(!slice(&[ALL], "hello").reads_posture());
+    let facts = posture::Facts::new(vec!["patched".to_owned()], Some(9));
+    let attributes = Attributes {
+        posture: Some(&facts),
+        ..request("/hello")
+    };
+    let decision = slice(&[ALL], "hello").decide(Some(&caller("alice")), &attributes);
+    assert_eq!((decision.is_allowed, decision.until), (true, None));
 }

@@ -138,6 +138,8 @@ causes! {
     CertificateNotYetValid Authenticate "certificate_not_yet_valid" 401 "The certificate is not valid yet";
     /// A certificate of the client's chain is on its authority's list of revoked ones.
     CertificateRevoked Authenticate "certificate_revoked" 401 "The certificate has been revoked";
+    /// The SPIFFE ID of the caller, or all of its trust domain, counts no more.
+    IdentityRevoked Authenticate "identity_revoked" 401 "The identity has been revoked";
     /// Too many requests in a time.
     RateLimited Limit "rate_limited" 429 "There are too many requests";
     /// Too many requests in a calendar period.
@@ -150,6 +152,8 @@ causes! {
     ChallengeRequired Limit "challenge_required" 403 "This site checks its visitors";
     /// The route is not for the country of the client's address.
     CountryNotAllowed Limit "country_not_allowed" 403 "This is not offered in your country";
+    /// Control was away for so long that its last policy holds no more.
+    ControlAway Authorize "control_away" 503 "The node is not ready";
     /// No policy permits it, or one forbids it.
     PolicyDenied Authorize "policy_denied" 403 "This is not allowed";
     /// A policy could not be evaluated.

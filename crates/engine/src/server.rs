@@ -30,7 +30,7 @@ use crate::record::log::FunctionLog;
 use crate::services::Watches;
 use crate::spool::{self, Spool};
 use crate::tls::{Tls, TlsVersion};
-use crate::{broker, clock, lease, pressure, sys, worker};
+use crate::{broker, clock, lease, posture, presence, pressure, sys, worker};
 
 /// How long requests under way may take to end when the engine is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -116,6 +116,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     let node = Arc::new(Node::new(location, dir, runtime, log));
     node.offenders.take_over(counted.blocks());
     node.start_with_active(counted.quotas());
+    node.presence.go_on_from(&config.spool_dir);
     let charge = Charge::open(&config.spool_dir)?;
     take_charge(&charge, sockets.ready, &node, tls.as_deref(), &counted)?;
 
@@ -129,6 +130,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
         engine_key: engine_key.to_owned(),
         watches: Watches::default(),
         phase: phase.clone(),
+        applying: tokio::sync::Mutex::default(),
     };
     let mut threads = Vec::new();
     for (index, sockets) in sockets.per_worker.into_iter().enumerate() {
@@ -149,7 +151,11 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
             .spawn(move || worker.run())?;
         threads.push(thread);
     }
-    serve_control(control, sockets.control, &leave, counted.clone(), &charge)?;
+    let keeping = Keeping {
+        counted: counted.clone(),
+        spool_dir: config.spool_dir,
+    };
+    serve_control(control, sockets.control, &leave, keeping, &charge)?;
     for thread in threads {
         if thread.join().is_err() {
             bail!("a worker thread panicked");
@@ -298,6 +304,7 @@ impl Worker {
             tokio::spawn(watching);
             tokio::spawn(lease::keep(Arc::clone(&self.node)));
             tokio::spawn(broker::serve(Arc::clone(&self.node), self.node.runs.join()));
+            tokio::spawn(lease::end_revoked(Arc::clone(&self.node)));
             drained(&self.node, self.phase).await;
         });
         // Connections still open end with the runtime; their records close before the spool does.
@@ -331,11 +338,17 @@ async fn until(is_so: impl Fn() -> bool) {
     }
 }
 
+/// What is kept for the engine after this one.
+struct Keeping {
+    counted: Counted,
+    spool_dir: PathBuf,
+}
+
 fn serve_control(
     control: Control,
     socket: OwnedFd,
     leave: &watch::Sender<Phase>,
-    counted: Counted,
+    kept: Keeping,
     charge: &Charge,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -349,10 +362,12 @@ fn serve_control(
         let (phase, node) = (control.phase.clone(), Arc::clone(&control.node));
         control.watch_services();
         let serving = tokio::spawn(control::serve(Arc::new(control), listener));
-        let keeping = tokio::spawn(counted.keep(Arc::clone(&node), phase.clone()));
+        let keeping = tokio::spawn(kept.counted.keep(Arc::clone(&node), phase.clone()));
+        let watching = tokio::spawn(presence::watch(Arc::clone(&node), kept.spool_dir));
         let first = told.next().await;
         // From here on control reaches the engine that takes over, with all that it has written.
         serving.abort();
+        watching.abort();
         node.leave();
         leave.send_replace(first);
         let _ = keeping.await;
@@ -408,8 +423,13 @@ async fn stop_when_told(mut told: Told, leave: &watch::Sender<Phase>) {
 /// Control speaks to the engine in charge only; what it revokes counts here as well. Never returns.
 async fn follow_active(node: &Node) {
     let mut has_said = false;
+    let mut known = posture::written(node.dir.root());
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
+        let written = posture::written(node.dir.root());
+        if written != known && node.posture.load(&node.dir).is_ok() {
+            known = written;
+        }
         if let Err(error) = node.follow_active()
             && !has_said
         {

@@ -171,6 +171,10 @@ pub struct Admit {
     /// Connections that one source may have; absent: any number.
     #[serde(default)]
     pub source_connections: Option<SourceConnections>,
+    /// How long the last policy holds without control, in seconds; then everything but fixed
+    /// answers is refused; absent: a day.
+    #[serde(default)]
+    pub policy_holds_seconds: Option<u64>,
     /// Whether requests are shed under pressure; absent: they are.
     #[serde(default)]
     pub sheds: Option<bool>,
@@ -266,6 +270,12 @@ pub struct Identity {
     pub authorities: Vec<ClientAuthority>,
     /// Tokens that count no more, each `<iss>#<jti>`, sorted.
     pub revoked_tokens: Vec<String>,
+    /// SPIFFE IDs that count no more, by certificate or token, sorted; absent: none.
+    #[serde(default)]
+    pub revoked_spiffe_ids: Option<Vec<String>>,
+    /// Trust domains of which nobody counts any more, sorted; absent: none.
+    #[serde(default)]
+    pub revoked_trust_domains: Option<Vec<String>>,
 }
 
 /// One Cedar policy file, pinned.
@@ -276,6 +286,9 @@ pub struct PolicyRef {
     pub name: String,
     /// Digest of the Cedar text.
     pub blob: String,
+    /// When it ends (a grant), in seconds since 1970; absent: never.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
 }
 
 /// What is allowed: a Cedar schema and policies, default deny.

@@ -41,7 +41,7 @@ impl<const MOST: usize> Callers<MOST> {
     /// The caller whose proof has this digest, while the proof lives.
     pub fn find(&mut self, digest: &ProofDigest) -> Option<Arc<Caller>> {
         let caller = self.0.get(digest)?;
-        if caller.expires_at > clock::unix_seconds() {
+        if caller.expires_at > clock::onward_seconds() {
             return Some(Arc::clone(caller));
         }
         self.0.remove(digest);
@@ -51,7 +51,7 @@ impl<const MOST: usize> Callers<MOST> {
     /// Remembers who proved themselves with the proof of this digest.
     pub fn remember(&mut self, digest: ProofDigest, caller: &Arc<Caller>) {
         if self.0.len() >= MOST {
-            let now = clock::unix_seconds();
+            let now = clock::onward_seconds();
             self.0.retain(|_, caller| caller.expires_at > now);
         }
         if self.0.len() >= MOST {
@@ -201,7 +201,9 @@ impl Worker {
 impl Memory {
     /// The decision remembered under [`Memory::key`], or the one that `decide` makes.
     pub fn decision(&mut self, decide: impl FnOnce() -> Decision) -> Decision {
-        if let Some(decision) = self.decisions.get(self.key.as_slice()) {
+        if let Some(decision) = self.decisions.get(self.key.as_slice())
+            && !decision.is_over()
+        {
             return decision.clone();
         }
         let decision = decide();

@@ -42,6 +42,9 @@ def explain(
     function: Annotated[str | None, typer.Option(help="Function, whatever the path.")] = None,
     route: Annotated[str | None, typer.Option(help="Route, whatever the path.")] = None,
     source_ip: Annotated[str, typer.Option(help="Address of the client.")] = "127.0.0.1",
+    posture: Annotated[
+        list[str] | None, typer.Option(help="What is known of the caller; default: what is set.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a request is allowed, which policies decide, and why the others do not apply."""
@@ -61,6 +64,7 @@ def explain(
         "function": function,
         "route": route,
         "sourceIp": source_ip,
+        "posture": None if posture is None else split_list(posture),
     }
     answer = client_of(home).post("/v1/explain", {"requests": [asked]})
     if as_json:

@@ -286,6 +286,10 @@ def _print_status(answer: dict[str, Any]) -> None:
     rows.append(("engine version", engine["version"] or "-"))
     serves = short(engine["digest"]) if engine["digest"] else "nothing"
     rows.append(("engine serves", engine["error"] or serves))
+    if engine["policyHolds"] is False:
+        rows.append(
+            ("policy", "holds no more: control is away, everything but fixed answers is refused")
+        )
     if engine["unreadyUpstreams"]:
         names = ", ".join(engine["unreadyUpstreams"])
         rows.append(("services", f"no healthy endpoint: {names} (vedette upstreams)"))

@@ -89,6 +89,8 @@ def _node(snapshot: Snapshot) -> dict[str, Any]:
         "trustDomain": snapshot.node.trust_domain,
         "policySchema": snapshot.policy.schema_,
         "revokedTokens": list(snapshot.identity.revoked_tokens),
+        "revokedSpiffeIds": list(snapshot.identity.revoked_spiffe_ids or ()),
+        "revokedTrustDomains": list(snapshot.identity.revoked_trust_domains or ()),
     }
 
 

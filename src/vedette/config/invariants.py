@@ -68,7 +68,10 @@ def _order(snapshot: Snapshot) -> Iterator[str]:
     yield from _sorted(
         "identity.authorities", [each.name for each in snapshot.identity.authorities]
     )
-    yield from _sorted("identity.revokedTokens", snapshot.identity.revoked_tokens)
+    identity = snapshot.identity
+    yield from _sorted("identity.revokedTokens", identity.revoked_tokens)
+    yield from _sorted("identity.revokedSpiffeIds", identity.revoked_spiffe_ids or ())
+    yield from _sorted("identity.revokedTrustDomains", identity.revoked_trust_domains or ())
     yield from _sorted("admit.hosts", snapshot.admit.hosts)
     for issuer in snapshot.identity.issuers:
         yield from _sorted(f"identity.issuers.{issuer.name}.audiences", issuer.audiences)

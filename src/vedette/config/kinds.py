@@ -92,6 +92,11 @@ class NodeSpec(Model):
         default_factory=WafSpec,
         description="How routes are inspected that do not say otherwise.",
     )
+    policy_holds: Duration = Field(
+        default="24h",
+        description="How long the last policy holds while control is away, a second to a year; then "
+        "everything but fixed answers is refused until control is back.",
+    )
     shed: Flag = Field(
         default=True, description="Whether requests are shed while the node is under pressure."
     )

@@ -2,7 +2,7 @@
 digest.
 
 Owns: the shape of a snapshot, its canonical bytes and its digest. `crates/engine/src/snapshot.rs`
-is generated from here. Must not: hold a time, a generation or a secret: the same content has the
+is generated from here. Must not: hold the time it was made, a generation or a secret: the same content has the
 same digest, so that a rollback is the activation of an older digest.
 """
 
@@ -124,6 +124,13 @@ class Admit(Model):
     source_connections: SourceConnections | None = Field(
         default=None, description="Connections that one source may have; absent: any number."
     )
+    policy_holds_seconds: Count | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="How long the last policy holds without control, in seconds; then everything but "
+        "fixed answers is refused; absent: a day.",
+    )
     sheds: bool | None = Field(
         default=None, description="Whether requests are shed under pressure; absent: they are."
     )
@@ -218,6 +225,14 @@ class Identity(Model):
         default=(),
         description="Tokens that count no more, each `<iss>#<jti>`, sorted.",
     )
+    revoked_spiffe_ids: tuple[str, ...] | None = Field(
+        default=None,
+        description="SPIFFE IDs that count no more, by certificate or token, sorted; absent: none.",
+    )
+    revoked_trust_domains: tuple[str, ...] | None = Field(
+        default=None,
+        description="Trust domains of which nobody counts any more, sorted; absent: none.",
+    )
 
 
 class PolicyRef(Model):
@@ -225,6 +240,12 @@ class PolicyRef(Model):
 
     name: PolicyName = Field(description="File name of the policy, such as default.cedar.")
     blob: Digest = Field(description="Digest of the Cedar text.")
+    expires_at: Count | None = Field(
+        default=None,
+        ge=1,
+        le=253_402_300_799,
+        description="When it ends (a grant), in seconds since 1970; absent: never.",
+    )
 
 
 class PolicySet(Model):

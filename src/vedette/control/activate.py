@@ -18,9 +18,9 @@ from vedette.clock import now
 from vedette.config.snapshot import Snapshot
 from vedette.control import desired, tls
 from vedette.control.bootstrap import Keys
-from vedette.control.desired import Change, keep_revocations
+from vedette.control.desired import Change, keep_standing
 from vedette.control.refusals import About, about
-from vedette.engine.client import EngineClient
+from vedette.engine.client import EngineClient, EngineStatus
 from vedette.engine.native import Native, Questions, refusal_of
 from vedette.engine.question import Apart
 from vedette.errors import ConfigError, UnavailableError
@@ -74,6 +74,10 @@ class Activator:
         self._native = native
         self._parsed: tuple[str, Snapshot] | None = None
         self.witness: Callable[[Entry], None] | None = None
+        self.unsettled: Callable[[], None] | None = None
+        """Called when the engine refuses what the snapshot does not (ADR 0038)."""
+        self.told: Callable[[EngineStatus], None] | None = None
+        """Called with what the engine says of itself, once a second."""
 
     def active(self) -> tuple[Entry, Snapshot]:
         """The active entry and its snapshot. Raises `UnavailableError` when the node was never bootstrapped."""
@@ -84,6 +88,11 @@ class Activator:
             if self._parsed is None or self._parsed[0] != entry.digest:
                 self._parsed = (entry.digest, self.snapshot(entry.digest))
             return entry, self._parsed[1]
+
+    def latest(self) -> Snapshot:
+        """The snapshot that was made active last, without waiting for a change under way."""
+        parsed = self._parsed
+        return self.active()[1] if parsed is None else parsed[1]
 
     def snapshot(self, digest: str) -> Snapshot:
         """A snapshot of the history, verified. Raises `ConfigError` snapshot_unknown, `TrustError`."""
@@ -106,7 +115,8 @@ class Activator:
             return self._activate(after, action, actor)
 
     def roll_back(self, digest: str | None, actor: str) -> Outcome:
-        """Serves an older snapshot again: `digest`, or the one active before this one. What was revoked since stays so.
+        """Serves an older snapshot again: `digest`, or the one active before this one. What is revoked stays so,
+        and grants are those of now.
 
         Raises `ConfigError` nothing_to_roll_back, snapshot_unknown, blob_missing.
         """
@@ -119,7 +129,7 @@ class Activator:
             entry, before = self.active()
             if digest == entry.digest:
                 return Outcome(entry, before, self._apply_if_there(entry))
-            older = keep_revocations(self.snapshot(digest), before)
+            older = keep_standing(self.snapshot(digest), before)
             if older.digest() == entry.digest:
                 return Outcome(entry, before, self._apply_if_there(entry))
             return self._activate(older, "rollback", actor)
@@ -147,8 +157,10 @@ class Activator:
         """What the engine would decide about `requests`, and why; under other policies when they are given."""
         entry, snapshot = self.active()
         if policies is None:
+            moment = now().timestamp()
             refs = snapshot.policy.policies
-            policies = {ref.name: self.blobs.get(ref.blob).decode() for ref in refs}
+            alive = [ref for ref in refs if ref.expires_at is None or ref.expires_at > moment]
+            policies = {ref.name: self.blobs.get(ref.blob).decode() for ref in alive}
         else:
             check(self._native.check_policies, policies)
         return explain(
@@ -314,18 +326,29 @@ class Activator:
         The engine loads active.json by itself when it starts; this is for what it could not load (a file changed or
         missing, code compiled for another engine) and for what was recorded while it was away. Raises `VedetteError`.
         """
+        mended, status = self._mend()
+        # Outside of the lock: these have locks of their own.
+        if status is not None and status.get("revokedAhead") and self.unsettled is not None:
+            self.unsettled()
+        if status is not None and self.told is not None:
+            self.told(status)
+        return mended
+
+    def _mend(self) -> tuple[str | None, EngineStatus | None]:
+        """What was mended, and what the engine said of itself."""
         with self.lock:
             entry = heal(self._home, self.history)
             if entry is None:
-                return None
-            status = self.engine.status()
+                return None, None
+            status = self.engine.look()
             serving = (status["digest"], status["generation"], status["error"])
             _, snapshot = self.active()
             # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.
             self._ensure_analysed(snapshot)
             if serving == (entry.digest, entry.generation, None):
-                return None
+                return None, status
             for function in snapshot.functions:
                 self.ensure_compiled(function.component)
             self.engine.apply(entry.digest, entry.generation)
-            return f"the engine now serves generation {entry.generation} ({status['error'] or 'it was behind'})"
+            why = status["error"] or "it was behind"
+            return f"the engine now serves generation {entry.generation} ({why})", status

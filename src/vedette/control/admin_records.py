@@ -27,7 +27,7 @@ from vedette.store.atomic import disk_error, sync_folder
 SEGMENT: Final = 1024 * 1024
 LONGEST: Final = 8 * 1024
 NOTE: Final = "vedette.admin"
-"""Where a handler says what it is about, when the path does not: `scope[NOTE]["target"]`."""
+"""Where a handler says what it is about, when the path does not: `scope[NOTE]["target"]`; and `["reason"]`."""
 
 _TEXT: Final = 256
 _QUESTIONS: Final = frozenset(
@@ -227,6 +227,7 @@ def _told(scope: Scope, status: int, body: bytes) -> dict[str, str | int | None]
         "actor": client[0] if client else "unknown",
         "action": scope["endpoint"].__name__.replace("_", " "),
         "target": target,
+        "reason": scope[NOTE].get("reason") or None,
         "outcome": "done" if status < 400 else "refused" if status < 500 else "failed",
         "status": status,
         "code": error.get("code") if isinstance(error, dict) else None,

@@ -37,11 +37,18 @@ from vedette.control.messages import (
     ErrorAnswer,
     Explained,
     ExplainWish,
+    FactStatus,
+    FactWish,
+    ForgetWish,
     FunctionStatus,
     FunctionWish,
+    Granted,
+    GrantStatus,
+    GrantWish,
     HistoryEntry,
     IssuerStatus,
     IssuerWish,
+    LiftWish,
     ManifestSetWish,
     NodeStatus,
     PlanAnswer,
@@ -49,6 +56,8 @@ from vedette.control.messages import (
     PolicyChecked,
     PolicyText,
     PolicyWish,
+    RevocationStatus,
+    RevocationWish,
     RevokedToken,
     RevokeWish,
     RollbackWish,
@@ -80,6 +89,8 @@ _NOT_FOUND = (
     "bundle_unknown",
     "bundle_not_followed",
     "join_token_unknown",
+    "grant_unknown",
+    "posture_unknown",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")
@@ -289,6 +300,59 @@ def _identity(app: FastAPI, node: Node) -> None:
     def refresh_issuer(name: str, actor: Actor) -> IssuerStatus:
         """Fetches the keys of an issuer now."""
         return node.refresh_issuer(name, actor)
+
+    @app.get("/v1/revocations")
+    def revocations() -> list[RevocationStatus]:
+        """What counts no more: tokens, certificates, SPIFFE IDs, trust domains."""
+        return node.revocations.list()
+
+    @app.post("/v1/revocations")
+    def revoke(wish: RevocationWish, actor: Actor, note: Note) -> Activation:
+        """Refuses from the next request on, and ends what goes on; answers when that is in force and durable."""
+        note["target"] = wish.what
+        note["reason"] = wish.reason or ""
+        return node.revoke(wish, actor)
+
+    @app.post("/v1/revocations/lifted")
+    def lift_revocation(wish: LiftWish, actor: Actor, note: Note) -> Activation:
+        """Takes a revocation back."""
+        note["target"] = wish.what
+        return node.lift(wish, actor)
+
+    @app.get("/v1/posture")
+    def posture() -> list[FactStatus]:
+        """Facts about principals that have not ended."""
+        return node.posture.statuses()
+
+    @app.put("/v1/posture")
+    def set_fact(wish: FactWish, actor: Actor, note: Note) -> FactStatus:
+        """Says that a fact is so, or is not, for a while; answers when that is in force."""
+        note["target"] = f"{wish.subject} {wish.fact}{'' if wish.value else '=false'}"
+        note["reason"] = wish.reason or ""
+        return node.set_fact(wish, actor)
+
+    @app.post("/v1/posture/removed")
+    def forget_fact(wish: ForgetWish, note: Note) -> list[FactStatus]:
+        """Forgets a fact of a principal, or all; answers those that are left."""
+        note["target"] = f"{wish.subject} {wish.fact or ''}".strip()
+        return node.forget_fact(wish)
+
+    @app.get("/v1/grants")
+    def grants() -> list[GrantStatus]:
+        """Permits that end."""
+        return node.grants.list()
+
+    @app.post("/v1/grants")
+    def grant(wish: GrantWish, actor: Actor, note: Note) -> Granted:
+        """Permits somebody something for a while."""
+        note["target"] = f"{wish.principal} {wish.target}"
+        note["reason"] = wish.reason or ""
+        return node.grant(wish, actor)
+
+    @app.delete("/v1/grants/{name}")
+    def end_grant(name: str, actor: Actor) -> Activation:
+        """Ends a grant before its time."""
+        return node.end_grant(name, actor)
 
     @app.get("/v1/tokens/revoked")
     def revoked_tokens() -> list[RevokedToken]:

@@ -7,7 +7,7 @@ checks itself (order, references, two routes for one path); building the next sn
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from vedette.config.addresses import Addresses, CountryDatabase, CountryRule
@@ -35,6 +35,7 @@ from vedette.config.snapshot import (
 )
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError
+from vedette.identity.revocation import Kind, Revocation
 
 Change = Callable[[Snapshot], Snapshot]
 
@@ -215,32 +216,74 @@ def put_authority(snapshot: Snapshot, authority: ClientAuthority) -> Snapshot:
 
 def remove_authority(snapshot: Snapshot, name: str) -> Snapshot:
     """Removes an authority. Raises `ConfigError` authority_unknown."""
-    _require_authority(snapshot, name)
+    require_authority(snapshot, name)
     return _with_identity(snapshot, authorities=_without(snapshot.identity.authorities, name))
 
 
-def revoke_certificate(snapshot: Snapshot, name: str, serial: str) -> Snapshot:
-    """Revokes a serial number of an authority. Raises `ConfigError` authority_unknown."""
-    authority = _require_authority(snapshot, name)
-    return put_authority(snapshot, authority.model_copy(update={"revoked": (serial,)}))
+def revocations(snapshot: Snapshot) -> frozenset[Revocation]:
+    """All that counts no more under a snapshot."""
+    identity = snapshot.identity
+    tokens = [each.partition("#") for each in identity.revoked_tokens]
+    return frozenset(
+        [
+            *(Revocation("token", issuer, jti) for issuer, _, jti in tokens),
+            *(
+                Revocation("certificate", authority.name, serial)
+                for authority in identity.authorities
+                for serial in authority.revoked
+            ),
+            *(Revocation("spiffeId", "", each) for each in identity.revoked_spiffe_ids or ()),
+            *(Revocation("trustDomain", "", each) for each in identity.revoked_trust_domains or ()),
+        ]
+    )
 
 
-def with_revoked_tokens(snapshot: Snapshot, tokens: Iterable[str]) -> Snapshot:
-    """The same, with exactly these tokens (`<iss>#<jti>`) revoked."""
-    return _with_identity(snapshot, revoked_tokens=tuple(sorted(set(tokens))))
+def with_revocations(snapshot: Snapshot, wanted: Collection[Revocation]) -> Snapshot:
+    """The same, with exactly these revoked; of authorities that are not trusted none is."""
+
+    def of(kind: Kind, owner: str | None = None) -> tuple[str, ...]:
+        return tuple(
+            sorted({one.name for one in wanted if one.kind == kind and owner in (None, one.owner)})
+        )
+
+    return _with_identity(
+        snapshot,
+        authorities=tuple(
+            each.model_copy(update={"revoked": of("certificate", each.name)})
+            for each in snapshot.identity.authorities
+        ),
+        revoked_tokens=tuple(sorted({str(one) for one in wanted if one.kind == "token"})),
+        revoked_spiffe_ids=of("spiffeId") or None,
+        revoked_trust_domains=of("trustDomain") or None,
+    )
+
+
+def grants(snapshot: Snapshot) -> list[PolicyRef]:
+    """The policies that end."""
+    return [each for each in snapshot.policy.policies if each.expires_at is not None]
+
+
+def with_grants(snapshot: Snapshot, wanted: Collection[PolicyRef]) -> Snapshot:
+    """The same, with exactly these policies that end."""
+    others = [each for each in snapshot.policy.policies if each.expires_at is None]
+    names = {each.name for each in wanted}
+    kept = [*(each for each in others if each.name not in names), *wanted]
+    policies = tuple(sorted(kept, key=lambda each: each.name))
+    return snapshot.with_(policy=snapshot.policy.model_copy(update={"policies": policies}))
+
+
+def keep_standing(older: Snapshot, active: Snapshot) -> Snapshot:
+    """`older` with what is revoked and what is granted now: neither is part of what one goes back to."""
+    return with_grants(keep_revocations(older, active), grants(active))
 
 
 def keep_revocations(older: Snapshot, active: Snapshot) -> Snapshot:
     """`older`, in which all is revoked that is now: going back must not let anybody back in."""
-    revoked = {one.name: one.revoked for one in active.identity.authorities}
-    for authority in older.identity.authorities:
-        kept = authority.model_copy(update={"revoked": revoked.get(authority.name, ())})
-        older = put_authority(older, kept)
-    tokens = {*older.identity.revoked_tokens, *active.identity.revoked_tokens}
-    return with_revoked_tokens(older, tokens)
+    return with_revocations(older, revocations(older) | revocations(active))
 
 
-def _require_authority(snapshot: Snapshot, name: str) -> ClientAuthority:
+def require_authority(snapshot: Snapshot, name: str) -> ClientAuthority:
+    """The authority of that name. Raises `ConfigError` authority_unknown."""
     for authority in snapshot.identity.authorities:
         if authority.name == name:
             return authority

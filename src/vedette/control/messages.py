@@ -17,6 +17,7 @@ from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
 from vedette.config.waf import WafOverride
 from vedette.control.federation.messages import FederationStatus
+from vedette.identity.revocation import Kind
 
 
 class SnapshotStatus(Model):
@@ -81,6 +82,10 @@ class EngineState(Model):
     digest: str | None = Field(default=None, description="Digest of the snapshot it serves.")
     generation: int | None = Field(default=None, description="Generation it serves.")
     error: str | None = Field(default=None, description="Why it serves none, if so.")
+    policy_holds: bool | None = Field(
+        default=None,
+        description="False: control was away for so long that everything but fixed answers is refused.",
+    )
     in_flight: int | None = Field(default=None, description="Requests being answered.")
     unready_upstreams: tuple[str, ...] = Field(
         default=(), description="Services of which no endpoint can be expected to answer."
@@ -448,6 +453,106 @@ class RevokeWish(Model):
     expires_at: str | None = Field(default=None, description="When it ends, RFC 3339.")
 
 
+class RevocationWish(Model):
+    """What to revoke, and why."""
+
+    what: str = Field(
+        min_length=1,
+        max_length=4_096,
+        description="`spiffe://DOMAIN/PATH`, `spiffe://DOMAIN` or a trust domain that the node knows, "
+        "`AUTHORITY/SERIAL`, `ISSUER#JTI`, or the `jti` of a token of this node.",
+    )
+    reason: str | None = Field(default=None, max_length=256, description="Why, for people.")
+    expires_at: str | None = Field(default=None, description="When a token ends, RFC 3339.")
+
+
+class LiftWish(Model):
+    """What to revoke no more."""
+
+    what: str = Field(
+        min_length=1, max_length=4_096, description="As the list of revocations writes it."
+    )
+
+
+class RevocationStatus(Model):
+    """Something that counts no more."""
+
+    what: str = Field(description="What, as it can be lifted.")
+    kind: Kind = Field(description="What it is.")
+    revoked_at: str | None = Field(description="When, RFC 3339; null where nobody noted it.")
+    actor: str | None = Field(description="Who revoked it.")
+    reason: str | None = Field(description="Why.")
+    expires_at: str | None = Field(
+        description="When a token ends by itself, RFC 3339; then it is forgotten."
+    )
+
+
+class FactWish(Model):
+    """A fact about a principal."""
+
+    subject: str = Field(
+        description="`ISSUER#SUBJECT`, a subject of this node's own tokens, a SPIFFE ID, or `x509:AUTHORITY#SUBJECT`."
+    )
+    fact: str = Field(description="Its name, such as `disk-encrypted`.")
+    value: bool = Field(default=True, description="Whether it is so.")
+    seconds: int = Field(description="How long that is known, in seconds; at most 30 days.")
+    reason: str | None = Field(default=None, max_length=256, description="Why, for people.")
+
+
+class ForgetWish(Model):
+    """What to know no more."""
+
+    subject: str = Field(description="Of whom.")
+    fact: str | None = Field(default=None, description="Which fact; absent: all.")
+
+
+class FactStatus(Model):
+    """A fact that has not ended."""
+
+    subject: str = Field(description="The principal, as records have it.")
+    fact: str = Field(description="Its name.")
+    value: bool = Field(description="Whether it is so.")
+    expires_at: str = Field(description="When it ends, RFC 3339.")
+    set_at: str = Field(description="When it was said, RFC 3339.")
+    actor: str = Field(description="Who said so.")
+    reason: str | None = Field(description="Why.")
+
+
+class GrantWish(Model):
+    """A permit for a while."""
+
+    principal: str = Field(
+        description="`ISSUER#SUBJECT`, a subject of this node's own tokens, a SPIFFE ID, or `x509:AUTHORITY#SUBJECT`."
+    )
+    target: str = Field(description="`function/NAME`, `route/NAME`, or the name alone.")
+    seconds: int = Field(description="How long, in seconds; at most 30 days.")
+    methods: tuple[str, ...] = Field(default=(), description="Only these methods; empty: all.")
+    name: str | None = Field(default=None, description="What to call it; default: made up.")
+    reason: str | None = Field(default=None, max_length=256, description="Why, for people.")
+
+
+class GrantStatus(Model):
+    """A permit that ends."""
+
+    name: str = Field(
+        description="Its name; the policy is `grant NAME`, the file `grant-NAME.cedar`."
+    )
+    principal: str | None = Field(description="Who may; null where nobody noted it.")
+    target: str | None = Field(description="What: `function/NAME` or `route/NAME`.")
+    methods: tuple[str, ...] = Field(description="Only these methods; empty: all.")
+    expires_at: str = Field(description="When it ends, RFC 3339.")
+    granted_at: str | None = Field(description="When it began, RFC 3339.")
+    actor: str | None = Field(description="Who granted it.")
+    reason: str | None = Field(description="Why.")
+
+
+class Granted(Activation):
+    """A new grant, and the snapshot that holds it."""
+
+    name: str = Field(description="Its name.")
+    expires_at: str = Field(description="When it ends, RFC 3339.")
+
+
 class RevokedToken(Model):
     """A token that counts no more."""
 
@@ -476,6 +581,9 @@ class AskedRequest(Model):
     function: str | None = Field(default=None, description="Function, whatever the path.")
     route: str | None = Field(default=None, description="Route, whatever the path.")
     source_ip: str = Field(default="127.0.0.1", max_length=64, description="Address of the client.")
+    posture: tuple[str, ...] | None = Field(
+        default=None, description="What is known of the caller; absent: what is set now."
+    )
     scheme: str = Field(default="https", pattern="^https?$", description="https or http.")
     listener: str | None = Field(default=None, description="Listener; default the first.")
 

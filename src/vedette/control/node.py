@@ -38,6 +38,7 @@ from vedette.control.federation.messages import FederationStatus
 from vedette.control.federation.serving import BundleServing
 from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
+from vedette.control.grants import Grants
 from vedette.control.inspections import exclusions_without_effect
 from vedette.control.installed import brought, told
 from vedette.control.jwks import JwksRefresher
@@ -52,16 +53,23 @@ from vedette.control.messages import (
     DiffAnswer,
     Explained,
     Explanation,
+    FactStatus,
+    FactWish,
+    ForgetWish,
     FunctionStatus,
     FunctionWish,
+    Granted,
+    GrantWish,
     HistoryEntry,
     IssuerStatus,
     IssuerWish,
+    LiftWish,
     ManifestSetWish,
     NodeStatus,
     PlanAnswer,
     PlanWish,
     PolicyText,
+    RevocationWish,
     RevokedToken,
     RevokeWish,
     SnapshotAnswer,
@@ -70,6 +78,7 @@ from vedette.control.messages import (
     Token,
     TokenWish,
 )
+from vedette.control.posture import Posture
 from vedette.control.redeploy import changed_settings
 from vedette.control.resolve import Kept
 from vedette.control.revocations import Revocations
@@ -85,13 +94,15 @@ from vedette.control.workload.joining import JoinTokens
 from vedette.engine.client import EngineStatus
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.functions.admit import read_component
-from vedette.identity.certificates import authority_pem, pin_of, serial_of
+from vedette.identity.certificates import authority_pem, pin_of
 from vedette.identity.domain import spiffe_id, token_audience
+from vedette.identity.revocation import Revocation, parse_revocation
 from vedette.identity.tokens import ISSUER_NAME, MAX_TTL
 from vedette.ids import digest_of, require_digest, require_name
 from vedette.observability.metrics import EngineCounters
 from vedette.observability.metrics import NodeFacts as MetricFacts
 from vedette.policy.defaults import public_policy, public_policy_name
+from vedette.policy.grants import is_grant_file
 from vedette.store.history import FEED, Entry
 from vedette.store.home import Home
 
@@ -106,6 +117,9 @@ class Node:
         self.jwks = JwksRefresher(home, activator)
         self.feeds = Feeds(home, activator)
         self.revocations = Revocations(home, activator)
+        self.grants = Grants(home, activator)
+        self.posture = Posture(home, keys.signer, activator.engine)
+        activator.told = lambda status: self.posture.settle(status.get("posture"))
         self.certificates = ClientCertificates(home, activator)
         self.credentials = Credentials(home, activator)
         self.firewall = Firewall(home, activator)
@@ -119,6 +133,7 @@ class Node:
         self.following = Following(home, self.identities)
         self.serving = BundleServing(home, self.identities)
         self.rotation = Rotation(home, keys, self.identities, activator, self._note)
+        self.revocations.listen(self._take_back)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -205,7 +220,7 @@ class Node:
 
     def revoked_tokens(self) -> list[RevokedToken]:
         """Tokens that count no more."""
-        return self.revocations.list()
+        return self.revocations.tokens()
 
     def explain(
         self, requests: Iterable[AskedRequest], policies: Iterable[PolicyText] | None
@@ -434,12 +449,8 @@ class Node:
 
     def revoke_certificate(self, name: str, serial: str, actor: str) -> Activation:
         """Refuses a certificate of an authority from the next request on."""
-        number = serial_of(serial)
-        return self._change(
-            lambda active: desired.revoke_certificate(active, name, number),
-            f"revoke certificate {name}",
-            actor,
-        )
+        one = Revocation.of_certificate(name, serial)
+        return _activation(self.revocations.revoke(one, actor))
 
     def put_credential(self, name: str, wish: CredentialWish, actor: str) -> Activation:
         """Keeps a credential that the node adds to calls. Raises `ConfigError` credential_refused."""
@@ -451,9 +462,37 @@ class Node:
 
     def revoke_token(self, wish: RevokeWish, actor: str) -> Activation:
         """Refuses a token from the next request on."""
-        issuer = wish.issuer or self._own_issuer()
+        one = Revocation.of_token(wish.issuer or self._own_issuer(), wish.jti)
         end = None if wish.expires_at is None else from_rfc3339(wish.expires_at)
-        return _activation(self.revocations.revoke(issuer, wish.jti, end, actor))
+        return _activation(self.revocations.revoke(one, actor, None, end))
+
+    def revoke(self, wish: RevocationWish, actor: str) -> Activation:
+        """Revokes whatever it is: a token, a certificate, a SPIFFE ID, a trust domain."""
+        end = None if wish.expires_at is None else from_rfc3339(wish.expires_at)
+        one = self._revocation(wish.what)
+        return _activation(self.revocations.revoke(one, actor, wish.reason, end))
+
+    def lift(self, wish: LiftWish, actor: str) -> Activation:
+        """Takes a revocation back. Raises `ConfigError` revocation_unknown."""
+        return _activation(self.revocations.lift(self._revocation(wish.what), actor))
+
+    def grant(self, wish: GrantWish, actor: str) -> Granted:
+        """Permits something for a while."""
+        status, outcome = self.grants.grant(wish, self._own_issuer(), actor)
+        made = _activation(outcome).model_dump()
+        return Granted(**made, name=status.name, expires_at=status.expires_at)
+
+    def set_fact(self, wish: FactWish, actor: str) -> FactStatus:
+        """Says something of a principal, for a while."""
+        return self.posture.set(wish, self._own_issuer(), actor)
+
+    def forget_fact(self, wish: ForgetWish) -> list[FactStatus]:
+        """Forgets what is known of a principal. Raises `ConfigError` posture_unknown."""
+        return self.posture.remove(wish.subject, wish.fact, self._own_issuer())
+
+    def end_grant(self, name: str, actor: str) -> Activation:
+        """Ends a grant before its time. Raises `ConfigError` grant_unknown."""
+        return _activation(self.grants.end(name, actor))
 
     def remove_issuer(self, name: str, actor: str) -> Activation:
         """Stops trusting an issuer."""
@@ -489,6 +528,11 @@ class Node:
 
     def _change(self, change: desired.Change, action: str, actor: str) -> Activation:
         return _activation(self._activator.change(change, action, actor))
+
+    def _take_back(self, revoked: frozenset[Revocation]) -> None:
+        """No identity that is revoked is issued, and no bundle of a trust domain that is handed out."""
+        self.identities.suspend({one.name for one in revoked if one.kind == "trustDomain"})
+        self.workloads.suspend({one.name for one in revoked if one.kind == "spiffeId"})
 
     def _record_own(self, entry: Entry) -> None:
         """Keeps a record of what control activates by itself; what people ask for is recorded with their answer, and
@@ -535,7 +579,16 @@ class Node:
         if not name.endswith(".cedar"):
             message = f"{name!r}: the name of a policy ends in .cedar"
             raise ConfigError("invalid_name", message, f"Call it {name}.cedar.")
+        if is_grant_file(name):
+            message = f"{name!r}: names with grant- are those of grants"
+            raise ConfigError("invalid_name", message, "Run `vedette grant`, or call it otherwise.")
         return PolicyRef(name=name, blob=self._activator.blobs.put(text.encode()))
+
+    def _revocation(self, what: str) -> Revocation:
+        trusted = self._activator.latest().identity.authorities
+        domains = {one.trust_domain for one in trusted if one.trust_domain is not None}
+        known = {*domains, *self.identities.federation.bundles(), self.identities.trust_domain}
+        return parse_revocation(what, self._own_issuer(), known)
 
     def _own_issuer(self) -> str:
         return spiffe_id(self._keys.authority.trust_domain)
@@ -544,7 +597,7 @@ class Node:
         """A request as the engine is asked about it, with what it left open filled in."""
         listeners = self._supervised().listeners
         listener = request.listener or (listeners[0]["name"] if listeners else "https")
-        asked = {
+        asked: dict[str, Any] = {
             "principal": self._principal(request),
             "method": request.method,
             "host": request.host,
@@ -558,7 +611,18 @@ class Node:
         proof = self._certificate(request)
         if proof is not None and request.subject is not None:
             asked["certificate"] = proof
+        asked["posture"] = self._known(asked, proof) if request.posture is None else request.posture
         return asked
+
+    def _known(self, asked: dict[str, Any], proof: dict[str, Any] | None) -> list[str]:
+        """What the engine knows of the caller."""
+        who, named = asked["principal"], []
+        if who["kind"] == "token":
+            named.append(f"{who['issuer']}#{who['subject']}")
+        if proof is not None:
+            other = f"x509:{proof['authority']}#{proof['subject']}"
+            named.append(proof["spiffeId"] or other)
+        return self.posture.of(tuple(named))
 
     def _principal(self, request: AskedRequest) -> dict[str, Any]:
         proof = self._certificate(request)

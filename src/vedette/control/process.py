@@ -140,7 +140,7 @@ def main() -> int:
         return error.exit_code
     stopping = threading.Event()
     node.record_start()
-    chores = [node.revocations.prune, node.audit.prune]
+    chores = [node.revocations.prune, node.grants.prune, node.posture.prune, node.audit.prune]
     reconciler = Reconciler(node.home, activator, stopping, chores=chores)
     threading.Thread(target=reconciler.run, name="reconcile", daemon=True).start()
     # A thread of its own: a slow server of keys or of bans must not hold up anything else.

@@ -23,6 +23,7 @@ from vedette.config.kinds import (
     IssuerManifest,
     LimitManifest,
     NodeManifest,
+    NodeSpec,
     PolicyManifest,
     TlsSpec,
     UpstreamManifest,
@@ -68,6 +69,12 @@ W = TypeVar("W", WafPolicy, WafOverride)
 
 UNBUILT: Final = "sha256:" + "0" * 64
 _NODE: Final = "node"
+
+
+def _policy_holds(text: str) -> dict[str, int]:
+    """Nothing for the usual time, so that snapshots of before stay as they are."""
+    usual = NodeSpec.model_fields["policy_holds"].default
+    return {} if millis(text) == millis(usual) else {"policyHoldsSeconds": millis(text) // 1_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +249,7 @@ class _Resolver:
         admit = {
             **({"offenders": offenders.resolve()} if offenders else {}),
             **({} if model.spec.shed else {"sheds": False}),
+            **_policy_holds(model.spec.policy_holds),
             "challenge": model.spec.challenge.resolve(),
             **({"tlsClients": clients.resolve()} if clients else {}),
             "hosts": sorted({*model.spec.hosts, *self.hosts}),
@@ -451,11 +459,17 @@ class _Resolver:
             "pins": sorted({pin.replace(":", "").lower() for pin in spec.pins}),
             "revoked": sorted(
                 {one.replace(":", "").lower().lstrip("0") or "0" for one in spec.revoked}
+                | self._revoked_of(manifest.name)
             ),
         }
         if spec.trust_domain is not None:
             data["trustDomain"] = spec.trust_domain
         self._make(manifest, "ClientAuthority", manifest.name, ClientAuthority, data)
+
+    def _revoked_of(self, authority: str) -> set[str]:
+        """What is revoked stays so: `vedette revoke` writes no manifest."""
+        known = self.base.identity.authorities
+        return {serial for each in known if each.name == authority for serial in each.revoked}
 
     def _address_list(self, manifest: Manifest, model: AddressListManifest) -> None:
         spec = model.spec

@@ -204,6 +204,7 @@ def engine_state(engine: EngineStatus | None) -> EngineState:
         generation=engine["generation"],
         error=engine["error"],
         in_flight=engine["inFlight"],
+        policy_holds=engine.get("policyHolds"),
         # An engine of before is asked while it is being replaced.
         unready_upstreams=tuple(engine.get("unreadyUpstreams", ())),
     )

@@ -1,4 +1,4 @@
-"""The client of the engine's socket: apply a snapshot, reload TLS, read status, services and metrics.
+"""The client of the engine's socket: apply a snapshot, revoke ahead of one, reload TLS, read services and metrics.
 
 Owns: HTTP over a Unix socket with the standard library only (`UnixHTTPConnection`, also used by the CLI to reach
 control), and what a refusal of the engine becomes. Must not: retry; the reconcile loop does that.
@@ -45,6 +45,9 @@ class EngineStatus(TypedDict):
     draining: bool
     uptimeSeconds: float
     unreadyUpstreams: list[str]
+    revokedAhead: NotRequired[int]
+    posture: NotRequired[int]
+    policyHolds: NotRequired[bool]
     addressLists: NotRequired[list[dict[str, Any]]]
     countries: NotRequired[dict[str, Any] | None]
     pressure: NotRequired[dict[str, Any] | None]
@@ -84,6 +87,10 @@ class EngineClient:
         """What the engine serves now. Raises `UnavailableError` engine_away."""
         return cast("EngineStatus", self._call("GET", "/status"))
 
+    def look(self) -> EngineStatus:
+        """The same, asked by control, so that its policy holds on (ADR 0039). Raises `UnavailableError` engine_away."""
+        return cast("EngineStatus", self._call("GET", "/status?control"))
+
     def metrics(self) -> dict[str, Any]:
         """The engine's counters since it started. Raises `UnavailableError` engine_away."""
         return self._call("GET", "/metrics")
@@ -98,6 +105,21 @@ class EngineClient:
         Raises `ConfigError` engine_refused (it keeps serving the old one), `UnavailableError` engine_away.
         """
         self._call("POST", "/apply", {"digest": digest, "generation": generation})
+
+    def revoke(self, rows: list[dict[str, str]]) -> None:
+        """Refuses what `rows` name, ahead of a snapshot that does; in force when it returns.
+
+        Raises `ConfigError` engine_refused for too many, `UnavailableError` engine_away.
+        """
+        self._call("POST", "/revoke", {"revoke": rows})
+
+    def revoked(self) -> list[dict[str, str]]:
+        """What is refused ahead of a snapshot. Raises `UnavailableError` engine_away."""
+        return cast("list[dict[str, str]]", self._call("GET", "/revoked")["revoked"])
+
+    def reload_posture(self) -> None:
+        """Has the facts count that lie in the engine's folder; in force when it returns. Raises as `apply` does."""
+        self._call("POST", "/posture")
 
     def reload_tls(self) -> None:
         """Serves the certificate that lies in the engine's folder. Raises as `apply` does."""

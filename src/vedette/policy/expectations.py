@@ -36,6 +36,9 @@ class Caller(Model):
     function: str | None = Field(default=None, description="Function, whatever the path.")
     route: str | None = Field(default=None, description="Route, whatever the path.")
     source_ip: str = Field(default="127.0.0.1", description="Address of the client.")
+    posture: tuple[str, ...] | None = Field(
+        default=None, description="What is known of the caller; default what is set."
+    )
     scheme: Literal["http", "https"] = Field(default="https", description="http or https.")
     listener: str | None = Field(default=None, description="Listener; default the first.")
 

@@ -229,6 +229,26 @@ class Home:
         return self.control / "revoked.json"
 
     @property
+    def revocations_file(self) -> Path:
+        """Who revoked what, when and why; JSON."""
+        return self.control / "revocations.json"
+
+    @property
+    def posture_notes_file(self) -> Path:
+        """Who said what of whom, until when; JSON."""
+        return self.control / "posture.json"
+
+    @property
+    def posture_file(self) -> Path:
+        """Facts that are true, signed; the engine reads it."""
+        return self.engine / "posture.json"
+
+    @property
+    def grants_file(self) -> Path:
+        """Who granted what, when and why; JSON."""
+        return self.control / "grants.json"
+
+    @property
     def engine(self) -> Path:
         """All that the engine reads."""
         return self.root / "engine"

@@ -28,6 +28,8 @@ pub struct Compiled {
     pub effect: Effect,
     /// What people call it.
     pub name: String,
+    /// When it ends, in seconds since the epoch, if it does.
+    pub ends: Option<u64>,
     holds: Expr,
 }
 
@@ -86,6 +88,7 @@ enum Attribute {
     SourceIp,
     Listener,
     Certificate,
+    Posture,
 }
 
 /// An entity that a policy names.
@@ -161,6 +164,7 @@ impl Compiled {
         Some(Self {
             effect: policy.effect(),
             name: name.to_owned(),
+            ends: None,
             holds,
         })
     }
@@ -282,6 +286,7 @@ fn attribute(name: &str) -> Option<Attribute> {
         "sourceIp" => Attribute::SourceIp,
         "listener" => Attribute::Listener,
         "certificate" => Attribute::Certificate,
+        "posture" => Attribute::Posture,
         _ => return None,
     })
 }
@@ -475,6 +480,7 @@ fn of_request<'a>(attribute: Attribute, attributes: &Attributes<'a>) -> Result<V
             let prefix = if address.is_ipv4() { 32 } else { 128 };
             Value::Net(Net { address, prefix })
         }
+        Attribute::Posture => Value::Texts(attributes.posture.map_or(&[], |facts| &facts.names)),
         Attribute::Certificate => {
             Value::Entity(Entity::Workload(attributes.certificate.ok_or(Unsure)?))
         }

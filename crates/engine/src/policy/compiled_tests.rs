@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cedar_policy::{EntityId, EntityUid, PolicyId, PolicySet};
 
-use super::super::{Rules, Slice, string, type_name};
+use super::super::{Endings, Rules, Slice, string, type_name};
 use super::*;
 
 const SUBJECTS: [&str; 4] = ["alice", "mallory", "device-7", ""];
@@ -85,8 +85,9 @@ impl Dice {
     }
 
     fn set(&mut self) -> String {
-        match self.roll(4) {
+        match self.roll(5) {
             0 => "principal.scopes".into(),
+            4 => "context.posture".into(),
             1 => "principal.audiences".into(),
             2 => format!("[{}]", self.quoted()),
             _ => format!("[{}, {}, {}]", self.quoted(), self.quoted(), self.quoted()),
@@ -223,6 +224,7 @@ fn workload(spiffe_id: Option<&str>) -> Workload {
         serial: "7f".into(),
         fingerprint: "00".into(),
         thumbprint: [0; 32],
+        issuers: Vec::new(),
         key: "office 00".into(),
     }
 }
@@ -237,7 +239,7 @@ fn slice(text: &str, kind: ResourceKind, name: &str) -> Slice {
     let attributes = [("name".to_owned(), string(name))].into();
     let entity = cedar_policy::Entity::new(uid.clone(), attributes, HashSet::default()).unwrap();
     Slice {
-        rules: Arc::new(Rules::new(&policies, &[]).unwrap()),
+        rules: Arc::new(Rules::new(&policies, &[], &Endings::new()).unwrap()),
         kind,
         is_shared: false,
         resource: uid,
@@ -255,6 +257,7 @@ fn the_walk_says_what_cedar_says_or_nothing() {
         let slice = slice(&text, kinds[dice.roll(2)], dice.of(&NAMES));
         let caller = dice.caller();
         let workload = workload([None, Some("spiffe://td/a")][dice.roll(2)]);
+        let known = crate::posture::Facts::new(vec![dice.of(&SCOPES).to_owned()], None);
         let attributes = Attributes {
             method: dice.of(&METHODS),
             path: dice.of(&PATHS),
@@ -263,6 +266,7 @@ fn the_walk_says_what_cedar_says_or_nothing() {
             source_ip: dice.of(&ADDRESSES),
             listener: "a",
             certificate: [None, Some(&workload)][dice.roll(2)],
+            posture: [None, Some(&known)][dice.roll(2)],
         };
         let said = slice
             .ask(&slice.rules.policies, caller.as_ref(), &attributes)
@@ -308,6 +312,7 @@ fn a_certificate_s_workload_is_walked_like_cedar_does() {
             source_ip: "::1",
             listener: "https",
             certificate: Some(&workload),
+            posture: None,
         };
         let caller = caller.unwrap();
         let walked = slice.walk(Some(&caller), &attributes).unwrap();
@@ -334,6 +339,7 @@ fn an_attribute_that_is_absent_is_left_to_cedar() {
         source_ip: "::1",
         listener: "https",
         certificate: None,
+        posture: None,
     };
     assert!(slice.walk(None, &attributes).is_none());
     assert!(slice.decide(None, &attributes).has_errors);

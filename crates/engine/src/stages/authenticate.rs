@@ -16,6 +16,7 @@ use crate::jwt::MAX_TOKEN;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
+use crate::revoked::Known;
 use crate::stages::route::Routed;
 use crate::tls::algorithms;
 use crate::worker::{self, ProofDigest};
@@ -46,6 +47,7 @@ impl Authenticated {
 /// Finds out who is calling. A proof that does not verify is refused even where none is needed.
 pub fn authenticate(
     plan: &Plan,
+    ahead: &Known,
     record: &mut Record,
     routed: Routed,
 ) -> Result<Authenticated, Refusal> {
@@ -60,6 +62,11 @@ pub fn authenticate(
     };
     if let Some(caller) = &caller {
         caller.require_binding(record.workload())?;
+    }
+    if let Some(revoked) = &ahead.revoked
+        && let Some(cause) = revoked.cause(caller.as_deref(), record.certificate.as_deref())
+    {
+        return Err(cause.into());
     }
     record.principal = Some(match &caller {
         Some(caller) => Arc::clone(&caller.principal),
@@ -97,7 +104,15 @@ fn verified(plan: &Plan, token: &str) -> Result<Arc<Caller>, Refusal> {
     if let Some(caller) = known {
         return Ok(caller);
     }
-    let caller = Arc::new(Caller::new(plan.issuers.verify(token)?)?);
+    let token = plan.issuers.verify(token)?;
+    // The library that verifies asks a clock that can go back.
+    if token.expires_at <= clock::onward_seconds() {
+        return Err(Cause::TokenExpired.into());
+    }
+    if let Some(cause) = plan.revoked.of_token(&token) {
+        return Err(cause.into());
+    }
+    let caller = Arc::new(Caller::new(token)?);
     remember(plan.serial, proof, &caller);
     Ok(caller)
 }
@@ -129,8 +144,11 @@ pub fn vouched(plan: &Plan, presented: &Presented) -> Result<Arc<Caller>, Refusa
         )
     })?;
     let vouched = authorities
-        .verify(&presented.chain, clock::unix_seconds(), algorithms())
+        .verify(&presented.chain, clock::onward_seconds(), algorithms())
         .map_err(|error| refusal_of(&error))?;
+    if let Some(cause) = plan.revoked.of_certificate(&vouched.workload) {
+        return Err(cause.into());
+    }
     let caller = Arc::new(Caller::of_certificate(vouched)?);
     worker::with(|worker| {
         let memory = worker.memory(plan.serial);

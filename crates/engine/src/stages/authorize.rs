@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::caller::Caller;
-use crate::plan::{Plan, Target};
-use crate::policy::{Attributes, Decision, ResourceKind};
+use crate::node::Node;
+use crate::plan::{Backend, Plan, Target};
+use crate::policy::{Attributes, Decision, ResourceKind, Slice};
+use crate::posture::Facts;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
@@ -16,6 +18,8 @@ use crate::worker::{self, Memory};
 /// A request that policy permits.
 pub struct Permitted {
     authenticated: Authenticated,
+    until: Option<u64>,
+    posture: u64,
 }
 
 impl Permitted {
@@ -27,6 +31,16 @@ impl Permitted {
     /// Where it leads.
     pub fn target(&self) -> &Arc<Target> {
         self.authenticated.routed().target()
+    }
+
+    /// When a policy ends that permits it, in seconds since the epoch, if one does.
+    pub fn until(&self) -> Option<u64> {
+        self.until
+    }
+
+    /// The number of the table of facts that it was decided under.
+    pub fn posture(&self) -> u64 {
+        self.posture
     }
 
     /// Who makes it.
@@ -41,12 +55,28 @@ impl Permitted {
 }
 
 /// Asks policy. A caller who has not shown who they are is asked to (401), the others are refused.
-pub fn authorize(plan: &Plan, record: &mut Record, limited: Limited) -> Result<Permitted, Refusal> {
+pub fn authorize(
+    node: &Node,
+    plan: &Plan,
+    record: &mut Record,
+    limited: Limited,
+) -> Result<Permitted, Refusal> {
     let authenticated = limited.into_inner();
-    let decision = decide(plan, record, &authenticated);
+    // What the node itself says (its health) needs no policy of today.
+    let is_fixed = matches!(authenticated.routed().target().backend, Backend::Static(_));
+    if node.presence.is_away() && !is_fixed {
+        return Err(Cause::ControlAway.into());
+    }
+    // Before what is known is looked at: a lease that was granted under less is asked again.
+    let posture = node.posture.number();
+    let decision = decide(node, plan, record, &authenticated);
     record.policies = Some(Arc::clone(&decision.policies));
     match refusal_of(&decision, authenticated.caller().map(Arc::as_ref)) {
-        None => Ok(Permitted { authenticated }),
+        None => Ok(Permitted {
+            authenticated,
+            until: decision.until,
+            posture,
+        }),
         Some(refusal) => Err(refusal),
     }
 }
@@ -63,8 +93,11 @@ pub fn refusal_of(decision: &Decision, caller: Option<&Caller>) -> Option<Refusa
     })
 }
 
-fn decide(plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decision {
+fn decide(node: &Node, plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decision {
     let routed = authenticated.routed();
+    let slice = &routed.target().slice;
+    let caller = authenticated.caller().map(Arc::as_ref);
+    let known = facts_of(node, slice, caller, record.certificate.as_deref());
     let attributes = Attributes {
         method: routed.admitted().parts().method.as_str(),
         path: routed.admitted().path(),
@@ -73,9 +106,8 @@ fn decide(plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decisi
         source_ip: &record.connection.client_ip,
         listener: &record.connection.listener,
         certificate: record.workload(),
+        posture: known.as_ref(),
     };
-    let slice = &routed.target().slice;
-    let caller = authenticated.caller().map(Arc::as_ref);
     let remembered = worker::with(|worker| {
         let memory = worker.memory(plan.serial);
         let id = caller.map_or(0, |caller| caller.id);
@@ -83,6 +115,19 @@ fn decide(plan: &Plan, record: &Record, authenticated: &Authenticated) -> Decisi
         memory.decision(|| slice.decide(caller, &attributes))
     });
     remembered.unwrap_or_else(|| slice.decide(caller, &attributes))
+}
+
+/// What is known of a caller, where a policy of the slice reads it.
+pub fn facts_of(
+    node: &Node,
+    slice: &Slice,
+    caller: Option<&Caller>,
+    certificate: Option<&Caller>,
+) -> Option<Facts> {
+    slice.reads_posture().then(|| {
+        let beside = certificate.map(|it| it.principal.as_ref());
+        node.posture.of(caller, beside)
+    })
 }
 
 /// All that the decision depends on: caller, resource, and the attributes that policies read.

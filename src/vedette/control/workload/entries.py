@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -79,6 +79,7 @@ class Workloads:
         self._trust_domain = trust_domain
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
+        self._suspended: frozenset[str] = frozenset()
         self._entries = dict(self._kept())
 
     def listen(self, listener: Listener) -> None:
@@ -86,18 +87,32 @@ class Workloads:
         self._listeners.append(listener)
 
     def entries(self) -> dict[str, Entry]:
-        """The entries, by name."""
+        """The entries that are served, by name."""
         with self._lock:
-            return dict(self._entries)
+            return {name: one for name, one in self._entries.items() if self._serves(one)}
 
     def get(self, name: str) -> Entry | None:
-        """An entry by name."""
+        """An entry by name, if it is served."""
         with self._lock:
-            return self._entries.get(name)
+            entry = self._entries.get(name)
+            return entry if entry is not None and self._serves(entry) else None
+
+    def suspend(self, identities: Collection[str]) -> None:
+        """Serves no entry with one of these SPIFFE IDs, and those again that are not among them any more."""
+        with self._lock:
+            changed = self._suspended ^ frozenset(identities)
+            self._suspended = frozenset(identities)
+            names = [name for name, one in self._entries.items() if str(one.spiffe_id) in changed]
+        for name in names:
+            self._tell(name)
+
+    def _serves(self, entry: Entry) -> bool:
+        return not self._suspended or str(entry.spiffe_id) not in self._suspended
 
     def list(self) -> list[WorkloadStatus]:
         """The entries as people see them, by name."""
-        return [_status(entry) for _, entry in sorted(self.entries().items())]
+        with self._lock:
+            return [_status(entry) for _, entry in sorted(self._entries.items())]
 
     def put(self, name: str, wish: WorkloadWish) -> WorkloadStatus:
         """Keeps an entry, in the place of what had that name; callers have its SVIDs in a moment.

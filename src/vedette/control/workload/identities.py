@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 
 from vedette.clock import now
@@ -32,6 +32,7 @@ class Identities:
         self._keys = keys
         self.federation = Federation(self.store, self.trust_domain)
         self.revocations = RevocationList(keys.ca.signing, self.store)
+        self._suspended: frozenset[str] = frozenset()
         self._listeners: list[Callable[[], None]] = []
         self._told_crls = self.crls()
         self._x509 = X509Issuer(keys.authority)
@@ -79,12 +80,20 @@ class Identities:
     def bundles_for(self, domains: Iterable[str]) -> dict[str, Bundle]:
         """The node's own bundle and those of `domains` that are known, by trust domain, own first."""
         known = self.federation.bundles()
-        others = {domain: known[domain] for domain in sorted(set(domains)) if domain in known}
+        wanted = sorted(set(domains) - self._suspended)
+        others = {domain: known[domain] for domain in wanted if domain in known}
         return {self.trust_domain: self._own, **others}
 
     def crls(self) -> tuple[bytes, ...]:
         """The CRLs now, DER: one of each CA that has signed."""
         return self.revocations.ders(self.clock())
+
+    def suspend(self, domains: Collection[str]) -> None:
+        """Hands out no bundle of these trust domains, which are kept, and those of others again."""
+        changed = self._suspended != frozenset(domains)
+        self._suspended = frozenset(domains)
+        if changed:
+            self._tell()
 
     def revoke(self, serials: Iterable[tuple[int, datetime]]) -> None:
         """Takes back certificates, each with its end; those that ended are passed over."""
