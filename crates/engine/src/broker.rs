@@ -153,6 +153,24 @@ async fn connection(client: Arc<Client>, stream: TcpStream) {
     }
 }
 
+/// Why a program may not go out.
+enum Refused {
+    /// Its rules say so.
+    Denied(Denied),
+    /// The last policy holds no more (ADR 0039).
+    ControlAway,
+}
+
+impl Refused {
+    /// The word of the record.
+    fn cause(&self) -> &'static str {
+        match self {
+            Self::Denied(denied) => cause_of(denied),
+            Self::ControlAway => "control_away",
+        }
+    }
+}
+
 /// The program, as its connections see it.
 struct Client {
     node: Arc<Node>,
@@ -179,7 +197,12 @@ impl Client {
         record: &mut CallRecord,
         decided: Result<T, Denied>,
         unlisted: impl FnOnce() -> Option<T>,
-    ) -> Result<T, Denied> {
+    ) -> Result<T, Refused> {
+        if self.node.presence.is_away() {
+            record.fail(Refused::ControlAway.cause());
+            record.tell();
+            return Err(Refused::ControlAway);
+        }
         let denied = match decided {
             Ok(allowed) => return Ok(allowed),
             Err(denied) => denied,
@@ -195,7 +218,16 @@ impl Client {
         record.needs(&denied);
         record.fail(cause_of(&denied));
         record.tell();
-        Err(denied)
+        Err(Refused::Denied(denied))
+    }
+
+    /// Why a tunnel that is open may not stay.
+    fn forbids_tunnel(&self, host: &str, port: u16) -> Option<&'static str> {
+        if self.node.presence.is_away() {
+            return Some(Refused::ControlAway.cause());
+        }
+        let keeps = self.egress().rules.keeps_tunnel(host, port);
+        (!keeps).then_some("destination_not_allowed")
     }
 
     /// Whether a tunnel may be opened, and whether it must begin with TLS for that host.
@@ -205,7 +237,7 @@ impl Client {
         record: &mut CallRecord,
         host: &str,
         port: u16,
-    ) -> Result<(Allowed, bool), Denied> {
+    ) -> Result<(Allowed, bool), Refused> {
         let unlisted = || Allowed::unlisted_tunnel(host, port).map(|it| (it, false));
         self.decide(record, egress.rules.tunnel(host, port), unlisted)
     }

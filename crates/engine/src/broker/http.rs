@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use vedette_upstream::{Allowed, Denied, SendError, SendOptions};
 use vedette_wasm::{BodyError, OutboundBody};
 
-use super::tunnel::{self, Refused};
-use super::{Client, PATIENCE};
-use crate::egress::{CallRecord, Recorded, cause_of, cause_of_failure};
+use super::tunnel::{self, NotOpened};
+use super::{Client, PATIENCE, Refused};
+use crate::egress::{CallRecord, Recorded, cause_of_failure};
 
 /// What the node says to functions; a program does not say it to others.
 const OWN_PREFIX: &str = "x-vedette-";
@@ -76,8 +76,8 @@ async fn connect(
             });
             Response::new(body(Bytes::new()))
         }
-        Err(Refused::Denied(denied)) => denied_answer(&denied),
-        Err(Refused::Failed(error)) => failed_answer(&error),
+        Err(NotOpened::Refused(refused)) => refused_answer(&refused),
+        Err(NotOpened::Failed(error)) => failed_answer(&error),
     }
 }
 
@@ -90,7 +90,7 @@ async fn call(client: &Client, request: Request<Incoming>) -> Response<OutboundB
     let decided = client.decide(&mut record, egress.rules.call(uri, method), unlisted);
     let allowed = match decided {
         Ok(allowed) => allowed,
-        Err(denied) => return denied_answer(&denied),
+        Err(refused) => return refused_answer(&refused),
     };
     let (mut parts, incoming) = request.into_parts();
     parts.headers.remove(PROXY_AUTHORIZATION);
@@ -115,18 +115,19 @@ async fn call(client: &Client, request: Request<Incoming>) -> Response<OutboundB
     }
 }
 
-fn denied_answer(denied: &Denied) -> Response<OutboundBody> {
-    let rule = match denied {
-        Denied::Destination(rule) => rule.as_deref(),
-        Denied::Method(rule) => Some(rule.as_str()),
-        Denied::Rate(wait) => {
-            let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, cause_of(denied), None);
+fn refused_answer(refused: &Refused) -> Response<OutboundBody> {
+    let (status, rule) = match refused {
+        Refused::ControlAway => (StatusCode::SERVICE_UNAVAILABLE, None),
+        Refused::Denied(Denied::Destination(rule)) => (StatusCode::FORBIDDEN, rule.as_deref()),
+        Refused::Denied(Denied::Method(rule)) => (StatusCode::FORBIDDEN, Some(rule.as_str())),
+        Refused::Denied(Denied::Rate(wait)) => {
+            let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, refused.cause(), None);
             let seconds = HeaderValue::from(wait.as_secs().saturating_add(1));
             response.headers_mut().insert(RETRY_AFTER, seconds);
             return response;
         }
     };
-    refusal(StatusCode::FORBIDDEN, cause_of(denied), rule)
+    refusal(status, refused.cause(), rule)
 }
 
 fn failed_answer(error: &SendError) -> Response<OutboundBody> {

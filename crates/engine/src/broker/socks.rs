@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use vedette_upstream::SendError;
 
-use super::tunnel::{self, Refused, Wanted};
+use super::tunnel::{self, NotOpened, Wanted};
 use super::{Client, PATIENCE};
 
 /// The first byte of all that is said.
@@ -102,10 +102,10 @@ pub async fn serve(client: &Client, mut stream: TcpStream) {
         }
         Err(refused) => {
             let code = match &refused {
-                Refused::Denied(_) | Refused::Failed(SendError::NotAllowed(_)) => NOT_ALLOWED,
-                Refused::Failed(SendError::DnsFailed(_)) => HOST_UNREACHABLE,
-                Refused::Failed(SendError::ConnectFailed(_)) => CLOSED,
-                Refused::Failed(_) => FAILED,
+                NotOpened::Refused(_) | NotOpened::Failed(SendError::NotAllowed(_)) => NOT_ALLOWED,
+                NotOpened::Failed(SendError::DnsFailed(_)) => HOST_UNREACHABLE,
+                NotOpened::Failed(SendError::ConnectFailed(_)) => CLOSED,
+                NotOpened::Failed(_) => FAILED,
             };
             answer(&mut stream, code).await;
         }

@@ -7,14 +7,17 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use vedette_admit::hello::{self, First};
-use vedette_upstream::{Denied, Dialled, SendError};
+use vedette_upstream::{Dialled, SendError};
 
-use super::{Client, PATIENCE};
+use super::{Client, PATIENCE, Refused};
 use crate::egress::{CallRecord, cause_of_failure};
 use crate::tunnel::{Ended, Passed, pass};
 
 /// How long both ends may be silent: what a program keeps open, such as a connection to a database, may be idle.
 const SILENCE: Duration = Duration::from_secs(3_600);
+
+/// How often it is asked whether a tunnel may stay, besides at each plan.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where to.
 pub struct Wanted {
@@ -32,9 +35,9 @@ pub struct Opened {
 }
 
 /// Why there is none.
-pub enum Refused {
-    /// No rule lets it.
-    Denied(Denied),
+pub enum NotOpened {
+    /// It is not let.
+    Refused(Refused),
     /// It failed on its way.
     Failed(SendError),
 }
@@ -43,12 +46,12 @@ pub enum Refused {
 ///
 /// # Errors
 /// Why there is none; the record says so too.
-pub async fn open(client: &Client, host: &str, port: u16) -> Result<Opened, Refused> {
+pub async fn open(client: &Client, host: &str, port: u16) -> Result<Opened, NotOpened> {
     let record = CallRecord::of_tunnel(client.subject.clone(), host, port);
     let mut record = record.told_to(&client.told);
     let egress = client.egress();
     let decided = client.decide_tunnel(&egress, &mut record, host, port);
-    let (allowed, is_secure) = decided.map_err(Refused::Denied)?;
+    let (allowed, is_secure) = decided.map_err(NotOpened::Refused)?;
     if is_secure {
         record.speaks_tls();
     }
@@ -67,7 +70,7 @@ pub async fn open(client: &Client, host: &str, port: u16) -> Result<Opened, Refu
         Err(error) => {
             record.fail(cause_of_failure(&error));
             record.tell();
-            Err(Refused::Failed(error))
+            Err(NotOpened::Failed(error))
         }
     }
 }

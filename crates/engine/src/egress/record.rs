@@ -237,6 +237,7 @@ impl CallRecord {
             Some(
                 "address_not_allowed"
                     | "destination_not_allowed"
+                    | "control_away"
                     | "method_not_allowed"
                     | "name_not_allowed"
                     | "rate_limited"
