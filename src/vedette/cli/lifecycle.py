@@ -306,7 +306,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(("offenders", _shown_offenders(answer["offenders"])))
     if answer["audit"]:
         rows.append(("audit log", _shown_audit(answer["audit"])))
-    if answer["federation"]:
+    if answer.get("federation"):  # not of a control of before
         rows += _shown_federation(answer["federation"])
     rows.append(
         ("allocator", " ".join(filter(None, (engine["allocator"], engine["allocatorReason"]))))
