@@ -47,6 +47,8 @@ def test_the_ca_is_rotated_and_both_certificates_are_given(node: Shell, tmp_path
         ("jwt-svid", "active"),
     ]
     assert node.json("ca", "list") == told
+    assert cast("dict[str, Any]", node.json("status"))["keys"] == told
+    assert "fetch it again: vedette ca --out ca.pem" in node("status").stdout
     assert node("ca").stdout.count("BEGIN CERTIFICATE") == 2
     assert node("ca", "rotate", "--jwt").returncode == 0
     assert "prepared" in node("ca", "list").stdout

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from vedette.control.bootstrap import Wish, bootstrap, open_keys, read_facts
+from vedette.clock import now
+from vedette.control.bootstrap import Keys, Wish, bootstrap, open_keys, read_facts
 from vedette.errors import ConfigError, TrustError
 from vedette.identity.key_files import load_p256
 from vedette.identity.sealing import Seal, is_sealed
@@ -117,3 +119,21 @@ def test_a_named_key_that_others_can_read_changes_nothing(home: Home, tmp_path: 
         bootstrap(home, Wish(key_encryption_key=named))
     bootstrap(home)
     assert home.seal_key.exists()
+
+
+def test_keys_of_a_rotation_are_put_under_the_named_key_as_well(home: Home, tmp_path: Path) -> None:
+    def keys() -> Keys:
+        facts = read_facts(home)
+        assert facts is not None
+        return open_keys(home, facts)
+
+    bootstrap(home)
+    before = keys()
+    for one in (before.ca, before.jwt_svids):
+        one.rotate(now(), timedelta())
+    bootstrap(home, Wish(key_encryption_key=seal_file(tmp_path)))
+    assert not home.seal_key.exists()
+    after = keys()
+    assert after.ca.generations()[1].signer.key_id == before.ca.generations()[1].signer.key_id
+    assert len(after.jwt_svids.trusted()) == 2
+    assert home.ca_certificate.read_bytes() == after.ca_pem()

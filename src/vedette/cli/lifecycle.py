@@ -310,7 +310,8 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(("offenders", _shown_offenders(answer["offenders"])))
     if answer["audit"]:
         rows.append(("audit log", _shown_audit(answer["audit"])))
-    if answer["federation"]:
+    rows += _shown_rotation(answer.get("keys", []))
+    if answer.get("federation"):  # not of a control of before
         rows += _shown_federation(answer["federation"])
     rows.append(
         ("allocator", " ".join(filter(None, (engine["allocator"], engine["allocatorReason"]))))
@@ -362,6 +363,18 @@ def _shown_audit(audit: dict[str, Any]) -> str:
     if audit["records"] is None:
         return "no head yet"
     return f"{audit['records']:,} records, head {audit['head']} at {audit['signedAt']}"
+
+
+def _shown_rotation(keys: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What a person must know of keys that follow one another; nothing while one of each is all there is."""
+    rows = []
+    for one in keys:
+        if one["phase"] == "prepared":
+            mend = "; fetch it again: vedette ca --out ca.pem" if one["kind"] == "ca" else ""
+            rows.append((f"next {one['kind']} key", f"signs from {one['nextAt']} on{mend}"))
+        elif one["phase"] == "old":
+            rows.append((f"old {one['kind']} key", f"trusted until {one['nextAt']}"))
+    return rows
 
 
 def _shown_federation(federation: dict[str, Any]) -> list[tuple[str, str]]:

@@ -199,6 +199,30 @@ class AuditStatus(Model):
     error: str | None = Field(default=None, description="Why no head can be signed now.")
 
 
+class RotateWish(Model):
+    """A rotation that somebody asks for."""
+
+    jwt: bool = Field(default=False, description="The key of JWT-SVIDs instead of the CA's.")
+    now: bool = Field(
+        default=False, description="Sign with the next key in 40 seconds instead of a day."
+    )
+
+
+class KeyStatus(Model):
+    """One key that is trusted."""
+
+    kind: str = Field(description="ca or jwt-svid.")
+    phase: str = Field(description="prepared, active or old.")
+    key_id: str = Field(description="Serial number of the CA's certificate, or the kid of tokens.")
+    stored: str = Field(description="file or pkcs11: where the key is.")
+    since: str = Field(description="Since when it is in this phase (RFC 3339).")
+    ends: str = Field(description="Until when what it signs is believed at most (RFC 3339).")
+    next_phase: str = Field(description="What it is next: active, old or gone.")
+    next_at: str | None = Field(
+        description="When that is; null: when the next key takes its place."
+    )
+
+
 class NodeStatus(Model):
     """The answer of `vedette status --json`."""
 
@@ -238,29 +262,9 @@ class NodeStatus(Model):
     federation: FederationStatus | None = Field(
         default=None, description="Trust bundles over the network; null: control is away."
     )
-
-
-class RotateWish(Model):
-    """A rotation that somebody asks for."""
-
-    jwt: bool = Field(default=False, description="The key of JWT-SVIDs instead of the CA's.")
-    now: bool = Field(
-        default=False, description="Sign with the next key in 40 seconds instead of a day."
-    )
-
-
-class KeyStatus(Model):
-    """One key that is trusted."""
-
-    kind: str = Field(description="ca or jwt-svid.")
-    phase: str = Field(description="prepared, active or old.")
-    key_id: str = Field(description="Serial number of the CA's certificate, or the kid of tokens.")
-    stored: str = Field(description="file or pkcs11: where the key is.")
-    since: str = Field(description="Since when it is in this phase (RFC 3339).")
-    ends: str = Field(description="Until when what it signs is believed at most (RFC 3339).")
-    next_phase: str = Field(description="What it is next: active, old or gone.")
-    next_at: str | None = Field(
-        description="When that is; null: when the next key takes its place."
+    keys: tuple[KeyStatus, ...] = Field(
+        default=(),
+        description="Keys of the CA and of JWT-SVIDs that are trusted; empty: control is away.",
     )
 
 

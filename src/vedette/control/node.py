@@ -149,7 +149,11 @@ class Node:
             self.feeds.status(snapshot),
         )
         return told.model_copy(
-            update={"audit": self.audit.status(), "federation": self.federation()}
+            update={
+                "audit": self.audit.status(),
+                "federation": self.federation(),
+                "keys": tuple(self.rotation.statuses()),
+            }
         )
 
     def federation(self) -> FederationStatus:

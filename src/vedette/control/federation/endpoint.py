@@ -61,7 +61,7 @@ class HttpsServer:
         """Serves callers of `listeners`, which are closed in the end; returns when it does."""
         ready = threading.Event()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._run(listeners, ready)), name="bundles", daemon=True
+            target=self._serve_all, args=(listeners, ready), name="bundles", daemon=True
         )
         self._thread.start()
         ready.wait()
@@ -72,6 +72,12 @@ class HttpsServer:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
+
+    def _serve_all(self, listeners: Sequence[socket.socket], ready: threading.Event) -> None:
+        try:
+            asyncio.run(self._run(listeners, ready))
+        finally:
+            ready.set()  # also when it failed
 
     async def _run(self, listeners: Sequence[socket.socket], ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
