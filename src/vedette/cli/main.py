@@ -28,6 +28,7 @@ from vedette.cli import (
     snapshots,
     traffic,
     upgrading,
+    verifying,
     waf,
     workloads,
 )
@@ -78,6 +79,7 @@ for room in (
     policies,
     records,
     audit,
+    verifying,
     waf,
 ):
     room.register(app)
