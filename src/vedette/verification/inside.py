@@ -21,7 +21,10 @@ from vedette.engine import process
 
 REPORT: Final = "inside.json"
 DID_IT: Final = "did it"
-_PTRACE_ATTACH: Final = 16
+_PTRACE_SEIZE: Final = (
+    0x4206  # attaches without stopping: this must do no harm where nothing refuses it
+)
+_DETACH: Final = 2
 
 
 def main() -> int:
@@ -66,9 +69,9 @@ def _attempts(home: Path) -> dict[str, Callable[[], object]]:
             socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP
         ).close(),
         "listen on a port": _listen,
-        "trace another process": lambda: _call("ptrace", _PTRACE_ATTACH, other, 0, 0),
+        "trace another process": lambda: _call("ptrace", _PTRACE_SEIZE, other, 0, 0),
         "signal another process": lambda: os.kill(other, 0),
-        "mount": lambda: _call("mount", b"none", b"/tmp", b"tmpfs", 0, None),
+        "mount": lambda: _call("mount", b"none", b"/nowhere-of-vedette", b"tmpfs", 0, None),
     }
 
 
@@ -91,6 +94,14 @@ def _listen() -> None:
     with socket.socket() as plain:
         plain.bind(("127.0.0.1", 0))
         plain.listen(1)
+
+
+def _mount(folder: Path) -> None:
+    """On a folder of its own, and taken away at once where it succeeds."""
+    folder.mkdir(exist_ok=True)
+    target = os.fsencode(folder)
+    _call("mount", b"none", target, b"tmpfs", 0, None)
+    _call("umount2", target, _DETACH)
 
 
 def _call(name: str, *arguments: object) -> None:
