@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.verification.dishonest import Dishonest
 
+from vedette.verification.listening import tcp_listeners
 from vedette.verification.place import Place
 from vedette.verification.twin import Twin, TwinOptions, running, scratch_folder
 
@@ -31,11 +32,20 @@ def switched_off(twin: Twin, defence: str) -> Iterator[None]:
     file = twin.place.home.root / "spoil"
     file.touch(0o600)
     file.write_text(defence, "utf-8")
-    time.sleep(0.05 if defence == "listeners" else 0)
     try:
+        if defence == "listeners":
+            _wait_for_a_listener(twin)
         yield
     finally:
         file.unlink()
+
+
+def _wait_for_a_listener(twin: Twin) -> None:
+    """Control's thread opens it when it next looks at the file."""
+    deadline = time.monotonic() + 60
+    while len(tcp_listeners([twin.place.pids()["control"]])) < 2:  # the metrics are the first
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @contextmanager
@@ -55,6 +65,3 @@ def dishonest(twin: Twin) -> Iterator[Dishonest]:
     server = Dishonest(twin.place.home.tls_certificate, twin.place.home.tls_key)
     yield server
     server.close()
-
-
-Holding = Callable[[Twin], None]

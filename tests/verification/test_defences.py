@@ -149,7 +149,7 @@ def test_the_quick_checks_pass_on_a_twin_that_is_whole(twin: Twin) -> None:
 def test_a_defence_that_is_off_is_seen_by_its_check_and_no_other(
     twin: Twin, monkeypatch: pytest.MonkeyPatch, off: Off, expected: set[int], said: str
 ) -> None:
-    monkeypatch.setattr(leases, "BOUND", 1.0)
+    monkeypatch.setattr(leases, "BOUND", 5.0)
     with off(twin):
         found = failing(twin)
     assert set(found) == expected, found
