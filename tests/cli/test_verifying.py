@@ -54,6 +54,13 @@ def test_without_a_node_nothing_is_attacked(tmp_path: Path) -> None:
     assert "is not running" in said
 
 
+def test_evidence_that_nobody_could_sign_is_refused_before_the_attacks(tmp_path: Path) -> None:
+    code, out, said = run("--as-compromised", "--out", str(tmp_path / "x"), home=tmp_path)
+    assert (code, out) == (2, "")
+    assert "audit.key" in said
+    assert "Starting" not in said
+
+
 def test_every_check_is_printed_once_and_failures_with_what_mends_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -64,6 +64,8 @@ def verify(
     if check is not None:
         report = _checked(check, key_text, home)
     else:
+        if out is not None:
+            _require_key(home)
         signal.signal(signal.SIGTERM, _interrupt)
         with said_on_interrupt("Stopped; nothing is left of it"):
             report = _compromised(nodes) if as_compromised else _run(home, only)
@@ -108,6 +110,12 @@ def _compromised(nodes: int) -> dict[str, Any]:
     from vedette.verification.suite import run_compromised
 
     return run_compromised(nodes, say)
+
+
+def _require_key(home: Path | None) -> None:
+    from vedette.verification.evidence import require_key
+
+    require_key(home_of(home))
 
 
 def _checked(path: Path, key_text: str | None, home: Path | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from vedette.observability import spool
 
 Line = dict[str, Any]
 PATIENCE: Final = 5.0  # seconds; a record is there when its answer has ended
+MOST: Final = 100_000  # lines; a node that is busy meanwhile must not fill memory
 _CHUNK: Final = 1 << 20
 
 
@@ -37,6 +38,7 @@ class Records:
             whole = data[: data.rfind(b"\n") + 1]
             self._places[segment.name] = place + len(whole)
             self._lines += [json.loads(line) for line in whole.splitlines() if line]
+        del self._lines[:-MOST]
         return self._lines
 
     def find(self, wanted: Callable[[Line], bool], patience: float = PATIENCE) -> Line | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import warnings
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 
@@ -18,7 +18,7 @@ from vedette.verification.forgery import Credential, Forger, Leaf
 from vedette.verification.listening import tcp_listeners, unix_listeners
 from vedette.verification.place import Place, reached
 from vedette.verification.twin import MESH, Twin
-from vedette.verification.web import Answer, ask, connected, say_plainly, tls
+from vedette.verification.web import Answer, Listener, ask, connected, say_plainly, tls
 
 _PLAIN: Final = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 _H2C: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -80,15 +80,12 @@ def plaintext(place: Place, trial: Trial) -> None:
             trial.attack(f"{what} in clear at {shown}", refused, said[:80])
         found = records.find(lambda line: line.get("cause") == "plain_http")
         trial.record(f"plain HTTP at {shown}", found is not None)
-        answer = ask(_listener(place, address), "/")
-        trial.control(f"the same over TLS at {shown}", answer.status != 0, answer)
+        listener = Listener(*address, place.home.ca_certificate)
+        said_over_tls = _handshake(listener, tls(listener))
+        trial.control(f"TLS at {shown}", said_over_tls.startswith("TLSv1"), said_over_tls)
     if place.metrics:
         host = ipaddress.ip_address(place.metrics[0])
         trial.attack("metrics from another machine", host.is_loopback, host)
-
-
-def _listener(place: Place, address: tuple[str, int]) -> Any:
-    return type(place.tls)(address[0], address[1], place.home.ca_certificate)
 
 
 # --- 3 -------------------------------------------------------------------------------------------------------------
@@ -98,13 +95,13 @@ def old_tls(place: Place, trial: Trial) -> None:
     """Only TLS 1.3 is spoken."""
     for version in _OLD:
         context = _context_of(place, version)
-        said = _handshake(place, context)
+        said = _handshake(place.tls, context)
         trial.attack(
             f"TLS {version.name[3:].replace('_', '.').lstrip('v')}",
             said.startswith("refused"),
             said,
         )
-    said = _handshake(place, _context_of(place, ssl.TLSVersion.TLSv1_3))
+    said = _handshake(place.tls, _context_of(place, ssl.TLSVersion.TLSv1_3))
     trial.control("TLS 1.3", said == "TLSv1.3", said)
 
 
@@ -118,9 +115,9 @@ def _context_of(place: Place, version: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
-def _handshake(place: Place, context: ssl.SSLContext) -> str:
+def _handshake(listener: Listener, context: ssl.SSLContext) -> str:
     try:
-        with connected(place.tls, context) as secured:
+        with connected(listener, context) as secured:
             return secured.version() or "nothing"
     except OSError as error:
         return f"refused: {error}"

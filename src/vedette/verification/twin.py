@@ -180,7 +180,8 @@ class Twin:
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder for a twin (short: socket paths have a limit), from which every process is gone in the end."""
-    folder = Path(tempfile.mkdtemp(prefix="vd-verify-"))
+    usual = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="vd-verify-", dir=usual if len(usual) < 60 else "/tmp"))
     try:
         yield folder
     finally:
