@@ -161,6 +161,7 @@ def spoofed_headers(twin: Twin, trial: Trial) -> None:
     trial.control(
         "the principal as it was proved", principal == f"{twin.place.issuer}#alice", principal
     )
+    trial.note("x-forwarded-client-cert and x-spiffe-* are not the node's and pass as they came")
     names = len({name.lower() for name in _SPOOFED})
     counted = twin.record(answer).get("spoofed", 0)
     trial.record("what was taken away", counted == names, counted)
