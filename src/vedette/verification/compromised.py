@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from vedette.control.supervisor import launch
 from vedette.engine.client import EngineClient
-from vedette.errors import VedetteError
+from vedette.errors import UnavailableError, VedetteError
 from vedette.identity.authority import Authority
 from vedette.identity.key_files import load_p256
 from vedette.identity.sealing import Seal
@@ -393,7 +393,11 @@ def _refusal(attempt: Callable[[], object]) -> str:
 def run(folder: Path, count: int) -> dict[str, Any]:
     """The report of `count` nodes, in namespaces of this process. Raises `VedetteError` where there can be none."""
     namespaces.isolate()
-    namespaces.make_bridge()
+    try:
+        namespaces.make_bridge()
+    except Exception as error:  # netlink has errors of its own
+        message = f"no bridge can be had: {error}"
+        raise UnavailableError("namespace_refused", message) from error
     blast = Blast()
     with members(folder, count) as all_:
         rightful(all_, blast)

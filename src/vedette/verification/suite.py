@@ -179,7 +179,7 @@ def merged(check: Check, node: Timed | None, twin: Timed | None) -> Result:
     if check.on_node:
         parts.append(("node", node or (Outcome(False, "it was not tried"), 0.0)))
     if check.on_twin:
-        parts.append(("twin", twin or (Outcome(False, "it was not tried in time"), 0.0)))
+        parts.append(("twin", twin or (Outcome(False, "it was not tried, or not in time"), 0.0)))
     outcomes = [outcome for _, (outcome, _) in parts]
     return Result(
         check,
