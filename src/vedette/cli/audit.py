@@ -5,10 +5,10 @@ Owns: the options of these commands and how a verdict reads. Must not: judge; `o
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +80,7 @@ def verify(
     from vedette.clock import parse_duration
 
     place = home_of(home).root if target is None else target
-    key_found = _key(key_text, place if place.is_dir() else home_of(home).root)
+    key_found = read_key(key_text, place if place.is_dir() else home_of(home).root)
     heads, forged = ([], []) if anchors is None else _anchors(anchors, key_found)
     oldest = None if max_age is None else parse_duration(max_age)
     judge = _verify_home if place.is_dir() else _verify_file
@@ -156,7 +156,7 @@ def key(
     pem: Annotated[bool, typer.Option("--pem", help="As PEM, for openssl and others.")] = False,
 ) -> None:
     """Print the public key of the audit log, to be kept where it is verified."""
-    found = _key(None, home_of(home).root)
+    found = read_key(None, home_of(home).root)
     text = found.pem.decode() if pem else f"{found}\n"
     if out is None:
         print(text, end="")
@@ -179,7 +179,7 @@ def _write(path: Path, text: str, mode: str) -> None:
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
-def _key(text: str | None, home: Path) -> NoteKey:
+def read_key(text: str | None, home: Path) -> NoteKey:
     """The key that was given, as text or as a file; else that of the home."""
     from vedette.identity.notes import MAX_KEY_BYTES, NoteKey
     from vedette.store.home import Home
@@ -232,27 +232,11 @@ def _notes(text: str) -> Iterator[str]:
     yield "".join(lines)
 
 
-@contextlib.contextmanager
-def _log_of(home: Home) -> Iterator[HomeLog]:
+def _log_of(home: Home) -> AbstractContextManager[HomeLog]:
     """The log in a home, for reading."""
-    from functools import partial
+    from vedette.control.audit import log_of
 
-    from vedette.control.audit import audit_folders
-    from vedette.identity.notes import NoteKey, note_of
-    from vedette.observability.audit.entries import HomeLog
-    from vedette.store.audit import AuditStore
-
-    if not home.audit_public.is_file():
-        raise ConfigError("audit_unreadable", f"there is no audit log in {home.root}")
-    own = NoteKey.parse(home.audit_public.read_text("utf-8"))
-    store = AuditStore(home.audit_database, read_only=True)
-    with contextlib.closing(store):
-        yield HomeLog(store, audit_folders(home), own.name, partial(_note, own, note_of))
-
-
-def _note(own: NoteKey, make: Any, text: str, signature: bytes) -> str:
-    note: str = make(text, own, signature)
-    return note
+    return log_of(home)
 
 
 def _verify_home(

@@ -34,6 +34,7 @@ from vedette.cli import (
     snapshots,
     traffic,
     upgrading,
+    verifying,
     waf,
     workloads,
 )
@@ -90,6 +91,7 @@ for room in (
     policies,
     records,
     audit,
+    verifying,
     waf,
 ):
     room.register(app)

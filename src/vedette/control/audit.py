@@ -6,16 +6,19 @@ records wait in their segments until it is mended, and none is removed meanwhile
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from vedette.control.messages import AuditStatus
-from vedette.errors import VedetteError
-from vedette.identity.notes import NoteSigner
+from vedette.errors import ConfigError, VedetteError
+from vedette.identity.notes import NoteKey, NoteSigner, note_of
 from vedette.observability import spool
 from vedette.observability.audit.chain import Chain
+from vedette.observability.audit.entries import HomeLog
 from vedette.observability.audit.heads import Head
 from vedette.store.atomic import write_atomic
 from vedette.store.audit import AuditStore
@@ -110,3 +113,18 @@ def publish_key(home: Home, signer: NoteSigner) -> None:
     text = f"{signer.public}\n".encode()
     if not home.audit_public.exists() or home.audit_public.read_bytes() != text:
         write_atomic(home.audit_public, text)
+
+
+@contextlib.contextmanager
+def log_of(home: Home) -> Iterator[HomeLog]:
+    """The audit log in a home, for reading, whether its node runs or not. Raises `ConfigError` audit_unreadable."""
+    if not home.audit_public.is_file():
+        raise ConfigError("audit_unreadable", f"there is no audit log in {home.root}")
+    own = NoteKey.parse(home.audit_public.read_text("utf-8"))
+    store = AuditStore(home.audit_database, read_only=True)
+
+    def note(text: str, signature: bytes) -> str:
+        return note_of(text, own, signature)
+
+    with contextlib.closing(store):
+        yield HomeLog(store, audit_folders(home), own.name, note)
