@@ -24,12 +24,14 @@ _ENGINES = re.compile(r'LoadError::new\(\s*"([a-z_]+)"')
 # Of files that nobody but the node writes; told as snapshot_invalid with the code behind.
 _ONLY_OURS = {
     "active_malformed",
+    "apply_failed",
     "blob_corrupt",
     "challenge_key_invalid",
     "compiled_missing",
     "digest_malformed",
     "envelope_malformed",
     "request_malformed",
+    "revocations_full",
     "signature_invalid",
     "snapshot_malformed",
     "tls_invalid",

@@ -10,9 +10,13 @@ use http::{Method, Uri};
 use vedette_upstream::{EgressRate, EgressRule, EgressRules};
 
 use crate::caller::Caller;
+use crate::clock;
 use crate::jwt::Verified;
 use crate::metrics::Shards;
 use crate::policy::{Attributes, Policies, ResourceKind};
+use crate::posture::Posture;
+use crate::presence::Presence;
+use crate::revoked::Ahead;
 use crate::spool::Spool;
 use crate::stages::authenticate::{recall, remember};
 use crate::worker;
@@ -136,4 +140,22 @@ fn become_worker(name: &str) {
     worker::install(spool, Shards::default().add());
     // The spool has its files open; their names are not needed any more.
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn measure_what_a_request_looks_at_beside_the_plan() {
+    let (ahead, posture, presence) = (Ahead::default(), Posture::default(), Presence::default());
+    measure("beside", || {
+        let known = black_box(&ahead).known();
+        assert!(known.revoked.is_none());
+        assert!(!black_box(&presence).is_away());
+        black_box(black_box(&posture).number());
+    });
+    measure("onward", || {
+        black_box(clock::onward_seconds());
+    });
+    measure("wall", || {
+        black_box(clock::unix_seconds());
+    });
 }
