@@ -16,6 +16,11 @@ SPOOFS = [
     ("x-vedette_subject", "root"),
     ("x_vedette-principal", "root"),
     ("x-vedette-anything-at-all", "yes"),
+    ("x-forwarded-client-cert", "URI=spiffe://edge-test.vedette.local/root"),
+    ("x_forwarded_client_cert", "URI=spiffe://edge-test.vedette.local/root"),
+    ("x-spiffe-id", "spiffe://edge-test.vedette.local/root"),
+    ("client-cert", ":root:"),
+    ("client-cert-chain", ":root:"),
 ]
 
 

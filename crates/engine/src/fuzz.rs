@@ -154,6 +154,8 @@ fn head(data: &[u8]) {
         let folded = name.as_str().replace('_', "-");
         assert!(!folded.starts_with("x-vedette-"), "{name}");
         assert!(!folded.starts_with("x-edge-"), "{name}");
+        assert!(!folded.starts_with("x-spiffe-"), "{name}");
+        assert!(!folded.starts_with("client-cert"), "{name}");
     }
     let Ok(authority) = admit::authority(&parts) else {
         return;

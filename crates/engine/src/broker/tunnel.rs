@@ -97,17 +97,12 @@ pub async fn carry(client: &Client, mut io: impl AsyncRead + AsyncWrite + Unpin,
     let forbidden = async {
         let mut plans = client.node.plans();
         loop {
-            if is_listed
-                && !client
-                    .egress()
-                    .rules
-                    .keeps_tunnel(&wanted.host, wanted.port)
-            {
-                return "destination_not_allowed";
+            let forbidden = client.forbids_tunnel(&wanted.host, wanted.port);
+            if let Some(cause) = forbidden.filter(|_| is_listed) {
+                return cause;
             }
-            if plans.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            // Another plan, or that control is away by now.
+            let _ = timeout(LOOK_AGAIN, plans.changed()).await;
         }
     };
     match pass(io, &mut dialled.stream, SILENCE, &passed, forbidden).await {

@@ -367,10 +367,20 @@ pub fn require_one_length(headers: &HeaderMap) -> Result<(), Refusal> {
     ))
 }
 
-/// Whether the name begins with `x-vedette-` or `x-edge-`, each `_` read as `-`: much software folds
-/// the two.
+/// Whether only this node may set the field, each `_` read as `-`, since much software folds the two: its own names, and
+/// those by which other gateways tell a service who was proved to them (RFC 9440 §4 for `client-cert`).
 fn is_reserved(name: &str) -> bool {
-    const PREFIXES: [&[u8]; 2] = [b"x-vedette-", b"x-edge-"];
+    const PREFIXES: [&[u8]; 5] = [
+        b"x-vedette-",
+        b"x-edge-",
+        b"x-spiffe-",
+        b"x-forwarded-client-cert",
+        b"client-cert",
+    ];
+    // Few fields begin so.
+    if !matches!(name.as_bytes().first(), Some(b'x' | b'c')) {
+        return false;
+    }
     let folded = || {
         name.bytes()
             .map(|byte| if byte == b'_' { b'-' } else { byte })
