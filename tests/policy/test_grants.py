@@ -44,7 +44,18 @@ def test_without_methods_it_is_for_all_of_them() -> None:
     assert "when" not in grant_text(of("alice"))
 
 
-@pytest.mark.parametrize("principal", ["", "anonymous", "a\nb", "x" * 5_000])
+@pytest.mark.parametrize(
+    "principal",
+    [
+        "",
+        "anonymous",
+        "*",
+        "https://id.example.org#*",
+        "https://id.example.org#",
+        "a\nb",
+        "x" * 5_000,
+    ],
+)
 def test_what_is_nobody_in_particular_gets_none(principal: str) -> None:
     with pytest.raises(ConfigError) as caught:
         of(principal)

@@ -20,6 +20,8 @@ def read_principal(text: str, issuer: str) -> tuple[str, str]:
         raise ConfigError("principal_invalid", "that is not a principal")
     if text == "anonymous":
         raise ConfigError("principal_invalid", "anonymous callers are nobody in particular")
+    if text.rpartition("#")[2] in ("*", ""):
+        raise ConfigError("principal_invalid", "there is no word for everybody: name one principal")
     if text.startswith("x509:") or _SPIFFE.match(text):
         return "Workload", text
     return "Subject", text if "#" in text else f"{issuer}#{text}"
