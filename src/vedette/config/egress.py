@@ -31,6 +31,14 @@ class Breaker(Model):
     )
 
 
+SpiffeIdText = Annotated[
+    str,
+    StringConstraints(
+        max_length=2_048, pattern=r"^spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+$"
+    ),
+]
+
+
 class EgressCredential(Model):
     """A header field that is added to calls; whoever makes them never sees its value."""
 
@@ -69,6 +77,12 @@ class EgressRule(Model):
     credential: EgressCredential | None = Field(
         default=None,
         description="What calls are given; absent: nothing. A rule with one allows no tunnel.",
+    )
+    peers: tuple[SpiffeIdText, ...] = Field(
+        default=(),
+        max_length=256,
+        description="SPIFFE IDs of which the destination must have one, sorted; then both sides prove "
+        "themselves by SVIDs, the function by its own. Empty: as everywhere on the web.",
     )
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from vedette.config.egress import Method, Name
+from vedette.config.egress import Method, Name, SpiffeIdText
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
 from vedette.config.written import Duration, EgressDestination, RateText, millis, parse_rate
@@ -61,12 +61,20 @@ class EgressRuleSpec(Model):
         "allows no tunnel.",
     )
 
+    peers: tuple[SpiffeIdText, ...] = Field(
+        default=(),
+        description="SPIFFE IDs of which the destination must have one: both sides then prove themselves by "
+        "SVIDs, a function as `spiffe://TRUST-DOMAIN/fn/NAME`. Over `https://` alone, for functions alone.",
+    )
+
     @model_validator(mode="after")
     def _require_sense(self) -> Self:
         if self.burst is not None and self.rate is None:
             raise ValueError("burst needs a rate")
         if (self.methods or self.credential) and self.to.startswith("tcp://"):
             raise ValueError("a tunnel has no methods and no credential")
+        if self.peers and not self.to.startswith("https://"):
+            raise ValueError("peers are proved over https:// only")
         if self.credential and not self.to.startswith("https://") and not _is_here(self.to):
             raise ValueError("a credential goes over https:// only, or to a loopback address")
         return self
@@ -87,6 +95,8 @@ class EgressRuleSpec(Model):
                 "header": self.credential.header.lower(),
                 "prefix": self.credential.prefix,
             }
+        if self.peers:
+            data["peers"] = sorted(set(self.peers))
         return data
 
 
@@ -113,6 +123,8 @@ class EgressPolicySpec(Model):
     def _require_subject(self) -> Self:
         if not self.functions and not self.workloads:
             raise ValueError("it is for nobody: give it functions or workloads")
+        if self.workloads and any(rule.peers for rule in self.allow):
+            raise ValueError("peers are for functions: programs show SVIDs of their own")
         return self
 
 

@@ -229,6 +229,9 @@ def _egress(snapshot: Snapshot) -> Iterator[str]:
         yield from _sorted(f"{where}.workloads", policy.workloads)
         for rule in policy.rules:
             yield from _sorted(f"{where}.rules.{rule.to}.methods", rule.methods)
+            yield from _sorted(f"{where}.rules.{rule.to}.peers", rule.peers)
+            if rule.peers and (policy.workloads or not rule.to.startswith("https://")):
+                yield f"{where}: {rule.to} has peers, which are for functions and https alone"
             if rule.methods and rule.to.startswith("tcp://"):
                 yield f"{where}: {rule.to} names methods, which a tunnel has none of"
 
