@@ -314,7 +314,7 @@ async fn a_credential_is_added_in_place_of_what_the_caller_says() {
         .append("authorization", "mine too".parse().unwrap());
     let response = out.send(asked, &SendOptions::default()).await.unwrap();
     let seen = text(response).await.unwrap();
-    assert!(seen.contains("authorization: Bearer secret\r\n"), "{seen}");
+    assert!(seen.contains("authorization: bearer secret\r\n"), "{seen}");
     assert!(!seen.contains("mine"));
     assert!(out.rules.tunnel("127.0.0.1", port).is_err());
     let mut plain = EgressRule::to("http://api.example.com");
