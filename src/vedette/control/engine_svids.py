@@ -77,7 +77,7 @@ class EngineSvids:
                 if str(error) != self._said:
                     _log.warning("SVIDs of the engine: %s", error)
                 self._said = str(error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the next step may succeed
                 _log.exception("SVIDs of the engine")
             stopping.wait(INTERVAL)
 
