@@ -1,4 +1,4 @@
-"""SVIDs at the engine's hops: whoever is called proves who it is, and so do the node and the function that calls."""
+"""SVIDs at the engine's hops: whoever is called proves who it is, and so do the node and functions."""
 
 from __future__ import annotations
 

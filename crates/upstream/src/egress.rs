@@ -23,7 +23,7 @@ use crate::config::{Host, OutlierConfig, Protocol, SendOptions, TlsConfig};
 use crate::connect::{Need, dial};
 use crate::error::{BoxError, ConfigError, SendError};
 use crate::exchange::{Limits, exchange, plain_answer};
-use crate::fields::Outgoing;
+use crate::fields::{Outgoing, strip_hop_by_hop};
 use crate::target::{Opened, Target, TargetConfig};
 use crate::tls::{self, Settings};
 use crate::upstream::Machine;
@@ -136,6 +136,8 @@ impl Egress {
         let mut request = request;
         if let Some(credential) = &allowed.credential {
             let fields = request.headers_mut();
+            // What the caller calls a field of this hop is not sent on: never the credential.
+            strip_hop_by_hop(fields);
             fields.insert(credential.header.clone(), credential.value.clone());
         }
         let (endpoint, active) = self.enter(allowed, false)?;

@@ -5,7 +5,7 @@ Owns: the shape. Must not: read a destination; `config.written` and the engine d
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
@@ -37,6 +37,25 @@ SpiffeIdText = Annotated[
         max_length=2_048, pattern=r"^spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+$"
     ),
 ]
+
+
+NOT_CREDENTIALS: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Fields that say how a message is read or sent on (RFC 9110 §7.6.1)."""
 
 
 class EgressCredential(Model):

@@ -1,8 +1,8 @@
 """SVIDs that the engine shows to others: the gateway's to services, a function's to what it calls.
 
-Owns: engine/svids.json, and who has one there: only who is to show one. Control measured a component when it stored it, so a
-function's SVID names the component that it is for; with another digest it is taken back. Must not: mint for programs; the
-Workload API does.
+Owns: engine/svids.json, and who has one there: only who is to show one. Control measured a component when it stored it,
+so a function's SVID names the component that it is for; with another digest it is taken back. Must not: mint for
+programs; the Workload API does.
 """
 
 from __future__ import annotations

@@ -256,6 +256,7 @@ impl EgressRules {
             .filter(same)
             .filter_map(|rule| match rule.host {
                 RuleHost::Network(network) => Some(network),
+                RuleHost::Address(address) => Network::of_address(address),
                 _ => None,
             });
         networks.collect()
@@ -397,7 +398,9 @@ impl Rule {
     }
 
     fn takes_method(&self, method: &Method) -> bool {
-        self.said.methods.is_empty() || self.said.methods.contains(method)
+        // TRACE is answered with what was sent, a credential with it.
+        let tells = self.said.credential.is_some() && *method == Method::TRACE;
+        !tells && (self.said.methods.is_empty() || self.said.methods.contains(method))
     }
 
     fn allows(&self, destination: &Destination) -> bool {
