@@ -28,12 +28,14 @@ _ONLY_OURS = {
     "blob_corrupt",
     "challenge_key_invalid",
     "compiled_missing",
+    "credential_invalid",
     "digest_malformed",
     "envelope_malformed",
     "request_malformed",
     "revocations_full",
     "signature_invalid",
     "snapshot_malformed",
+    "svids_invalid",
     "tls_invalid",
 }
 

@@ -213,6 +213,73 @@ def test_the_node_adds_a_credential_that_the_program_never_sees(
     assert not kept.exists()
 
 
+_SEND = """
+import http.client, sys
+proxy = http.client.HTTPConnection("127.0.0.1", 3128, timeout=20)
+fields = dict(one.split("=", 1) for one in sys.argv[3:])
+proxy.request(sys.argv[1], sys.argv[2], body=b"hello" if sys.argv[1] == "POST" else None, headers=fields)
+answer = proxy.getresponse()
+print(answer.status, answer.read())
+"""
+
+
+def test_what_a_caller_calls_its_own_hop_s_does_not_take_the_credential_away(
+    allow: Allow, origin: Origin, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a-secret")
+    allow.node.run("credential", "add", "own", "--file", str(secret))
+    allow.rules(f'to: "{origin.url}", credential: {{name: own}}')
+    answer = allow.python(_SEND, "GET", f"{origin.url}/", "connection=authorization").stdout
+    assert answer.startswith("200 ")
+    assert origin.received[-1].headers["authorization"] == ["Bearer a-secret"]
+    # TRACE is answered with what was sent.
+    assert allow.python(_SEND, "TRACE", f"{origin.url}/").stdout.startswith("403 ")
+    for header in ("host", "Connection", "content-length"):
+        with pytest.raises(AssertionError, match="is no field for a credential"):
+            allow.rules(f'to: "{origin.url}", credential: {{name: own, header: {header}}}')
+
+
+def test_a_body_whose_length_is_known_keeps_it(allow: Allow, origin: Origin) -> None:
+    allow.rules(f'to: "{origin.url}"')
+    assert allow.python(_SEND, "POST", f"{origin.url}/").stdout.startswith("200 ")
+    sent = origin.received[-1]
+    assert (sent.body, sent.headers["content-length"]) == (b"hello", ["5"])
+    assert "transfer-encoding" not in sent.headers
+
+
+def test_an_empty_list_of_methods_is_a_mistake(allow: Allow, origin: Origin) -> None:
+    with pytest.raises(AssertionError, match="methods"):
+        allow.rules(f'to: "{origin.url}", methods: []')
+
+
+def test_the_environment_can_be_left_out(allow: Allow) -> None:
+    shown = allow.run("env", flags=("--clear-env", "--env", "ONE=1")).stdout.splitlines()
+    names = {line.partition("=")[0] for line in shown}
+    assert "ONE=1" in shown
+    assert {"PATH", "TMPDIR", "HTTPS_PROXY", "SPIFFE_ENDPOINT_SOCKET"} <= names
+    assert not names & set(os.environ) - {
+        "PATH",
+        "HOME",
+        "USER",
+        "LANG",
+        "TERM",
+        "no_proxy",
+        "NO_PROXY",
+    }
+
+
+def test_a_program_ends_with_its_launcher(allow: Allow, tmp_path: Path) -> None:
+    script = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    with subprocess.Popen(
+        allow.command(sys.executable, "-c", script), stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        program = int(running.stdout.readline())
+        running.kill()
+        wait_until("it has ended", lambda: not Path(f"/proc/{program}").exists())
+
+
 def test_a_credential_that_cannot_be_sent_is_refused(lone: Node, tmp_path: Path) -> None:
     for content in ("", "two\nlines", "caf\u00e9", "x" * 9_000):
         file = tmp_path / "secret"
@@ -255,8 +322,9 @@ def test_a_name_that_leads_inside_is_refused_unless_a_range_is_named(
     allow.rules(f'to: "{url}"')
     assert allow.ask("GET", url).startswith("403 ")
     assert allow.record(cause="address_not_allowed")["outcome"] == "refused"
-    allow.rules(f'to: "{url}"', f'to: "http://127.0.0.0/8:{origin.port}"')
-    assert allow.ask("GET", url).startswith("200 ")
+    for beside in ("127.0.0.0/8", "127.0.0.1"):
+        allow.rules(f'to: "{url}"', f'to: "http://{beside}:{origin.port}"')
+        assert allow.ask("GET", url).startswith("200 ")
 
 
 @pytest.mark.parametrize(
@@ -332,8 +400,10 @@ def test_socks_leads_where_a_rule_lets_a_tunnel(allow: Allow, origin: Origin) ->
 
 
 _ESCAPES = """
-import ctypes, json, os, socket, struct, sys
-home, port = sys.argv[1], int(sys.argv[2])
+import ctypes, json, os, resource, socket, struct, sys
+home, port, victim, terminal = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+own = os.environ["TMPDIR"] + "/own"
+open(own, "w").close()
 libc = ctypes.CDLL(None, use_errno=True)
 
 def tried(work):
@@ -382,6 +452,18 @@ tries = {
     "shadow": lambda: open("/etc/shadow").read(),
     "its memory": lambda: open(f"/proc/{os.getppid()}/mem", "rb").read(1),
     "its environment": lambda: open(f"/proc/{os.getppid()}/environ", "rb").read(1),
+    "a mode": lambda: os.chmod(victim, 0o666),
+    "a mode of a folder": lambda: os.chmod(os.path.dirname(victim), 0o777),
+    "an owner": lambda: os.chown(victim, os.getuid(), os.getgid()),
+    "times": lambda: os.utime(victim),
+    "attributes": lambda: os.setxattr(victim, "user.x", b"y"),
+    "set-user-ID": lambda: os.chmod(own, 0o4755),
+    "set-group-ID": lambda: os.chmod(own, 0o2755),
+    "made with set-user-ID": lambda: os.open(own + "2", os.O_CREAT | os.O_WRONLY, 0o4755),
+    "limits of others": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE),
+    "another terminal": lambda: os.open(terminal, os.O_RDWR | os.O_NOCTTY),
+    "a new terminal": lambda: os.openpty(),
+    "an own mode": lambda: os.chmod(own, 0o600),
     "its own folder": lambda: open(os.environ["TMPDIR"] + "/left", "w"),
     "a look at names": lambda: socket.getaddrinfo("127.0.0.1", 80),
 }
@@ -389,15 +471,38 @@ print(json.dumps({name: tried(work) for name, work in tries.items()}))
 """
 
 
-def test_there_is_no_other_way_out(allow: Allow, origin: Origin) -> None:
+def test_there_is_no_other_way_out(allow: Allow, origin: Origin, tmp_path: Path) -> None:
     home = str(allow.node.home)
-    tried = json.loads(allow.python(_ESCAPES, home, str(origin.port)).stdout)
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    leader, other = os.openpty()
+    try:
+        arguments = (home, str(origin.port), str(victim), os.ttyname(other))
+        flags = ("--read", str(tmp_path))
+        tried = json.loads(allow.python(_ESCAPES, *arguments, flags=flags).stdout)
+    finally:
+        os.close(leader)
+        os.close(other)
     by_outcome: dict[str, set[str]] = {}
     for name, outcome in tried.items():
         by_outcome.setdefault(outcome, set()).add(name)
-    assert by_outcome.pop("done") == {"its own folder", "a look at names"}
+    assert by_outcome.pop("done") == {"its own folder", "a look at names", "an own mode"}
     assert by_outcome.pop("ConnectionRefusedError") == {"a port of this machine"}
-    assert by_outcome.pop("OSError") == {"an address outside", "metadata", "IPv6", "DNS"}
+    read_only = {
+        "a mode",
+        "a mode of a folder",
+        "an owner",
+        "times",
+        "attributes",
+        "writing beside",
+    }
+    assert by_outcome.pop("OSError") == {
+        "an address outside",
+        "metadata",
+        "IPv6",
+        "DNS",
+        *read_only,
+    }
     assert set(by_outcome) == {"PermissionError"}
 
 
@@ -520,14 +625,20 @@ def test_a_program_outlives_the_engine(allow: Allow, origin: Origin) -> None:
 
 
 def test_a_report_lets_go_and_says_which_rules_are_needed(allow: Allow, origin: Origin) -> None:
-    # Of this machine's addresses none is let go, whoever asks.
+    done = allow.python(_ASK, "GET", "http://nobody.invalid/", flags=("--report",))
+    assert done.stdout.startswith("502 ")  # let go, and there is nobody
+    assert "1 destinations would be refused" in done.stderr
+    assert "    - to: http://nobody.invalid\n" in done.stderr
+    record = allow.record(host="nobody.invalid")
+    assert record["reported"] is True
+    assert (record["cause"], record["wouldAllow"]) == ("dns_failed", "http://nobody.invalid")
+
+
+def test_a_report_lets_nothing_go_to_this_machine(allow: Allow, origin: Origin) -> None:
     done = allow.python(_ASK, "GET", origin.url, flags=("--report",))
     assert done.stdout.startswith("403 ")
-    assert "1 destinations would be refused" in done.stderr
-    assert f"    - to: {origin.url}\n" in done.stderr
-    record = allow.record(method="GET")
-    assert record["reported"] is True
-    assert (record["cause"], record["wouldAllow"]) == ("address_not_allowed", origin.url)
+    assert "it called nothing that its rules do not allow" in done.stderr
+    assert allow.record(method="GET")["cause"] == "address_not_allowed"
 
 
 def test_a_program_ends_as_it_would_by_itself(allow: Allow) -> None:

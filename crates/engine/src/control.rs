@@ -127,6 +127,7 @@ impl Control {
                 self.node.posture.load(&self.node.dir).map(|()| json!({}))
             }
             (&Method::POST, "/tls") => self.reload_tls(),
+            (&Method::POST, "/svids") => self.node.dir.reload_svids().map(|()| json!({})),
             _ => return reply(StatusCode::NOT_FOUND, &json!({"error": "not_found"})),
         };
         match answered {

@@ -61,6 +61,7 @@ mod sources;
 mod spool;
 mod stages;
 mod streams;
+mod svids;
 #[allow(unsafe_code)]
 mod sys;
 mod tls;

@@ -4,12 +4,14 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::envelope::{VerifyingKey, verify, verify_as};
 use crate::plan::{Before, Plan};
 use crate::snapshot::Snapshot;
+use crate::svids::Svids;
 
 /// Why a snapshot was refused.
 #[derive(Debug, Clone)]
@@ -39,10 +41,11 @@ impl fmt::Display for LoadError {
 impl std::error::Error for LoadError {}
 
 /// The folder that control writes and the engine reads.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EngineDir {
     root: PathBuf,
     engine_key: String,
+    svids: Arc<Svids>,
 }
 
 /// Which snapshot is active, as control published it.
@@ -60,6 +63,7 @@ impl EngineDir {
         Self {
             root: root.into(),
             engine_key: engine_key.into(),
+            svids: Arc::default(),
         }
     }
 
@@ -72,6 +76,19 @@ impl EngineDir {
     /// Where a certificate with its key is that services are shown.
     pub fn client_certificate(&self, name: &str) -> PathBuf {
         self.root.join("tls/clients").join(format!("{name}.pem"))
+    }
+
+    /// SVIDs of the node's own.
+    pub fn svids(&self) -> &Arc<Svids> {
+        &self.svids
+    }
+
+    /// Reads them again.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn reload_svids(&self) -> Result<(), LoadError> {
+        self.svids.reload(&self.root.join("svids.json"))
     }
 
     /// What a destination of calls is shown, without the line end that an editor leaves.

@@ -115,6 +115,9 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     let counted = Counted::in_folder(&config.spool_dir);
     let node = Arc::new(Node::new(location, dir, runtime, log));
     node.offenders.take_over(counted.blocks());
+    if let Err(error) = node.dir.reload_svids() {
+        sys::say(&format_args!("{error}"));
+    }
     node.start_with_active(counted.quotas());
     node.presence.go_on_from(&config.spool_dir);
     let charge = Charge::open(&config.spool_dir)?;

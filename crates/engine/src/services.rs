@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use vedette_upstream::{
     AddressRule, ClientCertificate, EndpointConfig, HealthConfig, Machine, OutlierConfig, Protocol,
-    TlsConfig, Upstream, UpstreamConfig,
+    SpiffeConfig, TlsConfig, Upstream, UpstreamConfig,
 };
 
 use crate::load::{EngineDir, LoadError};
@@ -100,7 +100,12 @@ fn tls(declared: &snapshot::UpstreamTls, dir: &EngineDir) -> Result<TlsConfig, L
                 LoadError::new("client_certificate_missing", message)
             })
     };
+    let peers = declared.peers.as_ref().map(|peers| SpiffeConfig {
+        peers: peers.clone(),
+        identity: dir.svids().identity("gateway", None),
+    });
     Ok(TlsConfig {
+        spiffe: peers,
         server_name: declared.server_name.clone(),
         ca: declared.ca.clone(),
         client: declared.client_certificate.as_ref().map(read).transpose()?,

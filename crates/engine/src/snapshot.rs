@@ -893,6 +893,10 @@ pub struct UpstreamTls {
     /// Name of the client certificate it is shown (`vedette certificate`).
     #[serde(default)]
     pub client_certificate: Option<String>,
+    /// SPIFFE IDs of which it must have one, sorted; then both sides prove themselves by SVIDs, the
+    /// node by that of its gateway. Absent: by names and certificates.
+    #[serde(default)]
+    pub peers: Option<Vec<String>>,
 }
 
 /// Requests that ask an endpoint whether it is well.
@@ -1048,6 +1052,9 @@ pub struct EgressRule {
     /// What calls are given; absent: nothing. A rule with one allows no tunnel.
     #[serde(default)]
     pub credential: Option<EgressCredential>,
+    /// SPIFFE IDs of which the destination must have one, sorted; then both sides prove themselves
+    /// by SVIDs, the function by its own. Empty: as everywhere on the web.
+    pub peers: Vec<String>,
 }
 
 /// What some functions and programs may call; nothing else leaves.

@@ -128,6 +128,14 @@ fn isolate() -> PyResult<()> {
     vedette_sandbox::isolate().map_err(|error| refused(error.code, &error.message))
 }
 
+/// Gives this process a view of the files in which only some can be changed.
+#[pyfunction]
+fn seal(write: &[u8]) -> PyResult<()> {
+    let write: Vec<std::path::PathBuf> = serde_json::from_slice(write)
+        .map_err(|error| refused("files_invalid", &error.to_string()))?;
+    vedette_sandbox::seal(&write).map_err(|error| refused(error.code, &error.message))
+}
+
 /// Takes from this process what leads out of its box.
 #[pyfunction]
 fn confine(files: &[u8]) -> PyResult<()> {
@@ -149,6 +157,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(explain, module)?)?;
     module.add_function(wrap_pyfunction!(judge, module)?)?;
     module.add_function(wrap_pyfunction!(isolate, module)?)?;
+    module.add_function(wrap_pyfunction!(seal, module)?)?;
     module.add_function(wrap_pyfunction!(confine, module)?)?;
     Ok(())
 }

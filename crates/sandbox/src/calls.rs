@@ -64,6 +64,8 @@ const REFUSED: &[c_long] = &[
     libc::SYS_vhangup,
 ];
 
+const ABSENT: [c_long; 2] = [libc::SYS_clone3, libc::SYS_openat2];
+
 type Filtered<T> = Result<T, BackendError>;
 
 /// Refuses them with EPERM, for this thread and all that it starts.
@@ -75,15 +77,20 @@ pub fn refuse() -> Result<(), seccompiler::Error> {
     rules.insert(libc::SYS_socketpair, datagram_pairs()?);
     rules.insert(libc::SYS_clone, new_namespaces()?);
     rules.insert(libc::SYS_ioctl, terminal_input()?);
+    rules.insert(libc::SYS_prlimit64, others(0)?);
+    rules.insert(libc::SYS_setpriority, others(0)?);
+    for (call, argument) in MODES {
+        rules.insert(*call, another_user(*argument)?);
+    }
     #[cfg(target_arch = "x86_64")]
     for (call, conditions) in rules.clone() {
         rules.insert(call | OTHER_ABI, conditions);
     }
     apply(rules, libc::EPERM, arch)?;
-    // Its flags are in memory, where no filter can look: without it the C library uses `clone`.
-    let mut absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    // What they are to do is in memory, where no filter can look: without them `clone` and `openat` are used.
+    let mut absent = BTreeMap::from(ABSENT.map(|call| (call, Vec::new())));
     #[cfg(target_arch = "x86_64")]
-    absent.insert(libc::SYS_clone3 | OTHER_ABI, Vec::new());
+    absent.extend(ABSENT.map(|call| (call | OTHER_ABI, Vec::new())));
     apply(absent, libc::ENOSYS, arch)
 }
 
@@ -96,6 +103,36 @@ fn apply(
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, arch)?;
     let program = BpfProgram::try_from(filter)?;
     seccompiler::apply_filter(&program)
+}
+
+/// Calls that give a file its mode, and which argument that is.
+const MODES: &[(c_long, u8)] = &[
+    (libc::SYS_fchmod, 1),
+    (libc::SYS_fchmodat, 2),
+    (libc::SYS_fchmodat2, 2),
+    (libc::SYS_openat, 3),
+    (libc::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+];
+
+/// A mode with a set-user-ID or set-group-ID bit: whoever runs the file outside would be this user.
+fn another_user(argument: u8) -> Filtered<Vec<SeccompRule>> {
+    let bits = [u64::from(libc::S_ISUID), u64::from(libc::S_ISGID)];
+    bits.into_iter()
+        .map(|bit| SeccompRule::new(vec![masked(argument, bit, bit)?]))
+        .collect()
+}
+
+/// A call about another process than the caller (0).
+fn others(argument: u8) -> Filtered<Vec<SeccompRule>> {
+    Ok(vec![none_of(argument, &[0])?])
 }
 
 /// The flags of `clone` that make a namespace.

@@ -1,9 +1,9 @@
 //! Puts the calling process into a box, before it becomes a program that nobody trusts.
 //!
-//! Two steps, with time between them to make sockets inside: [`isolate`] gives it a network of its own with nothing
-//! but loopback, [`confine`] takes from it what could lead around that: Unix sockets, files that nobody listed, other
-//! processes, system calls that make namespaces, drivers or sockets of other kinds. What starts from it is in the
-//! same box.
+//! Three steps, with time between them to make sockets inside: [`isolate`] gives it a network of its own with nothing
+//! but loopback, [`seal`] a view of the files that it cannot change, [`confine`] takes from it what could lead around
+//! that: Unix sockets, files that nobody listed, other processes, system calls that make namespaces, drivers or
+//! sockets of other kinds. What starts from it is in the same box.
 //!
 //! Must not: run in a process with more than one thread, since each of these calls covers the one that makes it; or
 //! go on when a part could not be had.
@@ -49,6 +49,27 @@ pub struct Files {
     pub write: Vec<PathBuf>,
 }
 
+/// Gives this process a view of the file system of its own, in which nothing can be changed but what `write` names:
+/// neither content nor modes, owners, times and attributes, which Landlock does not cover. No file makes anybody
+/// another user. Called after [`isolate`], whose namespace owns the view.
+///
+/// # Errors
+/// `namespace_refused`: the kernel (5.12 or newer) or the administrator does not let this user have one.
+pub fn seal(write: &[PathBuf]) -> Result<(), Error> {
+    let refused = |error: std::io::Error| Error::new("namespace_refused", error);
+    sys::unshare(libc::CLONE_NEWNS).map_err(refused)?;
+    sys::keep_mounts_private().map_err(refused)?;
+    let there: Vec<_> = write.iter().filter(|path| path.exists()).collect();
+    for path in &there {
+        sys::bind_to_itself(path).map_err(refused)?;
+    }
+    sys::set_mounts(Path::new("/"), true, sys::READ_ONLY | sys::NO_SET_UID, 0).map_err(refused)?;
+    for path in &there {
+        sys::set_mounts(path, false, 0, sys::READ_ONLY).map_err(refused)?;
+    }
+    Ok(())
+}
+
 /// Gives this process a network namespace of its own, in a user namespace of its own where the kernel lets it (any
 /// user may make one; root needs none), and sets up its loopback.
 ///
@@ -82,6 +103,7 @@ pub fn isolate() -> Result<(), Error> {
 pub fn confine(files: &Files) -> Result<(), Error> {
     let refused = |what: &dyn fmt::Display| Error::new("confinement_refused", what);
     sys::inherit_nothing();
+    sys::end_with_parent();
     sys::forbid_privileges().map_err(|error| refused(&format_args!("privileges: {error}")))?;
     match restrict(files) {
         Ok(RulesetStatus::NotEnforced) => return Err(refused(&"this kernel has no Landlock")),

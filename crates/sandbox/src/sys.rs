@@ -1,6 +1,9 @@
 //! The system calls that have no safe wrapper here.
 
+use std::ffi::CString;
 use std::io::{Error, Result};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// User and group of this process.
 pub fn ids() -> (u32, u32) {
@@ -12,6 +15,71 @@ pub fn ids() -> (u32, u32) {
 pub fn unshare(flags: libc::c_int) -> Result<()> {
     // SAFETY: no memory is involved.
     done(unsafe { libc::unshare(flags) })
+}
+
+/// Nothing can be changed there (`linux/mount.h`).
+pub const READ_ONLY: u64 = 1;
+/// Set-user-ID bits do not count there.
+pub const NO_SET_UID: u64 = 2;
+
+fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::from(std::io::ErrorKind::InvalidInput))
+}
+
+/// What is mounted from here on is seen here alone.
+pub fn keep_mounts_private() -> Result<()> {
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    let none = std::ptr::null();
+    // SAFETY: the target is a C string; the other places are not read with these flags.
+    done(unsafe { libc::mount(none, c"/".as_ptr(), none, flags, none.cast()) })
+}
+
+/// Makes a mount of its own of a file or folder, where it is.
+pub fn bind_to_itself(path: &Path) -> Result<()> {
+    let path = c_path(path)?;
+    let none = std::ptr::null();
+    let flags = libc::MS_BIND | libc::MS_REC;
+    // SAFETY: both paths are C strings that live through the call.
+    done(unsafe { libc::mount(path.as_ptr(), path.as_ptr(), none, flags, none.cast()) })
+}
+
+/// Sets and clears attributes of a mount, and of all below it.
+pub fn set_mounts(path: &Path, all_below: bool, set: u64, clear: u64) -> Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    const RECURSIVE: libc::c_uint = 0x8000; // AT_RECURSIVE, linux/fcntl.h
+    let path = c_path(path)?;
+    let attributes = Attributes {
+        set,
+        clear,
+        propagation: 0,
+        user_namespace: 0,
+    };
+    let flags = if all_below { RECURSIVE } else { 0 };
+    // SAFETY: a C string, and a structure of the size that is told; both live through the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    done(i32::try_from(result).unwrap_or(-1))
+}
+
+/// The program ends with this process's parent.
+pub fn end_with_parent() {
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
 }
 
 /// Sets the loopback of this network namespace up.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::address::Network;
 
@@ -98,7 +100,43 @@ pub struct TlsConfig {
     pub ca: Option<String>,
     /// Chain and key shown to the service.
     pub client: Option<ClientCertificate>,
+    /// Both sides prove who they are by X509-SVIDs; then none of the others counts.
+    pub spiffe: Option<SpiffeConfig>,
 }
+
+/// SPIFFE authentication of both sides (X509-SVID §5).
+#[derive(Clone)]
+pub struct SpiffeConfig {
+    /// SPIFFE IDs of which the service must have one.
+    pub peers: Vec<String>,
+    /// Who is shown, and what is believed.
+    pub identity: Arc<dyn SpiffeIdentity>,
+}
+
+/// An identity of this node's own, whose SVIDs and bundles change while it is used.
+pub trait SpiffeIdentity: Send + Sync {
+    /// The SVID that is shown now; `None` while there is none.
+    fn shown(&self) -> Option<Arc<CertifiedKey>>;
+
+    /// The SPIFFE ID that this chain of a server proves now.
+    ///
+    /// # Errors
+    /// Why it proves none.
+    fn proved(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<String, rustls::Error>;
+}
+
+impl PartialEq for SpiffeConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.peers == other.peers && Arc::ptr_eq(&self.identity, &other.identity)
+    }
+}
+
+impl Eq for SpiffeConfig {}
 
 /// A certificate chain, leaf first, and its private key, in one PEM. Never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -110,6 +148,7 @@ impl std::fmt::Debug for TlsConfig {
             .field("server_name", &self.server_name)
             .field("own_ca", &self.ca.is_some())
             .field("client", &self.client.is_some())
+            .field("peers", &self.spiffe.as_ref().map(|it| &it.peers))
             .finish()
     }
 }

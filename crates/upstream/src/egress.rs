@@ -23,7 +23,7 @@ use crate::config::{Host, OutlierConfig, Protocol, SendOptions, TlsConfig};
 use crate::connect::{Need, dial};
 use crate::error::{BoxError, ConfigError, SendError};
 use crate::exchange::{Limits, exchange, plain_answer};
-use crate::fields::Outgoing;
+use crate::fields::{Outgoing, strip_hop_by_hop};
 use crate::target::{Opened, Target, TargetConfig};
 use crate::tls::{self, Settings};
 use crate::upstream::Machine;
@@ -68,6 +68,8 @@ struct Place {
     destination: Destination,
     is_tunnel: bool,
     is_listed: bool,
+    /// SPIFFE IDs of which it must have one.
+    peers: Vec<String>,
 }
 
 /// The way out of one function or program. Shared by all workers; each has connections of its own.
@@ -134,6 +136,8 @@ impl Egress {
         let mut request = request;
         if let Some(credential) = &allowed.credential {
             let fields = request.headers_mut();
+            // What the caller calls a field of this hop is not sent on: never the credential.
+            strip_hop_by_hop(fields);
             fields.insert(credential.header.clone(), credential.value.clone());
         }
         let (endpoint, active) = self.enter(allowed, false)?;
@@ -212,6 +216,10 @@ impl Egress {
             destination: allowed.destination.clone(),
             is_tunnel,
             is_listed: allowed.is_listed,
+            peers: allowed
+                .spiffe
+                .as_ref()
+                .map_or_else(Vec::new, |it| it.peers.clone()),
         };
         let known = self.places.lock();
         let mut known = known.unwrap_or_else(PoisonError::into_inner);
@@ -239,11 +247,18 @@ impl Egress {
         is_tunnel: bool,
     ) -> Result<Arc<Endpoint>, ConfigError> {
         let destination = allowed.destination;
+        let settings = match allowed.spiffe {
+            None => Arc::clone(&self.settings),
+            Some(_) => {
+                let config = TlsConfig {
+                    spiffe: allowed.spiffe,
+                    ..TlsConfig::default()
+                };
+                Arc::new(tls::settings(&config, Protocol::Auto, &self.machine.roots)?)
+            }
+        };
         let tls = match destination.kind == Kind::Https && !is_tunnel {
-            true => Some((
-                Arc::clone(&self.settings),
-                tls::server_name(&destination.host)?,
-            )),
+            true => Some((settings, tls::server_name(&destination.host)?)),
             false => None,
         };
         let target = Target::new(TargetConfig {

@@ -52,7 +52,7 @@ pub use balance::{EndpointHealth, EndpointState};
 pub use body::UpstreamBody;
 pub use config::{
     AddressRule, ClientCertificate, EndpointConfig, HealthConfig, Host, OutlierConfig, Protocol,
-    Retry, SendOptions, TlsConfig, UpstreamConfig,
+    Retry, SendOptions, SpiffeConfig, SpiffeIdentity, TlsConfig, UpstreamConfig,
 };
 pub use dns::{Resolve, Resolving, SystemResolver};
 pub use egress::{

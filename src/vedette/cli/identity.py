@@ -141,6 +141,11 @@ def ca_rotate(
     """Make the next key: trusted at once, it signs in a day, and the one of now is trusted an hour longer."""
     told = client_of(home).post("/v1/ca/rotate", {"jwt": jwt, "now": now})
     _print_keys(told, as_json)
+    if now and not jwt:
+        say(
+            "note: nodes that fetch this node's bundle look every five minutes; until they have the next key, they "
+            "believe nothing that it signs"
+        )
 
 
 def _print_keys(keys: list[dict[str, Any]], as_json: bool) -> None:

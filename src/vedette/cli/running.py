@@ -23,6 +23,7 @@ from vedette.cli.render import printable, say
 from vedette.errors import ConfigError
 
 _MOST_TOLD = 1_000
+_USUAL = frozenset({"PATH", "HOME", "USER", "LANG", "TERM"})
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +51,12 @@ def run(
     env: Annotated[
         list[str] | None, typer.Option(help="K=V for its environment; repeated.")
     ] = None,
+    clear_env: Annotated[
+        bool,
+        typer.Option(
+            "--clear-env", help="Pass on PATH, HOME, USER, LANG and TERM, and nothing else."
+        ),
+    ] = False,
     report: Annotated[
         bool,
         typer.Option(
@@ -82,7 +89,7 @@ def run(
             node.engine_socket,
             box_files.readable(program, read or [], node.root),
             box_files.writable(write or [], node.root, scratch),
-            {**_environment(scratch), **pairs(env or [], "--env")},
+            {**_environment(scratch, clear_env), **pairs(env or [], "--env")},
             partial(_workload_api, home, workload),
             report,
         )
@@ -113,11 +120,15 @@ def _name_of(program: Path) -> str:
     return name[:63]
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def _environment(scratch: Path, clear: bool) -> dict[str, str]:
     """This one's, with the gate where programs look for a proxy, and without what is about the node."""
     from vedette.engine.box import PROXY_PORT, WORKLOAD_PORT
 
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("VEDETTE_")}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if (key in _USUAL if clear else not key.startswith("VEDETTE_"))
+    }
     http, socks = f"http://127.0.0.1:{PROXY_PORT}", f"socks5h://127.0.0.1:{PROXY_PORT}"
     proxies = {"http_proxy": http, "https_proxy": http, "all_proxy": socks}
     proxies["no_proxy"] = "localhost,127.0.0.1,::1"
@@ -148,7 +159,9 @@ class _Told:
         if known in self._seen or len(self._seen) >= _MOST_TOLD:
             return
         self._seen.add(known)
-        if rule:
+        if rule and cause == "address_not_allowed":
+            self._rules.pop(rule, None)  # it leads to where nothing is let go, not even to learn
+        elif rule:
             self._rules[rule] = None
         if self._quiet or self._reports:
             return

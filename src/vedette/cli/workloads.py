@@ -102,6 +102,9 @@ def add(
         print_json(entry)
         return
     say(f"{', '.join(entry['selectors'])} is {entry['spiffeId']}")
+    if run is not None:
+        say(f"Start it with: vedette run --as {run} -- PROGRAM; it is told where to ask")
+        return
     address = client.get("/v1/status")["workloadApi"]
     say(
         f"Its programs ask at SPIFFE_ENDPOINT_SOCKET={address}"

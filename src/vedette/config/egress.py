@@ -5,7 +5,7 @@ Owns: the shape. Must not: read a destination; `config.written` and the engine d
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
@@ -29,6 +29,33 @@ class Breaker(Model):
     pause_millis: Count = Field(
         default=10_000, ge=100, le=3_600_000, description="How long it is then not called."
     )
+
+
+SpiffeIdText = Annotated[
+    str,
+    StringConstraints(
+        max_length=2_048, pattern=r"^spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+$"
+    ),
+]
+
+
+NOT_CREDENTIALS: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Fields that say how a message is read or sent on (RFC 9110 §7.6.1)."""
 
 
 class EgressCredential(Model):
@@ -69,6 +96,12 @@ class EgressRule(Model):
     credential: EgressCredential | None = Field(
         default=None,
         description="What calls are given; absent: nothing. A rule with one allows no tunnel.",
+    )
+    peers: tuple[SpiffeIdText, ...] = Field(
+        default=(),
+        max_length=256,
+        description="SPIFFE IDs of which the destination must have one, sorted; then both sides prove "
+        "themselves by SVIDs, the function by its own. Empty: as everywhere on the web.",
     )
 
 

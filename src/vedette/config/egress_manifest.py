@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from vedette.config.egress import Method, Name
+from vedette.config.egress import NOT_CREDENTIALS, Method, Name, SpiffeIdText
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
 from vedette.config.written import Duration, EgressDestination, RateText, millis, parse_rate
@@ -30,8 +30,17 @@ class CredentialSpec(Model):
     """A header field that the node adds to calls; whoever makes them never sees its value."""
 
     name: Name = Field(description="Credential of the node: a name of `vedette credential list`.")
-    header: str = Field(default="authorization", description="Name of the field.")
+    header: str = Field(
+        default="authorization",
+        description="Name of the field; none that says how a message is read or sent on.",
+    )
     prefix: str = Field(default="Bearer ", description="What stands before the value.")
+
+    @model_validator(mode="after")
+    def _require_field(self) -> Self:
+        if self.header.lower() in NOT_CREDENTIALS:
+            raise ValueError(f"{self.header} is no field for a credential")
+        return self
 
 
 class EgressRuleSpec(Model):
@@ -43,9 +52,10 @@ class EgressRuleSpec(Model):
         "nobody looks at. A name leads to a private address only within a range of the same scheme "
         "and port."
     )
-    methods: tuple[Method, ...] = Field(
-        default=(),
-        description="Methods, such as `[GET, POST]`; empty: any. A rule that names methods allows no "
+    methods: tuple[Method, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Methods, such as `[GET, POST]`; absent: any. A rule that names methods allows no "
         "tunnel (CONNECT).",
     )
     rate: RateText | None = Field(
@@ -61,19 +71,27 @@ class EgressRuleSpec(Model):
         "allows no tunnel.",
     )
 
+    peers: tuple[SpiffeIdText, ...] = Field(
+        default=(),
+        description="SPIFFE IDs of which the destination must have one: both sides then prove themselves by "
+        "SVIDs, a function as `spiffe://TRUST-DOMAIN/fn/NAME`. Over `https://` alone, for functions alone.",
+    )
+
     @model_validator(mode="after")
     def _require_sense(self) -> Self:
         if self.burst is not None and self.rate is None:
             raise ValueError("burst needs a rate")
         if (self.methods or self.credential) and self.to.startswith("tcp://"):
             raise ValueError("a tunnel has no methods and no credential")
+        if self.peers and not self.to.startswith("https://"):
+            raise ValueError("peers are proved over https:// only")
         if self.credential and not self.to.startswith("https://") and not _is_here(self.to):
             raise ValueError("a credential goes over https:// only, or to a loopback address")
         return self
 
     def resolve(self) -> dict[str, Any]:
         """The same as a snapshot says it."""
-        data: dict[str, Any] = {"to": self.to, "methods": sorted(set(self.methods))}
+        data: dict[str, Any] = {"to": self.to, "methods": sorted(set(self.methods or ()))}
         if self.rate is not None:
             requests, period = parse_rate(self.rate)
             burst = {} if self.burst is None else {"burst": self.burst}
@@ -87,6 +105,8 @@ class EgressRuleSpec(Model):
                 "header": self.credential.header.lower(),
                 "prefix": self.credential.prefix,
             }
+        if self.peers:
+            data["peers"] = sorted(set(self.peers))
         return data
 
 
@@ -113,6 +133,8 @@ class EgressPolicySpec(Model):
     def _require_subject(self) -> Self:
         if not self.functions and not self.workloads:
             raise ValueError("it is for nobody: give it functions or workloads")
+        if self.workloads and any(rule.peers for rule in self.allow):
+            raise ValueError("peers are for functions: programs show SVIDs of their own")
         return self
 
 

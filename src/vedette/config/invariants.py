@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from vedette.config.egress import NOT_CREDENTIALS
 from vedette.config.hosts import covers, normalise_host
 from vedette.config.paths import require_route_path
 from vedette.errors import ConfigError
@@ -229,6 +230,11 @@ def _egress(snapshot: Snapshot) -> Iterator[str]:
         yield from _sorted(f"{where}.workloads", policy.workloads)
         for rule in policy.rules:
             yield from _sorted(f"{where}.rules.{rule.to}.methods", rule.methods)
+            yield from _sorted(f"{where}.rules.{rule.to}.peers", rule.peers)
+            if rule.credential and rule.credential.header in NOT_CREDENTIALS:
+                yield f"{where}: {rule.credential.header} is no field for a credential"
+            if rule.peers and (policy.workloads or not rule.to.startswith("https://")):
+                yield f"{where}: {rule.to} has peers, which are for functions and https alone"
             if rule.methods and rule.to.startswith("tcp://"):
                 yield f"{where}: {rule.to} names methods, which a tunnel has none of"
 

@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.addresses_manifest import OffendersSpec
 from vedette.config.clients_manifest import ChallengeSpec, TlsClientsSpec
+from vedette.config.egress import SpiffeIdText
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Flag, Model
 from vedette.config.snapshot import Algorithm, Name
@@ -159,6 +160,18 @@ class TlsSpec(Model):
         default=None,
         description="Certificate the service is shown: a name of `vedette certificate list`.",
     )
+    peers: tuple[SpiffeIdText, ...] = Field(
+        default=(),
+        description="SPIFFE IDs of which the service must have one: both sides then prove themselves by SVIDs, "
+        "the node as `spiffe://TRUST-DOMAIN/gateway`; instead of all others here.",
+    )
+
+    @model_validator(mode="after")
+    def _require_one_way(self) -> Self:
+        others = (self.server_name, self.ca, self.ca_file, self.client_certificate)
+        if self.peers and any(others):
+            raise ValueError("with peers neither name, CA nor client certificate counts")
+        return self
 
 
 class UpstreamTimeouts(Model):

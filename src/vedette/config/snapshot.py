@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints, model_validator
 from vedette.config import invariants
 from vedette.config.addresses import Addresses, CountryRule, Offenders
 from vedette.config.clients import Challenge, Mode, TlsClients
-from vedette.config.egress import EgressPolicy
+from vedette.config.egress import EgressPolicy, SpiffeIdText
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.rate import Rate
 from vedette.config.waf import Waf, WafOverride
@@ -588,6 +588,12 @@ class UpstreamTls(Model):
     client_certificate: Name | None = Field(
         default=None,
         description="Name of the client certificate it is shown (`vedette certificate`).",
+    )
+    peers: tuple[SpiffeIdText, ...] | None = Field(
+        default=None,
+        max_length=256,
+        description="SPIFFE IDs of which it must have one, sorted; then both sides prove themselves by "
+        "SVIDs, the node by that of its gateway. Absent: by names and certificates.",
     )
 
 

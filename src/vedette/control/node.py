@@ -33,6 +33,7 @@ from vedette.control.audit import Auditor
 from vedette.control.bootstrap import Keys
 from vedette.control.client_certificates import ClientCertificates
 from vedette.control.credentials import Credentials
+from vedette.control.engine_svids import EngineSvids
 from vedette.control.federation.following import Following
 from vedette.control.federation.messages import FederationStatus
 from vedette.control.federation.serving import BundleServing
@@ -134,6 +135,9 @@ class Node:
         self.serving = BundleServing(home, self.identities)
         self.rotation = Rotation(home, keys, self.identities, activator, self._note)
         self.revocations.listen(self._take_back)
+        self.engine_svids = EngineSvids(
+            home, self.identities, lambda: activator.active()[1], activator.engine
+        )
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

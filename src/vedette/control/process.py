@@ -147,6 +147,7 @@ def main() -> int:
     threading.Thread(target=node.jwks.run, args=(stopping,), name="jwks", daemon=True).start()
     threading.Thread(target=node.feeds.run, args=(stopping,), name="feeds", daemon=True).start()
     threading.Thread(target=node.rotation.run, args=(stopping,), name="keys", daemon=True).start()
+    threading.Thread(target=node.engine_svids.run, args=(stopping,), daemon=True).start()
     following = threading.Thread(target=node.following.run, args=(stopping,), daemon=True)
     following.start()
     serving = threading.Thread(target=node.serving.run, args=(stopping,), daemon=True)

@@ -360,6 +360,7 @@ class _Resolver:
             "serverName": spec.server_name,
             "ca": ca,
             "clientCertificate": shown,
+            "peers": sorted(set(spec.peers)) or None,
         }
         return {name: value for name, value in named.items() if value is not None}
 

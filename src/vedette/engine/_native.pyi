@@ -11,6 +11,7 @@ __all__ = [
     "judge",
     "precompile",
     "run",
+    "seal",
     "version",
 ]
 
@@ -48,6 +49,11 @@ def isolate() -> None:
     """Gives this process a network namespace of its own with nothing but loopback. It must have one thread.
 
     Raises `ValueError` with JSON `{"code","message"}`: namespace_refused.
+    """
+
+def seal(write: bytes) -> None:
+    """Gives this process a view of the files in which only those of a JSON list of paths can be changed, modes and
+    owners of others neither. Raises `ValueError` as `isolate`: namespace_refused.
     """
 
 def confine(files: bytes) -> None:

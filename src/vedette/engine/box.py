@@ -106,6 +106,7 @@ def _become(box: Box, outside: socket.socket, native: Any) -> None:
             if outside.recv(16) != b"go":
                 os._exit(status)
             files = {"read": [*map(str, box.read)], "write": [*map(str, box.write)]}
+            native.seal(json.dumps(files["write"]).encode())
             native.confine(json.dumps(files).encode())
             for number in (signal.SIGPIPE, signal.SIGINT, *_FORWARDED):
                 signal.signal(number, signal.SIG_DFL)

@@ -33,8 +33,6 @@ _DEVICES: Final = (
     "/dev/random",
     "/dev/urandom",
     "/dev/tty",
-    "/dev/ptmx",
-    "/dev/pts",
     "/dev/shm",
 )
 
@@ -86,16 +84,36 @@ def _is_apart(path: Path, home: Path) -> bool:
     return not path.is_relative_to(home) and not home.is_relative_to(path)
 
 
-def _open_to_all(folder: Path) -> Iterator[Path]:
-    """What any user may read there: for root, the modes say what is nobody's business."""
+def _open_to_all(folder: Path) -> list[Path]:
+    """What any user may read there, to the last file: for root, and for members of groups, the modes say what is
+    nobody's business.
+    """
+    whole, found = _look(folder)
+    return [folder] if whole else found
+
+
+def _look(folder: Path) -> tuple[bool, list[Path]]:
+    """Whether all of it is open to everybody, and what is where not."""
+    whole, found = True, []
     for entry in sorted(os.scandir(folder), key=lambda each: each.name):
         try:
             mode = entry.stat().st_mode
+            if not _is_open(mode):
+                whole = False
+            elif not entry.is_dir(follow_symlinks=False):
+                found.append(Path(entry.path))
+            else:
+                inner_whole, inner = _look(Path(entry.path))
+                found += [Path(entry.path)] if inner_whole else inner
+                whole = whole and inner_whole
         except OSError:
-            continue
-        wanted = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) else 0)
-        if mode & wanted == wanted:
-            yield Path(entry.path)
+            whole = False
+    return whole, found
+
+
+def _is_open(mode: int) -> bool:
+    wanted = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) else 0)
+    return mode & wanted == wanted
 
 
 def _of_program(program: Path, home: Path) -> Iterator[Path]:

@@ -121,6 +121,10 @@ class EngineClient:
         """Has the facts count that lie in the engine's folder; in force when it returns. Raises as `apply` does."""
         self._call("POST", "/posture")
 
+    def reload_svids(self) -> None:
+        """Shows the SVIDs that lie in the engine's folder. Raises as `apply` does."""
+        self._call("POST", "/svids")
+
     def reload_tls(self) -> None:
         """Serves the certificate that lies in the engine's folder. Raises as `apply` does."""
         self._call("POST", "/tls")

@@ -284,6 +284,11 @@ class Home:
         return self.tls / "clients"
 
     @property
+    def engine_svids(self) -> Path:
+        """SVIDs that the engine shows, with their keys, and bundles that it believes, 0600."""
+        return self.engine / "svids.json"
+
+    @property
     def credentials(self) -> Path:
         """What destinations of calls are shown, one file each, 0600."""
         return self.engine / "credentials"

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
-use vedette_upstream::{Credential, EgressRate, EgressRule, EgressRules, OutlierConfig};
+use vedette_upstream::{
+    Credential, EgressRate, EgressRule, EgressRules, OutlierConfig, SpiffeConfig,
+};
 
 use super::{Egress, Subject};
 use crate::load::{EngineDir, LoadError};
@@ -27,7 +29,7 @@ pub fn rules_of_function(
         .iter()
         .filter(|it| it.functions.contains(&function.name));
     let rules = named.flat_map(|policy| &policy.rules);
-    let rules = rules.map(|declared| rule(declared, dir));
+    let rules = rules.map(|declared| rule(declared, dir, Some(function)));
     let mut rules = rules.collect::<Result<Vec<_>, _>>()?;
     rules.extend(function.allowed_hosts.iter().map(|it| EgressRule::to(it)));
     EgressRules::compile(rules).map_err(|error| {
@@ -50,7 +52,7 @@ pub fn workloads(
         for workload in &policy.workloads {
             let own = rules.entry(workload).or_default();
             for declared in &policy.rules {
-                own.push(rule(declared, dir)?);
+                own.push(rule(declared, dir, None)?);
             }
         }
     }
@@ -68,7 +70,11 @@ pub fn workloads(
     made.collect()
 }
 
-fn rule(declared: &snapshot::EgressRule, dir: &EngineDir) -> Result<EgressRule, LoadError> {
+fn rule(
+    declared: &snapshot::EgressRule,
+    dir: &EngineDir,
+    function: Option<&Function>,
+) -> Result<EgressRule, LoadError> {
     let method = |name: &String| {
         Method::from_bytes(name.as_bytes()).map_err(|_| {
             let what = format!("egress rule {}: the method {name}", declared.to);
@@ -96,7 +102,28 @@ fn rule(declared: &snapshot::EgressRule, dir: &EngineDir) -> Result<EgressRule, 
             .as_ref()
             .map(|it| credential(it, dir))
             .transpose()?,
+        spiffe: spiffe(declared, dir, function)?,
     })
+}
+
+/// The identity that a rule has a function show.
+fn spiffe(
+    declared: &snapshot::EgressRule,
+    dir: &EngineDir,
+    function: Option<&Function>,
+) -> Result<Option<SpiffeConfig>, LoadError> {
+    if declared.peers.is_empty() {
+        return Ok(None);
+    }
+    let function = function.ok_or_else(|| {
+        let what = format!("egress rule {}: peers are for functions", declared.to);
+        LoadError::new("egress_invalid", what)
+    })?;
+    let name = format!("fn/{}", function.name);
+    Ok(Some(SpiffeConfig {
+        peers: declared.peers.clone(),
+        identity: dir.svids().identity(&name, Some(&function.component)),
+    }))
 }
 
 fn credential(

@@ -212,12 +212,7 @@ impl CallRecord {
     /// The body of the request, counted as it is sent.
     pub fn count_sent(&self, body: OutboundBody) -> OutboundBody {
         let sent = Arc::clone(&self.sent);
-        let counted = body.map_frame(move |frame| {
-            let size = frame.data_ref().map_or(0, Bytes::len);
-            sent.fetch_add(size as u64, Ordering::Relaxed);
-            frame
-        });
-        counted.boxed_unsync()
+        Sent { body, sent }.boxed_unsync()
     }
 
     /// Says why there is no answer.
@@ -302,6 +297,37 @@ impl CallRecord {
 impl Drop for CallRecord {
     fn drop(&mut self) {
         worker::with(|worker| worker.keep(|line| self.write(line)));
+    }
+}
+
+/// The body of a request, counted. What is known of its length stays known.
+struct Sent {
+    body: OutboundBody,
+    sent: Arc<AtomicU64>,
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            self.sent.fetch_add(size as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

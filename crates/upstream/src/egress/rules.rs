@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 
 use crate::address::Network;
 use crate::balance::nanos;
-use crate::config::{AddressRule, OutlierConfig};
+use crate::config::{AddressRule, OutlierConfig, SpiffeConfig};
 use crate::error::ConfigError;
 
 /// Networks of organisations (RFC 1918, 4193, 6598).
@@ -26,7 +26,7 @@ const PRIVATE: [&str; 5] = [
 ];
 
 /// One destination that may be called, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EgressRule {
     /// `https://api.example.com`, `http://10.0.0.7:8080`, `https://*.example.com`, `http://10.0.0.0/8:8080`,
     /// `https://[fd00::/8]`; `tcp://db.example.com:5432` for a tunnel whose content nobody looks at.
@@ -39,6 +39,8 @@ pub struct EgressRule {
     pub breaker: Option<OutlierConfig>,
     /// What calls are given that whoever makes them never sees. Such a rule allows no tunnel.
     pub credential: Option<Credential>,
+    /// Both sides prove who they are by X509-SVIDs; absent: as everywhere on the web. Such a rule allows no tunnel.
+    pub spiffe: Option<SpiffeConfig>,
 }
 
 /// A header field that proves to the destination who calls. Its value is never shown.
@@ -70,17 +72,18 @@ impl EgressRule {
             rate: None,
             breaker: None,
             credential: None,
+            spiffe: None,
         }
     }
 
-    /// Whether it is for tunnels as well, in which nobody sees a method or can add a field.
+    /// Whether it is for tunnels as well, in which nobody sees a method, can add a field or show an SVID.
     fn takes_tunnels(&self) -> bool {
-        self.methods.is_empty() && self.credential.is_none()
+        self.methods.is_empty() && self.credential.is_none() && self.spiffe.is_none()
     }
 }
 
 /// Where calls may go.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct EgressRules(Vec<Arc<Rule>>);
 
 impl PartialEq for EgressRules {
@@ -91,7 +94,6 @@ impl PartialEq for EgressRules {
     }
 }
 
-#[derive(Debug)]
 struct Rule {
     kind: Kind,
     host: RuleHost,
@@ -127,13 +129,14 @@ pub(crate) struct Destination {
 }
 
 /// That a call may go out: nothing is sent without one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Allowed {
     pub(crate) destination: Destination,
     /// Where its name may lead, or which address it may be.
     pub(crate) addresses: AddressRule,
     pub(crate) breaker: Option<OutlierConfig>,
     pub(crate) credential: Option<Credential>,
+    pub(crate) spiffe: Option<SpiffeConfig>,
     /// Whether a rule says so.
     pub(crate) is_listed: bool,
 }
@@ -237,6 +240,7 @@ impl EgressRules {
             },
             breaker: rule.said.breaker.clone(),
             credential: rule.said.credential.clone(),
+            spiffe: rule.said.spiffe.clone(),
             destination,
             is_listed: true,
         })
@@ -252,6 +256,7 @@ impl EgressRules {
             .filter(same)
             .filter_map(|rule| match rule.host {
                 RuleHost::Network(network) => Some(network),
+                RuleHost::Address(address) => Network::of_address(address),
                 _ => None,
             });
         networks.collect()
@@ -277,6 +282,7 @@ impl Allowed {
             addresses: AddressRule::PublicOr(networks.collect()),
             breaker: None,
             credential: None,
+            spiffe: None,
             destination,
             is_listed: false,
         }
@@ -329,6 +335,9 @@ impl Rule {
         let (kind, host, port) = Self::place(&said.to).map_err(refused)?;
         if kind == Kind::Tcp && !said.takes_tunnels() {
             return Err(refused("a tunnel has no methods and no fields"));
+        }
+        if said.spiffe.is_some() && kind != Kind::Https {
+            return Err(refused("SVIDs are shown over https only"));
         }
         let is_here =
             matches!(&host, RuleHost::Address(address) if address.to_canonical().is_loopback());
@@ -389,7 +398,9 @@ impl Rule {
     }
 
     fn takes_method(&self, method: &Method) -> bool {
-        self.said.methods.is_empty() || self.said.methods.contains(method)
+        // TRACE is answered with what was sent, a credential with it.
+        let tells = self.said.credential.is_some() && *method == Method::TRACE;
+        !tells && (self.said.methods.is_empty() || self.said.methods.contains(method))
     }
 
     fn allows(&self, destination: &Destination) -> bool {

@@ -1,0 +1,209 @@
+//! SVIDs of this node's own that the engine shows to others, and the bundles by which it believes theirs.
+//!
+//! Control mints them and writes `engine/svids.json`; they live for minutes and are read again when it says so. A
+//! function's is for one component: with another it has none, until control has seen that one.
+//!
+//! Must not: believe a chain for another trust domain than that of its authorities (SPIFFE Federation §3: bundles are
+//! never merged).
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, Error};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime};
+use serde::Deserialize;
+use vedette_upstream::SpiffeIdentity;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+use crate::certificate::{read, spiffe_id};
+use crate::load::LoadError;
+use crate::tls::algorithms;
+
+/// The most bytes of the file.
+const LONGEST: u64 = 64 << 20;
+
+/// What control has written.
+#[derive(Default)]
+pub struct Svids {
+    held: ArcSwap<Held>,
+    /// One for each name, so that what is compared with what was before is the same.
+    identities: Mutex<HashMap<(String, Option<String>), Arc<Identity>>>,
+}
+
+#[derive(Default)]
+struct Held {
+    shown: HashMap<String, Shown>,
+    bundles: HashMap<String, Vec<Root>>,
+    revoked: HashSet<String>,
+}
+
+struct Shown {
+    key: Arc<CertifiedKey>,
+    /// The digest of the component it is for.
+    component: Option<String>,
+}
+
+struct Root {
+    anchor: TrustAnchor<'static>,
+    not_before: u64,
+    not_after: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    svids: HashMap<String, Written>,
+    /// DER of authorities in Base64, by trust domain.
+    bundles: HashMap<String, Vec<String>>,
+    /// Serial numbers of this node's own SVIDs that count no more, hex.
+    revoked: HashSet<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    chain: Vec<String>,
+    key: String,
+    component: Option<String>,
+}
+
+impl Svids {
+    /// Reads the file again. One that is not there holds nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read; what was known stays.
+    pub fn reload(&self, path: &std::path::Path) -> Result<(), LoadError> {
+        let invalid = |what: &str| LoadError::new("svids_invalid", format!("svids.json: {what}"));
+        match fs::metadata(path) {
+            Ok(found) if found.len() > LONGEST => return Err(invalid("it is too long")),
+            Ok(_) => {}
+            Err(_) => return Ok(()),
+        }
+        let bytes = fs::read(path).map_err(|error| invalid(&error.to_string()))?;
+        // What a parser says could quote a key.
+        let file: File = serde_json::from_slice(&bytes).map_err(|_| invalid("it is malformed"))?;
+        let held = Held::of(file).ok_or_else(|| invalid("it holds no keys and certificates"))?;
+        self.held.store(Arc::new(held));
+        Ok(())
+    }
+
+    /// The identity of this name; of a function, as long as it is this component.
+    pub fn identity(
+        self: &Arc<Self>,
+        name: &str,
+        component: Option<&str>,
+    ) -> Arc<dyn SpiffeIdentity> {
+        let key = (name.to_owned(), component.map(str::to_owned));
+        let mut known = self
+            .identities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, identity| Arc::strong_count(identity) > 1);
+        let made = || {
+            Arc::new(Identity {
+                svids: Arc::clone(self),
+                name: key.0.clone(),
+                component: key.1.clone(),
+            })
+        };
+        Arc::clone(known.entry(key.clone()).or_insert_with(made)) as Arc<dyn SpiffeIdentity>
+    }
+}
+
+impl Held {
+    fn of(file: File) -> Option<Self> {
+        let der = |text: &String| BASE64_STANDARD.decode(text).ok();
+        let shown = file.svids.into_iter().map(|(name, written)| {
+            let chain = written
+                .chain
+                .iter()
+                .map(|it| der(it).map(CertificateDer::from));
+            let chain = chain.collect::<Option<Vec<_>>>()?;
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der(&written.key)?));
+            let key = aws_lc_rs::sign::any_supported_type(&key).ok()?;
+            let shown = Shown {
+                key: Arc::new(CertifiedKey::new(chain, key)),
+                component: written.component,
+            };
+            Some((name, shown))
+        });
+        let bundles = file.bundles.into_iter().map(|(domain, authorities)| {
+            let roots = authorities.iter().map(|text| root(&der(text)?));
+            Some((domain, roots.collect::<Option<Vec<_>>>()?))
+        });
+        Some(Self {
+            shown: shown.collect::<Option<_>>()?,
+            bundles: bundles.collect::<Option<_>>()?,
+            revoked: file.revoked,
+        })
+    }
+}
+
+fn root(der: &[u8]) -> Option<Root> {
+    let leaf = read(der).ok()?;
+    let der = CertificateDer::from(der);
+    Some(Root {
+        anchor: anchor_from_trusted_cert(&der).ok()?.to_owned(),
+        not_before: leaf.not_before,
+        not_after: leaf.not_after,
+    })
+}
+
+/// One identity of the node.
+struct Identity {
+    svids: Arc<Svids>,
+    name: String,
+    component: Option<String>,
+}
+
+impl SpiffeIdentity for Identity {
+    fn shown(&self) -> Option<Arc<CertifiedKey>> {
+        let held = self.svids.held.load();
+        let shown = held.shown.get(&self.name)?;
+        (shown.component == self.component).then(|| Arc::clone(&shown.key))
+    }
+
+    fn proved(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<String, Error> {
+        let wrong = |why: &str| Error::General(format!("the peer's SVID: {why}"));
+        let said = read(leaf).map_err(wrong)?;
+        let [id] = said.uris.as_slice() else {
+            return Err(wrong("it has not one URI name"));
+        };
+        let domain = spiffe_id(id).map_err(wrong)?;
+        if said.is_authority || said.signs_certificates || said.signs != Some(true) {
+            return Err(wrong("it is not for handshakes alone"));
+        }
+        let held = self.svids.held.load();
+        let roots = held.bundles.get(domain);
+        let roots = roots.ok_or_else(|| wrong("its trust domain is not known"))?;
+        let seconds = now.as_secs();
+        let alive = roots
+            .iter()
+            .filter(|it| (it.not_before..=it.not_after).contains(&seconds));
+        let anchors: Vec<_> = alive.map(|it| it.anchor.clone()).collect();
+        EndEntityCert::try_from(leaf)
+            .and_then(|it| {
+                let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+                let usage = KeyUsage::server_auth();
+                it.verify_for_usage(algorithms(), &anchors, others, at, usage, None, None)
+                    .map(drop)
+            })
+            .map_err(|error| wrong(&error.to_string()))?;
+        if held.revoked.contains(&said.serial) {
+            return Err(Error::InvalidCertificate(CertificateError::Revoked));
+        }
+        Ok(id.clone())
+    }
+}
