@@ -34,8 +34,11 @@ const LONGEST: u64 = 64 << 20;
 pub struct Svids {
     held: ArcSwap<Held>,
     /// One for each name, so that what is compared with what was before is the same.
-    identities: Mutex<HashMap<(String, Option<String>), Arc<Identity>>>,
+    identities: Mutex<HashMap<Named, Arc<Identity>>>,
 }
+
+/// A name, and the digest of the component where it is a function's.
+type Named = (String, Option<String>);
 
 #[derive(Default)]
 struct Held {

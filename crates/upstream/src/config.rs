@@ -130,6 +130,12 @@ pub trait SpiffeIdentity: Send + Sync {
     ) -> Result<String, rustls::Error>;
 }
 
+impl std::fmt::Debug for SpiffeConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SpiffeConfig({:?})", self.peers)
+    }
+}
+
 impl PartialEq for SpiffeConfig {
     fn eq(&self, other: &Self) -> bool {
         self.peers == other.peers && Arc::ptr_eq(&self.identity, &other.identity)

@@ -247,15 +247,15 @@ impl Egress {
         is_tunnel: bool,
     ) -> Result<Arc<Endpoint>, ConfigError> {
         let destination = allowed.destination;
-        let settings = match allowed.spiffe {
-            None => Arc::clone(&self.settings),
-            Some(_) => {
-                let config = TlsConfig {
-                    spiffe: allowed.spiffe,
-                    ..TlsConfig::default()
-                };
-                Arc::new(tls::settings(&config, Protocol::Auto, &self.machine.roots)?)
-            }
+        let settings = if allowed.spiffe.is_some() {
+            let config = TlsConfig {
+                spiffe: allowed.spiffe,
+                ..TlsConfig::default()
+            };
+            let made = tls::settings(&config, Protocol::Auto, &self.machine.roots)?;
+            Arc::new(made)
+        } else {
+            Arc::clone(&self.settings)
         };
         let tls = match destination.kind == Kind::Https && !is_tunnel {
             true => Some((settings, tls::server_name(&destination.host)?)),

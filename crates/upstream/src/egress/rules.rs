@@ -26,7 +26,7 @@ const PRIVATE: [&str; 5] = [
 ];
 
 /// One destination that may be called, and how.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressRule {
     /// `https://api.example.com`, `http://10.0.0.7:8080`, `https://*.example.com`, `http://10.0.0.0/8:8080`,
     /// `https://[fd00::/8]`; `tcp://db.example.com:5432` for a tunnel whose content nobody looks at.
@@ -83,7 +83,7 @@ impl EgressRule {
 }
 
 /// Where calls may go.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct EgressRules(Vec<Arc<Rule>>);
 
 impl PartialEq for EgressRules {
@@ -94,6 +94,7 @@ impl PartialEq for EgressRules {
     }
 }
 
+#[derive(Debug)]
 struct Rule {
     kind: Kind,
     host: RuleHost,
@@ -129,7 +130,7 @@ pub(crate) struct Destination {
 }
 
 /// That a call may go out: nothing is sent without one.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Allowed {
     pub(crate) destination: Destination,
     /// Where its name may lead, or which address it may be.

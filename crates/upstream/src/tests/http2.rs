@@ -216,6 +216,7 @@ fn tls_config(port: u16, ca: &Authority) -> UpstreamConfig {
         server_name: Some("service.example".into()),
         ca: Some(ca.pem.clone()),
         client: None,
+        spiffe: None,
     });
     config
 }
