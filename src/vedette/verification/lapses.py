@@ -19,7 +19,7 @@ from vedette.verification.leases import Live, all_end, require_live, streams
 from vedette.verification.twin import Twin, apply
 from vedette.verification.web import bearer
 
-_LASTS: Final = 5
+_LASTS: Final = 6
 """Seconds of a grant or a fact that ends by itself: enough to open three streams on a machine that is busy."""
 _HOLDS: Final = 4
 """Seconds of `policyHolds`: control looks each second, and may be late on a machine that is busy."""
@@ -61,8 +61,8 @@ def granted(twin: Twin, trial: Trial) -> None:
     """A grant permits its principal until its time; then nothing new begins and nothing goes on."""
     _refused(twin, trial, "a call before the grant", "guest")
     wish = {"principal": "guest", "target": "route/live", "methods": ["GET"], "name": "verify"}
-    twin.client.post("/v1/grants", {**wish, "seconds": _LASTS})
     due = time.monotonic() + _LASTS
+    twin.client.post("/v1/grants", {**wish, "seconds": _LASTS})
     try:
         with ExitStack() as opened:
             ending = streams(twin, opened, [bearer(twin.token("guest"))])
@@ -89,8 +89,8 @@ def postures(twin: Twin, trial: Trial) -> None:
         _refused(twin, trial, f"a call of {subject} of whom nothing is known", subject)
     try:
         _say(twin, "erin", 600)
-        _say(twin, "daisy", _LASTS)
         due = time.monotonic() + _LASTS
+        _say(twin, "daisy", _LASTS)
         with ExitStack() as opened:
             stale = streams(twin, opened, [bearer(twin.token("daisy"))])
             false = streams(twin, opened, [bearer(twin.token("erin"))])

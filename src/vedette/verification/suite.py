@@ -171,7 +171,8 @@ def all_on_twin(twin: Twin, checks: Sequence[Check]) -> Iterator[tuple[int, Time
     ordered = in_order(check for check in checks if check.on_twin)
     for check in ordered:
         if check.prepare is not None:
-            check.prepare(twin)
+            with attempting(Trial(), "preparing"):  # the check itself finds out what is missing
+                check.prepare(twin)
     waiting = [check for check in ordered if check.id in WAITING]
     if waiting:
         threads = ThreadPoolExecutor(len(waiting))
