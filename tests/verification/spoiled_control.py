@@ -16,9 +16,10 @@ from typing import Any
 
 import jwt
 
-from vedette.control import node, process, revocations
+from vedette.config import egress_manifest
+from vedette.control import grants, node, posture, process, revocations
 from vedette.control.messages import Stored
-from vedette.control.workload import answers, service, watches
+from vedette.control.workload import answers, joining, service, watches
 from vedette.identity import federation, x509_svid
 from vedette.identity.domain import parse_spiffe_id
 from vedette.identity.jwt_svid import VerifiedJwtSvid
@@ -59,6 +60,10 @@ def listen_on_the_side() -> None:
 
 _mint = x509_svid.X509Issuer.mint
 _put_policy = node.Node.put_policy
+_grant = grants.Grants.grant
+_set_fact = posture.Posture.set
+_resolve = egress_manifest.EgressRuleSpec.resolve
+HOUR = 3_600
 
 
 def long_lived(self: Any, identity: Any, ttl: timedelta, at: Any, names: Any = ()) -> Any:
@@ -77,6 +82,22 @@ def believed(token: str, _audience: str, _bundles: Any, _at: Any) -> VerifiedJwt
     return VerifiedJwtSvid(parse_spiffe_id(claims["sub"]), claims)
 
 
+def granted_longer(self: Any, wish: Any, issuer: str, actor: str) -> Any:
+    """A grant of an hour, whatever was asked for."""
+    return _grant(self, wish.model_copy(update={"seconds": HOUR}), issuer, actor)
+
+
+def known_longer(self: Any, wish: Any, issuer: str, actor: str) -> Any:
+    """A fact that is true for an hour, whatever was said."""
+    return _set_fact(self, wish.model_copy(update={"seconds": HOUR, "value": True}), issuer, actor)
+
+
+def unlimited(self: Any) -> dict[str, Any]:
+    """A rule without its rate and its breaker."""
+    rule = _resolve(self)
+    return {name: rule[name] for name in rule if name not in ("rate", "breaker")}
+
+
 def main() -> int:
     """Runs control."""
     entries = watches.Watches
@@ -86,8 +107,14 @@ def main() -> int:
     unless(
         "blobs", node.Node, "store_component", lambda _s, digest, _f: Stored(digest=digest, size=1)
     )
-    unless("revocations", revocations, "_with", lambda active, _token: active)
+    # A revocation goes two ways (ADR 0038): to the engine at once, and into the snapshot.
+    unless("revocations", revocations.Revocations, "_tell_engine", lambda _self, _one: None)
+    unless("revocations", revocations, "_with", lambda active, _revoked: active)
     unless("prohibitions", node.Node, "put_policy", forgotten)
+    unless("grants", grants.Grants, "grant", granted_longer)
+    unless("posture", posture.Posture, "set", known_longer)
+    unless("egress-limits", egress_manifest.EgressRuleSpec, "resolve", unlimited)
+    unless("join-tokens", joining.JoinTokens, "_refusal", lambda _self, _one: None)
     unless("sequence", federation, "_require_newer", lambda _held, _bundle: None)
     unless("jwt-svids", answers, "verify_jwt_svid", believed)
     entries._workloads_now = lambda self: {  # type: ignore[attr-defined]

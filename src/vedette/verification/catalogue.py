@@ -1,6 +1,6 @@
 """The checks, by number (docs/verify.md).
 
-Owns: which there are, and which of them this version has no defence for yet. Must not: run one.
+Owns: which there are, and in which order. Must not: run one.
 """
 
 from __future__ import annotations
@@ -14,54 +14,38 @@ from vedette.verification import (
     custody,
     decisions,
     egress,
+    egress_limits,
+    joining,
+    lapses,
     leases,
     trail,
     transport,
     trust,
 )
-from vedette.verification.checks import Check, Pillar, Tenet
+from vedette.verification.checks import Check
 
 NOT_AVAILABLE: Final = "not available in this version"
-_NEWER: Final = "There is nothing to mend: a later version has this defence; see CHANGELOG.md."
-
-_MISSING: Final = (
-    Check(
-        15,
-        "a time-boxed grant ends by itself",
-        (Tenet.DYNAMIC,),
-        (Pillar.IDENTITY, Pillar.APPLICATIONS),
-        _NEWER,
-    ),
-    Check(
-        16,
-        "a posture fact that goes stale closes what it opened",
-        (Tenet.DYNAMIC, Tenet.INTEGRITY),
-        (Pillar.DEVICES,),
-        _NEWER,
-    ),
-    Check(
-        19,
-        "egress limits and breakers trip, and others go on",
-        (Tenet.COLLECTED,),
-        (Pillar.NETWORKS,),
-        _NEWER,
-    ),
-    Check(
-        22,
-        "a join token counts once",
-        (Tenet.ENFORCED,),
-        (Pillar.IDENTITY, Pillar.DEVICES),
-        _NEWER,
-    ),
+_GROUPS: Final = (
+    transport,
+    custody,
+    trust,
+    decisions,
+    leases,
+    lapses,
+    egress,
+    egress_limits,
+    joining,
+    containment,
+    trail,
 )
-
-_GROUPS: Final = (transport, custody, trust, decisions, leases, egress, containment, trail)
 ALL: Final[tuple[Check, ...]] = tuple(
     sorted(
-        [*_MISSING, *(check for group in _GROUPS for check in group.CHECKS)],
+        (check for group in _GROUPS for check in group.CHECKS),
         key=lambda check: check.id,
     )
 )
+WAITING: Final = (6, 14, 15, 16)
+"""Those that wait for something to end by itself. They do so side by side: none sees what another does."""
 LAST: Final = (25, 26, 21)
 """What looks at all that was done before comes last, and what ends the twin at the very end."""
 
@@ -79,7 +63,11 @@ def chosen(text: str | None) -> list[Check]:
 
 
 def in_order(checks: Iterable[Check]) -> list[Check]:
-    """The order in which they are run on the twin."""
-    return sorted(
-        checks, key=lambda check: (LAST.index(check.id) if check.id in LAST else -1, check.id)
-    )
+    """The order in which they are run on the twin; those that wait come first."""
+    return sorted(checks, key=lambda check: (_turn(check.id), check.id))
+
+
+def _turn(number: int) -> int:
+    if number in WAITING:
+        return -2
+    return LAST.index(number) if number in LAST else -1

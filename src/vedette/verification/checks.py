@@ -146,6 +146,8 @@ class Check:
     mend: str
     on_node: OnNode | None = None
     on_twin: OnTwin | None = None
+    prepare: Callable[[Twin], None] | None = None
+    """Done to the twin before any check: what takes time until it can be attacked."""
 
     @property
     def is_available(self) -> bool:

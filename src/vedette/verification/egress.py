@@ -1,4 +1,4 @@
-"""Check 18: a function reaches what is on its list, and nothing else, whatever it asks for.
+"""Check 18: a function or a program reaches what is on its list, and nothing else, whatever it asks for.
 
 Owns: the calls that the probe is told to make. Must not: send anything to another machine.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from vedette.verification import boxes
 from vedette.verification.checks import Check, Pillar, Tenet, Trial
 from vedette.verification.records import Line
 from vedette.verification.twin import Twin
@@ -44,6 +45,7 @@ def egress(twin: Twin, trial: Trial) -> None:
     trial.record("a call to a listed host", outcome == "served", outcome)
     trial.attack("following a redirect to what is not listed", twin.service.sprung == 0)
     trial.note("a function has no sockets: UDP, QUIC and its own DNS are not there to be called")
+    boxes.programs(twin, trial)
 
 
 def _try(twin: Twin, trial: Trial, what: str, destination: str) -> None:
@@ -64,10 +66,10 @@ def _call(twin: Twin, request_id: str | None) -> Line:
 CHECKS: Final = (
     Check(
         18,
-        "functions reach what is listed, and nothing else",
+        "functions and programs reach what is listed, and nothing else",
         (Tenet.SECURED, Tenet.ENFORCED),
         (Pillar.NETWORKS, Pillar.APPLICATIONS),
-        "Look at `allowedHosts` (`vedette list --json`); where they are right, install the node again.",
+        "Look at `allowedHosts` (`vedette list --json`) and EgressPolicies; else install the node again.",
         on_twin=egress,
     ),
 )

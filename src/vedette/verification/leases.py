@@ -1,4 +1,4 @@
-"""Checks 12 to 14 and 17: access ends when it should, also for what is under way, and stays closed without control.
+"""Checks 12 to 14: access ends when it should, also for what is under way.
 
 Owns: live streams over HTTP/1.1, HTTP/2 and WebSocket, and how long each takes to end. Must not: leave one open.
 """
@@ -6,11 +6,10 @@ Owns: live streams over HTTP/1.1, HTTP/2 and WebSocket, and how long each takes 
 from __future__ import annotations
 
 import base64
-import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Final
 
 from vedette.verification.checks import Check, Pillar, Tenet, Trial
@@ -22,6 +21,7 @@ BOUND: Final = 2.0
 """Seconds from a change to the last byte of what it ends. The engine is told at once; most is this machine's noise."""
 _LIFE: Final = 2  # seconds of a proof that is let expire
 _SHOP: Final = f"spiffe://{MESH}/shop"
+_THIEF: Final = f"spiffe://{MESH}/thief"
 _FORBID: Final = """\
 @id("not-mallory")
 forbid (principal is Subject, action, resource) when { principal.subject == "mallory" };
@@ -35,21 +35,26 @@ _UPGRADE: Final = (
 Live = Stream | Stream2
 
 
-def _streams(twin: Twin, opened: ExitStack, proof: list[Header]) -> dict[str, Live]:
+def streams(
+    twin: Twin, opened: ExitStack, proof: list[Header], credential: Path | None = None
+) -> dict[str, Live]:
     """One live exchange of each kind for a caller, all under way."""
     listener = twin.place.tls
     found: dict[str, Live] = {
-        "an event stream": Stream(listener, "/live/ticks", headers=proof),
-        "an HTTP/2 stream": Stream2(listener, "/live/ticks", headers=proof),
-        "a WebSocket": Stream(listener, "/live/socket", headers=[*proof, *_UPGRADE]),
+        "an event stream": Stream(listener, "/live/ticks", headers=proof, credential=credential),
+        "an HTTP/2 stream": Stream2(listener, "/live/ticks", headers=proof, credential=credential),
+        "a WebSocket": Stream(
+            listener, "/live/socket", headers=[*proof, *_UPGRADE], credential=credential
+        ),
     }
     for stream in found.values():
         opened.callback(stream.close)
     return found
 
 
-def _are_live(trial: Trial, streams: dict[str, Live]) -> None:
-    for what, stream in streams.items():
+def require_live(trial: Trial, those: dict[str, Live]) -> None:
+    """A control: each of them goes on."""
+    for what, stream in those.items():
         if what == "a WebSocket" and isinstance(stream, Stream):
             works = stream.status == 101 and stream.echoes(b"still here")
         else:
@@ -57,10 +62,10 @@ def _are_live(trial: Trial, streams: dict[str, Live]) -> None:
         trial.control(what, works, f"status {stream.status}")
 
 
-def _all_end(twin: Twin, trial: Trial, streams: dict[str, Live], since: float, cause: str) -> float:
+def all_end(twin: Twin, trial: Trial, those: dict[str, Live], since: float, cause: str) -> float:
     """Each ends within the bound and its record says why; the slowest, in seconds."""
     slowest = 0.0
-    for what, stream in streams.items():
+    for what, stream in those.items():
         took = seconds_to_end(stream, since, BOUND)
         if trial.attack(f"going on with {what}", took is not None, f"for {BOUND} s"):
             slowest = max(slowest, took or 0.0)
@@ -73,13 +78,13 @@ def _ends(twin: Twin, trial: Trial, change: Callable[[str], None], cause: str, s
     """Mallory's exchanges end with `change`, alice's go on."""
     token = twin.token("mallory")
     with ExitStack() as opened:
-        ending = _streams(twin, opened, [bearer(token)])
-        staying = _streams(twin, opened, [bearer(twin.token("alice"))])
-        _are_live(trial, {**ending})
+        ending = streams(twin, opened, [bearer(token)])
+        staying = streams(twin, opened, [bearer(twin.token("alice"))])
+        require_live(trial, {**ending})
         began = time.monotonic()
         change(token)
-        slowest = _all_end(twin, trial, ending, began, cause)
-        _are_live(trial, staying)
+        slowest = all_end(twin, trial, ending, began, cause)
+        require_live(trial, staying)
     answer = twin.ask("/live/again", headers=[bearer(token)])
     trial.attack("a new request with the same token", answer.status == status, answer)
     trial.record("the new request", twin.record(answer).get("cause") == cause)
@@ -96,6 +101,7 @@ def revoked(twin: Twin, trial: Trial) -> None:
 
     _ends(twin, trial, revoke, "token_revoked", 401)
     _revoked_certificate(twin, trial)
+    _revoked_identity(twin, trial)
 
 
 def _revoked_certificate(twin: Twin, trial: Trial) -> None:
@@ -110,8 +116,34 @@ def _revoked_certificate(twin: Twin, trial: Trial) -> None:
         trial.control("a stream of a workload", ending.goes_on() and staying.goes_on())
         began = time.monotonic()
         twin.client.post("/v1/authorities/mesh/revoked", {"serial": credential.serial})
-        _all_end(twin, trial, {"a workload's stream": ending}, began, "certificate_revoked")
+        all_end(twin, trial, {"a workload's stream": ending}, began, "certificate_revoked")
         trial.control("the stream of another workload", staying.goes_on())
+
+
+def _revoked_identity(twin: Twin, trial: Trial) -> None:
+    """A SPIFFE ID is revoked: every certificate that says it, those of later too, and no other ID."""
+    thief, other = (twin.mesh.issue(Leaf((one,))) for one in (_THIEF, _SHOP))
+    with ExitStack() as opened:
+        ending = streams(twin, opened, [], thief.file)
+        staying = streams(twin, opened, [], other.file)
+        require_live(trial, ending)
+        began = time.monotonic()
+        try:
+            twin.client.post("/v1/revocations", {"what": _THIEF, "reason": "verify"})
+            slowest = all_end(twin, trial, ending, began, "identity_revoked")
+            require_live(trial, staying)
+            for what, credential in (
+                ("a new connection of the ID", thief),
+                ("a new certificate of the ID", twin.mesh.issue(Leaf((_THIEF,)))),
+            ):
+                answer = twin.ask("/live/again", credential=credential.file)
+                trial.attack(what, answer.status == 401, answer)
+                cause = twin.record(answer).get("cause")
+                trial.record(what, cause == "identity_revoked", cause)
+        finally:
+            with suppress(Exception):
+                twin.client.post("/v1/revocations/lifted", {"what": _THIEF})
+    trial.note(f"the slowest of a SPIFFE ID ended after {slowest * 1000:.0f} ms")
 
 
 def flipped(twin: Twin, trial: Trial) -> None:
@@ -140,18 +172,18 @@ def expired(twin: Twin, trial: Trial) -> None:
         staying = Stream(listener, "/live/ticks", headers=[bearer(twin.token("alice"))])
         for stream in (svid, bearing, staying):
             opened.callback(stream.close)
-        _are_live(trial, {"a stream of a workload": svid, "a stream of a token": bearing})
+        require_live(trial, {"a stream of a workload": svid, "a stream of a token": bearing})
         ends_at = credential.certificate.not_valid_after_utc.timestamp()
-        took = _all_end(twin, trial, {"an ended SVID": svid}, _due(ends_at), "proof_expired")
-        until = _due(claims_of(token)["exp"] + _leeway(twin))
-        _all_end(twin, trial, {"an ended token": bearing}, until, "proof_expired")
+        took = all_end(twin, trial, {"an ended SVID": svid}, due(ends_at), "proof_expired")
+        until = due(claims_of(token)["exp"] + _leeway(twin))
+        all_end(twin, trial, {"an ended token": bearing}, until, "proof_expired")
         trial.control("a stream whose token goes on", staying.goes_on())
     answer = twin.ask("/live/again", credential=credential.file)
     trial.attack("a new connection with the ended SVID", answer.status in (0, 401), answer)
     trial.note(f"an SVID's stream ended {took:.1f} s after it")
 
 
-def _due(moment: float) -> float:
+def due(moment: float) -> float:
     """A time of the clock, as `time.monotonic` counts."""
     return time.monotonic() + moment - time.time()
 
@@ -160,31 +192,6 @@ def _leeway(twin: Twin) -> int:
     """How much later than it says a token of the twin ends, for clocks that differ."""
     (own,) = (one for one in twin.client.get("/v1/issuers") if one["issuer"] == twin.place.issuer)
     return int(own["leewaySeconds"])
-
-
-# --- 17 ------------------------------------------------------------------------------------------------------------
-
-
-def control_away(twin: Twin, trial: Trial) -> None:
-    """Without control the engine decides as before: what was closed stays closed, what was open stays open."""
-    alice, carol = twin.token("alice"), twin.token("carol")
-    pid = twin.place.pids()["control"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        for what, headers, status in (
-            ("a call that policies forbid", [bearer(carol)], 403),
-            ("a call without proof", [], 401),
-            ("a call with a broken token", [bearer(alice[:-2])], 401),
-        ):
-            answer = twin.ask("/orders", headers=headers)
-            trial.attack(f"{what} while control is away", answer.status == status, answer)
-        answer = twin.ask("/orders", headers=[bearer(alice)])
-        trial.control("a permitted call while control is away", answer.status == 200, answer)
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    trial.unavailable(
-        "a limit after which the engine closes without control is not available in this version"
-    )
 
 
 CHECKS: Final = (
@@ -211,13 +218,5 @@ CHECKS: Final = (
         (Pillar.IDENTITY, Pillar.NETWORKS),
         "Check the machine's clock; then install the node again from a source that you trust.",
         on_twin=expired,
-    ),
-    Check(
-        17,
-        "without control the last policy holds, then closes",
-        (Tenet.ENFORCED,),
-        (Pillar.NETWORKS, Pillar.APPLICATIONS),
-        "The part that a version has no defence for needs a newer one; see CHANGELOG.md.",
-        on_twin=control_away,
     ),
 )

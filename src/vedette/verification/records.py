@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,19 +28,21 @@ class Records:
         self._folder = folder
         self._places: dict[str, int] = {}
         self._lines: list[Line] = []
+        self._lock = threading.Lock()
         for segment in spool.segments(folder):
             self._places[segment.name] = self._end_of(segment)
 
     def lines(self) -> list[Line]:
-        """Everything written since, in order within a segment."""
-        for segment in spool.segments(self._folder):
-            place = self._places.get(segment.name, 0)
-            data = _data_from(segment, place)
-            whole = data[: data.rfind(b"\n") + 1]
-            self._places[segment.name] = place + len(whole)
-            self._lines += [json.loads(line) for line in whole.splitlines() if line]
-        del self._lines[:-MOST]
-        return self._lines
+        """Everything written since, in order within a segment. May be called from any thread."""
+        with self._lock:
+            for segment in spool.segments(self._folder):
+                place = self._places.get(segment.name, 0)
+                data = _data_from(segment, place)
+                whole = data[: data.rfind(b"\n") + 1]
+                self._places[segment.name] = place + len(whole)
+                self._lines += [json.loads(line) for line in whole.splitlines() if line]
+            del self._lines[:-MOST]
+            return self._lines.copy()
 
     def find(self, wanted: Callable[[Line], bool], patience: float = PATIENCE) -> Line | None:
         """The first such line, waiting for it; None when it does not come."""

@@ -34,13 +34,26 @@ class Service:
         self._trap = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.trap_port = int(self._trap.getsockname()[1])
-        for listener in (self._listener, self._trap):
+        self._listeners = [self._listener, self._trap]
+        for listener in self._listeners:
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def reserve(self) -> socket.socket:
+        """A port of its own at which nobody answers, until `answer_at`."""
+        reserved = socket.socket()
+        reserved.bind(("127.0.0.1", 0))
+        self._listeners.append(reserved)
+        return reserved
+
+    def answer_at(self, reserved: socket.socket) -> None:
+        """From now on the service is there as well."""
+        reserved.listen()
+        threading.Thread(target=self._accept, args=(reserved,), daemon=True).start()
 
     def close(self) -> None:
         """Refuses connections and ends streams."""
         self._stopping.set()
-        for listener in (self._listener, self._trap):
+        for listener in self._listeners:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
@@ -21,7 +22,7 @@ from vedette.clock import now, to_rfc3339
 from vedette.control.supervisor import processes
 from vedette.errors import UnavailableError, error_from_dict
 from vedette.store.home import Home
-from vedette.verification.catalogue import NOT_AVAILABLE, in_order
+from vedette.verification.catalogue import NOT_AVAILABLE, WAITING, in_order
 from vedette.verification.checks import Check, Outcome, Pillar, Tenet, Trial, attempting
 from vedette.verification.place import Place
 from vedette.verification.twin import Twin, scratch_folder, undisturbed
@@ -166,9 +167,24 @@ def on_twin(twin: Twin, check: Check) -> Timed:
 
 
 def all_on_twin(twin: Twin, checks: Sequence[Check]) -> Iterator[tuple[int, Timed]]:
-    """Runs those parts in their order."""
-    for check in in_order(check for check in checks if check.on_twin):
-        yield check.id, on_twin(twin, check)
+    """Runs those parts in their order, and those that wait side by side."""
+    ordered = in_order(check for check in checks if check.on_twin)
+    for check in ordered:
+        if check.prepare is not None:
+            with attempting(Trial(), "preparing"):  # the check itself finds out what is missing
+                check.prepare(twin)
+    waiting = [check for check in ordered if check.id in WAITING]
+    if waiting:
+        threads = ThreadPoolExecutor(len(waiting))
+        try:
+            outcomes = threads.map(lambda check: on_twin(twin, check), waiting)
+            yield from zip((check.id for check in waiting), outcomes, strict=True)
+        finally:
+            # After a Ctrl-C nobody waits for them: they end with the twin.
+            threads.shutdown(wait=False, cancel_futures=True)
+    for check in ordered:
+        if check.id not in WAITING:
+            yield check.id, on_twin(twin, check)
 
 
 def merged(check: Check, node: Timed | None, twin: Timed | None) -> Result:

@@ -66,6 +66,13 @@ spec:
   rules:
     - matches: [{{path: {{value: /live}}}}]
       backendRefs: [{{kind: Upstream, group: vedette.dev, name: service}}]
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: fixed}}
+spec:
+  public: true
+  rules: [{{matches: [{{path: {{value: /fixed}}}}], static: {{body: fixed}}}}]
 """
 POLICY: Final = """\
 @id("alice-reads-orders")
@@ -81,9 +88,18 @@ when {{ context.method == "GET" }};
 permit (principal is Subject, action == Action::"invoke", resource == Route::"live")
 when {{ principal.issuer == "{issuer}" && ["alice", "mallory"].contains(principal.subject) }};
 @id("live-workloads")
-permit (principal == Workload::"spiffe://{mesh}/shop", action == Action::"invoke", resource == Route::"live");
+permit (principal is Workload, action == Action::"invoke", resource == Route::"live")
+when {{ [Workload::"spiffe://{mesh}/shop", Workload::"spiffe://{mesh}/thief"].contains(principal) }};
+@id("live-devices")
+permit (principal is Subject, action == Action::"invoke", resource == Route::"live")
+when {{ principal.issuer == "{issuer}" && ["daisy", "erin"].contains(principal.subject)
+  && context.posture.contains("disk-encrypted") }};
 @id("alice-calls-the-probe")
 permit (principal == Subject::"{issuer}#alice", action == Action::"invoke", resource == Function::"probe");
+@id("alice-calls-the-limited")
+permit (principal == Subject::"{issuer}#alice", action == Action::"invoke", resource == Function::"limited");
+@id("alice-calls-the-neighbour")
+permit (principal == Subject::"{issuer}#alice", action == Action::"invoke", resource == Function::"neighbour");
 """
 
 
@@ -271,10 +287,15 @@ def apply(client: ControlClient, text: str) -> None:
 
 def deploy_probe(client: ControlClient, port: int) -> str:
     """Deploys the function that calls out, and may reach the service and `localhost`; its digest."""
+    return deploy(client, "probe", [f"http://127.0.0.1:{port}", f"http://localhost:{port}"])
+
+
+def deploy(client: ControlClient, name: str, allowed: Sequence[str]) -> str:
+    """Deploys the probe as the function `name`, which may call hosts; its digest."""
     admitted = read_component(PROBE)
     client.upload(admitted.digest, PROBE, lambda _count: None)
-    allowed = [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
-    client.put("/v1/functions/probe", {"component": admitted.digest, "allowedHosts": allowed})
+    wish = {"component": admitted.digest, "allowedHosts": list(allowed)}
+    client.put(f"/v1/functions/{name}", wish)
     return admitted.digest
 
 

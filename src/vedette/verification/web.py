@@ -189,9 +189,16 @@ class Stream:
 class Stream2:
     """The same over HTTP/2, one stream of a connection."""
 
-    def __init__(self, listener: Listener, target: str, *, headers: Sequence[Header] = ()) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        target: str,
+        *,
+        headers: Sequence[Header] = (),
+        credential: Path | None = None,
+    ) -> None:
         plain = socket.create_connection(listener.address, timeout=PATIENCE)
-        self._socket = tls(listener, None, HTTP_2).wrap_socket(plain)
+        self._socket = tls(listener, credential, HTTP_2).wrap_socket(plain)
         settings = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         self._http = h2.connection.H2Connection(settings)
         self._http.initiate_connection()

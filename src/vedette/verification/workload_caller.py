@@ -20,6 +20,7 @@ from h2.connection import H2Connection
 from vedette.control.workload import wire
 
 HEADER: Final = [(b"workload.spiffe.io", b"true")]
+OK: Final = 0
 INVALID_ARGUMENT: Final = 3
 PERMISSION_DENIED: Final = 7
 _PATIENCE: Final = 20.0
@@ -54,13 +55,14 @@ class WorkloadCaller:
     def begin(
         self, method: str, message: bytes, headers: list[tuple[bytes, bytes]] = HEADER
     ) -> None:
-        """Begins a call with one message."""
+        """Begins a call with one message. `method` is of the Workload API, or a path that begins with `/`."""
+        path = method if method.startswith("/") else f"/{wire.SERVICE}/{method}"
         stream = self._http.get_next_available_stream_id()
         fields = [
             (b":method", b"POST"),
             (b":scheme", b"http"),
             (b":authority", b"localhost"),
-            (b":path", f"/{wire.SERVICE}/{method}".encode()),
+            (b":path", path.encode()),
             (b"content-type", b"application/grpc"),
             (b"te", b"trailers"),
         ]
@@ -73,11 +75,14 @@ class WorkloadCaller:
 
     def next(self, response: str) -> Any:
         """The next message of a call; None when the call ended first. Raises `OSError` when nothing comes."""
+        found = self.next_bytes()
+        return None if found is None else wire.decode(response, found)
+
+    def next_bytes(self) -> bytes | None:
+        """The same as it came."""
         while not self._reply.messages and self._reply.status is None:
             self._read()
-        if not self._reply.messages:
-            return None
-        return wire.decode(response, self._reply.messages.pop(0))
+        return self._reply.messages.pop(0) if self._reply.messages else None
 
     def status(self) -> int:
         """The status with which a call ends."""
