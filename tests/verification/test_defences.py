@@ -96,14 +96,14 @@ def for_everybody(twin: Twin) -> Iterator[None]:
 def wide_egress(twin: Twin) -> Iterator[None]:
     """The list of hosts names one too many."""
     allowed = [f"http://127.0.0.1:{port}" for port in (twin.service.port, twin.service.trap_port)]
-    digest = deploy_probe(twin.client, twin.service.port)
+    digest = deploy_probe(twin.client, twin.service.port, twin.service.trap_port)
     wish = {"component": digest, "allowedHosts": allowed}
     twin.client.put("/v1/functions/probe", wish)
     try:
         yield
     finally:
         twin.service.sprung = 0
-        deploy_probe(twin.client, twin.service.port)
+        deploy_probe(twin.client, twin.service.port, twin.service.trap_port)
 
 
 BOX_RULE = """\

@@ -123,7 +123,7 @@ def _by_proxy(wish: dict[str, Any]) -> dict[str, Callable[[], str]]:
         "a call to a private address": lambda: _call_over(wish, "GET", "http://10.0.0.1/"),
         "a call to metadata of a cloud": lambda: _call_over(wish, "GET", "http://169.254.169.254/"),
         "a call to a name that leads inside": lambda: _call_over(
-            wish, "GET", f"http://localhost:{listed}/"
+            wish, "GET", f"http://localhost:{wish['unlisted']}/"
         ),
         "a tunnel to a raw address": lambda: _tunnel(wish, "192.0.2.1:443", "localhost"),
         "a tunnel to a private address": lambda: _tunnel(wish, "10.0.0.1:443", "localhost"),

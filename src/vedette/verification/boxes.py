@@ -31,6 +31,7 @@ _ENDINGS: Final = {
     "metadata of a cloud": _NOWHERE,
     "an IPv6 address": _NOWHERE,
     "a name server": _NOWHERE,
+    "writing beside": frozenset({"EACCES", "EROFS"}),
 }
 _BY_PROXY: Final = {
     "a call to another port": ("403", "destination_not_allowed"),
@@ -57,7 +58,7 @@ spec:
   workloads: [boxed]
   allow:
     - {{to: "http://127.0.0.1:{listed}"}}
-    - {{to: "http://localhost:{listed}"}}
+    - {{to: "http://localhost:{trap}"}}
     - {{to: "https://localhost:{node}"}}
     - {{to: "https://127.0.0.0/8:{node}"}}
 """
@@ -66,7 +67,7 @@ spec:
 def programs(twin: Twin, trial: Trial) -> None:
     """A program in a box reaches what its rules allow by the engine's gate, and has no other way."""
     listed, node = twin.service.port, twin.place.tls.port
-    apply(twin.client, _POLICY.format(listed=listed, node=node))
+    apply(twin.client, _POLICY.format(listed=listed, node=node, trap=twin.service.trap_port))
     before = len([line for line in twin.records.lines() if _is_ours(line)])
     reached, sprung = len(twin.service.arrived), twin.service.sprung
     found = in_box(twin, wish_of(twin))

@@ -31,7 +31,7 @@ def egress(twin: Twin, trial: Trial) -> None:
         ("an address written as a number", f"h2130706433:{listed}"),
         ("metadata of a cloud", "h169.254.169.254:80"),
         ("a private address", "h10.0.0.1:80"),
-        ("a listed name that stands for this machine", f"hlocalhost:{listed}"),
+        ("a listed name that stands for this machine", f"hlocalhost:{trap}"),
         ("the node's own admin API", f"h{twin.place.tls.host}:{twin.place.tls.port}"),
         ("a tunnel to a listed host", f"c127.0.0.1:{listed}"),
         ("a user before the host", f"h127.0.0.1:{listed}@192.0.2.1:80"),

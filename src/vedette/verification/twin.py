@@ -271,7 +271,7 @@ def _set_up(twin: Twin) -> None:
     twin.set_policy("default.cedar", POLICY.format(issuer=twin.place.issuer, mesh=MESH))
     authority = {"certificates": twin.mesh.pem, "trustDomain": MESH}
     twin.client.put("/v1/authorities/mesh", authority)
-    deploy_probe(twin.client, twin.service.port)
+    deploy_probe(twin.client, twin.service.port, twin.service.trap_port)
 
 
 def apply(client: ControlClient, text: str) -> None:
@@ -285,9 +285,9 @@ def apply(client: ControlClient, text: str) -> None:
     client.post("/v1/apply", {name: planned[name] for name in parts if name in planned})
 
 
-def deploy_probe(client: ControlClient, port: int) -> str:
-    """Deploys the function that calls out, and may reach the service and `localhost`; its digest."""
-    return deploy(client, "probe", [f"http://127.0.0.1:{port}", f"http://localhost:{port}"])
+def deploy_probe(client: ControlClient, port: int, trap: int) -> str:
+    """Deploys the function that calls out: to the service, and to the trap by the name `localhost`; its digest."""
+    return deploy(client, "probe", [f"http://127.0.0.1:{port}", f"http://localhost:{trap}"])
 
 
 def deploy(client: ControlClient, name: str, allowed: Sequence[str]) -> str:
