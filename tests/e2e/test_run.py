@@ -322,7 +322,7 @@ def test_a_name_that_leads_inside_is_refused_unless_a_range_is_named(
     allow.rules(f'to: "{url}"')
     assert allow.ask("GET", url).startswith("403 ")
     assert allow.record(cause="address_not_allowed")["outcome"] == "refused"
-    for beside in ("127.0.0.0/8", "127.0.0.1"):
+    for beside in ("127.0.0.0/8", "127.0.0.1/32"):
         allow.rules(f'to: "{url}"', f'to: "http://{beside}:{origin.port}"')
         assert allow.ask("GET", url).startswith("200 ")
 

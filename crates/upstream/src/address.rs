@@ -60,12 +60,6 @@ impl Network {
         Ok(network)
     }
 
-    /// The range that is this address alone.
-    pub fn of_address(address: IpAddr) -> Option<Self> {
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        Self::parse(&format!("{address}/{bits}")).ok()
-    }
-
     /// Whether the address is in the range. An IPv4 address within an IPv6 one counts as what it is.
     pub fn holds(&self, address: IpAddr) -> bool {
         self.of(address.to_canonical()) == self.first

@@ -257,7 +257,6 @@ impl EgressRules {
             .filter(same)
             .filter_map(|rule| match rule.host {
                 RuleHost::Network(network) => Some(network),
-                RuleHost::Address(address) => Network::of_address(address),
                 _ => None,
             });
         networks.collect()
