@@ -124,7 +124,11 @@ def remove(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fa
 
 
 def _selectors(
-    uid: str | None, gid: int | None, path: str | None, sha256: str | None, run: str | None
+    uid: str | None,
+    gid: int | None,
+    path: str | None,
+    sha256: str | None,
+    run: str | None = None,
 ) -> list[str]:
     found = []
     if run is not None:
