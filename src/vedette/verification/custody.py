@@ -158,7 +158,6 @@ def digests(twin: Twin, trial: Trial) -> None:
     trial.record(
         "the component that answered", record.get("component") == digest, record.get("component")
     )
-    trial.note("functions have no SVID of their own in this version")
 
 
 def _flipped(data: bytes) -> bytes:
