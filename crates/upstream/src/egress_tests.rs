@@ -56,6 +56,7 @@ fn only_what_a_rule_says_is_allowed() {
         "api.example.com:443",
         "ftp://api.example.com/",
         "http://plain.example.com:0/",
+        "http://plain.example.com:+8000/",
     ] {
         assert!(!allows(&rules, refused), "{refused}");
     }

@@ -42,7 +42,10 @@ async fn answer(client: Arc<Client>, request: Request<Incoming>) -> Response<Out
     if *request.method() == Method::CONNECT {
         let place = uri
             .authority()
-            .and_then(|it| Some((it.host(), it.port_u16()?)));
+            .filter(|it| !it.as_str().contains('@'))
+            .and_then(|it| Some((it.host(), it.port()?)))
+            .filter(|(_, port)| port.as_str().bytes().all(|it| it.is_ascii_digit()))
+            .map(|(host, port)| (host, port.as_u16()));
         return match place {
             Some((host, port)) => {
                 let host = host

@@ -518,6 +518,8 @@ fn tunnel_of(host: &str, port: u16) -> Option<Destination> {
 
 fn port_of(authority: &Authority) -> Result<Option<u16>, ()> {
     match authority.port() {
+        // A number and nothing else: parsers of ports take a sign as well.
+        Some(port) if !port.as_str().bytes().all(|it| it.is_ascii_digit()) => Err(()),
         Some(port) if port.as_u16() != 0 => Ok(Some(port.as_u16())),
         None if authority.as_str().len() == authority.host().len() => Ok(None),
         _ => Err(()),
