@@ -571,7 +571,7 @@ def test_a_snapshot_of_before_gets_what_a_node_lets_in_by_itself() -> None:
 def test_an_egress_policy_names_functions_that_there_are() -> None:
     spec = "{workloads: [b, a], functions: [one], allow: [{to: 'https://a.example.com'}]}"
     function = of("Function", "{component: a.wasm}")
-    rule = {"to": "https://a.example.com", "methods": []}
+    rule = {"to": "https://a.example.com", "methods": [], "peers": []}
     assert made("egress", function + of("EgressPolicy", spec), attachments=COMPONENT) == {
         "name": "one",
         "functions": ["one"],
