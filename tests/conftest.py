@@ -55,16 +55,21 @@ def guests() -> Guests:
 
 @pytest.fixture(scope="session")
 def spiffe_go() -> Path:
-    """A program that uses go-spiffe, built once; Go keeps what it built for the next run."""
+    """A program that uses go-spiffe."""
+    return built_with_go("spiffe-go", ".")
+
+
+def built_with_go(name: str, package: str) -> Path:
+    """A program of `GO_SOURCES`, built once; Go keeps what it built for the next run."""
     go = shutil.which("go")
     if go is None:
         pytest.skip("Go is not installed")
     CACHE.mkdir(parents=True, exist_ok=True)
-    built = CACHE / "spiffe-go"
+    built = CACHE / name
     fetched = _run(go, "mod", "download")
     if fetched.returncode:
         pytest.skip(f"Go's modules cannot be fetched: {fetched.stderr.strip()[-200:]}")
-    done = _run(go, "build", "-o", str(built), ".")
+    done = _run(go, "build", "-o", str(built), package)
     assert done.returncode == 0, done.stderr
     return built
 

@@ -8,10 +8,11 @@ import time
 
 import pytest
 from tests.e2e.caller import Caller
-from tests.e2e.client_hello import X25519, X25519MLKEM768, chosen_group
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import GREETING, Node, wait_until
 from tests.e2e.wire import HTTP_1, Http2, connect, read_http_1, send_bytes, tls_context
+
+from vedette.verification.first_flight import X25519, X25519MLKEM768, chosen_group
 
 
 def test_tls_1_3_is_spoken(node: Node, protocol: str) -> None:
@@ -54,12 +55,12 @@ def test_tls_1_2_is_spoken_where_it_was_asked_for(start_node: StartNode) -> None
 def test_a_client_that_prefers_post_quantum_gets_it(node: Node, offered: list[int]) -> None:
     """X25519MLKEM768 resists somebody who records now and decrypts later; of two shares rustls takes the first."""
     address = (node.endpoint.host, node.endpoint.port)
-    assert chosen_group(address, "localhost", offered) == X25519MLKEM768
+    assert chosen_group(address, offered, "localhost") == X25519MLKEM768
 
 
 def test_a_client_without_post_quantum_is_served(node: Node) -> None:
     address = (node.endpoint.host, node.endpoint.port)
-    assert chosen_group(address, "localhost", [X25519]) == X25519
+    assert chosen_group(address, [X25519], "localhost") == X25519
 
 
 def test_a_client_that_does_not_know_the_ca_turns_away(node: Node) -> None:

@@ -5,7 +5,6 @@ Owns: engine/tls/clients/, the one place of their keys. Must not: put a key into
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from vedette.clock import to_rfc3339
@@ -14,7 +13,7 @@ from vedette.control.messages import CertificateStatus, CertificateWish
 from vedette.errors import ConfigError
 from vedette.identity.client_certificates import client_pem, describe
 from vedette.ids import require_name
-from vedette.store.atomic import sync_folder, write_atomic
+from vedette.store.atomic import restore, write_atomic
 from vedette.store.home import Home
 
 
@@ -46,7 +45,7 @@ class ClientCertificates:
             try:
                 return self._serve_again(name, actor)
             except ConfigError:
-                _restore(file, before)
+                restore(file, before)
                 raise
 
     def remove(self, name: str) -> None:
@@ -58,7 +57,7 @@ class ClientCertificates:
             used = self._upstreams(name)
             if used:
                 raise ConfigError("certificate_in_use", f"{name!r} is shown to {', '.join(used)}")
-            _restore(file, None)
+            restore(file, None)
 
     def _serve_again(self, name: str, actor: str) -> Outcome:
         """The snapshot only has the name, so it is the same: the engine reads the file when it is told of it again."""
@@ -83,12 +82,3 @@ class ClientCertificates:
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{require_name(name, 'certificate')}.pem"
-
-
-def _restore(file: Path, before: bytes | None) -> None:
-    if before is not None:
-        write_atomic(file, before)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        file.unlink()
-    sync_folder(file.parent)

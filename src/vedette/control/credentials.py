@@ -5,7 +5,6 @@ Owns: engine/credentials/, the one place of them. Must not: put one into a snaps
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from vedette.control.activate import Activator, Outcome
 from vedette.control.messages import CredentialStatus, CredentialWish
 from vedette.errors import ConfigError
 from vedette.ids import require_name
-from vedette.store.atomic import sync_folder, write_atomic
+from vedette.store.atomic import restore, write_atomic
 from vedette.store.home import Home
 
 MAX_BYTES: Final = 8_192  # a header field that servers take
@@ -52,7 +51,7 @@ class Credentials:
             try:
                 return self._serve_again(name, actor)
             except ConfigError:
-                _restore(file, before)
+                restore(file, before)
                 raise
 
     def remove(self, name: str) -> None:
@@ -64,7 +63,7 @@ class Credentials:
             used = self._policies(name)
             if used:
                 raise ConfigError("credential_in_use", f"{name!r} is named by {', '.join(used)}")
-            _restore(file, None)
+            restore(file, None)
 
     def _serve_again(self, name: str, actor: str) -> Outcome:
         """The snapshot only has the name, so it is the same: the engine reads the file when it is told of it again."""
@@ -85,12 +84,3 @@ class Credentials:
 
     def _file(self, name: str) -> Path:
         return self._folder / require_name(name, "credential")
-
-
-def _restore(file: Path, before: bytes | None) -> None:
-    if before is not None:
-        write_atomic(file, before)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        file.unlink()
-    sync_folder(file.parent)

@@ -34,6 +34,15 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         sync_folder(path.parent)
 
 
+def restore(path: Path, before: bytes | None) -> None:
+    """Puts back what a file held, 0600; None: there was none, and there is none again. Raises `UnavailableError`."""
+    if before is not None:
+        write_atomic(path, before)
+        return
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def create_private(path: Path, data: bytes) -> None:
     """Creates `path`, readable by the owner only; complete or not there at all.
 

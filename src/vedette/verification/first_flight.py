@@ -15,7 +15,7 @@ X25519: Final = 0x001D
 X25519MLKEM768: Final = 0x11EC  # draft-ietf-tls-ecdhe-mlkem: the ML-KEM key, then the X25519 key
 
 _HANDSHAKE, _CLIENT_HELLO, _SERVER_HELLO = 22, 1, 2
-_GROUPS, _SIGNATURES, _ALPN, _VERSIONS, _KEY_SHARE = 10, 13, 16, 43, 51
+_SERVER_NAME, _GROUPS, _SIGNATURES, _ALPN, _VERSIONS, _KEY_SHARE = 0, 10, 13, 16, 43, 51
 _BASE_POINT: Final = b"\x09" + bytes(31)
 # FIPS 203: 3 * 384 bytes of coefficients, all zero and so below the modulus, and a seed of 32 bytes.
 _ML_KEM_KEY: Final = bytes(1152) + bytes(range(32))
@@ -23,13 +23,13 @@ _SHARES: Final = {X25519: _BASE_POINT, X25519MLKEM768: _ML_KEM_KEY + _BASE_POINT
 _PATIENCE: Final = 10.0
 
 
-def chosen_group(address: tuple[str, int], offered: list[int]) -> int:
-    """The group a server picks of those offered, in the client's order.
+def chosen_group(address: tuple[str, int], offered: list[int], server_name: str = "") -> int:
+    """The group a server picks of those offered, in the client's order; without a `server_name` none is sent.
 
     Raises `ValueError` when it answers with anything but a ServerHello, `OSError` when it cannot be reached.
     """
     with socket.create_connection(address, timeout=_PATIENCE) as connection:
-        connection.sendall(_record(_client_hello(offered)))
+        connection.sendall(_record(_client_hello(offered, server_name)))
         head = _exactly(connection, 5)
         body = _exactly(connection, int.from_bytes(head[3:5], "big"))
     if head[0] != _HANDSHAKE or not body or body[0] != _SERVER_HELLO:
@@ -37,11 +37,13 @@ def chosen_group(address: tuple[str, int], offered: list[int]) -> int:
     return _group_of(body)
 
 
-def _client_hello(offered: list[int]) -> bytes:
+def _client_hello(offered: list[int], server_name: str) -> bytes:
+    name = _sized(b"\0" + _sized(server_name.encode(), 2), 2)
     shares = b"".join(struct.pack(">H", group) + _sized(_SHARES[group], 2) for group in offered)
     extensions = b"".join(
         struct.pack(">H", number) + _sized(content, 2)
         for number, content in (
+            *([(_SERVER_NAME, name)] if server_name else []),
             (_GROUPS, _sized(b"".join(struct.pack(">H", group) for group in offered), 2)),
             (_SIGNATURES, _sized(bytes.fromhex("040308070804"), 2)),
             (_ALPN, _sized(_sized(b"http/1.1", 1), 2)),

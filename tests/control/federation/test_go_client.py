@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.components import MINUTES
-from tests.conftest import CACHE
+from tests.conftest import built_with_go
 from tests.control.federation.conftest import Peer, Web
 
 from vedette.control.federation.messages import Profile
 
-SOURCES = Path(__file__).resolve().parents[2] / "fixtures" / "spiffe-go"
-
 
 @pytest.fixture(scope="session")
 def program() -> Path:
-    """The program, built once; Go keeps what it built for the next run."""
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("Go is not installed")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    built = CACHE / "spiffe-go-fetch"
-    fetched = _run(go, "mod", "download")
-    if fetched.returncode:
-        pytest.skip(f"Go's modules cannot be fetched: {fetched.stderr.strip()[-200:]}")
-    done = _run(go, "build", "-o", str(built), "./fetch")
-    assert done.returncode == 0, done.stderr
-    return built
-
-
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False)
+    """A program that fetches with go-spiffe's federation package."""
+    return built_with_go("spiffe-go-fetch", "./fetch")
 
 
 def fetch(program: Path, peer: Peer, *how: str) -> dict[str, Any]:
-    done = _run(str(program), peer.domain, peer.url, *how)
+    command = [str(program), peer.domain, peer.url, *how]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told
