@@ -76,6 +76,7 @@ def test_no_part_of_a_snapshot_can_change_unseen() -> None:
         "upstreams": [{"name": "u", "endpoints": [{"host": "10.0.0.1", "port": 80}]}],
         "limits": [{"name": "l", "per": [], "concurrency": 1}],
         "egress": [{"name": "e", "workloads": ["w"], "rules": [{"to": "https://a.example.com"}]}],
+        "sidecars": [{"name": "shop"}],
         "waf": {"version": "4.25.0", "rules": "sha256:" + "d" * 64},
         "addresses": {
             "lists": [],
@@ -85,7 +86,7 @@ def test_no_part_of_a_snapshot_can_change_unseen() -> None:
         assert len(difference(snapshot(), _changed(**{part: value}))) == 1, part
     assert set(Snapshot.model_fields) - {"api_version", "kind"} == {
         "node", "admit", "identity", "policy", "functions", "routes", "upstreams", "limits", "egress", "waf",
-        "addresses",
+        "addresses", "sidecars",
     }  # fmt: skip
 
 

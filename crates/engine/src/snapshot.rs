@@ -1071,6 +1071,28 @@ pub struct EgressPolicy {
     pub rules: Vec<EgressRule>,
 }
 
+/// `Strict`: callers show an SVID and a policy permits them. `Permissive`: who does not is let in
+/// all the same, unless a policy forbids it, and told in the record (`wouldBreak`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum SidecarMode {
+    /// `Strict`.
+    Strict,
+    /// `Permissive`.
+    Permissive,
+}
+
+/// One program that the engine speaks for: it has the SPIFFE ID `/NAME`, and answers to
+/// `NAME.mesh`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sidecar {
+    /// Name of the sidecar, unique on the node.
+    pub name: String,
+    /// `Strict`: callers show an SVID and a policy permits them. `Permissive`: who does not is let
+    /// in all the same, unless a policy forbids it, and told in the record (`wouldBreak`).
+    pub mode: SidecarMode,
+}
+
 /// `block`: refuse what scores too high. `detect`: only tell. `off`: do not look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum WafPolicyMode {
@@ -1224,6 +1246,9 @@ pub struct Snapshot {
     /// `allowedHosts`.
     #[serde(default)]
     pub egress: Option<Vec<EgressPolicy>>,
+    /// Programs that the engine speaks for in the mesh, sorted by name; absent: none.
+    #[serde(default)]
+    pub sidecars: Option<Vec<Sidecar>>,
     /// The firewall; absent: nothing is inspected.
     #[serde(default)]
     pub waf: Option<Waf>,

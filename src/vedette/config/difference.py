@@ -66,6 +66,7 @@ def objects(snapshot: Snapshot) -> dict[Key, dict[str, Any]]:
         ("Route", snapshot.routes),
         ("Limit", snapshot.limits),
         ("EgressPolicy", snapshot.egress or ()),
+        ("Sidecar", snapshot.sidecars or ()),
         ("AddressList", snapshot.addresses.lists if snapshot.addresses else ()),
     ]
     found: dict[Key, dict[str, Any]] = {NODE: _node(snapshot)}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from vedette.config.egress import NOT_CREDENTIALS
 from vedette.config.hosts import covers, normalise_host
 from vedette.config.paths import require_route_path
+from vedette.config.sidecar import OWN_PATHS
 from vedette.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def problems_of(snapshot: Snapshot) -> list[str]:
         _services,
         _limits,
         _egress,
+        _sidecars,
         _authorities,
         _addresses,
     )
@@ -66,6 +68,7 @@ def _order(snapshot: Snapshot) -> Iterator[str]:
     yield from _sorted("upstreams", [each.name for each in snapshot.upstreams])
     yield from _sorted("limits", [each.name for each in snapshot.limits])
     yield from _sorted("egress", [each.name for each in snapshot.egress or ()])
+    yield from _sorted("sidecars", [each.name for each in snapshot.sidecars or ()])
     yield from _sorted(
         "identity.authorities", [each.name for each in snapshot.identity.authorities]
     )
@@ -221,6 +224,12 @@ def _limits(snapshot: Snapshot) -> Iterator[str]:
                 yield f"{where}: there is no route {name!r}"
         if limit.rate is None and limit.concurrency is None and limit.quota is None:
             yield f"{where} limits nothing: give it a rate, a concurrency or a quota"
+
+
+def _sidecars(snapshot: Snapshot) -> Iterator[str]:
+    for each in snapshot.sidecars or ():
+        if each.name in OWN_PATHS:
+            yield f"sidecars.{each.name}: the SPIFFE ID /{each.name} is the node's own"
 
 
 def _egress(snapshot: Snapshot) -> Iterator[str]:

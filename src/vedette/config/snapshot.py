@@ -20,6 +20,7 @@ from vedette.config.clients import Challenge, Mode, TlsClients
 from vedette.config.egress import EgressPolicy, SpiffeIdText
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.rate import Rate
+from vedette.config.sidecar import Sidecar
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
 from vedette.ids import DIGEST_PATTERN, NAME_PATTERN, digest_of
@@ -713,6 +714,11 @@ class Snapshot(Model):
         default=None,
         description="What functions and programs may call, sorted by name; absent: nothing but the "
         "functions' `allowedHosts`.",
+    )
+    sidecars: tuple[Sidecar, ...] | None = Field(
+        default=None,
+        max_length=256,
+        description="Programs that the engine speaks for in the mesh, sorted by name; absent: none.",
     )
     waf: Waf | None = Field(default=None, description="The firewall; absent: nothing is inspected.")
     addresses: Addresses | None = Field(
