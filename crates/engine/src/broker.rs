@@ -77,13 +77,14 @@ impl Runs {
         receiver
     }
 
-    /// Whether a worker took it.
-    fn hand_out(&self, run: Run) -> bool {
+    /// Hands it to a worker, if one takes it.
+    fn hand_out(&self, run: Run) -> Result<(), &'static str> {
         let mut workers = self.workers();
         workers.next = workers.next.wrapping_add(1);
         let turn = workers.next.checked_rem(workers.senders.len());
         let sender = turn.and_then(|turn| workers.senders.get(turn));
-        sender.is_some_and(|sender| sender.send(run).is_ok())
+        let taken = sender.and_then(|sender| sender.send(run).ok());
+        taken.ok_or("no worker takes it")
     }
 
     fn workers(&self) -> std::sync::MutexGuard<'_, Workers> {

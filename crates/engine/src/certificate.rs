@@ -257,12 +257,7 @@ impl Authorities {
         algorithms: &[&dyn SignatureVerificationAlgorithm],
     ) -> Result<Vouched, CertificateError> {
         let (own, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
-        let bytes: usize = chain.iter().map(|it| it.len()).sum();
-        if chain.len() > MAX_CHAIN || bytes > MAX_CHAIN_BYTES {
-            return Err(untrusted(
-                "the chain is longer than 8 certificates or 32 KiB",
-            ));
-        }
+        require_short(chain)?;
         let leaf = read(own).map_err(untrusted)?;
         let mut closest = CertificateError::UnknownIssuer;
         for authority in &self.list {
@@ -274,6 +269,20 @@ impl Authorities {
         }
         Err(closest)
     }
+}
+
+/// Limits of a chain that a client came with.
+///
+/// # Errors
+/// When it is longer than 8 certificates or 32 KiB.
+pub fn require_short(chain: &[CertificateDer<'_>]) -> Result<(), CertificateError> {
+    let bytes: usize = chain.iter().map(|it| it.len()).sum();
+    if chain.len() > MAX_CHAIN || bytes > MAX_CHAIN_BYTES {
+        return Err(untrusted(
+            "the chain is longer than 8 certificates or 32 KiB",
+        ));
+    }
+    Ok(())
 }
 
 impl Authority {
@@ -437,12 +446,13 @@ impl std::fmt::Display for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
-fn untrusted(what: &'static str) -> CertificateError {
+/// A certificate that is refused for a reason of ours.
+pub fn untrusted(what: &'static str) -> CertificateError {
     CertificateError::Other(OtherError(Arc::new(Untrusted(what))))
 }
 
 /// rustls turns these into the alert that fits (RFC 8446 §6.2); its own table is private.
-fn of_webpki(error: webpki::Error) -> CertificateError {
+pub fn of_webpki(error: webpki::Error) -> CertificateError {
     use webpki::Error as E;
     match error {
         E::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },

@@ -6,6 +6,7 @@
 mod door;
 mod head;
 mod http1;
+mod sidecar;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,10 +29,12 @@ use tokio_rustls::server::TlsStream;
 use vedette_admit::hello::Ja4;
 
 use self::head::HeadRoom;
-use crate::certificate::{Authorities, Presented, refusal_of};
+pub use self::sidecar::of_program;
+use crate::certificate::{Authorities, Presented};
 use crate::first_words::FirstWords;
 use crate::frames::Frames;
 use crate::handover::{Phase, leaving};
+use crate::mesh::{MeshTls, Sidecar};
 use crate::node::{Connection, Node};
 use crate::pace;
 use crate::pipeline;
@@ -66,11 +69,44 @@ pub struct ListenerShared {
     pub name: Arc<str>,
     /// TLS, or none on a plain one.
     pub tls: Option<Arc<Tls>>,
+    /// Whose it is; absent: the node's own.
+    pub sidecar: Option<OfSidecar>,
+}
+
+/// What makes a listener a sidecar's.
+pub struct OfSidecar {
+    /// The sidecar.
+    pub sidecar: Arc<Sidecar>,
+    /// Its TLS, where others come to it.
+    pub tls: Option<MeshTls>,
 }
 
 impl ListenerShared {
+    /// The listener of one side of a sidecar.
+    pub fn of_sidecar(sidecar: &Arc<Sidecar>, tls: Option<MeshTls>) -> Self {
+        Self {
+            name: sidecar.listener().into(),
+            tls: None,
+            sidecar: Some(OfSidecar {
+                sidecar: Arc::clone(sidecar),
+                tls,
+            }),
+        }
+    }
+
     fn scheme(&self) -> &'static str {
-        if self.tls.is_some() { "https" } else { "http" }
+        let of_sidecar = self.sidecar.as_ref().and_then(|it| it.tls.as_ref());
+        if self.tls.is_some() || of_sidecar.is_some() {
+            "https"
+        } else {
+            "http"
+        }
+    }
+
+    /// Whether its clients are one program of this machine.
+    fn is_of_a_program(&self) -> bool {
+        let sidecar = self.sidecar.as_ref();
+        sidecar.is_some_and(|it| it.sidecar.is_outbound())
     }
 }
 
@@ -101,7 +137,8 @@ pub async fn accept(
             continue;
         };
         let plan = node.plan();
-        let seat = match door::seat(&node, plan.as_deref(), peer.ip()) {
+        let seat = door::seat(&node, plan.as_deref(), peer.ip(), shared.is_of_a_program());
+        let seat = match seat {
             Ok(seat) => seat,
             Err(refusal) => {
                 let seen = || connection(&node, &shared, shared.scheme(), peer, Seen::default());
@@ -141,6 +178,7 @@ fn connection(
         certificate: seen.certificate,
         ja4: seen.ja4,
         location: node.location.clone(),
+        sidecar: shared.sidecar.as_ref().map(|it| Arc::clone(&it.sidecar)),
         offenders: Arc::clone(&node.offenders),
         answering: Answering::default(),
     })
@@ -163,6 +201,9 @@ struct Task {
 impl Task {
     async fn run(self, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
+        if self.shared.sidecar.is_some() {
+            return Box::pin(self.run_sidecar(stream, peer)).await;
+        }
         let (timers, authorities) = self.terms();
         let Some(tls) = &self.shared.tls else {
             let connection = self.connection("http", peer, Seen::default());
@@ -174,10 +215,14 @@ impl Task {
         let Some(secured) = Box::pin(self.secure(stream, peer, config, &timers)).await else {
             return;
         };
+        self.serve_secured(secured, &timers).await;
+    }
+
+    async fn serve_secured(self, secured: Secured, timers: &Timers) {
         if secured.is_http2 {
-            Box::pin(self.serve_http2(secured.stream, secured.connection, &timers)).await;
+            Box::pin(self.serve_http2(secured.stream, secured.connection, timers)).await;
         } else {
-            self.serve_http1(*secured.stream, secured.connection, &timers)
+            self.serve_http1(*secured.stream, secured.connection, timers)
                 .await;
         }
     }
@@ -199,6 +244,16 @@ impl Task {
             }
             Ok(Ok(Begins::Unknown) | Err(_)) | Err(_) => return None,
         }
+        self.shake_hands(stream, peer, config, patience).await
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        config: Arc<ServerConfig>,
+        patience: Instant,
+    ) -> Option<Secured> {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), FirstWords::new(stream));
         let mut hello = timeout_at(patience, hello).await.ok()?.ok()?;
         let ja4 = hello.io.ja4();
@@ -240,7 +295,7 @@ impl Task {
     /// Whether the plan lets in a TLS client that looks like this; the costly part of the handshake is
     /// still to come.
     fn lets_in(&self, peer: SocketAddr, ja4: Option<Ja4>) -> bool {
-        let Some(plan) = self.node.plan() else {
+        let Some(plan) = self.node.plan().filter(|_| self.shared.sidecar.is_none()) else {
             return true;
         };
         let Some(refusal) = refusal_of_client(&plan, peer.ip(), ja4.as_ref()) else {
@@ -269,7 +324,7 @@ impl Task {
         stream: TcpStream,
         ja4: Option<Ja4>,
     ) {
-        if let Some(error) = tls::certificate_error(error) {
+        if let Some(refusal) = tls::refusal_of(error) {
             let seen = Seen {
                 ja4,
                 ..Seen::default()
@@ -278,7 +333,7 @@ impl Task {
             let mut record = Record::open(&connection, &no_request());
             record.protocol = "TLS";
             record.outcome = Outcome::Refused;
-            record.refusal = Some(refusal_of(error));
+            record.refusal = Some(refusal);
             drop(record);
             tls::let_alert_arrive(stream).await;
         }
@@ -375,7 +430,11 @@ where
     };
     let (_serving, phase) = watch::channel(Phase::Serving);
     let name = "https".into();
-    let shared = Arc::new(ListenerShared { name, tls: None });
+    let shared = Arc::new(ListenerShared {
+        name,
+        tls: None,
+        sidecar: None,
+    });
     let task = Task {
         node,
         shared,

@@ -25,8 +25,8 @@ use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::revoked::Known;
 use crate::stages::admit::refusal_of_address;
-use crate::stages::authenticate::vouched;
-use crate::stages::authorize::{Permitted, facts_of, refusal_of};
+use crate::stages::authenticate::certificate_of;
+use crate::stages::authorize::{Permitted, facts_of, lets_in, refusal_of};
 
 /// Frames of an answer after which its exchange is a long one, though it never had to wait for any.
 const MANY_FRAMES: u32 = 8;
@@ -63,6 +63,8 @@ struct Facts {
     until: Option<u64>,
     /// The table of facts that it was permitted under.
     posture: u64,
+    /// The state of what is believed of SVIDs that it was granted under; nothing where none is asked for.
+    believed: Option<u64>,
 }
 
 /// A lease that its worker knows.
@@ -81,6 +83,8 @@ struct State {
     until: Option<u64>,
     /// The table of facts that was looked at last.
     posture: u64,
+    /// What was believed of SVIDs when it was asked last; nothing where none is asked for.
+    believed: Option<u64>,
 }
 
 /// The leases of a worker; a place that is free is used again.
@@ -109,7 +113,15 @@ type Successors = HashMap<usize, Option<Arc<Target>>>;
 
 impl Lease {
     /// The lease of a request that policy permits.
-    pub fn granted(plan: &Plan, ahead: &Known, record: &Record, permitted: &Permitted) -> Self {
+    ///
+    /// `believed` is the state of what was believed of SVIDs before they were looked at.
+    pub fn granted(
+        plan: &Plan,
+        ahead: &Known,
+        believed: u64,
+        record: &Record,
+        permitted: &Permitted,
+    ) -> Self {
         let target = permitted.target();
         if matches!(target.backend, Backend::Static(_) | Backend::Redirect(_)) {
             return Self::default();
@@ -128,6 +140,7 @@ impl Lease {
                 ahead: ahead.number,
                 until: permitted.until(),
                 posture: permitted.posture(),
+                believed: record.connection.sidecar.as_ref().map(|_| believed),
             })),
             entry: None,
             frames: 0,
@@ -181,6 +194,7 @@ impl Lease {
             asked: facts.plan,
             until: facts.until,
             posture: facts.posture,
+            believed: facts.believed,
             ..State::default()
         };
         let entry = Arc::new(Entry {
@@ -250,7 +264,9 @@ impl Entry {
         let before = std::mem::replace(&mut state.asked, plan.serial);
         let number = node.posture.number();
         let is_learnt = std::mem::replace(&mut state.posture, number) != number;
-        let is_over = state.until.is_some_and(|until| until <= now)
+        let believed = state.believed.map(|_| node.dir.svids().number());
+        let is_over = std::mem::replace(&mut state.believed, believed) != believed
+            || state.until.is_some_and(|until| until <= now)
             || (is_learnt && self.facts.target.slice.reads_posture());
         drop(state);
         let mut holds = match node.presence.is_away() {
@@ -294,13 +310,12 @@ impl Facts {
         successors: &mut Successors,
     ) -> Result<Option<u64>, Refusal> {
         let connection = &self.connection;
-        if let Some(refusal) = refusal_of_address(node, plan, connection.client_address) {
+        if !connection.is_of_a_program()
+            && let Some(refusal) = refusal_of_address(node, plan, connection.client_address)
+        {
             return Err(refusal);
         }
-        let certificate = match &connection.certificate {
-            Some(presented) => Some(vouched(plan, presented)?),
-            None => None,
-        };
+        let (certificate, _) = certificate_of(plan, node.dir.svids(), connection)?;
         let workload = certificate.as_ref().and_then(|caller| caller.workload());
         if let Some(Proof::Token(token)) = self.caller.as_ref().map(|caller| &caller.proof) {
             plan.issuers.require_believed(token)?;
@@ -329,7 +344,10 @@ impl Facts {
                 posture: known.as_ref(),
             },
         );
-        refusal_of(&decision, caller).map_or(Ok(decision.until), Err)
+        match refusal_of(&decision, caller) {
+            Some(refusal) if !lets_in(plan, connection, &decision) => Err(refusal),
+            _ => Ok(decision.until),
+        }
     }
 }
 
@@ -338,6 +356,7 @@ impl Facts {
 pub async fn keep(node: Arc<Node>) {
     let mut plans = node.plans();
     let mut facts = node.posture.changes();
+    let mut believed = node.dir.svids().changes();
     let late = LEASES.with(|leases| Arc::clone(&leases.borrow().late));
     loop {
         if let Some(plan) = node.plan() {
@@ -346,6 +365,7 @@ pub async fn keep(node: Arc<Node>) {
         tokio::select! {
             changed = plans.changed() => if changed.is_err() { return },
             changed = facts.changed() => if changed.is_err() { return },
+            changed = believed.changed() => if changed.is_err() { return },
             () = late.notified() => {}
             () = tokio::time::sleep(TICK) => {}
         }

@@ -36,6 +36,7 @@ mod load;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod measure_tests;
+mod mesh;
 mod metrics;
 mod node;
 mod offenders;

@@ -17,6 +17,7 @@ use crate::certificate::Presented;
 use crate::clock;
 use crate::lease::Lease;
 use crate::load::{EngineDir, LoadError};
+use crate::mesh::{Sidecar, Sidecars};
 use crate::metrics::Shards;
 use crate::offenders::Watch;
 use crate::plan::{Before, Plan};
@@ -56,6 +57,8 @@ pub struct Node {
     pub kept_back: Budget,
     /// Programs that `vedette run` has started.
     pub runs: Runs,
+    /// Sockets of sidecars.
+    pub sidecars: Sidecars,
     /// What is revoked ahead of the snapshot that will hold it.
     pub ahead: Ahead,
     /// What is known of principals.
@@ -90,6 +93,7 @@ impl Node {
             offenders: Arc::default(),
             kept_back: Budget::default(),
             runs: Runs::default(),
+            sidecars: Sidecars::default(),
             ahead: Ahead::default(),
             posture: Posture::default(),
             presence: Presence::default(),
@@ -259,10 +263,19 @@ pub struct Connection {
     pub client_ip_value: HeaderValue,
     /// Where this node stands.
     pub location: HeaderValue,
+    /// The sidecar that it is of; absent: it came to the node itself.
+    pub sidecar: Option<Arc<Sidecar>>,
     /// Takes note of what its requests were.
     pub offenders: Arc<Watch>,
     /// Whether an HTTP/1.1 answer is under way, and why the connection was given up.
     pub answering: Answering,
+}
+
+impl Connection {
+    /// Whether its client is a program that the engine speaks for.
+    pub fn is_of_a_program(&self) -> bool {
+        self.sidecar.as_ref().is_some_and(|it| it.is_outbound())
+    }
 }
 
 /// What a request holds until the last byte of its answer.

@@ -56,6 +56,7 @@ async fn follow(
 ) -> Result<Response<Content>, Refusal> {
     // In this order: what leaves the one is in the other by then.
     let ahead = node.ahead.known();
+    let believed = node.dir.svids().number();
     let plan = node.plan().ok_or(Cause::NoSnapshot)?;
     record.snapshot = Some(Arc::clone(&plan.digest));
 
@@ -69,7 +70,8 @@ async fn follow(
     let routed = route::route(&plan, record, admitted)?;
     record.passed(Stage::Route);
 
-    let authenticated = authenticate::authenticate(&plan, &ahead, record, routed)?;
+    let svids = node.dir.svids();
+    let authenticated = authenticate::authenticate(&plan, svids, &ahead, record, routed)?;
     record.passed(Stage::Authenticate);
 
     let limited = limit::limit(node, &plan, record, held, authenticated)?;
@@ -77,7 +79,7 @@ async fn follow(
 
     let permitted = authorize::authorize(node, &plan, record, limited)?;
     record.passed(Stage::Authorize);
-    held.lease = Lease::granted(&plan, &ahead, record, &permitted);
+    held.lease = Lease::granted(&plan, &ahead, believed, record, &permitted);
 
     let target = Arc::clone(permitted.target());
     // Each is pinned where it is made: to move what a guest's call takes costs a microsecond.

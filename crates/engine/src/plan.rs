@@ -31,7 +31,7 @@ use crate::routes::{PathRule, RouteIndex, RouteTable};
 use crate::services::{self, Services};
 use crate::snapshot::{
     self, BackendRefKind, ChallengeMode, LimitPer, PathMatchType, QuotaPeriod, RouteBackend,
-    Snapshot,
+    SidecarMode, Snapshot,
 };
 use crate::trace::next_random;
 use crate::waf;
@@ -64,6 +64,7 @@ pub struct Plan {
     pub services: Services,
     functions: HashMap<String, Arc<Deployed>>,
     workloads: egress::Workloads,
+    sidecars: HashMap<String, SidecarMode>,
 }
 
 /// What a plan goes on from.
@@ -203,11 +204,9 @@ impl Plan {
             Before::Nothing | Before::Quotas(_) => None,
         };
         let limits = limits(&snapshot.limits, before)?;
-        let services = services::compile(
-            &snapshot.upstreams,
-            dir,
-            previous.map(|plan| &plan.services),
-        )?;
+        let services = services::compile(&snapshot, dir, previous.map(|plan| &plan.services))?;
+        let sidecars = snapshot.sidecars.iter().flatten();
+        let sidecars = sidecars.map(|it| (it.name.clone(), it.mode)).collect();
         let addresses = Addresses::compile(
             snapshot.addresses,
             dir,
@@ -276,7 +275,13 @@ impl Plan {
             services,
             functions,
             workloads,
+            sidecars,
         })
+    }
+
+    /// How strict the sidecar of that name is; `None`: there is none.
+    pub fn sidecar(&self, name: &str) -> Option<SidecarMode> {
+        self.sidecars.get(name).copied()
     }
 
     /// The way out of the program of that name; `None`: it has none.

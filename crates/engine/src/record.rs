@@ -72,6 +72,8 @@ pub struct Record {
     pub outcome: Outcome,
     /// Why it was refused or failed.
     pub refusal: Option<Refusal>,
+    /// What of it a strict sidecar would have refused.
+    pub would_break: Option<&'static str>,
     /// How many header fields tried to pass for ours.
     pub spoofed: u32,
     /// Whether the function had to be loaded first.
@@ -139,6 +141,8 @@ struct Line<'a> {
     cold: bool,
     #[serde(skip_serializing_if = "is_zero")]
     spoofed: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_break: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -183,6 +187,7 @@ impl Record {
             status: 0,
             outcome: Outcome::Aborted,
             refusal: None,
+            would_break: None,
             spoofed: 0,
             is_cold: false,
             is_known: false,
@@ -279,6 +284,7 @@ impl Record {
             total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),
             cold: self.is_cold,
             spoofed: self.spoofed,
+            would_break: self.would_break,
         };
         // Writing to memory and plain types: it cannot fail.
         let _ = serde_json::to_writer(&mut *into, &line);

@@ -30,7 +30,7 @@ use crate::record::log::FunctionLog;
 use crate::services::Watches;
 use crate::spool::{self, Spool};
 use crate::tls::{Tls, TlsVersion};
-use crate::{broker, clock, lease, posture, presence, pressure, sys, worker};
+use crate::{broker, clock, lease, mesh, posture, presence, pressure, sys, worker};
 
 /// How long requests under way may take to end when the engine is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -265,6 +265,7 @@ fn shared(
         Arc::new(ListenerShared {
             name: listener.name.as_str().into(),
             tls: tls.filter(|_| is_tls).cloned(),
+            sidecar: None,
         })
     });
     sockets.into_iter().zip(listeners).collect()
@@ -307,6 +308,10 @@ impl Worker {
             tokio::spawn(watching);
             tokio::spawn(lease::keep(Arc::clone(&self.node)));
             tokio::spawn(broker::serve(Arc::clone(&self.node), self.node.runs.join()));
+            tokio::spawn(mesh::serve(
+                Arc::clone(&self.node),
+                self.node.sidecars.join(),
+            ));
             tokio::spawn(lease::end_revoked(Arc::clone(&self.node)));
             drained(&self.node, self.phase).await;
         });

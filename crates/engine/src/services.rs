@@ -2,7 +2,7 @@
 
 mod report;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,10 +13,15 @@ use vedette_upstream::{
     SpiffeConfig, TlsConfig, Upstream, UpstreamConfig,
 };
 
+use crate::certificate::spiffe_id;
 use crate::load::{EngineDir, LoadError};
-use crate::snapshot::{self, UpstreamProtocol};
+use crate::mesh::{is_mesh, service_of};
+use crate::snapshot::{self, RouteBackend, Snapshot, UpstreamProtocol};
 
 pub use report::{ServiceRow, report, without_ready_endpoint};
+
+/// The most of a plan.
+const MOST: usize = 16_384;
 
 /// The services of a plan, by name.
 pub type Services = HashMap<String, Arc<Upstream>>;
@@ -34,27 +39,73 @@ pub fn machine() -> Result<&'static Machine, LoadError> {
     Ok(MACHINE.get_or_init(|| read))
 }
 
-/// The clients for `declared`. One whose settings are those of `previous` stays, with its
-/// connections and what it has learnt of its endpoints.
+/// The clients for the services of a snapshot. One whose settings are those of `previous` stays, with its connections and
+/// what it has learnt of its endpoints. A service of the mesh has one more for each sidecar, which shows its own SVID:
+/// a connection says who is calling.
 pub fn compile(
-    declared: &[snapshot::Upstream],
+    snapshot: &Snapshot,
     dir: &EngineDir,
     previous: Option<&Services>,
 ) -> Result<Services, LoadError> {
-    let compile = |upstream: &snapshot::Upstream| {
-        let config = config(upstream, dir)?;
-        let known = previous.and_then(|services| services.get(&upstream.name));
+    let compile = |name: String, mut config: UpstreamConfig| {
+        config.name.clone_from(&name);
+        let known = previous.and_then(|services| services.get(&name));
         if let Some(same) = known.filter(|known| *known.config() == config) {
-            return Ok((upstream.name.clone(), Arc::clone(same)));
+            return Ok((name, Arc::clone(same)));
         }
         let made = Upstream::new(config, machine()?)
             .map_err(|error| LoadError::new("upstream_invalid", error.0))?;
-        Ok((upstream.name.clone(), made))
+        Ok((name, made))
     };
-    declared.iter().map(compile).collect()
+    let in_mesh = in_mesh(&snapshot.routes);
+    let mut services = Services::new();
+    for declared in &snapshot.upstreams {
+        let config = config(declared, dir, &snapshot.identity)?;
+        let is_in_mesh = in_mesh.contains(declared.name.as_str());
+        for sidecar in snapshot.sidecars.iter().flatten().filter(|_| is_in_mesh) {
+            let Some(spiffe) = config.tls.as_ref().and_then(|it| it.spiffe.as_ref()) else {
+                continue;
+            };
+            let mut config = config.clone();
+            config.tls = Some(TlsConfig {
+                spiffe: Some(SpiffeConfig {
+                    peers: spiffe.peers.clone(),
+                    identity: dir.svids().identity(&sidecar.name, None),
+                }),
+                ..TlsConfig::default()
+            });
+            services.extend([compile(service_of(&declared.name, &sidecar.name), config)?]);
+            if services.len() > MOST {
+                let message = format!("more than {MOST} services times sidecars");
+                return Err(LoadError::new("upstream_invalid", message));
+            }
+        }
+        services.extend([compile(declared.name.clone(), config)?]);
+    }
+    Ok(services)
 }
 
-fn config(declared: &snapshot::Upstream, dir: &EngineDir) -> Result<UpstreamConfig, LoadError> {
+/// Names of services that hosts of the mesh lead to.
+fn in_mesh(routes: &[snapshot::Route]) -> HashSet<&str> {
+    let routes = routes
+        .iter()
+        .filter(|route| route.hosts.iter().any(|host| is_mesh(host)));
+    let names = routes.flat_map(|route| {
+        let refs = match &route.backend {
+            RouteBackend::Services(it) => it.services.as_slice(),
+            _ => &[],
+        };
+        let mirror = route.mirror.as_ref().map(|it| it.upstream.as_str());
+        refs.iter().map(|it| it.name.as_str()).chain(mirror)
+    });
+    names.collect()
+}
+
+fn config(
+    declared: &snapshot::Upstream,
+    dir: &EngineDir,
+    identity: &snapshot::Identity,
+) -> Result<UpstreamConfig, LoadError> {
     let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     let endpoints = declared.endpoints.iter().map(|it| EndpointConfig {
         host: it.host.clone(),
@@ -69,7 +120,11 @@ fn config(declared: &snapshot::Upstream, dir: &EngineDir) -> Result<UpstreamConf
             UpstreamProtocol::Http1 => Protocol::Http1,
             UpstreamProtocol::Http2 => Protocol::Http2,
         },
-        tls: declared.tls.as_ref().map(|it| tls(it, dir)).transpose()?,
+        tls: declared
+            .tls
+            .as_ref()
+            .map(|it| tls(it, dir, identity))
+            .transpose()?,
         connect_timeout: Duration::from_millis(declared.connect_millis),
         response_timeout: Duration::from_millis(declared.response_millis),
         idle_timeout: Duration::from_millis(declared.idle_millis),
@@ -91,7 +146,11 @@ fn config(declared: &snapshot::Upstream, dir: &EngineDir) -> Result<UpstreamConf
     })
 }
 
-fn tls(declared: &snapshot::UpstreamTls, dir: &EngineDir) -> Result<TlsConfig, LoadError> {
+fn tls(
+    declared: &snapshot::UpstreamTls,
+    dir: &EngineDir,
+    identity: &snapshot::Identity,
+) -> Result<TlsConfig, LoadError> {
     let read = |name: &String| {
         fs::read_to_string(dir.client_certificate(name))
             .map(ClientCertificate)
@@ -101,7 +160,12 @@ fn tls(declared: &snapshot::UpstreamTls, dir: &EngineDir) -> Result<TlsConfig, L
             })
     };
     let peers = declared.peers.as_ref().map(|peers| SpiffeConfig {
-        peers: peers.clone(),
+        // One that is revoked is believed no more: connections to it are not used again.
+        peers: peers
+            .iter()
+            .filter(|it| !is_revoked(identity, it))
+            .cloned()
+            .collect(),
         identity: dir.svids().identity("gateway", None),
     });
     Ok(TlsConfig {
@@ -110,6 +174,13 @@ fn tls(declared: &snapshot::UpstreamTls, dir: &EngineDir) -> Result<TlsConfig, L
         ca: declared.ca.clone(),
         client: declared.client_certificate.as_ref().map(read).transpose()?,
     })
+}
+
+fn is_revoked(identity: &snapshot::Identity, id: &str) -> bool {
+    let ids = identity.revoked_spiffe_ids.iter().flatten();
+    let domains = identity.revoked_trust_domains.iter().flatten();
+    ids.into_iter().any(|it| it == id)
+        || spiffe_id(id).is_ok_and(|of| domains.into_iter().any(|it| it == of))
 }
 
 /// The tasks that ask endpoints whether they are well.

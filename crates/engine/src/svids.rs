@@ -6,7 +6,7 @@
 //! Must not: believe a chain for another trust domain than that of its authorities (SPIFFE Federation §3: bundles are
 //! never merged).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,10 +19,13 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime};
 use serde::Deserialize;
+use tokio::sync::watch;
 use vedette_upstream::SpiffeIdentity;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use crate::certificate::{read, spiffe_id};
+use crate::certificate::{
+    Leaf, Presented, Vouched, Workload, of_webpki, read, require_short, spiffe_id, untrusted,
+};
 use crate::load::LoadError;
 use crate::tls::algorithms;
 
@@ -30,9 +33,10 @@ use crate::tls::algorithms;
 const LONGEST: u64 = 64 << 20;
 
 /// What control has written.
-#[derive(Default)]
 pub struct Svids {
     held: ArcSwap<Held>,
+    /// Told when other chains are believed than before, by a number.
+    believed: watch::Sender<u64>,
     /// One for each name, so that what is compared with what was before is the same.
     identities: Mutex<HashMap<Named, Arc<Identity>>>,
 }
@@ -45,10 +49,13 @@ struct Held {
     shown: HashMap<String, Shown>,
     bundles: HashMap<String, Vec<Root>>,
     revoked: HashSet<String>,
+    /// What `bundles` and `revoked` were read from.
+    written: (BTreeMap<String, Vec<String>>, BTreeSet<String>),
 }
 
 struct Shown {
     key: Arc<CertifiedKey>,
+    presented: Arc<Presented>,
     /// The digest of the component it is for.
     component: Option<String>,
 }
@@ -64,9 +71,9 @@ struct Root {
 struct File {
     svids: HashMap<String, Written>,
     /// DER of authorities in Base64, by trust domain.
-    bundles: HashMap<String, Vec<String>>,
+    bundles: BTreeMap<String, Vec<String>>,
     /// Serial numbers of this node's own SVIDs that count no more, hex.
-    revoked: HashSet<String>,
+    revoked: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +82,16 @@ struct Written {
     chain: Vec<String>,
     key: String,
     component: Option<String>,
+}
+
+impl Default for Svids {
+    fn default() -> Self {
+        Self {
+            held: ArcSwap::default(),
+            believed: watch::Sender::new(0),
+            identities: Mutex::default(),
+        }
+    }
 }
 
 impl Svids {
@@ -93,8 +110,55 @@ impl Svids {
         // What a parser says could quote a key.
         let file: File = serde_json::from_slice(&bytes).map_err(|_| invalid("it is malformed"))?;
         let held = Held::of(file).ok_or_else(|| invalid("it holds no keys and certificates"))?;
-        self.held.store(Arc::new(held));
+        let before = self.held.swap(Arc::new(held));
+        if before.written != self.held.load().written {
+            self.believed.send_modify(|number| *number += 1);
+        }
         Ok(())
+    }
+
+    /// The state of what is believed: another number, when other chains may be.
+    pub fn number(&self) -> u64 {
+        *self.believed.borrow()
+    }
+
+    /// Says when other chains are believed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.believed.subscribe()
+    }
+
+    /// The chain that is shown by this name now.
+    pub fn presented(&self, name: &str) -> Option<Arc<Presented>> {
+        let held = self.held.load();
+        Some(Arc::clone(&held.shown.get(name)?.presented))
+    }
+
+    /// Key and chain that are shown by this name now.
+    pub fn shown(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let held = self.held.load();
+        Some(Arc::clone(&held.shown.get(name)?.key))
+    }
+
+    /// Whose chain it is that a client came with, its own certificate first.
+    ///
+    /// # Errors
+    /// Why it is nobody's.
+    pub fn vouch(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: u64,
+    ) -> Result<Vouched, CertificateError> {
+        let (leaf, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
+        require_short(chain)?;
+        let held = self.held.load();
+        let believed = held.believe(leaf, others, now, KeyUsage::client_auth())?;
+        let authority = format!("spiffe://{}", believed.domain);
+        let mut workload = Workload::new(&authority, Some(believed.id), &believed.leaf);
+        workload.issuers = believed.issuers;
+        Ok(Vouched {
+            workload,
+            expires_at: believed.ends,
+        })
     }
 
     /// The identity of this name; of a function, as long as it is this component.
@@ -132,21 +196,81 @@ impl Held {
             let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der(&written.key)?));
             let key = aws_lc_rs::sign::any_supported_type(&key).ok()?;
             let shown = Shown {
+                presented: Arc::new(Presented::new(&chain)),
                 key: Arc::new(CertifiedKey::new(chain, key)),
                 component: written.component,
             };
             Some((name, shown))
         });
-        let bundles = file.bundles.into_iter().map(|(domain, authorities)| {
+        let bundles = file.bundles.iter().map(|(domain, authorities)| {
             let roots = authorities.iter().map(|text| root(&der(text)?));
-            Some((domain, roots.collect::<Option<Vec<_>>>()?))
+            Some((domain.clone(), roots.collect::<Option<Vec<_>>>()?))
         });
         Some(Self {
             shown: shown.collect::<Option<_>>()?,
             bundles: bundles.collect::<Option<_>>()?,
-            revoked: file.revoked,
+            revoked: file.revoked.iter().cloned().collect(),
+            written: (file.bundles, file.revoked),
         })
     }
+
+    /// What a chain proves, at a time in seconds since the epoch.
+    fn believe(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: u64,
+        usage: KeyUsage,
+    ) -> Result<Believed, CertificateError> {
+        let said = read(leaf).map_err(untrusted)?;
+        let [id] = said.uris.as_slice() else {
+            return Err(untrusted("it has not one URI name"));
+        };
+        let id = id.clone();
+        let domain = spiffe_id(&id).map_err(untrusted)?.to_owned();
+        if said.is_authority || said.signs_certificates || said.signs != Some(true) {
+            return Err(untrusted("it is not for handshakes alone"));
+        }
+        let roots = self.bundles.get(&domain);
+        let roots = roots.ok_or_else(|| untrusted("its trust domain is not known"))?;
+        let alive = roots
+            .iter()
+            .filter(|it| (it.not_before..=it.not_after).contains(&now));
+        let anchors: Vec<_> = alive.map(|it| it.anchor.clone()).collect();
+        let certificate = EndEntityCert::try_from(leaf).map_err(of_webpki)?;
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        let path = certificate
+            .verify_for_usage(algorithms(), &anchors, others, at, usage, None, None)
+            .map_err(of_webpki)?;
+        let mut ends = said.not_after;
+        let mut issuers = Vec::new();
+        for between in path.intermediate_certificates() {
+            let between = read(&between.der()).map_err(untrusted)?;
+            ends = ends.min(between.not_after);
+            issuers.push(between.serial);
+        }
+        if self.revoked.contains(&said.serial) || issuers.iter().any(|it| self.revoked.contains(it))
+        {
+            return Err(CertificateError::Revoked);
+        }
+        Ok(Believed {
+            id,
+            domain,
+            issuers,
+            ends,
+            leaf: said,
+        })
+    }
+}
+
+/// What a chain has proved.
+struct Believed {
+    id: String,
+    domain: String,
+    leaf: Leaf,
+    issuers: Vec<String>,
+    /// When its first certificate ends, in seconds since the epoch.
+    ends: u64,
 }
 
 fn root(der: &[u8]) -> Option<Root> {
@@ -179,34 +303,9 @@ impl SpiffeIdentity for Identity {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<String, Error> {
-        let wrong = |why: &str| Error::General(format!("the peer's SVID: {why}"));
-        let said = read(leaf).map_err(wrong)?;
-        let [id] = said.uris.as_slice() else {
-            return Err(wrong("it has not one URI name"));
-        };
-        let domain = spiffe_id(id).map_err(wrong)?;
-        if said.is_authority || said.signs_certificates || said.signs != Some(true) {
-            return Err(wrong("it is not for handshakes alone"));
-        }
         let held = self.svids.held.load();
-        let roots = held.bundles.get(domain);
-        let roots = roots.ok_or_else(|| wrong("its trust domain is not known"))?;
-        let seconds = now.as_secs();
-        let alive = roots
-            .iter()
-            .filter(|it| (it.not_before..=it.not_after).contains(&seconds));
-        let anchors: Vec<_> = alive.map(|it| it.anchor.clone()).collect();
-        EndEntityCert::try_from(leaf)
-            .and_then(|it| {
-                let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-                let usage = KeyUsage::server_auth();
-                it.verify_for_usage(algorithms(), &anchors, others, at, usage, None, None)
-                    .map(drop)
-            })
-            .map_err(|error| wrong(&error.to_string()))?;
-        if held.revoked.contains(&said.serial) {
-            return Err(Error::InvalidCertificate(CertificateError::Revoked));
-        }
-        Ok(id.clone())
+        held.believe(leaf, others, now.as_secs(), KeyUsage::server_auth())
+            .map(|it| it.id)
+            .map_err(Error::InvalidCertificate)
     }
 }

@@ -12,8 +12,8 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    CertificateError, ConfigBuilder, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
-    SignatureScheme, SupportedProtocolVersion, WantsVerifier,
+    ConfigBuilder, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion, WantsVerifier,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, SignatureVerificationAlgorithm, UnixTime};
@@ -22,8 +22,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::certificate::Authorities;
+use crate::certificate::{self, Authorities};
 use crate::load::{EngineDir, LoadError};
+use crate::refusal::{Cause, Refusal};
 
 /// How long a client whose certificate was refused may take to read why.
 const ALERT: Duration = Duration::from_secs(1);
@@ -106,9 +107,10 @@ static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> =
     LazyLock::new(|| aws_lc_rs::default_provider().signature_verification_algorithms);
 
 /// What was wrong with the client's certificate, when that is why a handshake failed.
-pub fn certificate_error(error: &std::io::Error) -> Option<&CertificateError> {
+pub fn refusal_of(error: &std::io::Error) -> Option<Refusal> {
     match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::InvalidCertificate(error) => Some(error),
+        Error::InvalidCertificate(error) => Some(certificate::refusal_of(error)),
+        Error::NoCertificatesPresented => Some(Cause::CredentialsRequired.into()),
         _ => None,
     }
 }

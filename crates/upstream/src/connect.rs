@@ -156,6 +156,7 @@ async fn alone(io: TokioIo<Socket>, wire: Arc<Wire>) -> Result<Connection, SendE
         sender,
         wire,
         task: task.abort_handle(),
+        opened: Instant::now(),
     }))
 }
 

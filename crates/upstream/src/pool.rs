@@ -30,6 +30,7 @@ pub(crate) struct Http1 {
     pub(crate) sender: http1::SendRequest<OutBody>,
     pub(crate) wire: Arc<Wire>,
     pub(crate) task: AbortHandle,
+    pub(crate) opened: Instant,
 }
 
 /// A connection of many requests at a time.
@@ -38,6 +39,7 @@ pub(crate) struct Http2 {
     pub(crate) sender: http2::SendRequest<OutBody>,
     streams: Arc<Streams>,
     allowed: Arc<AtomicUsize>,
+    opened: Instant,
 }
 
 /// The streams under way on a connection.
@@ -54,6 +56,7 @@ impl Http2 {
             sender,
             streams: Arc::default(),
             allowed,
+            opened: Instant::now(),
         }
     }
 
@@ -143,7 +146,7 @@ pub(crate) fn take(target: &Target, need: Need) -> Option<Place> {
     let mut dead = Vec::new();
     let place = with(|pool| {
         let shelf = pool.shelves.get_mut(&target.id)?;
-        shelf.take(target.idle_timeout, need, &mut dead)
+        shelf.take(target, need, &mut dead)
     });
     // Dropped outside of the pool: what ends with it may want the pool.
     drop(dead);
@@ -160,9 +163,11 @@ impl Shelf {
         }
     }
 
-    fn take(&mut self, age: Duration, need: Need, dead: &mut Vec<Http1>) -> Option<Place> {
+    fn take(&mut self, target: &Target, need: Need, dead: &mut Vec<Http1>) -> Option<Place> {
         if need == Need::Any && !self.shared.is_empty() {
-            self.shared.retain(|(it, _)| !it.sender.is_closed());
+            // One that is too old ends with the streams that it has.
+            self.shared
+                .retain(|(it, _)| !it.sender.is_closed() && target.uses(it.opened));
             for (connection, used) in &mut self.shared {
                 if let Some(stream) = connection.take_stream() {
                     *used = Instant::now();
@@ -171,7 +176,8 @@ impl Shelf {
             }
         }
         while let Some((connection, since)) = self.idle.pop() {
-            if connection.sender.is_ready() && since.elapsed() < age {
+            let is_fresh = since.elapsed() < target.idle_timeout && target.uses(connection.opened);
+            if connection.sender.is_ready() && is_fresh {
                 return Some(Place::Http1(connection));
             }
             dead.push(connection);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::uri::{Authority, Scheme};
 use rustls_pki_types::ServerName;
+use tokio::time::Instant;
 
 use crate::config::{AddressRule, Protocol};
 use crate::dns::Resolve;
@@ -90,6 +91,12 @@ impl Target {
             pressed: AtomicBool::new(false),
             learned: AtomicU8::new(0),
         }))
+    }
+
+    /// Whether a connection of that age gets another request.
+    pub(crate) fn uses(&self, opened: Instant) -> bool {
+        let longest = self.tls.as_ref().and_then(|(it, _)| it.longest_use);
+        longest.is_none_or(|age| opened.elapsed() < age)
     }
 
     pub(crate) fn scheme(&self) -> Scheme {

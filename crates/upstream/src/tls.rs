@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -16,12 +17,18 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use crate::config::{ClientCertificate, Protocol, SpiffeConfig, TlsConfig};
 use crate::error::ConfigError;
 
+/// How old a connection between SVIDs may be that gets another request. They live for minutes: what both sides proved is
+/// proved again before it has ended.
+const LONGEST_USE: Duration = Duration::from_secs(300);
+
 /// How one endpoint is spoken to.
 pub(crate) struct Settings {
     /// With the protocols of the service.
     pub(crate) any: Arc<ClientConfig>,
     /// For connections that must be HTTP/1.1.
     pub(crate) http1: Arc<ClientConfig>,
+    /// How old a connection may be that gets another request; absent: any age.
+    pub(crate) longest_use: Option<Duration>,
 }
 
 /// Certificates the machine trusts. Damaged ones are left out.
@@ -52,6 +59,7 @@ pub(crate) fn settings(
     Ok(Settings {
         any: Arc::new(any),
         http1: Arc::new(http1),
+        longest_use: config.spiffe.as_ref().map(|_| LONGEST_USE),
     })
 }
 

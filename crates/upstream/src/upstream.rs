@@ -149,6 +149,12 @@ impl Upstream {
         }))
     }
 
+    /// Whether both sides prove themselves by SVIDs.
+    pub fn shows_svids(&self) -> bool {
+        let tls = self.config.tls.as_ref();
+        tls.is_some_and(|it| it.spiffe.is_some())
+    }
+
     /// What it was made of: with the same, an old one is as good as a new one.
     pub fn config(&self) -> &UpstreamConfig {
         &self.config

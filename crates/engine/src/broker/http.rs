@@ -18,6 +18,7 @@ use vedette_wasm::{BodyError, OutboundBody};
 use super::tunnel::{self, NotOpened};
 use super::{Client, PATIENCE, Refused};
 use crate::egress::{CallRecord, Recorded, cause_of_failure};
+use crate::mesh;
 
 /// What the node says to functions; a program does not say it to others.
 const OWN_PREFIX: &str = "x-vedette-";
@@ -61,7 +62,19 @@ async fn answer(client: Arc<Client>, request: Request<Incoming>) -> Response<Out
         // Somebody takes the broker for a server.
         return refusal(StatusCode::BAD_REQUEST, "not_a_proxy_request", None);
     }
+    if is_in_mesh(uri) {
+        let answered = mesh::call(&client.node, &client.workload, request).await;
+        let broken = |error| BodyError::InternalError(Some(format!("{error:?}")));
+        return answered.map(|body| body.map_err(broken).boxed_unsync());
+    }
     call(&client, request).await
+}
+
+/// Whether a call is for a host of the mesh: those are answered as a sidecar's.
+fn is_in_mesh(uri: &http::Uri) -> bool {
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    uri.scheme() == Some(&http::uri::Scheme::HTTP)
+        && mesh::is_mesh(host.strip_suffix('.').unwrap_or(&host))
 }
 
 async fn connect(

@@ -1,5 +1,6 @@
-//! How a launcher registers the program it is about to start: a zero byte, a line of JSON and one listening socket,
-//! over `engine.sock`. The answer is a line of JSON; the connection then stays open until either side ends.
+//! How a launcher registers the program it is about to start, or one side of a sidecar: a zero byte, a line of JSON and one
+//! listening socket, over `engine.sock`. The answer is a line of JSON; the connection then stays open until either side
+//! ends.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Run, Stage};
 use crate::handover::{self, Phase};
+use crate::mesh::{Side, Sidecar};
 use crate::node::Node;
 
 /// The first byte of a registration; HTTP begins with a letter.
@@ -25,10 +27,24 @@ const TOLD: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
+#[serde(untagged)]
+enum Registration {
+    Program(Program),
+    Sidecar(OneSide),
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Registration {
+struct Program {
     workload: String,
     report: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OneSide {
+    sidecar: String,
+    side: Side,
 }
 
 /// Whether a new connection of `engine.sock` is no HTTP but a registration.
@@ -44,31 +60,90 @@ pub async fn is_registration(stream: &UnixStream) -> bool {
     )
 }
 
-/// Serves a registration: the program is the engine's to serve until the launcher goes or the engine does.
-pub async fn register(node: &Node, mut stream: UnixStream, mut phase: watch::Receiver<Phase>) {
-    let (stage, staged) = watch::channel(Stage::Open);
-    let (told, mut refusals) = mpsc::channel(TOLD);
-    let run = match tokio::time::timeout(PATIENCE, read(&stream)).await {
-        Ok(Ok((registration, listener))) => Ok(Run {
-            workload: registration.workload.into(),
-            reports: registration.report,
-            listener,
-            stage: staged,
-            told,
-        }),
-        Ok(Err(why)) => Err(why),
+/// Serves a registration: the socket is the engine's to serve until the launcher goes or the engine does.
+pub async fn register(node: &Node, mut stream: UnixStream, phase: watch::Receiver<Phase>) {
+    let read = match tokio::time::timeout(PATIENCE, read(&stream)).await {
+        Ok(read) => read,
         Err(_) => Err("it did not come in time"),
     };
-    let taken = run.and_then(|run| {
-        let is_taken = node.runs.hand_out(run);
-        is_taken.then_some(()).ok_or("no worker takes it")
-    });
+    match read {
+        Ok((Registration::Program(program), listener)) => {
+            run(node, program, listener, stream, phase).await;
+        }
+        Ok((Registration::Sidecar(side), listener)) => {
+            serve_side(node, &side, &listener, stream, phase).await;
+        }
+        Err(why) => {
+            answer(&mut stream, Err(why)).await;
+        }
+    }
+}
+
+/// Whether what was asked for goes on.
+async fn answer(stream: &mut UnixStream, taken: Result<(), &'static str>) -> bool {
     let answer = match taken {
         Ok(()) => serde_json::json!({}),
         Err(why) => serde_json::json!({"error": why}),
     };
     let answered = stream.write_all(format!("{answer}\n").as_bytes()).await;
-    if taken.is_err() || answered.is_err() {
+    taken.is_ok() && answered.is_ok()
+}
+
+/// One side of a sidecar is served until the launcher goes; what is under way then may end.
+async fn serve_side(
+    node: &Node,
+    wish: &OneSide,
+    listener: &TcpListener,
+    mut stream: UnixStream,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let (told, serving) = watch::channel(Phase::Serving);
+    let sidecar = Sidecar::new(&wish.sidecar, wish.side);
+    let opened = match is_loopback(listener) || !sidecar.is_outbound() {
+        true => node.sidecars.open(node, &sidecar, listener, &serving),
+        false => Err("its socket does not listen on loopback"),
+    };
+    drop(serving);
+    if !answer(&mut stream, opened).await {
+        return;
+    }
+    let mut nothing = [0];
+    tokio::select! {
+        // Whatever it sends, or its end.
+        _ = stream.read(&mut nothing) => {
+            let _ = told.send(Phase::Stopping);
+        }
+        () = handover::leaving(&mut phase) => {
+            let _ = told.send(*phase.borrow());
+            // The launcher sees this end, and registers with the engine that takes over.
+            drop(stream);
+            handover::stopping(&mut phase).await;
+            let _ = told.send(Phase::Stopping);
+        }
+    }
+    told.closed().await;
+}
+
+async fn run(
+    node: &Node,
+    program: Program,
+    listener: TcpListener,
+    mut stream: UnixStream,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let (stage, staged) = watch::channel(Stage::Open);
+    let (told, mut refusals) = mpsc::channel(TOLD);
+    let taken = match is_loopback(&listener) {
+        true => node.runs.hand_out(Run {
+            workload: program.workload.into(),
+            reports: program.report,
+            listener,
+            stage: staged,
+            told,
+        }),
+        false => Err("its socket does not listen on loopback"),
+    };
+    if !answer(&mut stream, taken).await {
         return;
     }
     let (mut said, mut answers) = stream.into_split();
@@ -125,14 +200,19 @@ async fn read(stream: &UnixStream) -> Result<(Registration, TcpListener), &'stat
     Ok((registration, listening(socket)?))
 }
 
-/// A socket that listens on a loopback address: nothing else is a program's own.
+/// A socket that takes connections.
 fn listening(socket: OwnedFd) -> Result<TcpListener, &'static str> {
     let listens = sockopt::socket_acceptconn(&socket).unwrap_or(false);
     let is_stream = sockopt::socket_type(&socket) == Ok(rustix::net::SocketType::STREAM);
     let listener = TcpListener::from(socket);
-    let is_loopback = listener.local_addr().is_ok_and(|it| it.ip().is_loopback());
-    if !(listens && is_stream && is_loopback && listener.set_nonblocking(true).is_ok()) {
-        return Err("its socket does not listen on loopback");
+    let is_tcp = listener.local_addr().is_ok();
+    if !(listens && is_stream && is_tcp && listener.set_nonblocking(true).is_ok()) {
+        return Err("its socket does not listen");
     }
     Ok(listener)
+}
+
+/// What listens elsewhere is no program's own.
+fn is_loopback(listener: &TcpListener) -> bool {
+    listener.local_addr().is_ok_and(|it| it.ip().is_loopback())
 }

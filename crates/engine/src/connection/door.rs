@@ -16,13 +16,24 @@ use crate::sources::Seat;
 use crate::stages::admit::refusal_of_address;
 use crate::worker;
 
-/// Lets a connection in, as far as can be said before its first byte.
-pub fn seat(node: &Node, plan: Option<&Plan>, address: IpAddr) -> Result<Seat, Refusal> {
+/// Lets a connection in, as far as can be said before its first byte. A program of this machine is no source of a flood.
+pub fn seat(
+    node: &Node,
+    plan: Option<&Plan>,
+    address: IpAddr,
+    is_of_a_program: bool,
+) -> Result<Seat, Refusal> {
     let full = || Refusal::with(Cause::Overloaded, "there are too many connections");
     let Some(plan) = plan else {
         let place = node.connections.enter(CONNECTIONS).ok_or_else(full)?;
         return Ok(Seat::uncounted(place));
     };
+    if is_of_a_program {
+        let limit = plan.admit.limits.max_connections;
+        return Ok(Seat::uncounted(
+            node.connections.enter(limit).ok_or_else(full)?,
+        ));
+    }
     if let Some(refusal) = refusal_of_address(node, plan, address) {
         return Err(refusal);
     }

@@ -146,6 +146,7 @@ pub fn connection() -> Arc<Connection> {
         ja4: None,
         location: HeaderValue::from_static("here"),
         offenders: Arc::default(),
+        sidecar: None,
         answering: Answering::default(),
     })
 }

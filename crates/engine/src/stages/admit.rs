@@ -14,6 +14,7 @@ use vedette_upstream::WebSocketKey;
 
 use crate::challenge::{Passes, take_passes};
 use crate::changes::Changes;
+use crate::mesh::{Sidecar, is_mesh};
 use crate::node::{Held, Node};
 use crate::offenders::whole_seconds;
 use crate::path::normalize;
@@ -187,7 +188,9 @@ pub fn admit(
     if !worker::with(worker::Worker::has_room).unwrap_or(false) {
         return Err(Cause::RecordUnavailable.into());
     }
-    require_address(node, plan, record)?;
+    if !record.connection.is_of_a_program() {
+        require_address(node, plan, record)?;
+    }
     require_sizes(&parts, limits)?;
     let websocket = websocket(&mut parts);
     record.method.clone_from(&parts.method);
@@ -340,6 +343,9 @@ pub fn require_method(method: &Method) -> Result<(), Refusal> {
 }
 
 fn require_host(plan: &Plan, record: &Record, host: &str) -> Result<(), Refusal> {
+    if let Some(sidecar) = &record.connection.sidecar {
+        return require_mesh_host(plan, sidecar, host);
+    }
     if record
         .connection
         .sni
@@ -348,10 +354,22 @@ fn require_host(plan: &Plan, record: &Record, host: &str) -> Result<(), Refusal>
     {
         return Err(Cause::HostSniMismatch.into());
     }
-    if plan.admit.allows(host) {
+    if plan.admit.allows(host) && !is_mesh(host) {
         return Ok(());
     }
     Err(Cause::HostNotAllowed.into())
+}
+
+/// A program may ask for hosts of the mesh and no others. Who comes to it may call it as they like: identity leads there.
+fn require_mesh_host(plan: &Plan, sidecar: &Sidecar, host: &str) -> Result<(), Refusal> {
+    if plan.sidecar(&sidecar.name).is_none() {
+        let gone = format!("there is no sidecar {}", sidecar.name);
+        return Err(Refusal::with(Cause::HostNotAllowed, gone));
+    }
+    let is_allowed = !sidecar.is_outbound() || (is_mesh(host) && plan.admit.allows(host));
+    is_allowed
+        .then_some(())
+        .ok_or_else(|| Cause::HostNotAllowed.into())
 }
 
 /// RFC 9112 §6.3: lengths that disagree are an attack on whoever reads next.

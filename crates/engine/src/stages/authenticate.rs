@@ -10,14 +10,17 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::caller::Caller;
-use crate::certificate::{Presented, refusal_of};
+use crate::certificate::{Presented, Vouched, refusal_of};
 use crate::clock;
 use crate::jwt::MAX_TOKEN;
+use crate::node::Connection;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::revoked::Known;
+use crate::snapshot::SidecarMode;
 use crate::stages::route::Routed;
+use crate::svids::Svids;
 use crate::tls::algorithms;
 use crate::worker::{self, ProofDigest};
 
@@ -47,16 +50,20 @@ impl Authenticated {
 /// Finds out who is calling. A proof that does not verify is refused even where none is needed.
 pub fn authenticate(
     plan: &Plan,
+    svids: &Svids,
     ahead: &Known,
     record: &mut Record,
     routed: Routed,
 ) -> Result<Authenticated, Refusal> {
-    let certificate = match &record.connection.certificate {
-        Some(presented) => Some(vouched(plan, presented)?),
-        None => None,
-    };
+    let (certificate, would_break) = certificate_of(plan, svids, &record.connection)?;
     record.certificate.clone_from(&certificate);
-    let caller = match bearer(&routed.admitted().parts().headers)? {
+    record.would_break = would_break;
+    // Between programs a token is theirs: it goes on as it came.
+    let token = match record.connection.sidecar {
+        None => bearer(&routed.admitted().parts().headers)?,
+        Some(_) => None,
+    };
+    let caller = match token {
         Some(token) => Some(verified(plan, token)?),
         None => certificate,
     };
@@ -130,6 +137,52 @@ pub fn remember(plan: u64, proof: ProofDigest, caller: &Arc<Caller>) {
     worker::with(|worker| worker.memory(plan).tokens.remember(proof, caller));
 }
 
+/// Whose certificate a connection has, and what of it a strict sidecar would refuse.
+pub fn certificate_of(
+    plan: &Plan,
+    svids: &Svids,
+    connection: &Connection,
+) -> Result<(Option<Arc<Caller>>, Option<&'static str>), Refusal> {
+    let presented = connection.certificate.as_ref();
+    let Some(sidecar) = &connection.sidecar else {
+        return Ok((presented.map(|it| vouched(plan, it)).transpose()?, None));
+    };
+    if sidecar.is_outbound() {
+        let own = svids.presented(&sidecar.name).ok_or_else(|| {
+            let missing = format!("the sidecar {} has no SVID", sidecar.name);
+            Refusal::with(Cause::CertificateInvalid, missing)
+        })?;
+        return Ok((Some(believed(plan, svids, &own)?), None));
+    }
+    if let Some(presented) = presented {
+        return Ok((Some(believed(plan, svids, presented)?), None));
+    }
+    if plan.sidecar(&sidecar.name) != Some(SidecarMode::Permissive) {
+        return Err(Cause::CredentialsRequired.into());
+    }
+    let what = match connection.scheme {
+        "http" => "plain_http",
+        _ => "no_certificate",
+    };
+    Ok((None, Some(what)))
+}
+
+/// Whose SVID it is, if the node knows its trust domain.
+fn believed(plan: &Plan, svids: &Svids, presented: &Presented) -> Result<Arc<Caller>, Refusal> {
+    // Another place for each state of what is believed, and none that `vouched` has.
+    let mut key = presented.digest;
+    let state = (svids.number() + 1).to_be_bytes();
+    key.iter_mut().zip(state).for_each(|(it, by)| *it ^= by);
+    let known = worker::with(|worker| worker.memory(plan.serial).certificates.find(&key)).flatten();
+    if let Some(caller) = known {
+        return Ok(caller);
+    }
+    let vouched = svids
+        .vouch(&presented.chain, clock::onward_seconds())
+        .map_err(|error| refusal_of(&error))?;
+    accept(plan, key, vouched)
+}
+
 /// Whose certificate it is, if the plan vouches for it.
 pub fn vouched(plan: &Plan, presented: &Presented) -> Result<Arc<Caller>, Refusal> {
     let key = presented.digest;
@@ -146,6 +199,10 @@ pub fn vouched(plan: &Plan, presented: &Presented) -> Result<Arc<Caller>, Refusa
     let vouched = authorities
         .verify(&presented.chain, clock::onward_seconds(), algorithms())
         .map_err(|error| refusal_of(&error))?;
+    accept(plan, key, vouched)
+}
+
+fn accept(plan: &Plan, key: ProofDigest, vouched: Vouched) -> Result<Arc<Caller>, Refusal> {
     if let Some(cause) = plan.revoked.of_certificate(&vouched.workload) {
         return Err(cause.into());
     }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::caller::Caller;
-use crate::node::Node;
+use crate::node::{Connection, Node};
 use crate::plan::{Backend, Plan, Target};
 use crate::policy::{Attributes, Decision, ResourceKind, Slice};
 use crate::posture::Facts;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
+use crate::snapshot::SidecarMode;
 use crate::stages::admit::Admitted;
 use crate::stages::authenticate::Authenticated;
 use crate::stages::limit::Limited;
@@ -71,14 +72,27 @@ pub fn authorize(
     let posture = node.posture.number();
     let decision = decide(node, plan, record, &authenticated);
     record.policies = Some(Arc::clone(&decision.policies));
-    match refusal_of(&decision, authenticated.caller().map(Arc::as_ref)) {
-        None => Ok(Permitted {
-            authenticated,
-            until: decision.until,
-            posture,
-        }),
-        Some(refusal) => Err(refusal),
+    let refusal = refusal_of(&decision, authenticated.caller().map(Arc::as_ref));
+    if let Some(refusal) = refusal {
+        if !lets_in(plan, &record.connection, &decision) {
+            return Err(refusal);
+        }
+        record.would_break.get_or_insert("policy_denied");
     }
+    Ok(Permitted {
+        authenticated,
+        until: decision.until,
+        posture,
+    })
+}
+
+/// Whether one whom no policy permits is let in all the same: to a permissive sidecar, unless a policy forbids it.
+pub fn lets_in(plan: &Plan, connection: &Connection, decision: &Decision) -> bool {
+    let inbound = connection.sidecar.as_ref();
+    let inbound = inbound.filter(|it| !it.is_outbound());
+    let is_permissive =
+        inbound.is_some_and(|it| plan.sidecar(&it.name) == Some(SidecarMode::Permissive));
+    is_permissive && !decision.has_errors && decision.policies.is_empty()
 }
 
 /// The refusal that the decision about a caller amounts to.

@@ -54,7 +54,14 @@ pub async fn execute(
         }
         Backend::Upstream(service) => {
             let asked = admitted.authority().clone();
-            introduce(&mut admitted, &target, caller.as_deref(), record)?;
+            if record.connection.is_of_a_program() && service.upstream.shows_svids() {
+                // Who is there learns from the SVID who calls, and takes nobody's word for it.
+                let trace = record.ids.traceparent.clone();
+                admitted.headers_mut().insert(TRACEPARENT, trace);
+                change(&mut admitted, &target)?;
+            } else {
+                introduce(&mut admitted, &target, caller.as_deref(), record)?;
+            }
             let body = metered(record, body, u64::MAX, pace);
             // On the heap: it is three times the size of all else, and requests are moved when they begin.
             Box::pin(forward(plan, record, service, &asked, admitted, body)).await?
@@ -144,6 +151,11 @@ fn introduce(
     record: &Record,
 ) -> Result<(), Refusal> {
     set_identity(admitted.headers_mut(), caller, record);
+    change(admitted, target)
+}
+
+/// Makes the route's changes.
+fn change(admitted: &mut Admitted, target: &Target) -> Result<(), Refusal> {
     if let Some(changes) = &target.changes {
         changes.request.apply(admitted.headers_mut());
         admitted.rewrite(changes, &target.path)?;

@@ -4,6 +4,7 @@
 //! says who is calling, as to a function, and where the request came from (`x-forwarded-*`, whose
 //! values of the caller count for nothing).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
-use vedette_upstream::{Host, SendError, SendOptions, WebSocketKey};
+use vedette_upstream::{Host, SendError, SendOptions, Upstream, WebSocketKey};
 use vedette_wasm::BodyError;
 
 use crate::body::{Content, LimitedBody};
+use crate::mesh::service_of;
 use crate::plan::{Forward, Plan};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
@@ -48,14 +50,15 @@ pub async fn forward(
     let on_upgrade = admitted.take_upgrade();
     let websocket = admitted.take_websocket();
     let is_stream = websocket.is_some();
-    let (admitted, body) = mirrored(record, forward, &options, admitted, body).await?;
+    let (admitted, body) = mirrored(plan, record, forward, &options, admitted, body).await?;
     let request = request_of(admitted, record, body)?;
+    let service = shown_to(plan, record, &forward.upstream)?;
     let Some(client) = on_upgrade.filter(|_| asks_for_tunnel(request.headers())) else {
-        let sent = forward.upstream.send(request, &options).await;
+        let sent = service.send(request, &options).await;
         let response = sent.map_err(|error| refusal_of(&error))?;
         return Ok(response.map(Content::Upstream));
     };
-    let sent = forward.upstream.send_upgrade(request, &options).await;
+    let sent = service.send_upgrade(request, &options).await;
     let (mut response, tunnel) = sent.map_err(|error| refusal_of(&error))?;
     if let Some(key) = websocket {
         agree(&key, &mut response, tunnel.is_some())?;
@@ -75,6 +78,23 @@ pub async fn forward(
         }),
         None => response.map(Content::Upstream),
     })
+}
+
+/// The service, as it is spoken to in the name of who calls: a program's calls show its own SVID, and never another's.
+fn shown_to<'p>(
+    plan: &'p Plan,
+    record: &Record,
+    service: &'p Arc<Upstream>,
+) -> Result<&'p Arc<Upstream>, Refusal> {
+    let sidecar = record.connection.sidecar.as_ref();
+    match sidecar.filter(|it| it.is_outbound() && service.shows_svids()) {
+        None => Ok(service),
+        Some(sidecar) => {
+            let name = service_of(&service.config().name, &sidecar.name);
+            let own = plan.services.get(&name);
+            own.ok_or_else(|| Refusal::with(Cause::UpstreamUnsupported, "it has no such sidecar"))
+        }
+    }
 }
 
 /// Whether the protocol asked for may be changed to. HTTP and TLS may not: what followed would be
@@ -120,6 +140,7 @@ fn set_origin(headers: &mut HeaderMap, record: &Record, asked_host: HeaderValue)
 
 /// Sends the copy that the route's mirror is to get, if this request is drawn and small enough.
 async fn mirrored(
+    plan: &Plan,
     record: &Record,
     forward: &Forward,
     options: &SendOptions,
@@ -145,7 +166,7 @@ async fn mirrored(
         .map_err(|error| Refusal::with(Cause::RequestBroken, error.to_string()))?
         .to_bytes();
     let copy = request_of(admitted.copy(), record, ())?.into_parts().0;
-    mirror.mirror(copy, whole.clone(), options);
+    shown_to(plan, record, mirror)?.mirror(copy, whole.clone(), options);
     let sent = Full::new(whole).map_err(|never| match never {});
     Ok((admitted, sent.boxed_unsync()))
 }

@@ -37,8 +37,12 @@ impl Routed {
 /// Finds where a request leads.
 pub fn route(plan: &Plan, record: &mut Record, admitted: Admitted) -> Result<Routed, Refusal> {
     let parts = admitted.parts();
+    // Who comes to a sidecar is led to its program, whatever they call it.
+    let inbound = record.connection.sidecar.as_ref();
+    let inbound = inbound.filter(|it| !it.is_outbound());
+    let host = inbound.map_or(admitted.host(), |it| &it.host);
     let (service, cookie) = plan
-        .find(admitted.host(), admitted.path(), parts)
+        .find(host, admitted.path(), parts)
         .and_then(|rule| rule.choose(&parts.headers))
         .ok_or(Cause::NotFound)?;
     let stay = cookie.and_then(|name| {
