@@ -152,3 +152,31 @@ pub async fn serve(node: Arc<Node>, mut sockets: mpsc::UnboundedReceiver<Open>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_of_the_mesh_has_a_name_before_the_suffix() {
+        for host in ["shop.mesh", "a.b.mesh"] {
+            assert!(is_mesh(host));
+        }
+        for host in [".mesh", "mesh", "shop.mesh.example.com", "shopmesh"] {
+            assert!(!is_mesh(host));
+        }
+    }
+
+    #[test]
+    fn a_sidecar_has_a_host_and_a_listener_for_each_side() {
+        let inbound = Sidecar::new("shop", Side::Inbound);
+        assert_eq!(
+            (&*inbound.host, inbound.listener()),
+            ("shop.mesh", "shop.inbound".into())
+        );
+        assert!(!inbound.is_outbound());
+        let outbound = Sidecar::new("shop", Side::Outbound);
+        assert_eq!(outbound.listener(), "shop.outbound");
+        assert!(outbound.is_outbound());
+    }
+}

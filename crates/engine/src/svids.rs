@@ -309,3 +309,8 @@ impl SpiffeIdentity for Identity {
             .map_err(Error::InvalidCertificate)
     }
 }
+
+#[cfg(test)]
+#[path = "svids_tests.rs"]
+#[allow(clippy::unwrap_used)]
+mod tests;

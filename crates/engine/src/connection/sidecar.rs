@@ -84,3 +84,48 @@ async fn opening(stream: &TcpStream) -> io::Result<Opening> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What is made of bytes that come in these parts.
+    async fn made_of(parts: &[&[u8]]) -> io::Result<Opening> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let mut client = TcpStream::connect(listener.local_addr()?).await?;
+        let (server, _) = listener.accept().await?;
+        client.set_nodelay(true)?;
+        let sending = async {
+            for part in parts {
+                client.write_all(part).await?;
+                sleep(Duration::from_millis(5)).await;
+            }
+            match parts.is_empty() {
+                true => client.shutdown().await,
+                false => Ok(()),
+            }
+        };
+        let (opening, sent) = tokio::join!(opening(&server), sending);
+        sent.and(opening)
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_say_what_is_spoken() {
+        for (parts, expected) in [
+            (&[&b"\x16\x03\x01"[..]][..], Opening::Tls),
+            (&[b"GET / HTTP/1.1"], Opening::Http1),
+            (&[b"P", b"RI * HTTP/2.0"], Opening::Http2),
+            (&[b"PRI", b" "], Opening::Http2),
+            (&[b"PR", b"OPFIND"], Opening::Http1),
+            (&[b"POST"], Opening::Http1),
+            (&[b"\x00\xff"], Opening::Http1),
+        ] {
+            assert_eq!(made_of(parts).await.unwrap(), expected, "{parts:?}");
+        }
+        assert!(made_of(&[]).await.is_err());
+    }
+}
