@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from vedette import __version__
 from vedette.clock import from_rfc3339, now, to_rfc3339
 from vedette.config.model import Model, build
+from vedette.config.sidecar import is_mesh
 from vedette.config.snapshot import FunctionBackend, Route, Snapshot
 from vedette.control.messages import (
     AddressListStatus,
@@ -218,8 +219,12 @@ def base_url(state: SupervisorState | None) -> str:
 
 
 def route_url(base: str, route: Route) -> str:
-    """Where a person reaches a route: its first host that is no wildcard, else the node's own."""
+    """Where a person reaches a route: its first host that is no wildcard, else the node's own. In the mesh: what a
+    program asks its sidecar for.
+    """
     named = [host for host in route.hosts if not host.startswith("*.")]
+    if named and is_mesh(named[0]):
+        return f"http://{named[0]}{route.path.value}"
     if named:
         parts = urlsplit(base)
         host = f"[{named[0]}]" if ":" in named[0] else named[0]
