@@ -36,6 +36,7 @@ from vedette.control.messages import (
     SourcesStatus,
     SupervisorStatus,
 )
+from vedette.control.sidecar_messages import SidecarSummary
 from vedette.control.supervisor.launch import read_node_state
 from vedette.control.supervisor.state import ProcessState, SupervisorState
 from vedette.engine.client import EngineClient, EngineStatus
@@ -122,6 +123,7 @@ def _assemble(
         engine=engine_state(engine),
         workload_api=_workload_api(home),
         functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
+        sidecars=tuple(sidecar_summaries(snapshot)) if snapshot else (),
         address_lists=tuple(list_statuses(snapshot, engine, now(), feeds)) if snapshot else (),
         countries=_countries(engine),
         pressure=_of_engine(engine, "pressure", PressureStatus),
@@ -165,6 +167,11 @@ def list_statuses(
             )
         )
     return found
+
+
+def sidecar_summaries(snapshot: Snapshot) -> list[SidecarSummary]:
+    """One entry for each sidecar, by name."""
+    return [SidecarSummary(name=each.name, mode=each.mode) for each in snapshot.sidecars or ()]
 
 
 def _countries(engine: EngineStatus | None) -> CountriesStatus | None:
