@@ -40,6 +40,16 @@ BROKEN: list[tuple[Change, str]] = [
     (lambda d: d["admit"]["hosts"].append("a b"), "'a b' is not a host name"),
     (lambda d: _route(d).update(hosts=["other.org"]), "other.org is not in admit.hosts"),
     (lambda d: _route(d).update(hosts=["example.com"]), "example.com is not in admit.hosts"),
+    (
+        lambda d: (
+            _route(d).update(hosts=["a.mesh", "api.example.com"]),
+            d["admit"]["hosts"].append("a.mesh"),
+            d["admit"]["hosts"].sort(),
+        ),
+        "hosts of the mesh and others need routes of their own",
+    ),
+    (lambda d: d.update(sidecars=[{"name": "fn"}]), "the SPIFFE ID /fn is the node's own"),
+    (lambda d: d.update(sidecars=[{"name": "b"}, {"name": "a"}]), "sidecars is not sorted"),
     (lambda d: _route(d)["backend"].update(function="gone"), "there is no function 'gone'"),
     (lambda d: _route(d)["path"].update(value="/hello/"), "no slash at the end"),
     (lambda d: _route(d)["path"].update(value="/a/../b"), "not a path in normal form"),

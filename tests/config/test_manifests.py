@@ -38,6 +38,7 @@ MINIMAL = {
     "Issuer": "{issuer: i, audiences: [a], jwksFile: k.json}",
     "ClientAuthority": "{caFile: ca.pem}",
     "EgressPolicy": "{workloads: [w], allow: []}",
+    "Sidecar": "{}",
     "AddressList": "{action: Block, networks: [192.0.2.0/24]}",
 }
 

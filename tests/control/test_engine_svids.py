@@ -44,6 +44,15 @@ def test_only_who_is_to_show_one_has_one() -> None:
     assert "gateway" in wanted_of(with_peers(upstreams=[upstream]))
 
 
+def test_a_sidecar_has_one_unless_its_identity_is_revoked() -> None:
+    data = json.loads(snapshot().canonical_bytes())
+    meshed = {**data, "sidecars": [{"name": "billing"}, {"name": "shop"}]}
+    assert wanted_of(Snapshot.model_validate(meshed)) == {"billing": None, "shop": None}
+    domain = snapshot().node.trust_domain
+    meshed["identity"] = {**data["identity"], "revokedSpiffeIds": [f"spiffe://{domain}/shop"]}
+    assert wanted_of(Snapshot.model_validate(meshed)) == {"billing": None}
+
+
 Served = tuple[EngineSvids, "Engine", "Clock", list[Snapshot]]
 
 
@@ -123,9 +132,11 @@ def test_an_engine_that_was_away_is_told_again(home: Home, served: Served) -> No
     engine.is_away = True
     with pytest.raises(UnavailableError):
         svids.step()
+    assert svids.shown == {}, "what the engine was not told it does not show"
     engine.is_away = False
     svids.step()
     assert engine.told == 1
+    assert list(svids.shown) == [f"fn/{snapshot().functions[0].name}"]
 
 
 def test_who_is_not_to_show_one_any_more_loses_it(home: Home, served: Served) -> None:

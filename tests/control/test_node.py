@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from tests.control.conftest import Running
 from tests.simulators.native import COMPONENT, NativeSimulator
 
@@ -368,6 +369,18 @@ def test_a_certificate_is_renewed_at_half_of_its_life(running: Running) -> None:
     home = running.home
     assert not tls.renew_if_needed(home, facts, names, now())
     assert tls.renew_if_needed(home, facts, names, now() + timedelta(days=3, hours=13))
+
+
+def test_the_certificate_is_for_no_host_of_the_mesh(running: Running) -> None:
+    facts, names = running.node._keys.authority, running.activator.active()[1].admit.hosts
+    home, more = running.home, (*names, "*.mesh", "billing.mesh")
+    assert not tls.renew_if_needed(home, facts, more, now()), "nothing to show has changed"
+    assert tls.renew_if_needed(home, facts, (*more, "billing.mesh.example"), now())
+    shown = x509.load_pem_x509_certificate(home.tls_certificate.read_bytes())
+    names_in = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    found = names_in.get_values_for_type(x509.DNSName)
+    assert "billing.mesh.example" in found
+    assert not [name for name in found if name.endswith(".mesh")]
 
 
 def test_a_key_that_does_not_fit_its_certificate_is_replaced(running: Running) -> None:

@@ -14,6 +14,7 @@ from vedette.config.addresses import CountryRule
 from vedette.config.clients import Challenge
 from vedette.config.model import build
 from vedette.config.snapshot import Snapshot
+from vedette.control.status import route_url
 from vedette.control.traffic import route_statuses, upstream_statuses
 from vedette.control.traffic_messages import RouteStatus
 from vedette.policy.check import Outline, Scope
@@ -152,6 +153,11 @@ def test_a_route_says_who_answers_and_with_which_share(snapshot: Snapshot) -> No
     assert routes["split"].limits == ("all",)
     assert routes["site"].limits == ("all", "some")
     assert routes["hello"].url == "https://api.example.com:8443/hello"
+
+
+def test_a_route_of_the_mesh_is_asked_for_as_a_program_does(snapshot: Snapshot) -> None:
+    route = snapshot.routes[1].model_copy(update={"hosts": ("hello.mesh",)})
+    assert route_url(BASE, route) == "http://hello.mesh/hello"
 
 
 def test_a_route_has_the_policies_about_its_function_or_itself(snapshot: Snapshot) -> None:

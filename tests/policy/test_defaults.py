@@ -16,11 +16,15 @@ from vedette.errors import ConfigError
 from vedette.policy.check import check
 from vedette.policy.defaults import (
     DEFAULT_POLICY_NAME,
+    callers_route_policy,
+    callers_route_policy_name,
     default_policy,
     public_policy,
     public_policy_name,
     public_route_policy,
     public_route_policy_name,
+    sidecar_policy,
+    sidecar_policy_name,
 )
 from vedette.policy.resources import resources_of
 
@@ -92,3 +96,31 @@ def test_a_public_route_is_valid_for_the_real_validator() -> None:
     assert {name for outline in checked.outlines for name in outline.names} == asked
     assert text.count("permit (") == len(checked.outlines) == 4
     assert r'context.path like "/a\*' in text
+
+
+def test_callers_are_valid_for_the_real_validator_and_no_more_than_named() -> None:
+    from vedette.engine import _native
+
+    callers = ("spiffe://edge-1.vedette.local/shop", "spiffe://edge-2.vedette.local/a/b.c")
+    routes = [
+        Route(
+            name="one",
+            hosts=("f.mesh",),
+            path=PathMatch(type="Exact", value="/x"),
+            backend=FunctionBackend(function="f"),
+        ),
+        Route(name="two", path=PathMatch(type="PathPrefix", value="/"), backend=StaticBackend()),
+    ]
+    texts = {
+        callers_route_policy_name("one"): callers_route_policy("one", routes, callers),
+        sidecar_policy_name("two"): sidecar_policy("two", routes[1], callers),
+    }
+    checked = check(_native.check_policies, texts)
+    assert checked.warnings == ()
+    assert {(each.principal.type, each.principal.id) for each in checked.outlines} == {
+        ("Workload", caller) for caller in callers
+    }
+    assert [each.resource.id for each in checked.outlines] == ["f", "two"] * 2 + ["two"] * 2
+    assert [each.conditional for each in checked.outlines] == [True, False] * 2 + [False] * 2
+    identities = [each.id for each in checked.outlines]
+    assert len(identities) == len(set(identities)), "records name each by its id"

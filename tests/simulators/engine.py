@@ -22,6 +22,10 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.simulators.registrar import Registrar
+
 TOLD = {signal.SIGTERM, signal.SIGUSR1}
 # Milliseconds since 1970: 2026-01-01T00:00:00Z and ten seconds later.
 UPSTREAMS: list[dict[str, Any]] = [
@@ -89,6 +93,8 @@ class EngineSimulator:
         self.posture: dict[str, Any] = {"version": 0, "facts": []}
         self.unready: list[str] = []
         self.lists: list[dict[str, Any]] = []
+        self.registrar = Registrar()
+        self.svids: dict[str, Any] = {}
         self._load_active()
 
     def _load_active(self) -> None:
@@ -113,6 +119,8 @@ class EngineSimulator:
                 raise ValueError(f"no machine code for {function['name']}")
         self.digest, self.generation, self.error = digest, generation, None
         self._settle(json.loads(payload)["identity"])
+        sidecars = json.loads(payload).get("sidecars") or []
+        self.registrar.serve_only({one["name"] for one in sidecars})
 
     def _settle(self, identity: dict[str, Any]) -> None:
         """Forgets what the snapshot refuses, as the engine does."""
@@ -146,6 +154,9 @@ class EngineSimulator:
             return 200, {"upstreams": UPSTREAMS}
         if (method, path) == ("POST", "/tls"):
             self.tls_loads += 1
+            return 200, {}
+        if (method, path) == ("POST", "/svids"):
+            self.svids = json.loads((self._folder / "svids.json").read_bytes())["svids"]
             return 200, {}
         if (method, path) == ("POST", "/posture"):
             envelope = json.loads((self._folder / "posture.json").read_bytes())
@@ -229,7 +240,10 @@ def serve_control(listener: socket.socket, simulator: EngineSimulator) -> None:
 
     def one(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            handler(connection, ("unix", 0), None)  # type: ignore[arg-type]
+            if connection.recv(1, socket.MSG_PEEK) == b"\0":
+                simulator.registrar.serve(connection)
+            else:
+                handler(connection, ("unix", 0), None)  # type: ignore[arg-type]
 
     while True:
         try:

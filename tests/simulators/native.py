@@ -102,19 +102,26 @@ def _outlines(file: dict[str, str]) -> list[dict[str, object]]:
         names = re.findall(r'(Function|Route)::"([^"]*)"', text)
         said = re.search(r'@id\("([^"]*)"\)', "\n".join(lines[: number - 1]))
         scope = re.search(r'resource == (\w+)::"([^"]*)"', text.partition(")")[0])
-        typed = re.search(r"principal is (\w+)", text)
         outline = {
             "file": file["name"],
             "line": number,
             "id": said[1] if said else f"{file['name']}/policy0",
             "effect": line[:6],
-            "principal": {"type": typed[1] if typed else None, "id": None},
+            "principal": _principal(text),
             "resource": {"type": scope[1], "id": scope[2]} if scope else {"type": None, "id": None},
             "conditional": "when" in text,
             "names": [{"type": kind, "id": name} for kind, name in names],
         }
         found.append(outline)
     return found
+
+
+def _principal(text: str) -> dict[str, str | None]:
+    named = re.search(r'principal == (\w+)::"([^"]*)"', text)
+    if named:
+        return {"type": named[1], "id": named[2]}
+    typed = re.search(r"principal is (\w+)", text)
+    return {"type": typed[1] if typed else None, "id": None}
 
 
 def compile_to(component: Path, output: Path) -> CompileResult:

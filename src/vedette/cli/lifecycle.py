@@ -293,6 +293,9 @@ def _print_status(answer: dict[str, Any]) -> None:
     if engine["unreadyUpstreams"]:
         names = ", ".join(engine["unreadyUpstreams"])
         rows.append(("services", f"no healthy endpoint: {names} (vedette upstreams)"))
+    if answer.get("sidecars"):  # not of a control of before
+        modes = (f"{one['name']} ({one['mode'].lower()})" for one in answer["sidecars"])
+        rows.append(("sidecars", ", ".join(modes)))
     rows += [("addresses", _shown_list(one)) for one in answer["addressLists"]]
     if answer["countries"]:
         countries = answer["countries"]

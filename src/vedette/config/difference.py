@@ -28,6 +28,7 @@ _KINDS: Final = (
     "Route",
     "Limit",
     "EgressPolicy",
+    "Sidecar",
     "AddressList",
 )
 _NAMED_BY: Final = ("name", "path", "host", "kid")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from vedette.config.egress import NOT_CREDENTIALS
 from vedette.config.hosts import covers, normalise_host
 from vedette.config.paths import require_route_path
-from vedette.config.sidecar import OWN_PATHS
+from vedette.config.sidecar import OWN_PATHS, mixes
 from vedette.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def _hosts(snapshot: Snapshot) -> Iterator[str]:
     for route in snapshot.routes:
         where = f"routes.{route.name}.hosts"
         yield from _normal(where, route.hosts)
+        if mixes(route.hosts):
+            yield f"{where}: hosts of the mesh and others need routes of their own"
         for host in route.hosts:
             if not any(covers(pattern, host) for pattern in snapshot.admit.hosts):
                 yield f"{where}: {host} is not in admit.hosts, so no request could arrive"

@@ -27,6 +27,7 @@ from vedette.config.kinds import (
 from vedette.config.manifest import FunctionManifest
 from vedette.config.model import Count, Model, Place, attempt
 from vedette.config.routes import HttpRouteManifest, RouteManifest
+from vedette.config.sidecar_manifest import SidecarManifest
 from vedette.config.snapshot import API_VERSION, Digest, IssuerKey, StaticFile
 from vedette.config.yaml_source import MAX_DOCUMENTS, Document
 from vedette.errors import ConfigError
@@ -40,6 +41,7 @@ AnyManifest = (
     | LimitManifest
     | AddressListManifest
     | EgressPolicyManifest
+    | SidecarManifest
     | IssuerManifest
     | ClientAuthorityManifest
     | HttpRouteManifest
@@ -53,6 +55,7 @@ KINDS: Final[dict[str, type[AnyManifest]]] = {
     "Limit": LimitManifest,
     "AddressList": AddressListManifest,
     "EgressPolicy": EgressPolicyManifest,
+    "Sidecar": SidecarManifest,
     "Issuer": IssuerManifest,
     "ClientAuthority": ClientAuthorityManifest,
     "HTTPRoute": HttpRouteManifest,

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from vedette.config.clients_manifest import ModeText
 from vedette.config.countries_manifest import CountriesSpec
+from vedette.config.egress import SpiffeIdText
 from vedette.config.kinds import ApiVersion, RateLimitSpec
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Flag, Model
@@ -359,7 +360,7 @@ class RouteRuleSpec(RuleSpec):
 
 
 class RouteSpec(Model):
-    """Which hosts, which rules, and whether anybody may call."""
+    """Which hosts, which rules, and who may call."""
 
     hostnames: tuple[Host, ...] = Field(
         default=(), description="Hosts; empty: every host of the node."
@@ -370,6 +371,12 @@ class RouteSpec(Model):
     public: Flag = Field(
         default=False,
         description="Whether anybody may call it, without a token. An explicit policy says so.",
+    )
+    callers: tuple[SpiffeIdText, ...] = Field(
+        default=(),
+        max_length=1_000,
+        description="SPIFFE IDs that may call it: of sidecars for hosts of the mesh, of client certificates for "
+        "others. An explicit policy says so; not together with `public`.",
     )
     waf: WafSpec | None = Field(
         default=None, description="How its requests are inspected; absent: as the node says."
@@ -388,6 +395,14 @@ class RouteSpec(Model):
         default=None,
         description="From which countries; absent: from everywhere. See `countryFile` of the Node.",
     )
+
+    @model_validator(mode="after")
+    def _require_one_way_in(self) -> Self:
+        if self.public and self.callers:
+            raise ValueError(
+                "public lets anybody call, so callers would say nothing: leave one out"
+            )
+        return self
 
 
 class RouteManifest(Model):

@@ -22,6 +22,7 @@ from vedette.config.snapshot import ClientAuthority
 from vedette.control.admin_records import NOTE, Recorded
 from vedette.control.api_federation import add_federation
 from vedette.control.api_firewall import add_firewall
+from vedette.control.api_sidecars import add_sidecars
 from vedette.control.api_workloads import add_workloads
 from vedette.control.limits import BodyLimit
 from vedette.control.messages import (
@@ -91,6 +92,7 @@ _NOT_FOUND = (
     "join_token_unknown",
     "grant_unknown",
     "posture_unknown",
+    "sidecar_unknown",
     "snapshot_unknown",
 )
 _TOO_LARGE = ("blob_too_large", "component_too_large")
@@ -121,6 +123,7 @@ def create_app(node: Node) -> FastAPI:
     _credentials(app, node)
     add_firewall(app, node, _actor)
     add_workloads(app, node, _actor)
+    add_sidecars(app, node, _actor)
     add_federation(app, node)
     _streams(app, node)
     return app

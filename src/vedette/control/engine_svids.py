@@ -1,4 +1,5 @@
-"""SVIDs that the engine shows to others: the gateway's to services, a function's to what it calls.
+"""SVIDs that the engine shows to others: the gateway's to services, a function's to what it calls, and those of the
+programs that it speaks for in the mesh.
 
 Owns: engine/svids.json, and who has one there: only who is to show one. Control measured a component when it stored it,
 so a function's SVID names the component that it is for; with another digest it is taken back. Must not: mint for
@@ -61,6 +62,8 @@ class EngineSvids:
         self._held: dict[str, _Held] = {}
         self._written: bytes | None = None
         self._told: bytes | None = None
+        self.shown: dict[str, datetime] = {}
+        """Until when the engine shows which, as far as it was told. Replaced as a whole, so any thread may look."""
         self._said = ""
 
     def run(self, stopping: threading.Event) -> None:
@@ -102,6 +105,7 @@ class EngineSvids:
         if content != self._told:
             self._engine.reload_svids()
             self._told = content
+        self.shown = {name: held.svid.not_after for name, held in self._held.items()}
 
     def _current(self, name: str, component: str | None, at: datetime) -> _Held:
         held = self._held.get(name)
@@ -149,6 +153,7 @@ def wanted_of(snapshot: Snapshot) -> dict[str, str | None]:
     wanted |= {
         f"fn/{each.name}": each.component for each in snapshot.functions if each.name in named
     }
+    wanted |= {each.name: None for each in snapshot.sidecars or ()}
     revoked = set(snapshot.identity.revoked_spiffe_ids or ())
     domain = snapshot.node.trust_domain
     return {

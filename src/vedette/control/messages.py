@@ -17,6 +17,7 @@ from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
 from vedette.config.waf import WafOverride
 from vedette.control.federation.messages import FederationStatus
+from vedette.control.sidecar_messages import SidecarSummary
 from vedette.identity.revocation import Kind
 
 
@@ -239,6 +240,9 @@ class NodeStatus(Model):
     workload_api: str | None = Field(
         default=None,
         description="Where the SPIFFE Workload API is (SPIFFE_ENDPOINT_SOCKET); null: started by an older version.",
+    )
+    sidecars: tuple[SidecarSummary, ...] = Field(
+        default=(), description="Programs that the engine speaks for in the mesh, by name."
     )
     address_lists: tuple[AddressListStatus, ...] = Field(
         default=(), description="Lists of addresses, by name."

@@ -84,6 +84,7 @@ from vedette.control.redeploy import changed_settings
 from vedette.control.resolve import Kept
 from vedette.control.revocations import Revocations
 from vedette.control.rotation import Rotation
+from vedette.control.sidecars import Sidecars
 from vedette.control.status import base_url, function_statuses, node_status, route_url
 from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.control.traffic import route_statuses, upstream_statuses
@@ -138,6 +139,7 @@ class Node:
         self.engine_svids = EngineSvids(
             home, self.identities, lambda: activator.active()[1], activator.engine
         )
+        self.sidecars = Sidecars(activator, self.engine_svids, self._base)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -296,7 +298,7 @@ class Node:
 
     def apply(self, wish: PlanWish, actor: str) -> Activation:
         """Applies a plan. Raises `ConfigError` plan_stale, `TrustError` payload_invalid, plan_altered."""
-        return _activation(planning.apply(self._activator, self.feeds, wish, actor))
+        return activation(planning.apply(self._activator, self.feeds, wish, actor))
 
     def snapshot(self, name: str) -> SnapshotAnswer:
         """A snapshot of the history by name. Raises `ConfigError` snapshot_unknown."""
@@ -325,7 +327,7 @@ class Node:
 
         outcome = self._activator.change(change, f"deploy {name}", actor)
         return Deployed(
-            **_activation(outcome).model_dump(),
+            **activation(outcome).model_dump(),
             name=name,
             component=wish.component,
             route=route.path.value,
@@ -348,7 +350,7 @@ class Node:
 
         outcome = self._activator.change(change, "upgrade", actor)
         found = told(before[0], outcome.snapshot)
-        return Adopted(**_activation(outcome).model_dump(), brought=tuple(found))
+        return Adopted(**activation(outcome).model_dump(), brought=tuple(found))
 
     def remove(self, name: str, actor: str) -> Activation:
         """Removes a function with its routes and its public policy."""
@@ -458,36 +460,36 @@ class Node:
     def revoke_certificate(self, name: str, serial: str, actor: str) -> Activation:
         """Refuses a certificate of an authority from the next request on."""
         one = Revocation.of_certificate(name, serial)
-        return _activation(self.revocations.revoke(one, actor))
+        return activation(self.revocations.revoke(one, actor))
 
     def put_credential(self, name: str, wish: CredentialWish, actor: str) -> Activation:
         """Keeps a credential that the node adds to calls. Raises `ConfigError` credential_refused."""
-        return _activation(self.credentials.put(name, wish, actor))
+        return activation(self.credentials.put(name, wish, actor))
 
     def put_certificate(self, name: str, wish: CertificateWish, actor: str) -> Activation:
         """Keeps a client certificate that services are shown. Raises `ConfigError` certificate_refused."""
-        return _activation(self.certificates.put(name, wish, actor))
+        return activation(self.certificates.put(name, wish, actor))
 
     def revoke_token(self, wish: RevokeWish, actor: str) -> Activation:
         """Refuses a token from the next request on."""
         one = Revocation.of_token(wish.issuer or self._own_issuer(), wish.jti)
         end = None if wish.expires_at is None else from_rfc3339(wish.expires_at)
-        return _activation(self.revocations.revoke(one, actor, None, end))
+        return activation(self.revocations.revoke(one, actor, None, end))
 
     def revoke(self, wish: RevocationWish, actor: str) -> Activation:
         """Revokes whatever it is: a token, a certificate, a SPIFFE ID, a trust domain."""
         end = None if wish.expires_at is None else from_rfc3339(wish.expires_at)
         one = self._revocation(wish.what)
-        return _activation(self.revocations.revoke(one, actor, wish.reason, end))
+        return activation(self.revocations.revoke(one, actor, wish.reason, end))
 
     def lift(self, wish: LiftWish, actor: str) -> Activation:
         """Takes a revocation back. Raises `ConfigError` revocation_unknown."""
-        return _activation(self.revocations.lift(self._revocation(wish.what), actor))
+        return activation(self.revocations.lift(self._revocation(wish.what), actor))
 
     def grant(self, wish: GrantWish, actor: str) -> Granted:
         """Permits something for a while."""
         status, outcome = self.grants.grant(wish, self._own_issuer(), actor)
-        made = _activation(outcome).model_dump()
+        made = activation(outcome).model_dump()
         return Granted(**made, name=status.name, expires_at=status.expires_at)
 
     def set_fact(self, wish: FactWish, actor: str) -> FactStatus:
@@ -500,7 +502,7 @@ class Node:
 
     def end_grant(self, name: str, actor: str) -> Activation:
         """Ends a grant before its time. Raises `ConfigError` grant_unknown."""
-        return _activation(self.grants.end(name, actor))
+        return activation(self.grants.end(name, actor))
 
     def remove_issuer(self, name: str, actor: str) -> Activation:
         """Stops trusting an issuer."""
@@ -514,7 +516,7 @@ class Node:
     def roll_back(self, digest: str | None, actor: str) -> Activation:
         """Activates an older snapshot."""
         wanted = None if digest is None else self._full_digest(digest)
-        return _activation(self._activator.roll_back(wanted, actor))
+        return activation(self._activator.roll_back(wanted, actor))
 
     def mint(self, wish: TokenWish) -> Token:
         """A token of this node; it is not kept and not logged."""
@@ -535,7 +537,7 @@ class Node:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _change(self, change: desired.Change, action: str, actor: str) -> Activation:
-        return _activation(self._activator.change(change, action, actor))
+        return activation(self._activator.change(change, action, actor))
 
     def _take_back(self, revoked: frozenset[Revocation]) -> None:
         """No identity that is revoked is issued, and no bundle of a trust domain that is handed out."""
@@ -701,7 +703,8 @@ class Node:
         return None
 
 
-def _activation(outcome: Outcome) -> Activation:
+def activation(outcome: Outcome) -> Activation:
+    """What is answered of a change."""
     entry = outcome.entry
     return Activation(digest=entry.digest, generation=entry.generation, applied=outcome.applied)
 

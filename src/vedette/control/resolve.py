@@ -33,6 +33,8 @@ from vedette.config.manifests import Manifest, ManifestObject, Problem, Problems
 from vedette.config.model import Model, build
 from vedette.config.quantities import parse_size
 from vedette.config.routes import HttpRouteManifest, RouteManifest
+from vedette.config.sidecar import is_mesh, mixes
+from vedette.config.sidecar_manifest import SidecarManifest
 from vedette.config.snapshot import (
     Admit,
     ClientAuthority,
@@ -50,16 +52,20 @@ from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import millis, parse_origin, parse_quota, parse_rate
 from vedette.control.desired import first_admit, function_route
 from vedette.control.feeds import begin
-from vedette.control.resolve_routes import Names, routes_of
+from vedette.control.resolve_routes import MIXED, Made, Names, routes_of
+from vedette.control.sidecar_parts import parts_of
 from vedette.errors import ConfigError
 from vedette.identity.tokens import ISSUER_NAME
 from vedette.identity.web import NoAnswerError, split_url
 from vedette.ids import digest_of
 from vedette.policy.defaults import (
+    callers_route_policy,
+    callers_route_policy_name,
     public_policy,
     public_policy_name,
     public_route_policy,
     public_route_policy_name,
+    sidecar_policy_name,
 )
 from vedette.store.history import Applied
 
@@ -69,6 +75,8 @@ W = TypeVar("W", WafPolicy, WafOverride)
 
 UNBUILT: Final = "sha256:" + "0" * 64
 _NODE: Final = "node"
+_MOST_PERMITS: Final = 10_000
+"""Of one Route: each caller on each of its routes is one."""
 
 
 def _policy_holds(text: str) -> dict[str, int]:
@@ -240,6 +248,8 @@ class _Resolver:
                 self._authority(manifest, manifest.model)
             case AddressListManifest():
                 self._address_list(manifest, manifest.model)
+            case SidecarManifest():
+                self._sidecar(manifest, manifest.model)
             case _:
                 pass  # routes and limits need the names of the others
 
@@ -267,6 +277,11 @@ class _Resolver:
                 "tunnelMillis": millis(timers.tunnel),
             },
         }
+        if any(map(is_mesh, model.spec.hosts)):
+            message = (
+                "hosts of the mesh are answered to sidecars alone: a Route says which there are"
+            )
+            self._problem(manifest, message, "spec", "hosts")
         self._make(manifest, "Node", _NODE, Admit, admit)
         self.inspection = self._waf(manifest, model.spec.waf, WafSpec.policy)
         if model.spec.country_data == "Installed":
@@ -291,6 +306,8 @@ class _Resolver:
             "allowedHosts": sorted(set(spec.allowed_hosts)),
             "reuse": spec.reuse.resolve() if spec.reuse else None,
         }
+        if mixes(spec.domains):
+            self._problem(manifest, MIXED, "spec", "domains")
         self._make(manifest, "Function", name, Function, function)
         if not self._has_own_route(manifest, model):
             waf = self._waf(manifest, spec.waf, WafSpec.override) if spec.waf else None
@@ -532,9 +549,8 @@ class _Resolver:
         for each in made:
             route = each.route.model_copy(update=of_all)
             self._claim(manifest, "Route", route.name, route, *each.place)
-        if isinstance(model, RouteManifest) and model.spec.public and made:
-            text = public_route_policy(manifest.name, [each.route for each in made])
-            self._public(manifest, public_route_policy_name(manifest.name), text)
+        if isinstance(model, RouteManifest) and made:
+            self._route_policies(manifest, model, made)
         if own and own.rate_limit and made:
             name = f"{manifest.name}-sources"
             limit = {
@@ -544,6 +560,37 @@ class _Resolver:
                 "rate": own.rate_limit.resolve(),
             }
             self._make(manifest, "Limit", name, Limit, limit)
+
+    def _route_policies(
+        self, manifest: Manifest, model: RouteManifest, made: Sequence[Made]
+    ) -> None:
+        routes, callers = [each.route for each in made], sorted(set(model.spec.callers))
+        if model.spec.public:
+            text = public_route_policy(manifest.name, routes)
+            self._public(manifest, public_route_policy_name(manifest.name), text)
+        if len(routes) * len(callers) > _MOST_PERMITS:
+            message = f"{len(callers)} callers of {len(routes)} routes are more permits than {_MOST_PERMITS:,}"
+            self._problem(manifest, f"{message}; write a Policy", "spec", "callers")
+        elif callers:
+            text = callers_route_policy(manifest.name, routes, callers)
+            name = callers_route_policy_name(manifest.name)
+            self._put_text(manifest, name, text, "spec", "callers")
+
+    def _sidecar(self, manifest: Manifest, model: SidecarManifest) -> None:
+        waf = self._waf(manifest, model.spec.waf, WafSpec.override) if model.spec.waf else None
+        try:
+            parts = parts_of(manifest.name, model.spec, waf)
+        except ConfigError as error:
+            self._problem(manifest, error.message, "metadata", "name")
+            return
+        self._claim(manifest, "Sidecar", manifest.name, parts.sidecar)
+        if parts.upstream is not None:
+            self._claim(manifest, "Upstream", parts.upstream.name, parts.upstream)
+        if parts.route is not None:
+            self._claim(manifest, "Route", parts.route.name, parts.route)
+        if parts.policy is not None:
+            name = sidecar_policy_name(manifest.name)
+            self._put_text(manifest, name, parts.policy, "spec", "callers")
 
     def _limit(self, manifest: Manifest, model: LimitManifest) -> None:
         spec = model.spec
@@ -598,7 +645,7 @@ class _Resolver:
         owned = [
             each.name
             for each in self.applied
-            if each.kind == "Route" and each.owner.partition("/")[2] == written
+            if each.kind == "Route" and _limited_by(each.owner, each.name) == written
         ]
         there = {each.name for each in self.base.routes if ("Route", each.name) not in gone}
         found = [name for name in owned if name in there] or [written][: written in there]
@@ -670,6 +717,7 @@ class _Resolver:
             upstreams=self._rows("Upstream", base.upstreams, gone),
             limits=self._rows("Limit", base.limits, gone),
             egress=self._rows("EgressPolicy", base.egress or (), gone) or None,
+            sidecars=self._rows("Sidecar", base.sidecars or (), gone) or None,
             waf=self._inspection(gone),
             addresses=self._addresses(gone),
         )
@@ -776,7 +824,7 @@ class _Resolver:
             )
             self._problem(manifest, message, *(place or ("metadata", "name")))
         elif kind == "Route":
-            self.made.setdefault(manifest.name, []).append(name)
+            self.made.setdefault(_limited_by(_owner(manifest), name), []).append(name)
 
     def _problem(self, manifest: Manifest, message: str, *place: str | int) -> None:
         self.problems.add(manifest.problem(message, *place))
@@ -787,6 +835,14 @@ def _owner(manifest: Manifest) -> str:
     if manifest.kind == "Node":
         return "Node/node"
     return f"{'Route' if manifest.kind == 'HTTPRoute' else manifest.kind}/{manifest.name}"
+
+
+def _limited_by(owner: str, route: str) -> str:
+    """The name by which a Limit means a route: that of the manifest which makes it. A Sidecar and a Route of one name
+    are two things, so the route of a sidecar goes by its own.
+    """
+    kind, _, name = owner.partition("/")
+    return route if kind == "Sidecar" else name
 
 
 def _place_of(route: Route, host: str) -> tuple[object, ...]:

@@ -30,12 +30,17 @@ from vedette.config.routes import (
     RuleSpec,
     ServiceRef,
 )
+from vedette.config.sidecar import mixes
 from vedette.config.snapshot import Route
 from vedette.config.written import millis, route_path
 from vedette.errors import ConfigError
 from vedette.ids import is_name
 
 Place = tuple[str | int, ...]
+MIXED = (
+    "hosts of the mesh (.mesh) and others are in it: policies name the route, and could not tell their callers apart; "
+    "write two"
+)
 _FILTER_FIELDS = {
     "RequestHeaderModifier": "request_header_modifier",
     "ResponseHeaderModifier": "response_header_modifier",
@@ -109,6 +114,8 @@ class _Reader:
     def routes(self) -> Iterator[Made]:
         if isinstance(self._manifest.model, HttpRouteManifest) and self._spec.parent_refs:  # type: ignore[union-attr]
             self._note("parentRefs are ignored: every listener of the node has every route")
+        if mixes(self._spec.hostnames):
+            self._problem(MIXED, "spec", "hostnames")
         number = 0
         for index, rule in enumerate(self._spec.rules):
             place: Place = ("spec", "rules", index)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from vedette import __version__
 from vedette.clock import from_rfc3339, now, to_rfc3339
 from vedette.config.model import Model, build
+from vedette.config.sidecar import is_mesh
 from vedette.config.snapshot import FunctionBackend, Route, Snapshot
 from vedette.control.messages import (
     AddressListStatus,
@@ -35,6 +36,7 @@ from vedette.control.messages import (
     SourcesStatus,
     SupervisorStatus,
 )
+from vedette.control.sidecar_messages import SidecarSummary
 from vedette.control.supervisor.launch import read_node_state
 from vedette.control.supervisor.state import ProcessState, SupervisorState
 from vedette.engine.client import EngineClient, EngineStatus
@@ -121,6 +123,7 @@ def _assemble(
         engine=engine_state(engine),
         workload_api=_workload_api(home),
         functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
+        sidecars=tuple(sidecar_summaries(snapshot)) if snapshot else (),
         address_lists=tuple(list_statuses(snapshot, engine, now(), feeds)) if snapshot else (),
         countries=_countries(engine),
         pressure=_of_engine(engine, "pressure", PressureStatus),
@@ -164,6 +167,11 @@ def list_statuses(
             )
         )
     return found
+
+
+def sidecar_summaries(snapshot: Snapshot) -> list[SidecarSummary]:
+    """One entry for each sidecar, by name."""
+    return [SidecarSummary(name=each.name, mode=each.mode) for each in snapshot.sidecars or ()]
 
 
 def _countries(engine: EngineStatus | None) -> CountriesStatus | None:
@@ -218,8 +226,12 @@ def base_url(state: SupervisorState | None) -> str:
 
 
 def route_url(base: str, route: Route) -> str:
-    """Where a person reaches a route: its first host that is no wildcard, else the node's own."""
+    """Where a person reaches a route: its first host that is no wildcard, else the node's own. In the mesh: what a
+    program asks its sidecar for.
+    """
     named = [host for host in route.hosts if not host.startswith("*.")]
+    if named and is_mesh(named[0]):
+        return f"http://{named[0]}{route.path.value}"
     if named:
         parts = urlsplit(base)
         host = f"[{named[0]}]" if ":" in named[0] else named[0]

@@ -1,6 +1,7 @@
 """The server's certificate: issued when hosts change, renewed at half of its life.
 
-Owns: engine/tls/. Must not: keep the CA key; it is handed in.
+Owns: engine/tls/, and that hosts of the mesh are not in it: no public listener answers to them. Must not: keep the CA
+key; it is handed in.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from vedette.config.sidecar import is_mesh
 from vedette.identity.authority import Authority
 from vedette.store.atomic import write_atomic
 from vedette.store.home import Home
@@ -15,9 +17,11 @@ from vedette.store.home import Home
 
 def renew_if_needed(home: Home, authority: Authority, names: Sequence[str], at: datetime) -> bool:
     """Writes a new certificate and key when the present pair is missing, old or for other names; True when it did.
+    `names`: the hosts that the node answers to.
 
     Raises `UnavailableError` when the disk refuses.
     """
+    names = [name for name in names if not is_mesh(name)]
     if _is_current(home, authority, names, at):
         return False
     chain, key = authority.issue_server(names)

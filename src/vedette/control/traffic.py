@@ -77,7 +77,7 @@ def route_statuses(
             waf=_inspection(snapshot, route, now),
             countries=route.countries,
             challenge=challenge_of(snapshot, route),
-            callers=tuple(_callers(route, outlines)),
+            callers=tuple(callers_of(route, outlines)),
         )
         for route in snapshot.routes
     ]
@@ -132,7 +132,8 @@ def _location(backend: RedirectBackend) -> str:
     return f"{backend.scheme or '…'}://{backend.hostname or '…'}{port}{path}"
 
 
-def _callers(route: Route, outlines: Iterable[Outline]) -> list[RouteCaller]:
+def callers_of(route: Route, outlines: Iterable[Outline]) -> list[RouteCaller]:
+    """The policies about a route, permits first."""
     resources = resources_of(route)
     about = [
         RouteCaller(

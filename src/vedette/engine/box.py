@@ -1,7 +1,7 @@
 """Runs a program in a box: a network of its own in which nothing answers but the engine's broker and the Workload API.
 
 Owns: the order of a start (namespaces, the listening sockets in them, their registration with the engine, files and
-system calls, the program), and keeping it registered while engines come and go. Must not: decide where the program may
+system calls, the program). Must not: decide where the program may
 go; the engine does, at each call.
 
 The program's process is a fork of this one: it makes the namespaces and the sockets, hands them to this process,
@@ -16,15 +16,13 @@ import json
 import os
 import signal
 import socket
-import sys
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from vedette.engine.box_relay import Relay
+from vedette.engine.registration import Line, Registration, Wish
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 
 PROXY_PORT: Final = 3128
@@ -34,11 +32,9 @@ WORKLOAD_PORT: Final = 3129
 NOT_FOUND: Final = 127
 NOT_RUN: Final = 126
 _BACKLOG: Final = 128
-_PATIENCE: Final = 10.0  # seconds for the engine to answer
-_AGAIN: Final = 0.2  # seconds between two tries to register
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
-Refusal = dict[str, Any]
+Refusal = Line
 """The record of a call that was refused, or let go to be reported, as the engine writes it."""
 
 
@@ -77,7 +73,9 @@ def run(box: Box, on_refusal: Callable[[Refusal], None]) -> int:
     try:
         with ours:
             gate, workload_api = _sockets_of(ours)
-            registration = _Registration(box, gate, on_refusal)
+            says = {"workload": box.workload, "report": box.reports}
+            wish = Wish(box.engine_socket, says, "box_refused")
+            registration = Registration(wish, gate, on_refusal)
             relay = Relay(workload_api, box.find_workload_api)
             ours.sendall(b"go")
             _require_begun(box, ours)
@@ -179,77 +177,3 @@ class _Signals:
         """As it was before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-class _Registration:
-    """The engine serves the box's socket for as long as this lasts; also the next engine, when one goes."""
-
-    def __init__(
-        self, box: Box, listener: socket.socket, on_refusal: Callable[[Refusal], None]
-    ) -> None:
-        self._box = box
-        self._listener = listener
-        self._on_refusal = on_refusal
-        self._over = threading.Event()
-        self._connection = self._register()
-        self._thread = threading.Thread(target=self._listen, name="box", daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        """What the program left open is cut. Returns when everything that the engine told has been passed on."""
-        self._over.set()
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_WR)
-        self._thread.join(_PATIENCE)
-        self._connection.close()
-        self._listener.close()
-
-    def _register(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        wish = {"workload": self._box.workload, "report": self._box.reports}
-        try:
-            connection.settimeout(_PATIENCE)
-            connection.connect(str(self._box.engine_socket))
-            line = b"\0" + json.dumps(wish).encode() + b"\n"
-            socket.send_fds(connection, [line], [self._listener.fileno()])
-            answer = json.loads(_line(connection))
-        except (OSError, ValueError) as error:
-            connection.close()
-            raise UnavailableError("engine_away", f"the engine does not answer: {error}") from error
-        if "error" in answer:
-            connection.close()
-            raise UnavailableError("box_refused", f"the engine refuses: {answer['error']}")
-        connection.settimeout(None)
-        return connection
-
-    def _listen(self) -> None:
-        while True:
-            with contextlib.suppress(OSError), self._connection.makefile("rb") as lines:
-                for line in lines:
-                    self._tell(line)
-            if self._over.is_set():
-                return
-            self._connection.close()
-            # Meanwhile connections wait in the socket's queue: the program sees none refused.
-            while not self._over.wait(_AGAIN):
-                with contextlib.suppress(UnavailableError):
-                    self._connection = self._register()
-                    break
-
-    def _tell(self, line: bytes) -> None:
-        try:
-            self._on_refusal(json.loads(line))
-        except ValueError:
-            print("vedette: a line of the engine could not be read", file=sys.stderr)
-
-
-def _line(connection: socket.socket) -> bytes:
-    """The first line; what follows stays in the socket."""
-    line = b""
-    deadline = time.monotonic() + _PATIENCE
-    while not line.endswith(b"\n"):
-        byte = connection.recv(1)
-        if not byte or time.monotonic() > deadline:
-            raise OSError("it closed the connection")
-        line += byte
-    return line

@@ -1,13 +1,13 @@
 """The policies that the node itself writes.
 
 Owns: what is allowed when nobody said anything (holders of this node's own tokens may call what is
-deployed), and what `--public` means. Must not: allow anything that is not visible as a policy file.
+deployed), and what `--public` and `callers` mean. Must not: allow anything that is not visible as a policy file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from vedette.config.snapshot import Route
@@ -60,24 +60,57 @@ def public_route_policy(name: str, routes: Sequence[Route]) -> str:
     """Anybody may call these routes, without a token. A function behind one is open for the hosts,
     the path and the method of the route only, not for its other routes.
     """
-    lines = [f"// The Route {require_name(name)} is public: anybody may call it, without a token."]
-    for route in routes:
-        identity = f"public-route-{route.name}"
-        for number, (kind, asked) in enumerate(resources_of(route), 1):
-            resource = f'{kind}::"{asked}"'
-            if kind == "Route":
-                lines.append(_permit(identity, resource, ""))
-            else:
-                lines.append(_permit(f"{identity}-function-{number}", resource, _conditions(route)))
+    said = f"// The Route {require_name(name)} is public: anybody may call it, without a token."
+    return "\n".join([said, *_permits(routes, "public-route", "principal")]) + "\n"
+
+
+def callers_route_policy_name(name: str) -> str:
+    """The file name of the policy that says who may call the routes of a manifest."""
+    return f"callers-route.{require_name(name)}.cedar"
+
+
+def callers_route_policy(name: str, routes: Sequence[Route], callers: Sequence[str]) -> str:
+    """These SPIFFE IDs may call these routes; a function behind one as far as a public route opens it."""
+    lines = [f"// Who may call the Route {require_name(name)}, as its manifest says."]
+    for number, caller in enumerate(callers, 1):
+        lines += _permits(routes, f"caller-{number}-of-route", _workload(caller))
     return "\n".join(lines) + "\n"
 
 
-def _permit(identity: str, resource: str, conditions: str) -> str:
+def sidecar_policy_name(name: str) -> str:
+    """The file name of the policy that says who may call a sidecar."""
+    return f"sidecar.{require_name(name)}.cedar"
+
+
+def sidecar_policy(name: str, route: Route, callers: Sequence[str]) -> str:
+    """These SPIFFE IDs may call the program behind a sidecar, to which `route` leads."""
+    lines = [f"// Who may call the program behind the sidecar {require_name(name)}."]
+    for number, caller in enumerate(callers, 1):
+        lines += _permits([route], f"caller-{number}-of", _workload(caller))
+    return "\n".join(lines) + "\n"
+
+
+def _permits(routes: Sequence[Route], identity: str, principal: str) -> Iterator[str]:
+    for route in routes:
+        for number, (kind, asked) in enumerate(resources_of(route), 1):
+            resource, known = f'{kind}::"{asked}"', f"{identity}-{route.name}"
+            if kind == "Route":
+                yield _permit(known, principal, resource, "")
+            else:
+                known = f"{known}-function-{number}"
+                yield _permit(known, principal, resource, _conditions(route))
+
+
+def _workload(caller: str) -> str:
+    return f"principal == Workload::{_text(caller)}"
+
+
+def _permit(identity: str, principal: str, resource: str, conditions: str) -> str:
     when = f"\nwhen {{ {conditions} }}" if conditions else ""
     return f"""\
 @id("{identity}")
 permit (
-  principal,
+  {principal},
   action == Action::"invoke",
   resource == {resource}
 ){when};"""
