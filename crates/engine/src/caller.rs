@@ -88,12 +88,14 @@ impl Caller {
         let mut headers = vec![
             (PRINCIPAL, value(&principal)?),
             (AUTHORITY, value(&workload.authority)?),
-            (CERTIFICATE_SUBJECT, value(&workload.subject)?),
             (SERIAL, value(&workload.serial)?),
             (FINGERPRINT, value(&workload.fingerprint)?),
         ];
         if let Some(id) = &workload.spiffe_id {
             headers.push((SPIFFE_ID, value(id)?));
+        }
+        if !workload.subject.is_empty() {
+            headers.push((CERTIFICATE_SUBJECT, value(&workload.subject)?));
         }
         let proof = Proof::Certificate(workload);
         Ok(Self::with(principal, headers, vouched.expires_at, proof))
