@@ -13,7 +13,10 @@ from density import Parts
 from firewall import Judging
 from measure import Sample, Spread, paired_ratio, spread
 from results import Results
+from revocation import Kind
 from server import Mode
+
+from identity import Issued
 
 Figure = Callable[[Results], Spread | None]
 
@@ -138,6 +141,48 @@ def flooded(server: str) -> Figure:
         return Spread(times, times, times)
 
     return single
+
+
+def added_against(row: str, peer: str, base: str, figure: Callable[[Sample], float]) -> Figure:
+    """What a row adds to its base over what a peer adds to it, round by round.
+
+    A round in which the peer came out faster than the base says only how noisy it was: its ratio is below any limit.
+    """
+
+    def ratio(results: Results) -> Spread | None:
+        rows = (results.of(Mode.PINNED, name) for name in (row, peer, base))
+        rounds = [
+            (figure(ours) - figure(under)) / (figure(theirs) - figure(under))
+            for ours, theirs, under in zip(*rows, strict=False)
+            if figure(theirs) > figure(under)
+        ]
+        return spread(rounds) if rounds else None
+
+    return ratio
+
+
+def issued(pick: Callable[[Issued], float]) -> Figure:
+    """A figure of the issuer, over the rounds."""
+
+    def over_rounds(results: Results) -> Spread | None:
+        return spread([pick(each) for each in results.issued]) if results.issued else None
+
+    return over_rounds
+
+
+def revoked(kind: Kind) -> Figure:
+    """The p99 from a revocation to the last byte, milliseconds."""
+
+    def single(results: Results) -> Spread | None:
+        found = results.revoked.get(kind)
+        return None if found is None else Spread(found.p99_ms, found.p99_ms, found.p99_ms)
+
+    return single
+
+
+def verified(results: Results) -> Spread | None:
+    """Seconds of `vedette verify`."""
+    return spread(results.verify_seconds) if results.verify_seconds else None
 
 
 def mb(kib: float) -> float:

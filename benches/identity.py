@@ -1,12 +1,11 @@
-"""Measures the issuer and the Workload API: `python benches/identity.py` (as root, for callers of many groups).
+"""Measures the issuer and the Workload API (as root, for callers of many groups).
 
 Owns: three figures: SVIDs signed in a second of CPU, signed and pushed in a second of control's CPU, and the time from
-a changed entry to the SVID on the stream. Must not: judge; docs/identity.md has what was measured.
+a changed entry to the SVID on the stream. Must not: judge.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import socket
@@ -16,14 +15,17 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import machine
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived
+from processes import CORES, BenchError
 
 from vedette.clock import now
 from vedette.control.bootstrap import Wish, bootstrap, open_keys, read_facts
@@ -43,6 +45,38 @@ ROUNDS = 8
 CHANGES = 300
 MINTED = 10_000
 _FIRST_GROUP = 100_000
+
+
+@dataclass(frozen=True)
+class Issued:
+    """One round: X509-SVIDs in a second of CPU, and milliseconds from a change of an entry to its SVID."""
+
+    signed_per_second: float
+    pushed_per_second: float
+    """Of control, which signs and sends; the callers' own CPU is not in it."""
+    change_p50_ms: float
+    change_p99_ms: float
+
+
+def measure_identity(rounds: int, say: Callable[[str], None]) -> list[Issued]:
+    """So many rounds, each of a home of its own. Raises BenchError without root."""
+    if os.geteuid() != 0:
+        raise BenchError("the callers are of many groups, which needs root")
+    return [_round(f"identity: round {number} of {rounds}", say) for number in range(1, rounds + 1)]
+
+
+def _round(name: str, say: Callable[[str], None]) -> Issued:
+    with tempfile.TemporaryDirectory(prefix="vi-") as folder:
+        home = Home(Path(folder))
+        bootstrap(home, Wish(name="bench"))
+        say(f"{name}: {MINTED:,} SVIDs")
+        signed = _sign(home)
+        say(f"{name}: {WATCHERS} watchers")
+        pushed = _push(home)
+    with tempfile.TemporaryDirectory(prefix="vi-") as folder:
+        say(f"{name}: {CHANGES} changes of an entry")
+        cuts = statistics.quantiles(_change(Home(Path(folder))), n=100)
+    return Issued(signed, pushed, cuts[49], cuts[98])
 
 
 class Caller:
@@ -84,7 +118,7 @@ class Caller:
             self.socket.sendall(self._http.data_to_send())
 
 
-def sign(home: Home) -> dict[str, float]:
+def _sign(home: Home) -> float:
     """SVIDs minted in a second of CPU: key, certificate and PKCS #8 each."""
     facts = read_facts(home)
     assert facts is not None
@@ -95,11 +129,10 @@ def sign(home: Home) -> dict[str, float]:
     begin = time.process_time()
     for _ in range(MINTED):
         issuer.mint(identity, DEFAULT_TTL, moment)
-    each = (time.process_time() - begin) / MINTED
-    return {"signed_per_cpu_second": round(1 / each), "microseconds_each": round(each * 1e6, 1)}
+    return MINTED / (time.process_time() - begin)
 
 
-def serve(home: Home) -> None:
+def _serve(home: Home) -> None:
     """A Workload API in a process of its own: puts its clock ahead by the seconds of each line (if any) and
     answers its CPU time.
     """
@@ -121,17 +154,18 @@ def serve(home: Home) -> None:
         print(used.ru_utime + used.ru_stime, flush=True)
 
 
-def push(home: Home) -> dict[str, float]:
-    """All SVIDs fall due at once, each with a watcher of its own: control's CPU, and the time until the last came."""
-    command = [sys.executable, __file__, "serve", str(home.root)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
+def _push(home: Home) -> float:
+    """SVIDs in a second of control's CPU, when all fall due at once, each with a watcher of its own."""
+    command = [sys.executable, __file__, str(home.root)]
+    with (
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server,
+        _on_another_core(server.pid),
+    ):
         told, answered = server.stdin, server.stdout
         assert told is not None
         assert answered is not None
-        os.sched_setaffinity(server.pid, {0})
-        os.sched_setaffinity(0, {(os.cpu_count() or 1) - 1})
         answered.readline()
 
         def tell(text: str) -> float:
@@ -142,21 +176,26 @@ def push(home: Home) -> dict[str, float]:
         callers = _callers(home)
         for caller in callers:
             caller.next()
-        cpu, wall = [], []
+        cpu = []
         for _ in range(ROUNDS):
-            before, begin = tell("460"), time.perf_counter()
+            before = tell("460")
             for caller in callers:
                 caller.next()
-            wall.append(time.perf_counter() - begin)
             cpu.append(tell("") - before)
         server.kill()
-    each = statistics.median(cpu) / WATCHERS
-    return {
-        "pushed_per_cpu_second": round(1 / each),
-        "microseconds_each": round(each * 1e6, 1),
-        "wall_milliseconds_for_all": round(statistics.median(wall) * 1e3, 1),
-        "watchers": WATCHERS,
-    }
+    return WATCHERS / statistics.median(cpu)
+
+
+@contextmanager
+def _on_another_core(pid: int) -> Iterator[None]:
+    """That process on the first core and this one on the second, until the block is done."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(pid, CORES[:1])
+    os.sched_setaffinity(0, CORES[-1:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _callers(home: Home) -> list[Caller]:
@@ -168,7 +207,7 @@ def _callers(home: Home) -> list[Caller]:
     return callers
 
 
-def change(home: Home) -> dict[str, float]:
+def _change(home: Home) -> list[float]:
     """Milliseconds from the call of the admin API of a whole node to the SVID on the stream."""
     vedette = [sys.executable, "-m", "vedette"]
     flags = ["--home", str(home.root)]
@@ -195,33 +234,8 @@ def change(home: Home) -> dict[str, float]:
             asked.join()
     finally:
         subprocess.run([*vedette, "down", *flags], check=True, capture_output=True)
-    cuts = statistics.quantiles(took, n=100)
-    return {
-        "p50": round(cuts[49], 2),
-        "p99": round(cuts[98], 2),
-        "max": round(max(took), 2),
-        "changes": CHANGES,
-    }
-
-
-def main() -> int:
-    """Prints what was measured, as JSON."""
-    if sys.argv[1:2] == ["serve"]:
-        serve(Home(Path(sys.argv[2])))
-        return 0
-    if os.geteuid() != 0:
-        print("callers of many groups need root", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory(prefix="vi-") as folder:
-        home = Home(Path(folder))
-        bootstrap(home, Wish(name="bench"))
-        found: dict[str, Any] = {"machine": vars(machine.describe()), "sign": sign(home)}
-        found["push"] = push(home)
-    with tempfile.TemporaryDirectory(prefix="vi-") as folder:
-        found["change"] = change(Home(Path(folder)))
-    print(json.dumps(found, indent=2))
-    return 0
+    return took
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _serve(Home(Path(sys.argv[1])))

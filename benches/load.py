@@ -187,7 +187,8 @@ def run_paced(
     url = urlsplit(endpoint.url)
     words = [f"127.0.0.1:{url.port}", url.scheme, url.path, f"{rate:.1f}", str(seconds)]
     command = pinned([str(tools.paced.path), *words, str(PACED_CONNECTIONS)], cores)
-    fields = f"host: {url.netloc}\n"
+    named = {"Host": url.netloc, **endpoint.fields}
+    fields = "".join(f"{name}: {value}\n" for name, value in named.items())
     fields += "".join(f"authorization: Bearer {token}\n" for token in endpoint.tokens[:1])
     text, cpu = _run(command, tools.paced, seconds, fields)
     said = json.loads(text)

@@ -6,7 +6,7 @@ Must not: measure, or tune a peer differently from what README.md says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from install import Tool
@@ -94,15 +94,23 @@ WASMTIME_TUNING = (
 
 def origin(tool: Tool, place: Place) -> Server:
     """The service behind the servers: nginx on the load's core, 1,024 bytes, plain HTTP/1.1."""
+    return _behind("origin", tool, place, place.origin, place.mode.load_cores)
+
+
+def service(tool: Tool, place: Place) -> Server:
+    """The same behind the sidecars, on the server's core: the load spins on its own."""
+    return _behind("service", tool, place, place.service, place.mode.server_cores)
+
+
+def _behind(name: str, tool: Tool, place: Place, port: int, cores: Sequence[int]) -> Server:
     config = place.folder / "nginx.conf"
     body = KILOBYTE.replace("\n", "\\n")
-    config.write_text(_ORIGIN.format(folder=place.folder, port=place.origin, body=body))
+    config.write_text(_ORIGIN.format(folder=place.folder, port=port, body=body))
     command = [str(tool.path), "-p", str(place.folder), "-c", str(config), "-e", "stderr"]
-    line = pinned(command, place.mode.load_cores)
-    process = start("origin", line, place.folder, tool.environment)
-    wait_until_listening(process, place.origin)
-    endpoints = {"plain": Endpoint(f"http://127.0.0.1:{place.origin}/", body=KILOBYTE)}
-    return served("origin", tool, process, place, endpoints)
+    process = start(name, pinned(command, cores), place.folder, tool.environment)
+    wait_until_listening(process, port)
+    endpoints = {"plain": Endpoint(f"http://127.0.0.1:{port}/", body=KILOBYTE)}
+    return served(name, tool, process, place, endpoints)
 
 
 def nginx(tool: Tool, place: Place) -> Server:

@@ -1,7 +1,7 @@
 """Asks a server once before it is measured: a wrong answer measured fast is worth nothing.
 
 Owns: the checks that an endpoint answers, over TLS 1.3 where it should, refuses without a token where it
-should, and refuses an attack where a firewall is measured and only there.
+should, refuses an attack where a firewall is measured and only there, and a stranger on the way between sidecars.
 Must not: time anything.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ssl
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from processes import BenchError
@@ -30,6 +31,20 @@ def require_right(server: Server, endpoint: Endpoint) -> None:
             _require_judged(server, endpoint, path, token)
         if token and (refused := _get(endpoint, path, None)[0]) != 401:
             raise BenchError(f"{server.name}: {endpoint.url} without a token answered {refused}")
+
+
+def require_mutual(server: Server) -> None:
+    """Raises BenchError when the far side of a pair of sidecars serves who shows no certificate, or no TLS."""
+    inbound = server.endpoints.get("inbound")
+    if inbound is None:
+        return
+    for url in (inbound.url, inbound.url.replace("https:", "http:", 1)):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            status, body = _get(replace(inbound, url=url), "/", None)
+            if status < 400:
+                raise BenchError(
+                    f"{server.name}: {url} answered a stranger {status}: {body[:300]!r}"
+                )
 
 
 def _require_judged(server: Server, endpoint: Endpoint, path: str, token: str | None) -> None:

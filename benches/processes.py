@@ -74,6 +74,12 @@ class Process:
         return self.output.read_text(errors="replace")[-2000:].strip()
 
 
+def stop_all(processes: Iterable[Process]) -> None:
+    """Each of them, the last that was started first."""
+    for process in reversed(list(processes)):
+        process.stop()
+
+
 def start(
     name: str, command: Sequence[str], folder: Path, environment: dict[str, str] | None = None
 ) -> Process:

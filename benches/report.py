@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import identity_lines
 import load
 import micro
 from firewall import Judging
@@ -35,6 +36,7 @@ _COLUMNS = (
     "p99 ms",
 )
 _JUDGED = ("target", "limit", "goal", "figure", "verdict")
+_MESH = "A pair of sidecars, 1,000 requests/s"
 _FIREWALL = "The firewall, in process, CPU a request"
 _ENGINES = {"vedette": "ours, µs", "coraza": "Coraza, µs", "libmodsecurity": "libmodsecurity, µs"}
 _MODES = {
@@ -56,6 +58,8 @@ def print_results(console: Console, results: Results, verdicts: Sequence[Verdict
     for mode, heading in _MODES.items():
         if lines := _short_lines(results, mode):
             _print_table(console, heading, ("row", *_COLUMNS), lines)
+    if lines := [Line(*line) for line in identity_lines.mesh_lines(results)]:
+        _print_table(console, _MESH, identity_lines.MESH_COLUMNS, lines)
     if lines := _part_lines(results):
         _print_table(console, "One node", ("figure", "value"), lines)
     if lines := _judging_lines(results):
@@ -96,6 +100,9 @@ def _markdown(results: Results, verdicts: Sequence[Verdict]) -> str:
     for mode, heading in _MODES.items():
         if lines := _lines(results, mode):
             parts.append(_section(heading, _markdown_table(("row", *_COLUMNS), lines)))
+    if lines := [Line(*line) for line in identity_lines.mesh_lines(results)]:
+        table = _markdown_table(identity_lines.MESH_COLUMNS, lines)
+        parts.append(_section(_MESH, table))
     if lines := _part_lines(results):
         parts.append(_section("One node", _markdown_table(("figure", "value"), lines)))
     if lines := _judging_lines(results):
@@ -239,6 +246,7 @@ def _part_lines(results: Results) -> list[Line]:
         for name, nanos in results.micro.items()
     ]
     held += _flood_lines(results)
+    held += [Line(*line) for line in identity_lines.part_lines(results)]
     idle = results.parts.idle if results.parts else None
     if idle is None:
         return held

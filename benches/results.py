@@ -16,7 +16,10 @@ from firewall import Judging
 from flood import Flood
 from machine import Machine
 from measure import Sample, Spread, spread
+from revocation import Kind, Revoked
 from server import Mode
+
+from identity import Issued
 
 Json = dict[str, Any]
 
@@ -38,6 +41,9 @@ class Results:
     """By server."""
     micro: dict[str, float] = field(default_factory=dict)
     """Nanoseconds by step."""
+    issued: list[Issued] = field(default_factory=list)
+    revoked: dict[Kind, Revoked] = field(default_factory=dict)
+    verify_seconds: list[float] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -70,6 +76,9 @@ class Results:
             "microNanoseconds": self.micro,
             "firewall": asdict(self.judging) if self.judging else None,
             "floods": {name: asdict(flood) for name, flood in self.floods.items()},
+            "issued": [asdict(each) for each in self.issued],
+            "revoked": {kind: asdict(one) for kind, one in self.revoked.items()},
+            "verifySeconds": self.verify_seconds,
             "connections": {
                 name: {**asdict(one), "kbEach": one.each()}
                 for name, one in self.connections.items()

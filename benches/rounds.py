@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import envoy
+import envoy_pair
 import firewall
 import install
 import node
 import peers
 import shields
+import vedette_pair
 from connections import measure_connections
 from credentials import Credentials
 from flood import measure_flood
 from install import Tool
 from load import LoadTools
 from measure import Load, measure
-from probe import require_right
+from probe import require_mutual, require_right
 from processes import BenchError, uninterrupted
 from results import Results
 from rows import Row, ServerName
@@ -50,6 +52,8 @@ class Setting:
     """The Core Rule Set in load order, where a row or part needs it."""
     origin: int
     """A port for the service that the proxies have behind them."""
+    service: int
+    """A port for the service that the sidecars have behind them."""
 
     def place(self, mode: Mode, name: str) -> Place:
         """A fresh folder for one server of one mode."""
@@ -64,6 +68,7 @@ class Setting:
             component_3=self.component_3,
             credentials=self.credentials,
             origin=self.origin,
+            service=self.service,
         )
 
 
@@ -74,9 +79,12 @@ def prepare_tools(
     ways: dict[str, Callable[[], Tool]] = {
         "nginx": lambda: install.debian_tool("nginx", "nginx", ["-v"], say),
         "origin": lambda: install.debian_tool("nginx", "nginx", ["-v"], say),
+        "service": lambda: install.debian_tool("nginx", "nginx", ["-v"], say),
         "workerd": lambda: install.workerd(say),
         "wasmtime": lambda: install.wasmtime(with_wasmtime, say),
         "envoy": lambda: install.envoy(say),
+        "envoy-pair": lambda: install.envoy(say),
+        "envoy-pair-logged": lambda: install.envoy(say),
         "nginx-modsecurity": lambda: shields.nginx_module(say),
         "coraza": lambda: firewall.coraza(say),
     }
@@ -151,7 +159,9 @@ def run_flood(setting: Setting, results: Results, say: Callable[[str], None]) ->
 def _round(mode: Mode, row: Row, server: Server, setting: Setting, results: Results) -> None:
     endpoint = server.endpoints[row.endpoint]
     require_right(server, endpoint)
-    load = Load(row.tool, setting.seconds, _half(mode, row, results))
+    require_mutual(server)
+    seconds = max(setting.seconds, row.seconds)
+    load = Load(row.tool, seconds, row.rate or _half(mode, row, results))
     sample = measure(setting.load, server, endpoint, load, mode, WARM_UP_SECONDS)
     results.samples.setdefault(mode, {}).setdefault(row.name, []).append(sample)
 
@@ -197,14 +207,15 @@ def _servers(
 
 
 def _needed(rows: Sequence[Row], results: Results) -> list[str]:
-    """Each server once, the service behind them first."""
-    names = {"origin": None} if any(row.endpoint == "proxy" for row in rows) else {}
-    names.update(dict.fromkeys(row.server for row in rows))
-    return [
-        name
-        for name in sorted(names, key=lambda name: name != "origin")
-        if name not in results.missing
-    ]
+    """Each server once, the services behind them first."""
+    names = services(rows) | dict.fromkeys(row.server for row in rows)
+    return [name for name in names if name not in results.missing]
+
+
+def services(rows: Sequence[Row]) -> dict[ServerName, None]:
+    """What the rows' servers have behind them, in order."""
+    behind: dict[str, ServerName] = {"proxy": "origin", "mesh": "service"}
+    return {behind[row.endpoint]: None for row in rows if row.endpoint in behind}
 
 
 def _starts(setting: Setting) -> dict[str, Start]:
@@ -215,6 +226,12 @@ def _starts(setting: Setting) -> dict[str, Start]:
         "workerd": lambda place: peers.workerd(tools["workerd"], place),
         "wasmtime": lambda place: peers.wasmtime(tools["wasmtime"], place),
         "envoy": lambda place: envoy.envoy(tools["envoy"], place),
+        "service": lambda place: peers.service(tools["service"], place),
+        "envoy-pair": lambda place: envoy_pair.envoy_pair(tools["envoy-pair"], place, logged=False),
+        "envoy-pair-logged": lambda place: envoy_pair.envoy_pair(
+            tools["envoy-pair-logged"], place, logged=True
+        ),
+        "vedette-pair": vedette_pair.vedette_pair,
         "nginx-modsecurity": lambda place: shields.nginx_modsecurity(
             tools["nginx-modsecurity"], rules, place
         ),

@@ -23,6 +23,10 @@ ServerName = Literal[
     "vedette",
     "vedette-open",
     "vedette-blocking",
+    "service",
+    "envoy-pair",
+    "envoy-pair-logged",
+    "vedette-pair",
 ]
 
 
@@ -39,10 +43,30 @@ class Row:
     """Also measured with server and load on both cores together."""
     half_of: str | None = None
     """Open loop: at half the requests/s that this row reached in the same round."""
+    rate: float | None = None
+    """Open loop: at so many requests/s."""
+    seconds: float = 0.0
+    """The shortest load that its p99 repeats with."""
 
     def runs_in(self, mode: Mode) -> bool:
         """Every row runs pinned; some also shared."""
         return mode is Mode.PINNED or self.shared
+
+
+MESH_RATE = 1_000.0
+MESH_SECONDS = 10.0
+
+
+def _mesh(name: str, title: str, server: ServerName, endpoint: str = "mesh") -> Row:
+    return Row(
+        name,
+        f"open loop: {title}",
+        server,
+        endpoint,
+        tool="paced",
+        rate=MESH_RATE,
+        seconds=MESH_SECONDS,
+    )
 
 
 ROWS = (
@@ -213,6 +237,10 @@ ROWS = (
         tool="paced",
         half_of="vedette-proxy",
     ),
+    _mesh("mesh-direct", "1,000 requests/s of the service, without sidecars", "service", "plain"),
+    _mesh("envoy-mesh", "the same through a pair of Envoys, mTLS by SPIFFE IDs", "envoy-pair"),
+    _mesh("envoy-mesh-logged", "the same with JSON access logs to files", "envoy-pair-logged"),
+    _mesh("vedette-mesh", "the same through a pair of our sidecars", "vedette-pair"),
 )
 
 PARTS = {
@@ -223,7 +251,10 @@ PARTS = {
     "idle": "engine memory, idle",
     "cold": "first request of a function never loaded, against a warm one",
     "density": "1,000 functions: memory each, p99 of one of them before and after",
+    "identity": "SVIDs: signed, pushed, and told after a change of an entry",
+    "revocation": "from `vedette revoke` to the last byte, with 10,000 live streams",
+    "verify": "`vedette verify`, the whole suite",
 }
 
-ROOMS = frozenset({"micro", "firewall", "flood", "connections"})
+ROOMS = frozenset({"micro", "firewall", "flood", "connections", "identity", "revocation", "verify"})
 """The parts that are not of the one node that the others share."""

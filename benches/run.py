@@ -23,6 +23,8 @@ import install
 import machine
 import micro
 import report
+import revocation
+import verify
 from load import LoadTools
 from processes import CORES, BenchError, free_port
 from results import Results
@@ -35,10 +37,13 @@ from rounds import (
     run_connections,
     run_flood,
     run_mode,
+    services,
 )
 from rows import PARTS, ROOMS, ROWS, Row
 from server import Mode
 from verdicts import judge
+
+import identity
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 GUESTS = CHECKOUT / "tests" / "fixtures" / "guests"
@@ -153,6 +158,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             _measure_firewall(setting, results, say)
         if "flood" in parts:
             run_flood(setting, results, say)
+        _measure_identity(options, parts, results, say)
         if parts - ROOMS:
             _measure_parts(options, parts - ROOMS, setting, results, say)
     return _finish(options, console, results)
@@ -216,8 +222,7 @@ def _set_up(
     h2load = install.debian_tool("h2load", "nghttp2-client", ["--version"], say)
     results.versions.update(wrk=wrk.version, h2load=h2load.version)
     servers = {str(row.server) for row in rows}
-    if any(row.endpoint == "proxy" for row in rows):
-        servers.add("origin")
+    servers.update(services(rows))
     if parts & {"connections"}:
         servers.update(CONNECTION_SERVERS)
     tools, missing = prepare_tools(servers, options.with_wasmtime, say)
@@ -234,6 +239,7 @@ def _set_up(
         credentials=credentials.make(folder),
         load=LoadTools(wrk, h2load, install.paced(CHECKOUT, say)),
         origin=free_port(),
+        service=free_port(),
         tools=tools,
         rules=rules,
         rounds=options.rounds,
@@ -259,6 +265,28 @@ def _measure_firewall(setting: Setting, results: Results, say: Say) -> None:
     results.judging = found
     results.versions.update(versions)
     results.missing.update(missing)
+
+
+def _measure_identity(
+    options: argparse.Namespace, parts: set[str], results: Results, say: Say
+) -> None:
+    """What is not of one node's listener: SVIDs, revocations, the suite of attacks."""
+
+    def issue() -> None:
+        results.issued = identity.measure_identity(options.rounds, say)
+
+    def revoke() -> None:
+        results.revoked = revocation.measure_revocation(CHECKOUT, say)
+
+    def attack() -> None:
+        results.verify_seconds = verify.measure_verify(say)
+
+    for name, measure in {"identity": issue, "revocation": revoke, "verify": attack}.items():
+        if name in parts:
+            try:
+                measure()
+            except (BenchError, OSError, subprocess.SubprocessError) as error:
+                results.missing[f"vedette: {name}"] = str(error)
 
 
 def _measure_parts(

@@ -17,6 +17,8 @@ from processes import CORES
 GREETING = "Hello from Vedette\n"
 KILOBYTE = "0123456789abcde\n" * 64
 """What the service behind the servers answers: 1,024 bytes."""
+MESH_NAME = "service.mesh"
+"""What a client asks its own sidecar for."""
 
 
 class Mode(enum.Enum):
@@ -42,7 +44,8 @@ class Mode(enum.Enum):
 class Place:
     """What a server needs to start: its mode, a folder of its own, and what to serve.
 
-    `origin` is the loopback port of the service that it has behind it.
+    `origin` is the loopback port of the service that it has behind it, on the load's core; `service` that of the
+    same on the server's core.
     """
 
     mode: Mode
@@ -54,6 +57,7 @@ class Place:
     """The same for WASI 0.3."""
     credentials: Credentials
     origin: int
+    service: int
 
 
 @dataclass(frozen=True)

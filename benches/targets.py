@@ -6,11 +6,9 @@ Must not: measure, judge, or soften a limit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from figures import (
-    Figure,
     added,
+    added_against,
     against,
     cold,
     connection,
@@ -18,46 +16,28 @@ from figures import (
     cpu,
     density_p99,
     flooded,
+    issued,
     judging,
     mb,
     micro,
     p50,
     p99,
     part,
+    revoked,
     rps,
     rule_set,
+    verified,
 )
 from server import Mode
+from target import at_least, at_most
 
 P99_UNMOVED = 1.10
 """A p99 within a tenth of what it was counts as unmoved: rounds of one server differ by more."""
 WORKERD_US, WASMTIME_US, NGINX_US = 31.0, 33.0, 5.8
 """CPU a request of three peers on the machine the targets in microseconds were set on (design 9)."""
 
-
-@dataclass(frozen=True)
-class Target:
-    """`at_most` says on which side of limit and goal the figure must be."""
-
-    name: str
-    text: str
-    unit: str
-    at_most: bool
-    limit: float
-    goal: float | None
-    figure: Figure
-
-
-def _at_most(
-    name: str, text: str, unit: str, limit: float, goal: float | None, figure: Figure
-) -> Target:
-    return Target(name, text, unit, at_most=True, limit=limit, goal=goal, figure=figure)
-
-
-def _at_least(
-    name: str, text: str, unit: str, limit: float, goal: float | None, figure: Figure
-) -> Target:
-    return Target(name, text, unit, at_most=False, limit=limit, goal=goal, figure=figure)
+ENVOY_PAIR_P99_US = 454.0
+"""What a pair of Envoys added where the sidecars' target was set (issue 6)."""
 
 
 def _mega(thousands: float | None) -> float | None:
@@ -65,7 +45,7 @@ def _mega(thousands: float | None) -> float | None:
 
 
 TARGETS = (
-    _at_least(
+    at_least(
         "requests",
         "all stages / workerd, requests/s, cores shared as in the field notes",
         "x",
@@ -73,7 +53,7 @@ TARGETS = (
         2.0,
         against(Mode.SHARED, "vedette", "workerd", rps),
     ),
-    _at_most(
+    at_most(
         "p99",
         "all stages / workerd, p99, cores shared",
         "x",
@@ -81,7 +61,7 @@ TARGETS = (
         None,
         against(Mode.SHARED, "vedette", "workerd", p99),
     ),
-    _at_least(
+    at_least(
         "requests-pinned",
         "all stages / workerd, requests/s, server on one core",
         "x",
@@ -89,7 +69,7 @@ TARGETS = (
         2.0,
         against(Mode.PINNED, "vedette", "workerd", rps),
     ),
-    _at_most(
+    at_most(
         "p99-pinned",
         "all stages / workerd, p99, server on one core",
         "x",
@@ -97,7 +77,7 @@ TARGETS = (
         None,
         against(Mode.PINNED, "vedette", "workerd", p99),
     ),
-    _at_most(
+    at_most(
         "cpu",
         "all stages, server CPU a request",
         "µs",
@@ -105,7 +85,7 @@ TARGETS = (
         25.0,
         cost("vedette"),
     ),
-    _at_most(
+    at_most(
         "cpu-scaled",
         "the same against workerd's in this run (the targets were set where it took 31 µs)",
         "x",
@@ -113,7 +93,7 @@ TARGETS = (
         25.0 / WORKERD_US,
         against(Mode.PINNED, "vedette", "workerd", cpu),
     ),
-    _at_least(
+    at_least(
         "open",
         "security off / wasmtime serve tuned, requests/s, cores shared",
         "x",
@@ -121,7 +101,7 @@ TARGETS = (
         None,
         against(Mode.SHARED, "vedette-open", "wasmtime", rps),
     ),
-    _at_least(
+    at_least(
         "open-pinned",
         "security off / wasmtime serve tuned, requests/s, server on one core",
         "x",
@@ -129,7 +109,7 @@ TARGETS = (
         None,
         against(Mode.PINNED, "vedette-open", "wasmtime", rps),
     ),
-    _at_most(
+    at_most(
         "open-cpu",
         "security off, server CPU a request",
         "µs",
@@ -137,7 +117,7 @@ TARGETS = (
         18.0,
         cost("vedette-open"),
     ),
-    _at_most(
+    at_most(
         "open-cpu-scaled",
         "the same against wasmtime's in this run (the targets were set where it took 33 µs)",
         "x",
@@ -145,7 +125,7 @@ TARGETS = (
         18.0 / WASMTIME_US,
         against(Mode.PINNED, "vedette-open", "wasmtime", cpu),
     ),
-    _at_least(
+    at_least(
         "reuse",
         "component of WASI 0.3, instance reused / fresh, requests/s, server on one core",
         "x",
@@ -153,7 +133,7 @@ TARGETS = (
         None,
         against(Mode.PINNED, "vedette-p3-reuse", "vedette-p3", rps),
     ),
-    _at_most(
+    at_most(
         "security-path",
         "static answer / Envoy TLS + cached JWT + RBAC + limit, server CPU",
         "x",
@@ -161,7 +141,7 @@ TARGETS = (
         1.0,
         against(Mode.PINNED, "vedette-static", "envoy-full", cpu),
     ),
-    _at_most(
+    at_most(
         "cold",
         "first request of a function never loaded, over a warm one, median",
         "µs",
@@ -169,7 +149,7 @@ TARGETS = (
         200.0,
         cold(lambda cold: cold.difference_p50),
     ),
-    _at_most(
+    at_most(
         "cold-p99",
         "the same, 99th percentile",
         "µs",
@@ -177,7 +157,7 @@ TARGETS = (
         200.0,
         cold(lambda cold: cold.difference_p99),
     ),
-    _at_most(
+    at_most(
         "idle",
         "engine memory, idle (RSS)",
         "MB",
@@ -185,7 +165,7 @@ TARGETS = (
         None,
         part(lambda parts: mb(parts.idle.engine.rss) if parts.idle else None),
     ),
-    _at_most(
+    at_most(
         "density",
         "RSS a deployed and asked function adds",
         "MB",
@@ -193,7 +173,7 @@ TARGETS = (
         None,
         part(lambda parts: mb(parts.density.rss_each()) if parts.density else None),
     ),
-    _at_least(
+    at_least(
         "proxy",
         "a proxied 1 kB answer over TLS / Envoy's, requests/s",
         "x",
@@ -201,7 +181,7 @@ TARGETS = (
         None,
         against(Mode.PINNED, "vedette-proxy", "envoy-proxy", rps),
     ),
-    _at_least(
+    at_least(
         "proxy-nginx",
         "the same / nginx's",
         "x",
@@ -209,7 +189,7 @@ TARGETS = (
         None,
         against(Mode.PINNED, "vedette-proxy", "nginx-proxy", rps),
     ),
-    _at_most(
+    at_most(
         "added-p50",
         "latency of the whole path without a function over a plain answer, half load, median",
         "µs",
@@ -217,7 +197,7 @@ TARGETS = (
         None,
         added("vedette-static-half", "nginx-half", p50),
     ),
-    _at_most(
+    at_most(
         "added-p99",
         "the same, 99th percentile",
         "µs",
@@ -225,12 +205,12 @@ TARGETS = (
         None,
         added("vedette-static-half", "nginx-half", p99),
     ),
-    _at_most("limit", "a rate limit's check", "µs", 0.5, None, micro("limit")),
-    _at_most("cedar", "a decision of 20 Cedar policies", "µs", 5.0, None, micro("decision")),
-    _at_most("cedar-again", "the same, remembered", "µs", 5.0, None, micro("remembered")),
-    _at_most("egress", "an egress decision of 22 rules", "µs", 5.0, None, micro("egress")),
-    _at_most("token", "a known token", "µs", 2.0, None, micro("token")),
-    _at_least(
+    at_most("limit", "a rate limit's check", "µs", 0.5, None, micro("limit")),
+    at_most("cedar", "a decision of 20 Cedar policies", "µs", 5.0, None, micro("decision")),
+    at_most("cedar-again", "the same, remembered", "µs", 5.0, None, micro("remembered")),
+    at_most("egress", "an egress decision of 22 rules", "µs", 5.0, None, micro("egress")),
+    at_most("token", "a known token", "µs", 2.0, None, micro("token")),
+    at_least(
         "handshakes",
         "TLS 1.3 connections a second / nginx's",
         "x",
@@ -238,7 +218,7 @@ TARGETS = (
         None,
         against(Mode.PINNED, "vedette-new", "nginx-new", rps),
     ),
-    _at_most(
+    at_most(
         "handshakes-cpu",
         "the same, server CPU a connection",
         "x",
@@ -246,7 +226,7 @@ TARGETS = (
         None,
         against(Mode.PINNED, "vedette-new", "nginx-new", cpu),
     ),
-    _at_most(
+    at_most(
         "connections",
         "an idle TLS connection of 10,000 (RSS)",
         "kB",
@@ -254,7 +234,7 @@ TARGETS = (
         None,
         connection,
     ),
-    _at_most(
+    at_most(
         "density-p99",
         "p99 of one function with all others resident / before",
         "x",
@@ -262,7 +242,7 @@ TARGETS = (
         None,
         density_p99,
     ),
-    _at_least(
+    at_least(
         "waf-requests",
         "every stage with the firewall / without it, no two requests alike, requests/s",
         "x",
@@ -270,7 +250,7 @@ TARGETS = (
         0.85,
         against(Mode.PINNED, "vedette-waf", "vedette-waf-off", rps),
     ),
-    _at_least(
+    at_least(
         "waf-static-requests",
         "the same for a static answer",
         "x",
@@ -278,7 +258,7 @@ TARGETS = (
         0.85,
         against(Mode.PINNED, "vedette-static-waf", "vedette-static-waf-off", rps),
     ),
-    _at_least(
+    at_least(
         "waf-again",
         "every stage with the firewall / without it, the same request again and again, requests/s",
         "x",
@@ -286,7 +266,7 @@ TARGETS = (
         0.85,
         against(Mode.PINNED, "vedette-waf-again", "vedette-waf-off-again", rps),
     ),
-    _at_least(
+    at_least(
         "waf-static-again",
         "the same for a static answer",
         "x",
@@ -294,7 +274,7 @@ TARGETS = (
         0.85,
         against(Mode.PINNED, "vedette-static-waf-again", "vedette-static-waf-off-again", rps),
     ),
-    _at_most(
+    at_most(
         "waf-cpu",
         "every stage with the firewall, server CPU a request",
         "µs",
@@ -302,7 +282,7 @@ TARGETS = (
         35.0,
         cost("vedette-waf"),
     ),
-    _at_most(
+    at_most(
         "flood",
         "honest p99 beside 50,000 requests/s of one address / alone",
         "x",
@@ -310,7 +290,7 @@ TARGETS = (
         None,
         flooded("vedette"),
     ),
-    _at_most(
+    at_most(
         "flood-blocked",
         "the same where addresses that keep offending are blocked",
         "x",
@@ -318,11 +298,11 @@ TARGETS = (
         None,
         flooded("vedette-blocking"),
     ),
-    _at_most("get-1", "judging a GET, level 1", "µs", 30.0, 15.0, judging("GET", 1)),
-    _at_most("get-4", "judging a GET, level 4", "µs", 60.0, 30.0, judging("GET", 4)),
-    _at_most("form", "judging a form of 1 kB, level 1", "µs", 100.0, 60.0, judging("form 1 kB", 1)),
-    _at_most("json", "judging 1 kB of JSON, level 1", "µs", 100.0, 60.0, judging("JSON 1 kB", 1)),
-    _at_most(
+    at_most("get-1", "judging a GET, level 1", "µs", 30.0, 15.0, judging("GET", 1)),
+    at_most("get-4", "judging a GET, level 4", "µs", 60.0, 30.0, judging("GET", 4)),
+    at_most("form", "judging a form of 1 kB, level 1", "µs", 100.0, 60.0, judging("form 1 kB", 1)),
+    at_most("json", "judging 1 kB of JSON, level 1", "µs", 100.0, 60.0, judging("JSON 1 kB", 1)),
+    at_most(
         "json-64",
         "judging 64 kB of JSON, level 1",
         "µs",
@@ -330,7 +310,7 @@ TARGETS = (
         2000.0,
         judging("JSON 64 kB", 1),
     ),
-    _at_most(
+    at_most(
         "rules-1",
         "the compiled rule set, level 1",
         "MB",
@@ -338,7 +318,7 @@ TARGETS = (
         None,
         rule_set(lambda judging: _mega(judging.kilobytes.get(1))),
     ),
-    _at_most(
+    at_most(
         "rules-4",
         "the compiled rule set, level 4",
         "MB",
@@ -346,7 +326,7 @@ TARGETS = (
         None,
         rule_set(lambda judging: _mega(judging.kilobytes.get(4))),
     ),
-    _at_most(
+    at_most(
         "rules-load",
         "loading the rule set from its text, level 1",
         "ms",
@@ -354,7 +334,7 @@ TARGETS = (
         None,
         rule_set(lambda judging: judging.load_ms.get(1)),
     ),
-    _at_most(
+    at_most(
         "rules-cached",
         "the same from a cache",
         "ms",
@@ -362,4 +342,53 @@ TARGETS = (
         None,
         rule_set(lambda judging: judging.cached_ms.get(1)),
     ),
+    at_most(
+        "mesh",
+        "what a pair of sidecars adds / what a pair of Envoys adds, 1,000 requests/s, p50",
+        "x",
+        0.5,
+        None,
+        added_against("vedette-mesh", "envoy-mesh", "mesh-direct", p50),
+    ),
+    at_most(
+        "mesh-p99",
+        "the same, p99",
+        "x",
+        0.5,
+        None,
+        added_against("vedette-mesh", "envoy-mesh", "mesh-direct", p99),
+    ),
+    at_most(
+        "mesh-added",
+        "what a pair of sidecars adds, p99 (the limit: half of what Envoys added where it was set)",
+        "µs",
+        ENVOY_PAIR_P99_US / 2,
+        100.0,
+        added("vedette-mesh", "mesh-direct", p99),
+    ),
+    at_least(
+        "svids",
+        "X509-SVIDs signed and pushed in a second of control's CPU",
+        "/s",
+        5000.0,
+        None,
+        issued(lambda one: one.pushed_per_second),
+    ),
+    at_most(
+        "svid-change",
+        "entry changed → SVID on the stream, p99",
+        "ms",
+        50.0,
+        None,
+        issued(lambda one: one.change_p99_ms),
+    ),
+    at_most(
+        "revocation",
+        "revoked → last byte of a live stream of 10,000 over HTTP/2, p99",
+        "ms",
+        50.0,
+        None,
+        revoked("http2"),
+    ),
+    at_most("verify", "`vedette verify`, the whole suite", "s", 60.0, None, verified),
 )

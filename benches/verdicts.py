@@ -11,7 +11,8 @@ from typing import Any
 
 from measure import Spread
 from results import Results
-from targets import TARGETS, Target
+from target import Target
+from targets import TARGETS
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Rust projects that tests make are new each time; the crates that they use are not (cargo 1.91 and newer).
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vedette"
 GO_SOURCES = Path(__file__).resolve().parent / "fixtures" / "spiffe-go"
+RUST_SOURCES = Path(__file__).resolve().parent / "fixtures" / "spiffe-rust"
 os.environ["CARGO_BUILD_BUILD_DIR"] = str(CACHE / "crates")
 
 
@@ -57,6 +58,24 @@ def guests() -> Guests:
 def spiffe_go() -> Path:
     """A program that uses go-spiffe."""
     return built_with_go("spiffe-go", ".")
+
+
+@pytest.fixture(scope="session")
+def spiffe_rust() -> Path:
+    """A program that uses the crate spiffe, built once; cargo keeps what it built for the next run."""
+    target = CACHE / "spiffe-rust"
+    # What cargo builds on the way too: the folder that all others share is emptied now and then.
+    folders = dict.fromkeys(("CARGO_TARGET_DIR", "CARGO_BUILD_BUILD_DIR"), str(target))
+    done = subprocess.run(
+        ["cargo", "build", "--locked", "--quiet"],
+        cwd=RUST_SOURCES,
+        env={**os.environ, **folders},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return target / "debug" / "spiffe-rust"
 
 
 def built_with_go(name: str, package: str) -> Path:
