@@ -1,6 +1,7 @@
 //! Services behind the node: from their shape in the snapshot to the client that speaks to them.
 
 mod report;
+mod thresholds;
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,14 +10,15 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use vedette_upstream::{
-    AddressRule, ClientCertificate, EndpointConfig, HealthConfig, Machine, OutlierConfig, Protocol,
-    SpiffeConfig, TlsConfig, Upstream, UpstreamConfig,
+    AddressRule, ClientCertificate, EndpointConfig, HealthConfig, Machine, Protocol, SpiffeConfig,
+    TlsConfig, Upstream, UpstreamConfig,
 };
 
 use crate::load::{EngineDir, LoadError};
 use crate::snapshot::{self, UpstreamProtocol};
 
 pub use report::{ServiceRow, report, without_ready_endpoint};
+pub use thresholds::breaker;
 
 /// The services of a plan, by name.
 pub type Services = HashMap<String, Arc<Upstream>>;
@@ -82,10 +84,8 @@ fn config(declared: &snapshot::Upstream, dir: &EngineDir) -> Result<UpstreamConf
             healthy_after: number(it.healthy_after),
             unhealthy_after: number(it.unhealthy_after),
         }),
-        outlier: OutlierConfig {
-            failures: number(declared.outlier.failures),
-            eject: Duration::from_millis(declared.outlier.eject_millis),
-        },
+        outlier: thresholds::outlier(&declared.outlier),
+        breaker: declared.breaker.as_ref().map(breaker),
         // The operator named the endpoints.
         addresses: AddressRule::Any,
     })
