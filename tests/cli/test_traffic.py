@@ -12,7 +12,15 @@ from pydantic import TypeAdapter
 from tests.cli.conftest import Shell, started_node
 from tests.simulators.native import COMPONENT
 
-from vedette.cli.traffic import callers, conditions, goes_to, inspected, matches
+from vedette.cli.traffic import (
+    _is_failing,
+    callers,
+    circuit_of,
+    conditions,
+    goes_to,
+    inspected,
+    matches,
+)
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
 
 HEAD = "apiVersion: vedette.dev/v1alpha1\n"
@@ -99,7 +107,10 @@ def test_upstreams_say_how_each_endpoint_does(edge: Shell) -> None:
     assert shop == [
         "shop",
         "10.0.0.7:8080",
-        "ejected until 2026-01-01T00:00:10Z, failing since 2026-01-01T00:00:00Z",
+        (
+            "ejected until 2026-01-01T00:00:10Z, failing since 2026-01-01T00:00:00Z, "
+            "circuit open until 2026-01-01T00:00:20Z (3 failures in a row)"
+        ),
         "by requests",
         "1",
         "14",
@@ -132,6 +143,7 @@ def _route(**changes: Any) -> dict[str, Any]:
         "cookies": [],
         "backends": [],
         "mirror": None,
+        "fault": None,
         "callers": [],
         "waf": {"mode": "block", "paranoiaLevel": 1, "exclusions": 0, "expired": 0},
     }
@@ -161,6 +173,25 @@ def test_who_answers_is_told_in_short() -> None:
     told = goes_to(_route(backends=[one, none], mirror="c"))
     assert told == "Upstream a 33.3 %, Upstream b 66.7 % (no healthy endpoint), copies to c"
     assert goes_to(_route(backends=[{**one, "weight": 0}])) == "Upstream a"
+    fault = {
+        "delay": {"perMillion": 100_000, "fixedMillis": 1_500},
+        "abort": {"perMillion": 1, "status": 503},
+    }
+    told = goes_to(_route(backends=[one], fault=fault))
+    assert told == "Upstream a, fault: 10 % wait 1s500ms, fault: 0.0001 % get 503"
+    only = goes_to(_route(backends=[one], fault={**fault, "delay": None}))
+    assert only == "Upstream a, fault: 0.0001 % get 503"
+
+
+def test_a_service_counts_as_failing_while_its_circuit_is_not_closed() -> None:
+    circuit = {"state": "half-open", "openUntil": None, "why": "3 failures in a row"}
+    service = {"endpoints": [{"state": "healthy"}], "circuit": circuit}
+    assert _is_failing(service)
+    assert circuit_of(service) == ", circuit half-open (3 failures in a row)"
+    for closed in (None, {**circuit, "state": "closed"}):
+        assert not _is_failing({**service, "circuit": closed})
+        assert circuit_of({**service, "circuit": closed}) == ""
+    assert _is_failing({"endpoints": [{"state": "ejected"}], "circuit": None})
 
 
 def _caller(policy: str, **more: Any) -> dict[str, Any]:

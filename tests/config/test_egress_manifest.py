@@ -53,6 +53,10 @@ def test_a_rule_becomes_what_the_engine_wants() -> None:
         ),
         ({"allow": [{"to": "https://a.example.com", "methods": ["get"]}]}, "methods"),
         ({"allow": [{"to": "https://a.example.com", "burst": 3}]}, "burst needs a rate"),
+        (
+            {"allow": [{"to": "https://a.example.com", "breaker": {"consecutiveFailures": 0}}]},
+            "it never opens",
+        ),
     ],
 )
 def test_mistakes_are_told(spec: dict[str, Any], said: str) -> None:
@@ -83,3 +87,19 @@ def test_a_destination_has_one_spelling(written: str, known: str) -> None:
 def test_what_is_no_tunnel_is_refused(written: str) -> None:
     with pytest.raises(ConfigError):
         parse_egress(written)
+
+
+def test_a_breaker_of_a_destination_is_the_one_of_a_service() -> None:
+    breaker = {"consecutiveFailures": 0, "slowDuration": "2s", "trials": 3}
+    (made,) = policy(allow=[{"to": "https://a.example.com", "breaker": breaker}]).spec.allow
+    assert made.resolve()["breaker"] == {
+        "failures": 0,
+        "pauseMillis": 10_000,
+        "trials": 3,
+        "shares": {
+            "intervalMillis": 10_000,
+            "requestVolume": 50,
+            "slowMillis": 2_000,
+            "slowPercent": 50,
+        },
+    }

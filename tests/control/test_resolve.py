@@ -79,6 +79,53 @@ def test_an_upstream_has_every_default_and_people_write_units() -> None:
     }
 
 
+def test_an_upstream_says_when_endpoints_and_all_of_it_are_left_alone() -> None:
+    spec = """{url: 'http://a',
+      outlier: {consecutiveFailures: 0, failurePercentage: 20, requestVolume: 10, interval: 30s, maxEjection: 1m},
+      breaker: {slowDuration: 300ms, slowPercentage: 80, pause: 5s, trials: 2}}"""
+    service = made("upstreams", of("Upstream", spec))
+    assert service["outlier"] == {
+        "failures": 0,
+        "ejectMillis": 10_000,
+        "maxEjectMillis": 60_000,
+        "shares": {
+            "intervalMillis": 30_000,
+            "requestVolume": 10,
+            "failurePercent": 20,
+            "slowPercent": 50,
+        },
+    }
+    assert service["breaker"] == {
+        "failures": 5,
+        "pauseMillis": 5_000,
+        "trials": 2,
+        "shares": {
+            "intervalMillis": 10_000,
+            "requestVolume": 50,
+            "slowMillis": 300,
+            "slowPercent": 80,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("breaker: {consecutiveFailures: 0}", "it never opens"),
+        ("breaker: {slowPercentage: 10}", "slowPercentage needs slowDuration"),
+        ("outlier: {failurePercentage: 0}", "failurePercent"),
+        ("outlier: {failurePercentage: 101}", "failurePercent"),
+        ("outlier: {failurePercentage: 1, requestVolume: 10001}", "requestVolume"),
+        ("breaker: {failurePercentage: 1, interval: 10ms}", "intervalMillis"),
+        ("breaker: {trials: 0}", "trials"),
+    ],
+)
+def test_what_leaves_nothing_alone_or_cannot_be_counted_is_refused(
+    spec: str, sentence: str
+) -> None:
+    assert sentence in refused(of("Upstream", f"{{url: 'http://a', {spec}}}")).message
+
+
 def test_certificates_are_certificates_and_never_keys(ca_pem: str) -> None:
     upstream = of("Upstream", "{url: 'https://a', tls: {caFile: ca.pem, serverName: b}}")
     with_ca = made("upstreams", upstream, attachments={"ca.pem": Attachment(text=ca_pem)})

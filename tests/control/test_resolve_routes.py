@@ -180,10 +180,40 @@ def test_a_rewrite_a_mirror_and_times() -> None:
     assert route["retry"] == {"attempts": 3, "codes": [500, 503], "backoffMillis": 100}
 
 
-def test_a_timeout_of_0_is_none_and_one_try_is_the_whole() -> None:
-    assert "timeoutMillis" not in one(f"    - timeouts: {{request: 0s}}\n      {BACK}\n")
-    text = f"    - timeouts: {{request: 9s, backendRequest: 2s}}\n      {BACK}\n"
-    assert one(text)["timeoutMillis"] == 2_000
+def test_a_timeout_of_0_is_none_and_each_try_has_one_of_its_own() -> None:
+    none = one(f"    - timeouts: {{request: 0s, backendRequest: 0s}}\n      {BACK}\n")
+    assert not {"timeoutMillis", "tryMillis"} & none.keys()
+    timeouts = "timeouts: {request: 9s, backendRequest: 2s}"
+    route = one(f"    - {timeouts}\n      retry: {{attempts: 3}}\n      {BACK}\n")
+    assert (route["timeoutMillis"], route["tryMillis"]) == (9_000, 2_000)
+    assert route["retry"]["attempts"] == 3
+
+
+def test_a_route_may_have_hedges_and_faults() -> None:
+    text = f"""\
+    - hedge: {{after: 50ms, attempts: 2}}
+      fault: {{delay: {{percentage: 0.0001, fixedDelay: 5s}}}}
+      {BACK}
+"""
+    (route,) = routes(our_route(text))
+    made = wire_value(route)
+    assert made["hedge"] == {"afterMillis": 50, "attempts": 2}
+    assert made["fault"] == {"delay": {"perMillion": 1, "fixedMillis": 5_000}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("static: {body: x}\n      hedge: {after: 50ms}", "a hedge needs an Upstream"),
+        (f"{BACK}\n      hedge: {{after: 0s}}", "afterMillis"),
+        (f"{BACK}\n      hedge: {{after: 1s, attempts: 6}}", "attempts"),
+        (f"{BACK}\n      fault: {{abort: {{percentage: 1, httpStatus: 200}}}}", "status"),
+        (f"{BACK}\n      fault: {{delay: {{percentage: 1, fixedDelay: 11m}}}}", "fixedMillis"),
+        (f"{BACK}\n      fault: {{}}", "nothing goes wrong"),
+    ],
+)
+def test_hedges_and_faults_that_cannot_be_meant_are_refused(rule: str, sentence: str) -> None:
+    assert sentence in refused(our_route(f"    - {rule}\n")).message
 
 
 # --- what cannot be honoured is refused, with its line
@@ -215,7 +245,8 @@ def test_a_timeout_of_0_is_none_and_one_try_is_the_whole() -> None:
         (f"{BACK}\n      sessionPersistence: {{type: Header}}", 13, "by a cookie only"),
         (f"{BACK}\n      sessionPersistence: {{idleTimeout: 1h}}", 13, "leave it out"),
         (f"{BACK}\n      sessionPersistence: {{cookieConfig: {{lifetimeType: Permanent}}}}", 13, "ends with the session"),
-        (f"{BACK}\n      timeouts: {{backendRequest: 1s}}\n      retry: {{}}", 13, "exclude each other"),
+        (f"{BACK}\n      hedge: {{after: 50ms}}", 13, "unknown field 'hedge'"),
+        (f"{BACK}\n      fault: {{abort: {{percentage: 1, httpStatus: 503}}}}", 13, "unknown field 'fault'"),
         (f"{BACK}\n      timeouts: {{request: 1s, backendRequest: 2s}}", 13, "longer than request"),
         (f"{BACK}\n      cookies: []", 13, "unknown field 'cookies'"),
     ],

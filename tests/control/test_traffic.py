@@ -84,6 +84,12 @@ def test_a_service_is_shown_with_what_the_engine_knows_of_it(snapshot: Snapshot)
         ("split",),
     )
     assert (shop.requests, shop.failures, shop.retries, shop.mirrors_dropped) == (12, 3, 2, 1)
+    assert (shop.hedges, shop.hedges_won) == (4, 3)
+    assert shop.circuit is not None
+    assert (shop.circuit.state, shop.circuit.opened, shop.circuit.refused) == ("open", 2, 9)
+    assert shop.circuit.open_until == "2026-01-01T00:00:20Z"
+    assert shop.circuit.why == "3 failures in a row"
+    assert spare.circuit is None
     [endpoint] = shop.endpoints
     assert (endpoint.state, endpoint.ready, endpoint.in_flight) == ("ejected", False, 1)
     assert endpoint.failing_since == "2026-01-01T00:00:00Z"
@@ -203,3 +209,12 @@ def test_a_route_says_its_countries_and_its_challenge(snapshot: Snapshot) -> Non
     assert shown["moved"] == ("Never", None), "the node itself answers"
     assert shown["site"] == ("Always", None), "unless the route says so itself"
     assert {each for each, _ in told(snapshot).values()} == {"Never"}
+
+
+def test_an_engine_from_before_there_were_breakers_is_understood(snapshot: Snapshot) -> None:
+    before = [
+        {key: row[key] for key in row if key not in ("circuit", "hedges", "hedgesWon")}
+        for row in UPSTREAMS
+    ]
+    shop, _ = upstream_statuses(snapshot, before)
+    assert (shop.circuit, shop.hedges, shop.requests) == (None, 0, 12)

@@ -111,5 +111,10 @@ class Caller:
 
 def _outcome_of(stage: str, cause: str) -> str:
     """A function that broke has failed; everything else is a refusal, also what `execute` does not begin."""
-    is_a_no = cause in ("concurrency_exceeded", "request_too_large")
+    is_a_no = cause in (
+        "circuit_open",
+        "concurrency_exceeded",
+        "fault_injected",
+        "request_too_large",
+    )
     return "failed" if stage == "execute" and not is_a_no else "refused"

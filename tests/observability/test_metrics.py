@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.simulators.engine import METRICS
 
@@ -54,6 +55,7 @@ def test_the_other_metrics_have_the_documented_names_and_labels() -> None:
     assert value("vedette_records_dropped_total") == 0
     asked = {"edge_location": "fra-1", "cause": "challenge_required"}
     assert value("edge_refusals_total", **asked) == 4
+    assert value("edge_fault_delays_total", edge_location="fra-1") == 5
     assert value("edge_challenge_passes_total", edge_location="fra-1") == 3
     assert value("edge_pressure_level", edge_location="fra-1") == 1
     away = {"edge_location": "fra-1", "cause": "address_blocked"}
@@ -61,8 +63,11 @@ def test_the_other_metrics_have_the_documented_names_and_labels() -> None:
 
 
 def test_services_are_counted_by_upstream_and_their_endpoints_by_address() -> None:
-    for name, number in (("requests", 12), ("failures", 3), ("retries", 2), ("mirrors_dropped", 1)):
+    counted = {"requests": 12, "failures": 3, "retries": 2, "hedges": 4, "hedges_won": 3}
+    counted |= {"mirrors_dropped": 1, "circuit_opened": 2, "circuit_refused": 9}
+    for name, number in counted.items():
         assert value(f"edge_upstream_{name}_total", upstream="shop") == number
+    assert value("edge_upstream_circuit_state", upstream="shop") == 2
     at = {"upstream": "shop", "endpoint": "10.0.0.7:8080"}
     for name, number in (("requests", 14), ("failures", 5), ("ejections", 1)):
         assert value(f"edge_upstream_endpoint_{name}_total", **at) == number
@@ -94,3 +99,13 @@ def test_without_an_engine_control_says_what_it_knows() -> None:
     assert value("vedette_audit_head_timestamp_seconds", None) == 1.5
     assert value("vedette_process_restarts_total", None, process="engine") == 1
     assert not any(name.startswith("edge_") for name, _ in samples(None))
+
+
+@pytest.mark.parametrize(("state", "number"), [("closed", 0), ("half-open", 1), ("open", 2)])
+def test_a_breaker_is_a_number_and_a_service_without_one_has_none(state: str, number: int) -> None:
+    [shop] = METRICS["upstreams"]
+    stands = {**METRICS, "upstreams": [{**shop, "circuit": {**shop["circuit"], "state": state}}]}
+    assert value("edge_upstream_circuit_state", stands, upstream="shop") == number
+    for without in ({**shop, "circuit": None}, {k: v for k, v in shop.items() if k != "circuit"}):
+        found = samples({**METRICS, "upstreams": [without]})
+        assert not [name for name, _ in found if name.startswith("edge_upstream_circuit")]

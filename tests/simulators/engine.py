@@ -34,7 +34,16 @@ UPSTREAMS: list[dict[str, Any]] = [
         "requests": 12,
         "failures": 3,
         "retries": 2,
+        "hedges": 4,
+        "hedgesWon": 3,
         "mirrorsDropped": 1,
+        "circuit": {
+            "state": "open",
+            "openUntil": 1_767_225_620_000,
+            "opened": 2,
+            "refused": 9,
+            "why": "3 failures in a row",
+        },
         "endpoints": [
             {
                 "host": "10.0.0.7",
@@ -64,6 +73,7 @@ METRICS: dict[str, Any] = {
     "errors": 1,
     "coldStarts": 3,
     "inspectionsKnown": 7,
+    "faultDelays": 5,
     "memoryBytes": [{"function": "hello", "bytes": 65536}],
     "recordsDropped": 0,
     "logsDropped": 0,

@@ -37,10 +37,17 @@ class Service:
     tls: ssl.SSLContext | None = None
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
+    status: int = 200
+    """Of the usual answer, from now on."""
+    pause: float = 0
+    """Seconds before the usual answer, from now on."""
+    gate: threading.Event = field(default_factory=threading.Event)
+    """The usual answer waits for it; it is set at first."""
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
+        self.gate.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -134,7 +141,9 @@ class Service:
                 b"2\r\nok\r\n0\r\nx-sum: 42\r\n\r\n"
             )
             return True
-        status = 503 if what == "flaky" and len(self.asked) % 2 == 1 else 200
+        time.sleep(self.pause)
+        self.gate.wait(60)
+        status = 503 if what == "flaky" and len(self.asked) % 2 == 1 else self.status
         told = json.dumps(
             {"service": self.name, "method": method, "headers": headers, "size": len(body)}
         ).encode()

@@ -112,7 +112,6 @@ pub fn cause_of_failure(error: &SendError) -> &'static str {
     match error {
         // The list was asked before: it is the address that the name leads to.
         SendError::NotAllowed(_) => "address_not_allowed",
-        SendError::NoHealthyEndpoint => "circuit_open",
         _ => error.word(),
     }
 }
@@ -216,7 +215,9 @@ fn why(error: &SendError) -> BodyError {
             rcode: None,
             info_code: None,
         },
-        SendError::NoHealthyEndpoint => BodyError::DestinationUnavailable,
+        SendError::NoHealthyEndpoint | SendError::CircuitOpen(_) => {
+            BodyError::DestinationUnavailable
+        }
         SendError::Overloaded => BodyError::ConnectionLimitReached,
         SendError::Reset(_) => BodyError::ConnectionTerminated,
         SendError::TimeoutConnect => BodyError::ConnectionTimeout,

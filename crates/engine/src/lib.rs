@@ -23,6 +23,7 @@ mod control;
 mod egress;
 mod envelope;
 mod explain;
+mod fault;
 mod files;
 mod first_words;
 mod frames;

@@ -39,6 +39,7 @@ struct Counts {
     routes: HashMap<String, RouteCounts>,
     cold_starts: u64,
     inspections_known: u64,
+    fault_delays: u64,
     /// Connections, by cause.
     turned_away: BTreeMap<&'static str, u64>,
     /// Requests refused or failed, by cause.
@@ -74,6 +75,7 @@ impl Shard {
         let mut counts = lock(&self.counts);
         counts.cold_starts += u64::from(record.is_cold);
         counts.inspections_known += u64::from(record.is_known);
+        counts.fault_delays += u64::from(record.fault_delay_millis > 0);
         if let Some(refusal) = &record.refusal {
             let (stage, name, ..) = refusal.cause.outcome();
             // Of connections that are turned away some are recorded; all of them are counted apart.
@@ -137,6 +139,7 @@ pub struct Report {
     errors: u64,
     cold_starts: u64,
     inspections_known: u64,
+    fault_delays: u64,
     memory_bytes: Vec<MemoryRow>,
     records_dropped: u64,
     logs_dropped: u64,
@@ -178,11 +181,13 @@ struct MemoryRow {
 pub fn report(node: &Node) -> Report {
     let mut totals: BTreeMap<String, RouteCounts> = BTreeMap::new();
     let (mut cold_starts, mut inspections_known, mut records_dropped) = (0, 0, 0);
+    let mut fault_delays = 0;
     let (mut turned_away, mut refusals, mut passes) = (BTreeMap::new(), BTreeMap::new(), 0);
     for shard in lock(&node.shards.0).iter() {
         let counts = lock(&shard.counts);
         cold_starts += counts.cold_starts;
         inspections_known += counts.inspections_known;
+        fault_delays += counts.fault_delays;
         records_dropped += shard.records_dropped.load(Ordering::Relaxed);
         passes += counts.passes;
         add(&mut turned_away, &counts.turned_away);
@@ -207,6 +212,7 @@ pub fn report(node: &Node) -> Report {
         errors,
         cold_starts,
         inspections_known,
+        fault_delays,
         memory_bytes: memory(node),
         records_dropped,
         logs_dropped: node.log.dropped(),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use vedette_limit::{CompileError, Image, Limit, LimitSet, Memory, Per, Period, Quota, Rate};
-use vedette_upstream::{Retry, SendOptions, Upstream};
+use vedette_upstream::{Hedge, Retry, SendOptions, Upstream};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Outbound, Reuse, Runtime};
 
 use crate::addresses::{Addresses, CountryRule};
@@ -21,6 +21,7 @@ use crate::changes::{Changes, Redirect};
 use crate::clients::ClientRule;
 use crate::conditions::{Conditions, cookie};
 use crate::egress::{self, Egress, Subject};
+use crate::fault::Fault;
 use crate::files::Files;
 use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError, sha256};
@@ -124,6 +125,8 @@ pub struct Target {
     pub countries: Option<Arc<CountryRule>>,
     /// Whose pages are behind the challenge; `None`: as the plan says.
     pub challenge: Option<ChallengeMode>,
+    /// What goes wrong on purpose; `None`: nothing.
+    pub fault: Option<Arc<Fault>>,
 }
 
 /// Who answers.
@@ -624,6 +627,11 @@ impl Builder<'_> {
         let countries = countries
             .map(|rule| CountryRule::compile(&route.name, rule).map(Arc::new))
             .transpose()?;
+        let fault = route.fault.as_ref();
+        let fault = fault
+            .map(|it| Fault::compile(it).map(Arc::new))
+            .map(|it| it.ok_or_else(|| invalid(&route, "fault.abort.status")))
+            .transpose()?;
         let own = |backend, slice| (1, String::new(), backend, slice);
         let services = match &route.backend {
             RouteBackend::Function(it) => {
@@ -669,6 +677,7 @@ impl Builder<'_> {
                     waf: inspection.clone(),
                     countries: countries.clone(),
                     challenge: route.challenge.map(challenge::mode_of),
+                    fault: fault.clone(),
                 };
                 self.next += 1;
                 Service {
@@ -725,7 +734,12 @@ impl Builder<'_> {
             upstream: service(name)?,
             options: SendOptions {
                 timeout: route.timeout_millis.map(Duration::from_millis),
+                try_timeout: route.try_millis.map(Duration::from_millis),
                 retry: route.retry.as_ref().map(retry),
+                hedge: route.hedge.as_ref().map(|it| Hedge {
+                    after: Duration::from_millis(it.after_millis),
+                    attempts: u32::try_from(it.attempts).unwrap_or(u32::MAX),
+                }),
                 ..SendOptions::default()
             },
             mirror,

@@ -78,6 +78,12 @@ pub struct Record {
     pub spoofed: u32,
     /// Whether the function had to be loaded first.
     pub is_cold: bool,
+    /// How often a service was asked, hedges included.
+    pub tries: u32,
+    /// Whether a hedge answered.
+    pub has_hedge_won: bool,
+    /// How long it was held back on purpose, in milliseconds.
+    pub fault_delay_millis: u64,
     /// Whether it was not inspected because nothing was found when it came before.
     pub is_known: bool,
     /// Bytes of the request's body, or of what a tunnel carried from the client.
@@ -139,6 +145,12 @@ struct Line<'a> {
     total_us: u64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cold: bool,
+    #[serde(skip_serializing_if = "is_one_or_none")]
+    tries: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    hedge_won: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault_delay_millis: Option<u64>,
     #[serde(skip_serializing_if = "is_zero")]
     spoofed: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,6 +172,11 @@ struct TimingsUs {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(count: &u32) -> bool {
     *count == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one_or_none(count: &u32) -> bool {
+    *count <= 1
 }
 
 impl Record {
@@ -190,6 +207,9 @@ impl Record {
             would_break: None,
             spoofed: 0,
             is_cold: false,
+            tries: 0,
+            has_hedge_won: false,
+            fault_delay_millis: 0,
             is_known: false,
             bytes_in: None,
             bytes_out: 0,
@@ -283,6 +303,9 @@ impl Record {
             timings_us: self.timings_us(),
             total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),
             cold: self.is_cold,
+            tries: self.tries,
+            hedge_won: self.has_hedge_won,
+            fault_delay_millis: Some(self.fault_delay_millis).filter(|it| *it > 0),
             spoofed: self.spoofed,
             would_break: self.would_break,
         };

@@ -208,6 +208,10 @@ causes! {
     UpstreamTimeout Execute "upstream_timeout" 504 "The service did not answer in time";
     /// The service's answer is no HTTP, or lies.
     UpstreamInvalid Execute "upstream_invalid" 502 "The service's answer is invalid";
+    /// The service failed too often: its breaker is open, and nothing is sent.
+    CircuitOpen Execute "circuit_open" 503 "The service is not available";
+    /// The route injects this error on purpose.
+    FaultInjected Execute "fault_injected" 503 "The service is not available";
     /// The request cannot be sent on as it is.
     UpstreamUnsupported Execute "upstream_unsupported" 502 "The service cannot be asked this";
     /// What answers cannot speak WebSocket.
@@ -235,6 +239,8 @@ pub struct Refusal {
     pub detail: Option<Cow<'static, str>>,
     /// Seconds after which trying again may help, where that is known.
     pub retry_after: Option<NonZeroU32>,
+    /// In place of the cause's own status.
+    pub status: Option<StatusCode>,
     /// A page for a person, in place of the sentence.
     pub page: Option<Box<Page>>,
 }
@@ -250,8 +256,20 @@ impl Refusal {
             cause,
             detail: Some(detail.into()),
             retry_after: None,
+            status: None,
             page: None,
         }
+    }
+
+    /// The same, with a status that the operator chose.
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The status the caller gets.
+    pub fn status(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| self.cause.status())
     }
 
     /// The same, with the seconds after which trying again may help; at least one.
@@ -267,6 +285,7 @@ impl From<Cause> for Refusal {
             cause,
             detail: None,
             retry_after: None,
+            status: None,
             page: None,
         }
     }
@@ -281,11 +300,6 @@ impl Cause {
     /// Whether the client is refused and not what it asked for: its connection ends with the answer.
     pub fn ends_connection(self) -> bool {
         matches!(self, Self::AddressBlocked | Self::ClientNotAllowed)
-    }
-
-    /// Whether trying again soon may help (503).
-    pub fn is_passing(self) -> bool {
-        self.outcome().2 == 503
     }
 }
 

@@ -1,6 +1,7 @@
 //! Services behind the node: from their shape in the snapshot to the client that speaks to them.
 
 mod report;
+mod thresholds;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use vedette_upstream::{
-    AddressRule, ClientCertificate, EndpointConfig, HealthConfig, Machine, OutlierConfig, Protocol,
-    SpiffeConfig, TlsConfig, Upstream, UpstreamConfig,
+    AddressRule, ClientCertificate, EndpointConfig, HealthConfig, Machine, Protocol, SpiffeConfig,
+    TlsConfig, Upstream, UpstreamConfig,
 };
 
 use crate::certificate::spiffe_id;
@@ -19,6 +20,7 @@ use crate::mesh::{is_mesh, service_of};
 use crate::snapshot::{self, RouteBackend, Snapshot, UpstreamProtocol};
 
 pub use report::{ServiceRow, report, without_ready_endpoint};
+pub use thresholds::breaker;
 
 /// The most of a plan.
 const MOST: usize = 16_384;
@@ -137,10 +139,8 @@ fn config(
             healthy_after: number(it.healthy_after),
             unhealthy_after: number(it.unhealthy_after),
         }),
-        outlier: OutlierConfig {
-            failures: number(declared.outlier.failures),
-            eject: Duration::from_millis(declared.outlier.eject_millis),
-        },
+        outlier: thresholds::outlier(&declared.outlier),
+        breaker: declared.breaker.as_ref().map(breaker),
         // The operator named the endpoints.
         addresses: AddressRule::Any,
     })

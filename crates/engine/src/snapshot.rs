@@ -593,6 +593,49 @@ pub struct Retry {
     pub backoff_millis: u64,
 }
 
+/// When a request that waits is sent to another endpoint as well; only safe methods without a body
+/// ever are.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hedge {
+    /// How long an answer is waited for before the next is sent.
+    pub after_millis: u64,
+    /// Requests beside the first.
+    pub attempts: u64,
+}
+
+/// A request waits before it is answered.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FaultDelay {
+    /// Of how many in a million requests.
+    pub per_million: u64,
+    /// How long.
+    pub fixed_millis: u64,
+}
+
+/// A request is answered by the node, with an error.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FaultAbort {
+    /// Of how many in a million requests.
+    pub per_million: u64,
+    /// Status of the answer.
+    pub status: u64,
+}
+
+/// What goes wrong on purpose. Each is drawn by itself; a request may get both, the delay first.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fault {
+    /// Waits; absent: none.
+    #[serde(default)]
+    pub delay: Option<FaultDelay>,
+    /// Errors; absent: none.
+    #[serde(default)]
+    pub abort: Option<FaultAbort>,
+}
+
 /// Requests of one caller go to one service (Gateway API `SessionPersistence`).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -835,9 +878,18 @@ pub struct Route {
     /// From the request to the last byte of an upstream's answer; absent: no end.
     #[serde(default)]
     pub timeout_millis: Option<u64>,
+    /// The same for each try; absent: no end.
+    #[serde(default)]
+    pub try_millis: Option<u64>,
     /// When a request is sent again.
     #[serde(default)]
     pub retry: Option<Retry>,
+    /// When it is sent to another endpoint as well; absent: never.
+    #[serde(default)]
+    pub hedge: Option<Hedge>,
+    /// What goes wrong on purpose; absent: nothing.
+    #[serde(default)]
+    pub fault: Option<Fault>,
     /// Whether a caller stays with one service.
     #[serde(default)]
     pub sticky: Option<Stickiness>,
@@ -915,14 +967,54 @@ pub struct ActiveHealth {
     pub unhealthy_after: u64,
 }
 
+/// Shares that are too much among the requests of some time.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shares {
+    /// The time that is looked back over.
+    pub interval_millis: u64,
+    /// With fewer requests in it no share is too much.
+    pub request_volume: u64,
+    /// Failures (no answer, 502, 503, 504) in a hundred requests; absent: any.
+    #[serde(default)]
+    pub failure_percent: Option<u64>,
+    /// What is slow: from the end of a request to the head of its answer; absent: nothing.
+    #[serde(default)]
+    pub slow_millis: Option<u64>,
+    /// Slow answers in a hundred requests.
+    pub slow_percent: u64,
+}
+
 /// What is learnt from the requests themselves.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PassiveHealth {
-    /// Failures in a row until an endpoint is not used.
+    /// Failures in a row until an endpoint is not used; 0: any number.
     pub failures: u64,
-    /// How long it is then not used.
+    /// How long it is then not used the first time, and how much longer each further time.
     pub eject_millis: u64,
+    /// How long at most; absent: five minutes, or `ejectMillis` where that is longer.
+    #[serde(default)]
+    pub max_eject_millis: Option<u64>,
+    /// Shares of failures and slow answers until then; absent: any.
+    #[serde(default)]
+    pub shares: Option<Shares>,
+}
+
+/// When a service or destination is left alone for a while (circuit breaker).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Breaker {
+    /// Failures in a row (no answer, 502, 503, 504) until nothing is sent; 0: any number.
+    pub failures: u64,
+    /// How long nothing is sent then.
+    pub pause_millis: u64,
+    /// Shares of failures and slow answers until then; absent: any.
+    #[serde(default)]
+    pub shares: Option<Shares>,
+    /// Requests let go after the pause, which must all go well; absent: one.
+    #[serde(default)]
+    pub trials: Option<u64>,
 }
 
 /// An HTTP service behind the node.
@@ -954,6 +1046,9 @@ pub struct Upstream {
     pub health: Option<ActiveHealth>,
     /// Passive health (outlier detection).
     pub outlier: PassiveHealth,
+    /// When no endpoint is asked for a while; absent: never.
+    #[serde(default)]
+    pub breaker: Option<Breaker>,
 }
 
 /// What it is counted by, sorted; a source is an IPv4 address or an IPv6 /64, and a /48 has four
@@ -1009,16 +1104,6 @@ pub struct Limit {
     /// Requests in a period; beyond: 429.
     #[serde(default)]
     pub quota: Option<Quota>,
-}
-
-/// When a destination that fails is left alone for a while (circuit breaker).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Breaker {
-    /// Failures in a row (no answer, 502, 503, 504) until it is not called.
-    pub failures: u64,
-    /// How long it is then not called.
-    pub pause_millis: u64,
 }
 
 /// A header field that is added to calls; whoever makes them never sees its value.

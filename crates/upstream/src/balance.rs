@@ -5,11 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
-
 use crate::config::{HealthConfig, OutlierConfig};
-use crate::egress::Permit;
-use crate::error::SendError;
+use crate::tally::{Outcome, Tally};
 use crate::target::Target;
 use crate::trouble::{self, LastError, Trouble};
 
@@ -20,9 +17,11 @@ pub(crate) struct Endpoint {
     weight: u32,
     outlier: OutlierConfig,
     active: AtomicUsize,
-    failures_in_a_row: AtomicU32,
+    tally: Tally,
     /// Milliseconds of [`now`] until which it is left out.
     ejected_until: AtomicU64,
+    /// Times it was left out, less what it has made up for.
+    strikes: AtomicU32,
     /// What active health says.
     is_well: AtomicBool,
     probes_in_a_row: AtomicU32,
@@ -113,7 +112,7 @@ pub(crate) fn nanos() -> u64 {
     u64::try_from(since).unwrap_or(u64::MAX)
 }
 
-fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -128,10 +127,11 @@ impl Endpoint {
             target,
             host: host.into(),
             weight,
+            tally: Tally::new(outlier.failures, outlier.shares.as_ref()),
             outlier,
             active: AtomicUsize::new(0),
-            failures_in_a_row: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
+            strikes: AtomicU32::new(0),
             is_well: AtomicBool::new(true),
             probes_in_a_row: AtomicU32::new(0),
             requests: AtomicU64::new(0),
@@ -149,40 +149,74 @@ impl Endpoint {
         self.ejected_until.load(Ordering::Relaxed) > now
     }
 
-    /// Passive health: an endpoint fails with no answer, and with 502, 503 and 504, which callers
-    /// cannot bring about at will.
-    pub(crate) fn judge(&self, answered: Result<StatusCode, &SendError>) {
-        match answered {
-            Ok(status) if matches!(status.as_u16(), 502..=504) => {
-                self.note_failure(&format!("it answered {}", status.as_u16()));
+    /// Passive health: what came of a request, and how long it took where somebody wants to know.
+    pub(crate) fn note(&self, outcome: &Outcome, took: Option<Duration>) {
+        let in_a_row = match outcome {
+            Outcome::Good => {
+                if self.trouble.fails_requests() {
+                    self.tally.end_row();
+                    self.trouble.requests_go_well();
+                }
+                None
             }
-            Ok(_) => self.note_success(),
-            Err(error) if error.is_the_endpoints() => self.note_failure(&error.to_string()),
-            Err(_) => {}
-        }
+            Outcome::Bad(why) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                self.trouble.request_failed(why);
+                self.tally.add_to_row()
+            }
+        };
+        let is_bad = matches!(outcome, Outcome::Bad(_));
+        let in_window = self.tally.add_to_window(is_bad, took);
+        self.eject(in_window, in_a_row.is_some());
     }
 
-    /// The request went well.
-    pub(crate) fn note_success(&self) {
-        if self.trouble.fails_requests() {
-            self.failures_in_a_row.store(0, Ordering::Relaxed);
-            self.trouble.requests_go_well();
-        }
-    }
-
-    /// It failed a request; after some in a row it is left out for a while.
-    pub(crate) fn note_failure(&self, why: &str) {
+    /// A request that was counted as answered, whose answer broke off.
+    pub(crate) fn failed_late(&self, why: &str) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.trouble.request_failed(why);
-        let in_a_row = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        let in_a_row = self.tally.add_to_row();
+        self.eject(self.tally.add_late_failure(), in_a_row.is_some());
+    }
+
+    /// A request that nobody waits for any more counts where it has taken too long already.
+    pub(crate) fn given_up(&self, took: Option<Duration>) {
+        if self.tally.is_slow(took) {
+            let in_window = self.tally.add_to_window(false, took);
+            self.eject(in_window, false);
+        }
+    }
+
+    /// Leaves it out for a while, longer each time (Envoy: base ejection time × times, capped); it makes up for a
+    /// time by doing well for as long as the first.
+    fn eject(&self, share: Option<String>, is_a_row: bool) {
         let now = now();
-        if self.outlier.failures == 0 || in_a_row < self.outlier.failures || self.is_ejected(now) {
+        let before = self.ejected_until.load(Ordering::Relaxed);
+        if (share.is_none() && !is_a_row) || before > now {
             return;
         }
-        let until = now.saturating_add(millis(self.outlier.eject));
-        self.ejected_until.store(until, Ordering::Relaxed);
-        self.failures_in_a_row.store(0, Ordering::Relaxed);
+        let base = millis(self.outlier.eject).max(1);
+        let made_up = match before {
+            0 => u32::MAX,
+            ended => u32::try_from((now - ended) / base).unwrap_or(u32::MAX),
+        };
+        let strikes = self.strikes.load(Ordering::Relaxed);
+        let strikes = strikes.saturating_sub(made_up).saturating_add(1);
+        let time = base.saturating_mul(u64::from(strikes));
+        let time = time.min(millis(self.outlier.max_eject).max(base));
+        let until = now.saturating_add(time);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let is_mine = self
+            .ejected_until
+            .compare_exchange(before, until, set, fetch);
+        if is_mine.is_err() {
+            return;
+        }
+        self.strikes.store(strikes, Ordering::Relaxed);
+        self.tally.clear();
         self.ejections.fetch_add(1, Ordering::Relaxed);
+        if let Some(share) = share {
+            self.trouble.request_failed(&share);
+        }
         self.trouble.ejected();
     }
 
@@ -228,6 +262,29 @@ impl Endpoint {
         }
     }
 
+    /// Milliseconds that it is still left out.
+    #[cfg(test)]
+    pub(crate) fn ejected_for(&self) -> u64 {
+        let until = self.ejected_until.load(Ordering::Relaxed);
+        until.saturating_sub(now())
+    }
+
+    /// Ends its time out as if it had passed.
+    #[cfg(test)]
+    pub(crate) fn end_ejection(&self) {
+        self.ejected_until.store(now(), Ordering::Relaxed);
+    }
+
+    /// One more request is under way, or one less.
+    pub(crate) fn begin(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn health(&self) -> EndpointHealth {
         let now = now();
         let ejected_for = self.ejected_until.load(Ordering::Relaxed).checked_sub(now);
@@ -253,54 +310,31 @@ impl Endpoint {
     }
 }
 
-/// A request under way at an endpoint, until the last byte of its answer.
-pub(crate) struct Active(Arc<Endpoint>, Option<Permit>);
-
-impl Active {
-    pub(crate) fn new(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.active.fetch_add(1, Ordering::Relaxed);
-        endpoint.requests.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(endpoint), None)
-    }
-
-    /// With a place among a function's calls.
-    pub(crate) fn with_permit(endpoint: &Arc<Endpoint>, permit: Permit) -> Self {
-        let mut active = Self::new(endpoint);
-        active.1 = Some(permit);
-        active
-    }
-
-    pub(crate) fn note_failure(&self, why: &str) {
-        self.0.note_failure(why);
+/// Draws an endpoint; `not` only when there is no other.
+pub(crate) fn choose(endpoints: &[Arc<Endpoint>], not: Option<usize>) -> Option<usize> {
+    let other = choose_beside(endpoints, not.as_slice());
+    match not {
+        Some(_) => other.or_else(|| choose_beside(endpoints, &[])),
+        None => other,
     }
 }
 
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Draws an endpoint; `not` only when there is no other. Of two drawn by weight the one with fewer
+/// Draws an endpoint that is none of `not`. Of two drawn by weight the one with fewer
 /// requests under way per weight. When more than half are unwell, all are used: better some
 /// failures than all load on the few that are left (Envoy's panic threshold).
-pub(crate) fn choose(endpoints: &[Arc<Endpoint>], not: Option<usize>) -> Option<usize> {
+pub(crate) fn choose_beside(endpoints: &[Arc<Endpoint>], not: &[usize]) -> Option<usize> {
     let now = now();
     let used = endpoints.iter().filter(|it| it.weight > 0);
     let (all, out) = used.fold((0_usize, 0_usize), |(all, out), it| {
         (all + 1, out + usize::from(!it.is_healthy(now)))
     });
     let panics = out * 2 > all;
-    let fits = |index: usize, it: &Endpoint, not: Option<usize>| {
-        it.weight > 0 && Some(index) != not && (panics || it.is_healthy(now))
+    let fits = |index: usize, it: &Endpoint| {
+        it.weight > 0 && !not.contains(&index) && (panics || it.is_healthy(now))
     };
-    let not = not.filter(|_| {
-        let mut others = endpoints.iter().enumerate();
-        others.any(|(index, it)| fits(index, it, not))
-    });
     let fitting = || {
         let all = endpoints.iter().enumerate();
-        all.filter(|(index, it)| fits(*index, it, not))
+        all.filter(|(index, it)| fits(*index, it))
     };
     let total: u64 = fitting().map(|(_, it)| u64::from(it.weight)).sum();
     if total == 0 {

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::balance::Active;
+use crate::active::Active;
 use crate::error::{BodyError, BoxError, within_body};
 use crate::exchange::Lease;
 
@@ -22,6 +22,7 @@ use crate::exchange::Lease;
 pub(crate) struct Progress {
     frames: AtomicU64,
     is_done: AtomicBool,
+    ended: OnceLock<Instant>,
 }
 
 impl Progress {
@@ -31,6 +32,11 @@ impl Progress {
 
     pub(crate) fn is_done(&self) -> bool {
         self.is_done.load(Ordering::Relaxed)
+    }
+
+    /// When its last byte was taken, of one that is timed.
+    pub(crate) fn ended(&self) -> Option<Instant> {
+        self.ended.get().copied()
     }
 }
 
@@ -45,6 +51,7 @@ pub(crate) enum OutBody {
 pub(crate) struct OutStream {
     body: Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>,
     progress: Arc<Progress>,
+    is_timed: bool,
 }
 
 /// Gives a body's errors one type.
@@ -87,6 +94,7 @@ impl OutBody {
         Self::Stream(OutStream {
             body: Box::pin(Erased(body)),
             progress: Arc::default(),
+            is_timed: false,
         })
     }
 
@@ -95,6 +103,17 @@ impl OutBody {
             return Self::Empty;
         }
         Self::Whole(Some(bytes))
+    }
+
+    /// Has it note when it ends. `None`: there is nothing to wait for.
+    pub(crate) fn time(&mut self) -> Option<Arc<Progress>> {
+        match self {
+            Self::Stream(stream) => {
+                stream.is_timed = true;
+                Some(Arc::clone(&stream.progress))
+            }
+            Self::Empty | Self::Whole(_) => None,
+        }
     }
 
     pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
@@ -123,6 +142,15 @@ impl Body for OutBody {
                     Poll::Ready(Some(_)) => drop(progress.frames.fetch_add(1, Ordering::Relaxed)),
                     Poll::Ready(None) => progress.is_done.store(true, Ordering::Relaxed),
                     Poll::Pending => {}
+                }
+                // One of a length that was told is not asked for more after its last byte.
+                let is_over = |polled: &Poll<_>| match polled {
+                    Poll::Ready(None) => true,
+                    Poll::Ready(Some(_)) => stream.body.is_end_stream(),
+                    Poll::Pending => false,
+                };
+                if stream.is_timed && is_over(&polled) {
+                    progress.ended.get_or_init(Instant::now);
                 }
                 polled
             }
@@ -219,7 +247,7 @@ impl UpstreamBody {
 
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(active) = &self.active {
-            active.note_failure(&error.to_string());
+            active.failed_late(&error.to_string());
         }
         self.lease = None;
         self.active = None;

@@ -34,6 +34,8 @@ pub struct UpstreamConfig {
     pub health: Option<HealthConfig>,
     /// What is learnt from the requests themselves.
     pub outlier: OutlierConfig,
+    /// When nothing is sent to any endpoint for a while; absent: never.
+    pub breaker: Option<BreakerConfig>,
     /// Which addresses a name may lead to.
     pub addresses: AddressRule,
 }
@@ -53,6 +55,7 @@ impl UpstreamConfig {
             retry_percent: 20,
             health: None,
             outlier: OutlierConfig::default(),
+            breaker: None,
             addresses: AddressRule::Any,
         }
     }
@@ -183,19 +186,71 @@ pub struct HealthConfig {
 /// When an endpoint that fails requests is left out for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutlierConfig {
-    /// Failures in a row; 0: never.
+    /// Failures in a row; 0: any number.
     pub failures: u32,
-    /// For how long.
+    /// Shares of its requests; absent: any.
+    pub shares: Option<Shares>,
+    /// For how long the first time, and how much longer each further time.
     pub eject: Duration,
+    /// For how long at most.
+    pub max_eject: Duration,
 }
 
 impl Default for OutlierConfig {
     fn default() -> Self {
         Self {
             failures: 5,
+            shares: None,
             eject: Duration::from_secs(10),
+            max_eject: Duration::from_secs(300),
         }
     }
+}
+
+/// When a service, or a destination outside, is left alone for a while (circuit breaker).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakerConfig {
+    /// Failures in a row; 0: any number.
+    pub failures: u32,
+    /// Shares of the requests; absent: any.
+    pub shares: Option<Shares>,
+    /// For how long.
+    pub pause: Duration,
+    /// Trials after that which must all go well, at most so many at once.
+    pub trials: u32,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            shares: None,
+            pause: Duration::from_secs(10),
+            trials: 1,
+        }
+    }
+}
+
+/// Shares that are too much among the requests of some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shares {
+    /// The time that is looked back over.
+    pub interval: Duration,
+    /// With fewer requests in it no share is too much.
+    pub volume: u32,
+    /// Failures in a hundred requests; absent: any.
+    pub failure_percent: Option<u32>,
+    /// Slow answers; absent: any.
+    pub slow: Option<SlowShare>,
+}
+
+/// A share of slow answers that is too much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlowShare {
+    /// From the end of the request to the head of its answer.
+    pub after: Duration,
+    /// In a hundred requests.
+    pub percent: u32,
 }
 
 /// Which addresses may be connected to.
@@ -220,8 +275,12 @@ pub struct SendOptions {
     pub response_timeout: Option<Duration>,
     /// Longest pause between two parts of the answer's body; absent: no limit.
     pub body_idle: Option<Duration>,
+    /// Time for one try, the body of the answer included.
+    pub try_timeout: Option<Duration>,
     /// When it is sent again; absent: never.
     pub retry: Option<Retry>,
+    /// When it is sent to another endpoint as well; absent: never.
+    pub hedge: Option<Hedge>,
     /// What `Host` says.
     pub host: Host,
 }
@@ -235,6 +294,15 @@ pub struct Retry {
     pub codes: Arc<[StatusCode]>,
     /// Wait before the second try, at most; doubles each time. The wait is random below that.
     pub backoff: Duration,
+}
+
+/// When a request that waits is sent to another endpoint as well. Only GET, HEAD and OPTIONS without a body ever are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hedge {
+    /// Wait for an answer before the next is sent.
+    pub after: Duration,
+    /// Requests beside the first.
+    pub attempts: u32,
 }
 
 /// What `Host` (or `:authority`) says.

@@ -11,14 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::balance::{Active, Endpoint, now};
-use crate::body::{OutBody, UpstreamBody};
+use crate::active::{Active, Clock, Watch};
+use crate::balance::Endpoint;
+use crate::body::{OutBody, Progress, UpstreamBody};
+use crate::breaker::Breaker;
 use crate::config::{Host, OutlierConfig, Protocol, SendOptions, TlsConfig};
 use crate::connect::{Need, dial};
 use crate::error::{BoxError, ConfigError, SendError};
@@ -78,7 +80,16 @@ pub struct Egress {
     machine: Machine,
     settings: Arc<Settings>,
     calls: Arc<Semaphore>,
-    places: Mutex<HashMap<Place, Arc<Endpoint>>>,
+    places: Mutex<HashMap<Place, Known>>,
+}
+
+/// What is known of a destination.
+#[derive(Clone)]
+struct Known {
+    endpoint: Arc<Endpoint>,
+    breaker: Option<Arc<Breaker>>,
+    /// Whether its breaker asks how long an answer takes.
+    is_timed: bool,
 }
 
 /// A connection to a destination whose content is not looked at. It counts as a call under way, and as an open
@@ -122,7 +133,7 @@ impl Egress {
     ///
     /// # Errors
     /// [`SendError::NotAllowed`] where the name leads to an address that is not allowed,
-    /// [`SendError::NoHealthyEndpoint`] while its breaker is open; else why there is no answer.
+    /// [`SendError::CircuitOpen`] while its breaker is open; else why there is no answer.
     pub async fn send<B>(
         &self,
         allowed: Allowed,
@@ -140,8 +151,8 @@ impl Egress {
             strip_hop_by_hop(fields);
             fields.insert(credential.header.clone(), credential.value.clone());
         }
-        let (endpoint, active) = self.enter(allowed, false)?;
-        let outgoing = Outgoing::new(request.map(OutBody::new), &Host::Endpoint, None)?;
+        let mut outgoing = Outgoing::new(request.map(OutBody::new), &Host::Endpoint, None)?;
+        let (endpoint, mut active) = self.enter(allowed, false, outgoing.time_body())?;
         let limits = self.limits(options);
         let deadline = options.timeout.map(|it| Instant::now() + it);
         let exchanged = exchange(&endpoint.target, outgoing, limits);
@@ -152,7 +163,7 @@ impl Egress {
                 .map_err(|_| SendError::TimeoutWhole)?,
         };
         let answered = answered.map_err(|none| none.error).and_then(plain_answer);
-        endpoint.judge(answered.as_ref().map(Response::status));
+        active.judge(answered.as_ref().map(Response::status));
         let mut response = answered?;
         let body = response.body_mut();
         body.attend(Some(active), deadline, options.body_idle);
@@ -164,25 +175,16 @@ impl Egress {
     /// # Errors
     /// As [`Egress::send`].
     pub async fn dial(&self, allowed: Allowed) -> Result<Dialled, SendError> {
-        let (endpoint, active) = self.enter(allowed, true)?;
+        let (endpoint, mut active) = self.enter(allowed, true, None)?;
         let opened = endpoint.target.open().ok_or(SendError::Overloaded)?;
         let dialled = timeout(self.config.connect_timeout, dial(&endpoint.target)).await;
-        match dialled.unwrap_or(Err(SendError::TimeoutConnect)) {
-            Ok(stream) => {
-                endpoint.note_success();
-                Ok(Dialled {
-                    stream,
-                    _active: active,
-                    _opened: opened,
-                })
-            }
-            Err(error) => {
-                if error.is_the_endpoints() {
-                    endpoint.note_failure(&error.to_string());
-                }
-                Err(error)
-            }
-        }
+        let dialled = dialled.unwrap_or(Err(SendError::TimeoutConnect));
+        active.judge(dialled.as_ref().map(|_| StatusCode::OK));
+        Ok(Dialled {
+            stream: dialled?,
+            _active: active,
+            _opened: opened,
+        })
     }
 
     /// A place among the calls under way, if there is one and the breaker lets it.
@@ -190,15 +192,15 @@ impl Egress {
         &self,
         allowed: Allowed,
         is_tunnel: bool,
+        body: Option<Arc<Progress>>,
     ) -> Result<(Arc<Endpoint>, Active), SendError> {
         let permit = Arc::clone(&self.calls).try_acquire_owned();
         let permit = permit.map_err(|_| SendError::Overloaded)?;
-        let endpoint = self.endpoint(allowed, is_tunnel)?;
-        if endpoint.is_ejected(now()) {
-            return Err(SendError::NoHealthyEndpoint);
-        }
-        let active = Active::with_permit(&endpoint, permit);
-        Ok((endpoint, active))
+        let known = self.known(allowed, is_tunnel)?;
+        let pass = known.breaker.as_ref().map(Breaker::pass).transpose()?;
+        let clock = known.is_timed.then(|| Clock::start(body));
+        let active = Active::new(&known.endpoint, Watch::of(pass, clock));
+        Ok((known.endpoint, active.with_permit(permit)))
     }
 
     fn limits(&self, options: &SendOptions) -> Limits {
@@ -211,7 +213,7 @@ impl Egress {
     }
 
     /// What is known of a destination. The lock is one subject's and held for a look into a map.
-    fn endpoint(&self, allowed: Allowed, is_tunnel: bool) -> Result<Arc<Endpoint>, SendError> {
+    fn known(&self, allowed: Allowed, is_tunnel: bool) -> Result<Known, SendError> {
         let place = Place {
             destination: allowed.destination.clone(),
             is_tunnel,
@@ -223,22 +225,31 @@ impl Egress {
         };
         let known = self.places.lock();
         let mut known = known.unwrap_or_else(PoisonError::into_inner);
-        if let Some(endpoint) = known.get(&place) {
-            return Ok(Arc::clone(endpoint));
+        if let Some(known) = known.get(&place) {
+            return Ok(known.clone());
         }
         if known.len() >= DESTINATIONS {
-            let breaks = |it: &Arc<Endpoint>| it.is_ejected(now());
             known.retain(|_, it| {
-                it.target.connections() > 0 || Arc::strong_count(it) > 1 || breaks(it)
+                let is_used = Arc::strong_count(&it.endpoint) > 1;
+                is_used
+                    || it.endpoint.target.connections() > 0
+                    || it.breaker.as_ref().is_some_and(|it| it.is_tripped())
             });
         }
         if known.len() >= DESTINATIONS {
             return Err(SendError::Overloaded);
         }
+        let breaker = allowed.breaker.clone();
+        let shares = breaker.as_ref().and_then(|it| it.shares.as_ref());
+        let is_timed = shares.is_some_and(|it| it.slow.is_some());
         let endpoint = self.new_endpoint(allowed, is_tunnel);
-        let endpoint = endpoint.map_err(|error| SendError::NotAllowed(error.0))?;
-        known.insert(place, Arc::clone(&endpoint));
-        Ok(endpoint)
+        let made = Known {
+            endpoint: endpoint.map_err(|error| SendError::NotAllowed(error.0))?,
+            breaker: breaker.map(Breaker::new),
+            is_timed,
+        };
+        known.insert(place, made.clone());
+        Ok(made)
     }
 
     fn new_endpoint(
@@ -274,10 +285,11 @@ impl Egress {
             max_connections: self.config.max_connections,
             resolver: Arc::clone(&self.machine.resolver),
         })?;
-        let outlier = allowed.breaker.unwrap_or(OutlierConfig {
+        // There is no other to use instead; its breaker is what there is.
+        let outlier = OutlierConfig {
             failures: 0,
             ..OutlierConfig::default()
-        });
+        };
         Ok(Arc::new(Endpoint::new(
             target,
             &destination.host,

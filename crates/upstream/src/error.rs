@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// Any error of a body that was handed in.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -20,6 +21,8 @@ pub enum SendError {
     NotAllowed(String),
     /// Nothing to send to.
     NoHealthyEndpoint,
+    /// Its breaker is open: nothing is sent, for this long at least.
+    CircuitOpen(Duration),
     /// Too many connections or calls.
     Overloaded,
     /// The connection ended before the head of the answer.
@@ -49,6 +52,7 @@ impl SendError {
             Self::DnsFailed(_) => "dns_failed",
             Self::NotAllowed(_) => "not_allowed",
             Self::NoHealthyEndpoint => "no_healthy_endpoint",
+            Self::CircuitOpen(_) => "circuit_open",
             Self::Overloaded => "overloaded",
             Self::Reset(_) => "reset",
             Self::TimeoutConnect => "timeout_connect",
@@ -64,7 +68,7 @@ impl SendError {
     /// The status a gateway answers with (RFC 9110 §15.6).
     pub fn status(&self) -> u16 {
         match self {
-            Self::NoHealthyEndpoint | Self::Overloaded => 503,
+            Self::NoHealthyEndpoint | Self::CircuitOpen(_) | Self::Overloaded => 503,
             Self::TimeoutConnect | Self::TimeoutResponse | Self::TimeoutWhole => 504,
             Self::RequestBody(_) => 400,
             _ => 502,
@@ -91,6 +95,7 @@ impl SendError {
                 | Self::Overloaded
                 | Self::NotAllowed(_)
                 | Self::NoHealthyEndpoint
+                | Self::CircuitOpen(_)
                 | Self::Unsupported(_)
                 | Self::TimeoutWhole
         )

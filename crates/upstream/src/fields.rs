@@ -1,5 +1,7 @@
 //! The header of a request and of an answer on its way through a gateway (RFC 9110 §7.6.1).
 
+use std::sync::Arc;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE,
@@ -8,7 +10,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 
-use crate::body::OutBody;
+use crate::body::{OutBody, Progress};
 use crate::config::Host;
 use crate::error::SendError;
 use crate::target::Target;
@@ -125,6 +127,11 @@ impl Outgoing {
             authority: self.authority.clone(),
             upgrade: self.upgrade.clone(),
         })
+    }
+
+    /// Has its body note when it ends. `None`: it has none that is still to come.
+    pub(crate) fn time_body(&mut self) -> Option<Arc<Progress>> {
+        self.request.body_mut().time()
     }
 
     pub(crate) fn method(&self) -> &Method {

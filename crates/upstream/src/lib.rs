@@ -25,9 +25,11 @@
     )
 )]
 
+mod active;
 mod address;
 mod balance;
 mod body;
+mod breaker;
 mod budget;
 mod config;
 mod connect;
@@ -39,9 +41,12 @@ mod fields;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod health;
+mod mirror;
 mod pool;
+mod tally;
 mod target;
 mod tls;
+mod tries;
 mod trouble;
 mod tunnel;
 mod upstream;
@@ -50,9 +55,11 @@ mod wire;
 pub use address::{Network, is_public};
 pub use balance::{EndpointHealth, EndpointState};
 pub use body::UpstreamBody;
+pub use breaker::{Circuit, CircuitState};
 pub use config::{
-    AddressRule, ClientCertificate, EndpointConfig, HealthConfig, Host, OutlierConfig, Protocol,
-    Retry, SendOptions, SpiffeConfig, SpiffeIdentity, TlsConfig, UpstreamConfig,
+    AddressRule, BreakerConfig, ClientCertificate, EndpointConfig, HealthConfig, Hedge, Host,
+    OutlierConfig, Protocol, Retry, SendOptions, Shares, SlowShare, SpiffeConfig, SpiffeIdentity,
+    TlsConfig, UpstreamConfig,
 };
 pub use dns::{Resolve, Resolving, SystemResolver};
 pub use egress::{
@@ -60,6 +67,7 @@ pub use egress::{
 };
 pub use error::{BodyError, BoxError, ConfigError, SendError};
 pub use fields::strip_hop_by_hop;
+pub use tries::Tries;
 pub use trouble::LastError;
 pub use tunnel::{Tunnel, WebSocketKey};
 pub use upstream::{Counters, Machine, Upstream};

@@ -16,7 +16,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::balance::Active;
+use crate::active::Active;
 use crate::body::UpstreamBody;
 use crate::error::{SendError, before_head};
 use crate::exchange::Lease;

@@ -2,27 +2,30 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, request};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::BodyExt;
 use rustls::RootCertStore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use crate::balance::{self, Active, Endpoint, EndpointHealth};
+use crate::active::{Active, Clock, Watch};
+use crate::balance::{self, Endpoint, EndpointHealth};
 use crate::body::{OutBody, UpstreamBody};
+use crate::breaker::{Breaker, Circuit, Pass};
 use crate::budget::Budget;
-use crate::config::{Protocol, Retry, SendOptions, UpstreamConfig};
+use crate::config::{Protocol, SendOptions, UpstreamConfig};
 use crate::connect::Need;
 use crate::dns::{Resolve, SystemResolver};
 use crate::error::{BoxError, ConfigError, SendError};
-use crate::exchange::{self, Limits, exchange, plain_answer};
+use crate::exchange::{Limits, exchange, plain_answer};
 use crate::fields::{Outgoing, wanted_upgrade};
+use crate::mirror::Mirrors;
 use crate::target::{Target, TargetConfig};
 use crate::tls;
+use crate::tries::Tries;
 use crate::tunnel::{Tunnel, upgraded};
 
 /// What of the machine this crate needs, read once before the engine confines itself.
@@ -51,14 +54,6 @@ impl Machine {
     }
 }
 
-/// Most mirrored requests under way, and most bytes of their bodies, of one upstream.
-const MIRRORED: usize = 64;
-const MIRRORED_BYTES: usize = 16 << 20;
-/// What of a mirror's answer is read, so that its connection can be used again.
-const MIRROR_ANSWER_BYTES: usize = 64 << 10;
-/// Longest wait between two tries.
-const BACKOFF: Duration = Duration::from_secs(10);
-
 /// Totals since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -68,6 +63,10 @@ pub struct Counters {
     pub failures: u64,
     /// Second and further tries.
     pub retries: u64,
+    /// Requests that were sent to another endpoint as well.
+    pub hedges: u64,
+    /// Of them those whose other endpoint answered first.
+    pub hedges_won: u64,
     /// Times an endpoint was left out.
     pub ejections: u64,
     /// Mirrored requests that were not sent, since too many were under way.
@@ -78,20 +77,19 @@ pub struct Counters {
 
 /// A service behind the gateway. Shared by all workers; each has connections of its own.
 pub struct Upstream {
-    config: UpstreamConfig,
+    pub(crate) config: UpstreamConfig,
     pub(crate) endpoints: Box<[Arc<Endpoint>]>,
-    budget: Budget,
+    pub(crate) budget: Budget,
+    pub(crate) breaker: Option<Arc<Breaker>>,
+    /// Whether somebody asks how long an answer takes.
+    pub(crate) is_timed: bool,
     requests: AtomicU64,
     failures: AtomicU64,
-    retries: AtomicU64,
-    mirrors_dropped: AtomicU64,
-    mirrors: Arc<Mirrors>,
-}
-
-#[derive(Default)]
-struct Mirrors {
-    number: AtomicUsize,
-    bytes: AtomicUsize,
+    pub(crate) retries: AtomicU64,
+    pub(crate) hedges: AtomicU64,
+    pub(crate) hedges_won: AtomicU64,
+    pub(crate) mirrors_dropped: AtomicU64,
+    pub(crate) mirrors: Arc<Mirrors>,
 }
 
 impl Upstream {
@@ -139,11 +137,15 @@ impl Upstream {
         }
         Ok(Arc::new(Self {
             budget: Budget::new(config.retry_percent),
+            breaker: config.breaker.clone().map(Breaker::new),
+            is_timed: is_timed(&config),
             config,
             endpoints: endpoints.into(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            hedges: AtomicU64::new(0),
+            hedges_won: AtomicU64::new(0),
             mirrors_dropped: AtomicU64::new(0),
             mirrors: Arc::default(),
         }))
@@ -173,8 +175,26 @@ impl Upstream {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
+        self.send_telling(request, options, &mut Tries::default())
+            .await
+    }
+
+    /// The same, and says how it went, also when there is no answer.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`].
+    pub async fn send_telling<B>(
+        &self,
+        request: Request<B>,
+        options: &SendOptions,
+        tries: &mut Tries,
+    ) -> Result<Response<UpstreamBody>, SendError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
         let outgoing = Outgoing::new(request.map(OutBody::new), &options.host, None);
-        let sent = self.send_out(outgoing?, options).await;
+        let sent = self.send_out(outgoing?, options, tries).await;
         self.counted(sent)
     }
 
@@ -204,17 +224,16 @@ impl Upstream {
             Some(upgrade.clone()),
         )?;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let index = balance::choose(&self.endpoints, None).ok_or(SendError::NoHealthyEndpoint);
-        let endpoint = index.map(|index| self.endpoints.get(index));
-        let Some(endpoint) = endpoint? else {
-            return Err(SendError::NoHealthyEndpoint);
-        };
-        let active = Active::new(endpoint);
+        let pass = self.counted(self.pass())?;
+        let endpoint = self.counted(self.chosen(None))?.1;
+        let mut outgoing = outgoing;
+        let clock = self.is_timed.then(|| Clock::start(outgoing.time_body()));
+        let mut active = Active::new(endpoint, Watch::of(pass, clock));
         let limits = self.limits(options, Need::Http1);
         let deadline = options.timeout.map(|it| Instant::now() + it);
         let answered = within(deadline, exchange(&endpoint.target, outgoing, limits)).await;
         let answered = answered.and_then(|it| it.map_err(|none| none.error));
-        endpoint.judge(answered.as_ref().map(|(it, _)| it.status()));
+        active.judge(answered.as_ref().map(|(it, _)| it.status()));
         let (response, lease) = self.counted(answered)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return upgraded(response, lease, active, &upgrade).await;
@@ -225,39 +244,14 @@ impl Upstream {
         Ok((response, None))
     }
 
-    /// Sends a copy of a request and forgets it. `false`: not sent, too many are under way.
-    pub fn mirror(
-        self: &Arc<Self>,
-        head: request::Parts,
-        body: Bytes,
-        options: &SendOptions,
-    ) -> bool {
-        let Some(place) = Mirrors::enter(&self.mirrors, body.len()) else {
-            self.mirrors_dropped.fetch_add(1, Ordering::Relaxed);
-            return false;
-        };
-        let request = Request::from_parts(head, OutBody::whole(body));
-        let Ok(outgoing) = Outgoing::new(request, &options.host, None) else {
-            return false;
-        };
-        let (upstream, mut options) = (Arc::clone(self), options.clone());
-        options.retry = None;
-        options
-            .timeout
-            .get_or_insert(upstream.config.response_timeout);
-        tokio::spawn(async move {
-            let sent = upstream.send_out(outgoing, &options).await;
-            if let Ok(response) = upstream.counted(sent) {
-                discard(response.into_body()).await;
-            }
-            drop(place);
-        });
-        true
-    }
-
     /// What is known of each endpoint.
     pub fn health(&self) -> Vec<EndpointHealth> {
         self.endpoints.iter().map(|it| it.health()).collect()
+    }
+
+    /// How its breaker stands, if it has one.
+    pub fn circuit(&self) -> Option<Circuit> {
+        self.breaker.as_ref().map(|it| it.circuit())
     }
 
     /// Whether an endpoint can be expected to answer.
@@ -273,6 +267,8 @@ impl Upstream {
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
+            hedges: self.hedges.load(Ordering::Relaxed),
+            hedges_won: self.hedges_won.load(Ordering::Relaxed),
             ejections: endpoints
                 .clone()
                 .map(|it| it.ejections.load(Ordering::Relaxed))
@@ -282,79 +278,37 @@ impl Upstream {
         }
     }
 
-    async fn send_out(
+    pub(crate) async fn send_out(
         &self,
         outgoing: Outgoing,
         options: &SendOptions,
+        tries: &mut Tries,
     ) -> Result<Response<UpstreamBody>, SendError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.budget.earn();
         match options.timeout {
-            None => self.tries(outgoing, options, None).await,
+            None => self.tries(outgoing, options, None, tries).await,
             Some(time) => {
-                let deadline = Instant::now() + time;
-                within(
-                    Some(deadline),
-                    self.tries(outgoing, options, Some(deadline)),
-                )
-                .await?
+                let deadline = Some(Instant::now() + time);
+                within(deadline, self.tries(outgoing, options, deadline, tries)).await?
             }
         }
     }
 
-    /// Tries until there is an answer to give out, or none to hope for.
-    async fn tries(
-        &self,
-        outgoing: Outgoing,
-        options: &SendOptions,
-        deadline: Option<Instant>,
-    ) -> Result<Response<UpstreamBody>, SendError> {
-        let limits = self.limits(options, Need::Any);
-        let retry = options.retry.as_ref();
-        let retry = retry.filter(|it| it.attempts > 0 && exchange::is_safe(outgoing.method()));
-        let mut outgoing = outgoing;
-        let (mut tried, mut tries, mut moved) = (None, 0, false);
-        loop {
-            let spare = retry.and_then(|_| outgoing.copy());
-            let index = balance::choose(&self.endpoints, tried);
-            let endpoint = index.and_then(|index| self.endpoints.get(index));
-            let endpoint = endpoint.ok_or(SendError::NoHealthyEndpoint)?;
-            let active = Active::new(endpoint);
-            let answered = exchange(&endpoint.target, outgoing, limits).await;
-            let (answered, unsent) = match answered {
-                Ok(answer) => (plain_answer(answer), None),
-                Err(none) => (Err(none.error), none.unsent),
-            };
-            endpoint.judge(answered.as_ref().map(Response::status));
-            tries += 1;
-            let again = spare.filter(|_| retry.is_some_and(|it| is_hoped(it, tries, &answered)));
-            // What never left may go to another endpoint, whatever its method; once.
-            let elsewhere = unsent.filter(|_| {
-                let is_first = !std::mem::replace(&mut moved, true);
-                is_first && self.endpoints.len() > 1 && is_a_failed_connection(&answered)
-            });
-            let is_retry = again.is_some();
-            let next = again.or(elsewhere);
-            match next.filter(|_| self.budget.take(balance::now())) {
-                Some(next) => outgoing = next,
-                None => {
-                    return answered.map(|mut response| {
-                        let body = response.body_mut();
-                        body.attend(Some(active), deadline, options.body_idle);
-                        response
-                    });
-                }
-            }
-            self.retries.fetch_add(1, Ordering::Relaxed);
-            drop((answered, active));
-            tried = index;
-            if let Some(retry) = retry.filter(|_| is_retry) {
-                sleep(pause(retry.backoff, tries)).await;
-            }
-        }
+    /// The right to send one try, where a breaker gives it.
+    pub(crate) fn pass(&self) -> Result<Option<Pass>, SendError> {
+        self.breaker.as_ref().map(Breaker::pass).transpose()
     }
 
-    fn limits(&self, options: &SendOptions, need: Need) -> Limits {
+    /// An endpoint to ask; `not` only when there is no other.
+    pub(crate) fn chosen(&self, not: Option<usize>) -> Result<(usize, &Arc<Endpoint>), SendError> {
+        let index = balance::choose(&self.endpoints, not);
+        index
+            .and_then(|index| Some((index, self.endpoints.get(index)?)))
+            .ok_or(SendError::NoHealthyEndpoint)
+    }
+
+    pub(crate) fn limits(&self, options: &SendOptions, need: Need) -> Limits {
         let shorter = |own: Duration, other: Option<Duration>| other.map_or(own, |it| it.min(own));
         Limits {
             connect: shorter(self.config.connect_timeout, options.connect_timeout),
@@ -363,7 +317,7 @@ impl Upstream {
         }
     }
 
-    fn counted<T>(&self, sent: Result<T, SendError>) -> Result<T, SendError> {
+    pub(crate) fn counted<T>(&self, sent: Result<T, SendError>) -> Result<T, SendError> {
         if sent.is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -371,71 +325,22 @@ impl Upstream {
     }
 }
 
-async fn within<F: Future>(deadline: Option<Instant>, work: F) -> Result<F::Output, SendError> {
+fn is_timed(config: &UpstreamConfig) -> bool {
+    let of_endpoints = config.outlier.shares.as_ref();
+    let of_all = config.breaker.as_ref().and_then(|it| it.shares.as_ref());
+    let mut shares = of_endpoints.into_iter().chain(of_all);
+    shares.any(|it| it.slow.is_some())
+}
+
+pub(crate) async fn within<F: Future>(
+    deadline: Option<Instant>,
+    work: F,
+) -> Result<F::Output, SendError> {
     match deadline {
         None => Ok(work.await),
         Some(deadline) => {
             let done = timeout_at(deadline, work).await;
             done.map_err(|_| SendError::TimeoutWhole)
         }
-    }
-}
-
-fn is_hoped(
-    retry: &Retry,
-    tries: u32,
-    answered: &Result<Response<UpstreamBody>, SendError>,
-) -> bool {
-    tries <= retry.attempts
-        && match answered {
-            Ok(response) => retry.codes.contains(&response.status()),
-            Err(error) => error.is_worth_another_try(),
-        }
-}
-
-fn is_a_failed_connection<T>(answered: &Result<T, SendError>) -> bool {
-    matches!(
-        answered,
-        Err(SendError::ConnectFailed(_)
-            | SendError::DnsFailed(_)
-            | SendError::TimeoutConnect
-            | SendError::Overloaded)
-    )
-}
-
-/// A random part of the wait, which doubles with each try.
-fn pause(backoff: Duration, tries: u32) -> Duration {
-    let factor = 2_u32.saturating_pow(tries.saturating_sub(1).min(16));
-    backoff
-        .saturating_mul(factor)
-        .min(BACKOFF)
-        .mul_f64(fastrand::f64())
-}
-
-async fn discard(mut body: UpstreamBody) {
-    let mut read = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        read += frame.data_ref().map_or(0, Bytes::len);
-        if read > MIRROR_ANSWER_BYTES {
-            return;
-        }
-    }
-}
-
-impl Mirrors {
-    fn enter(mirrors: &Arc<Self>, bytes: usize) -> Option<MirrorPlace> {
-        let before = mirrors.number.fetch_add(1, Ordering::Relaxed);
-        let held = mirrors.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let place = MirrorPlace(Arc::clone(mirrors), bytes);
-        (before < MIRRORED && held.saturating_add(bytes) <= MIRRORED_BYTES).then_some(place)
-    }
-}
-
-struct MirrorPlace(Arc<Mirrors>, usize);
-
-impl Drop for MirrorPlace {
-    fn drop(&mut self) {
-        self.0.number.fetch_sub(1, Ordering::Relaxed);
-        self.0.bytes.fetch_sub(self.1, Ordering::Relaxed);
     }
 }

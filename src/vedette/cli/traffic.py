@@ -7,12 +7,14 @@ Owns: the options of these commands and the short words of their tables. Must no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, print_table, printable
+from vedette.clock import format_duration
 from vedette.errors import ConfigError
 
 _CALLERS = {"Subject": "tokens", "Workload": "client certificates", "Anonymous": "the anonymous"}
@@ -66,16 +68,17 @@ def upstreams(
     ] = None,
     home: HomeOption = None,
     failing: Annotated[
-        bool, typer.Option("--failing", help="Only those with an endpoint that is not healthy.")
+        bool,
+        typer.Option(
+            "--failing", help="Only those with an endpoint that is not healthy or an open circuit."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the services behind the node, and how each of their endpoints does."""
     found = _named(client_of(home).get("/v1/upstreams"), names, "upstream_unknown")
     if failing:
-        found = [
-            one for one in found if any(each["state"] != "healthy" for each in one["endpoints"])
-        ]
+        found = [one for one in found if _is_failing(one)]
     if as_json:
         print_json(found)
         return
@@ -132,7 +135,7 @@ def goes_to(route: dict[str, Any]) -> str:
             text += " (no healthy endpoint)"
         shown.append(text)
     copies = [f"copies to {route['mirror']}"] if route["mirror"] else []
-    return printable(", ".join([*shown, *copies]))
+    return printable(", ".join([*shown, *copies, *faults_of(route)]))
 
 
 def inspected(route: dict[str, Any]) -> str:
@@ -173,6 +176,33 @@ def _said(policies: list[dict[str, Any]]) -> Iterator[str]:
         yield f"except {of}" if one["effect"] == "forbid" else of
 
 
+def _is_failing(service: dict[str, Any]) -> bool:
+    circuit = service["circuit"]
+    is_tripped = circuit is not None and circuit["state"] != "closed"
+    return is_tripped or any(each["state"] != "healthy" for each in service["endpoints"])
+
+
+def circuit_of(service: dict[str, Any]) -> str:
+    """How its breaker stands where that matters: `, circuit open until … (3 failures in a row)`."""
+    circuit = service["circuit"]
+    if circuit is None or circuit["state"] == "closed":
+        return ""
+    until = f" until {circuit['openUntil']}" if circuit["openUntil"] else ""
+    return printable(f", circuit {circuit['state']}{until} ({circuit['why']})")
+
+
+def faults_of(route: dict[str, Any]) -> list[str]:
+    """What goes wrong on purpose: `fault: 10 % wait 5s`, `fault: 0.1 % get 503`."""
+    fault = route["fault"] or {}
+    shown = []
+    if delay := fault.get("delay"):
+        time = format_duration(timedelta(milliseconds=delay["fixedMillis"]))
+        shown.append(f"fault: {delay['perMillion'] / 10_000:g} % wait {time}")
+    if abort := fault.get("abort"):
+        shown.append(f"fault: {abort['perMillion'] / 10_000:g} % get {abort['status']}")
+    return shown
+
+
 def _endpoint(service: dict[str, Any], one: dict[str, Any]) -> tuple[object, ...]:
     host = f"[{one['host']}]" if ":" in one["host"] else one["host"]
     state = one["state"]
@@ -180,6 +210,7 @@ def _endpoint(service: dict[str, Any], one: dict[str, Any]) -> tuple[object, ...
         state += f" until {one['ejectedUntil']}"
     if one["failingSince"]:
         state += f", failing since {one['failingSince']}"
+    state += circuit_of(service)
     asked = f"asked for {service['health']['path']}" if service["health"] else "by requests"
     last = one["lastError"]
     told = printable(f"{last['time']} {last['message']}") if last else "-"

@@ -9,26 +9,13 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from vedette.config.model import Count, Model
+from vedette.config.breaker import Breaker
+from vedette.config.model import Model
 from vedette.config.rate import Rate
 from vedette.ids import NAME_PATTERN
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Method = Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,16}$")]
-
-
-class Breaker(Model):
-    """When a destination that fails is left alone for a while (circuit breaker)."""
-
-    failures: Count = Field(
-        default=5,
-        ge=1,
-        le=1_000,
-        description="Failures in a row (no answer, 502, 503, 504) until it is not called.",
-    )
-    pause_millis: Count = Field(
-        default=10_000, ge=100, le=3_600_000, description="How long it is then not called."
-    )
 
 
 SpiffeIdText = Annotated[

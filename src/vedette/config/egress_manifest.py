@@ -11,19 +11,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from vedette.config.breaker_manifest import BreakerSpec
 from vedette.config.egress import NOT_CREDENTIALS, Method, Name, SpiffeIdText
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
-from vedette.config.written import Duration, EgressDestination, RateText, millis, parse_rate
-
-
-class BreakerSpec(Model):
-    """When a destination that fails is left alone for a while (circuit breaker)."""
-
-    consecutive_failures: Count = Field(
-        default=5, description="Failures in a row: no answer, or 502, 503, 504."
-    )
-    pause: Duration = Field(default="10s", description="How long it is then not called.")
+from vedette.config.written import EgressDestination, RateText, parse_rate
 
 
 class CredentialSpec(Model):
@@ -97,8 +89,7 @@ class EgressRuleSpec(Model):
             burst = {} if self.burst is None else {"burst": self.burst}
             data["rate"] = {"requests": requests, "periodMillis": period, **burst}
         if self.breaker is not None:
-            failures, pause = self.breaker.consecutive_failures, millis(self.breaker.pause)
-            data["breaker"] = {"failures": failures, "pauseMillis": pause}
+            data["breaker"] = self.breaker.resolve()
         if self.credential is not None:
             data["credential"] = {
                 "credential": self.credential.name,

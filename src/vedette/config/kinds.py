@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.addresses_manifest import OffendersSpec
+from vedette.config.breaker_manifest import BreakerSpec, FailuresSpec
 from vedette.config.clients_manifest import ChallengeSpec, TlsClientsSpec
 from vedette.config.egress import SpiffeIdText
 from vedette.config.manifest import Metadata
@@ -26,6 +27,7 @@ from vedette.config.written import (
     QuotaText,
     RateText,
     Size,
+    millis,
     parse_origin,
     parse_rate,
 )
@@ -192,13 +194,28 @@ class HealthSpec(Model):
     unhealthy_threshold: Count = Field(default=3, description="Bad answers until it is not used.")
 
 
-class OutlierSpec(Model):
-    """What is learnt from the requests themselves (outlier detection)."""
+class OutlierSpec(FailuresSpec):
+    """When an endpoint is not used for a while, by what requests show (outlier detection)."""
 
-    consecutive_failures: Count = Field(
-        default=5, description="Failures in a row until an endpoint is not used."
+    ejection: Duration = Field(
+        default="10s", description="How long the first time, and how much longer each further time."
     )
-    ejection: Duration = Field(default="10s", description="How long it is then not used.")
+    max_ejection: Duration | None = Field(
+        default=None,
+        description="How long at most; absent: 5m, or `ejection` where that is longer.",
+    )
+
+    def resolve(self) -> dict[str, Any]:
+        """The same as a snapshot says it."""
+        data: dict[str, Any] = {
+            "failures": self.consecutive_failures,
+            "ejectMillis": millis(self.ejection),
+        }
+        if self.max_ejection is not None:
+            data["maxEjectMillis"] = millis(self.max_ejection)
+        if (shares := self.shares()) is not None:
+            data["shares"] = shares
+        return data
 
 
 class UpstreamSpec(Model):
@@ -223,6 +240,9 @@ class UpstreamSpec(Model):
     )
     health: HealthSpec | None = Field(default=None, description="Active health; absent: none.")
     outlier: OutlierSpec = Field(default_factory=OutlierSpec, description="Passive health.")
+    breaker: BreakerSpec | None = Field(
+        default=None, description="When no endpoint is asked for a while; absent: never."
+    )
 
     def origins(self) -> list[tuple[str, int]]:
         """Each URL with its weight."""

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from vedette.config.clients_manifest import ModeText
 from vedette.config.countries_manifest import CountriesSpec
 from vedette.config.egress import SpiffeIdText
+from vedette.config.faults_manifest import FaultSpec
 from vedette.config.kinds import ApiVersion, RateLimitSpec
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Flag, Model
@@ -217,7 +218,7 @@ class TimeoutsSpec(Model):
         default=None, description="From the request to the last byte; `0s`: no end."
     )
     backend_request: Duration | None = Field(
-        default=None, description="The same for one try; not together with retries."
+        default=None, description="The same for each try; `0s`: no end."
     )
 
 
@@ -231,6 +232,17 @@ class RetrySpec(Model):
         default=1, description="Tries after the first."
     )
     backoff: Duration = Field(default="25ms", description="Wait before the second; then doubled.")
+
+
+class HedgeSpec(Model):
+    """When a request that waits is sent to another endpoint of its service as well (gRPC's hedging); only safe
+    methods without a body ever are. The first good answer counts, and the other request is cut off.
+    """
+
+    after: Duration = Field(description="How long an answer is waited for, 1ms to 10m.")
+    attempts: Annotated[int, Field(strict=True, ge=1, le=5)] = Field(
+        default=1, description="Requests beside the first, each as long after the one before."
+    )
 
 
 class CookieConfigSpec(Model):
@@ -357,6 +369,13 @@ class RouteRuleSpec(RuleSpec):
     )
     static: StaticSpec | None = Field(default=None, description="A fixed answer.")
     files: FilesSpec | None = Field(default=None, description="A static tree.")
+    hedge: HedgeSpec | None = Field(
+        default=None, description="When it is sent to another endpoint as well; absent: never."
+    )
+    fault: FaultSpec | None = Field(
+        default=None,
+        description="What goes wrong on purpose, to see what follows; absent: nothing.",
+    )
 
 
 class RouteSpec(Model):

@@ -16,8 +16,10 @@ from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config import invariants
 from vedette.config.addresses import Addresses, CountryRule, Offenders
+from vedette.config.breaker import Breaker, Shares
 from vedette.config.clients import Challenge, Mode, TlsClients
 from vedette.config.egress import EgressPolicy, SpiffeIdText
+from vedette.config.faults import Fault
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.rate import Rate
 from vedette.config.sidecar import Sidecar
@@ -497,6 +499,15 @@ class Retry(Model):
     )
 
 
+class Hedge(Model):
+    """When a request that waits is sent to another endpoint as well; only safe methods without a body ever are."""
+
+    after_millis: Count = Field(
+        ge=1, le=600_000, description="How long an answer is waited for before the next is sent."
+    )
+    attempts: Count = Field(default=1, ge=1, le=5, description="Requests beside the first.")
+
+
 class Stickiness(Model):
     """Requests of one caller go to one service (Gateway API `SessionPersistence`)."""
 
@@ -547,7 +558,19 @@ class Route(Model):
         le=86_400_000,
         description="From the request to the last byte of an upstream's answer; absent: no end.",
     )
+    try_millis: Count | None = Field(
+        default=None,
+        ge=1,
+        le=86_400_000,
+        description="The same for each try; absent: no end.",
+    )
     retry: Retry | None = Field(default=None, description="When a request is sent again.")
+    hedge: Hedge | None = Field(
+        default=None, description="When it is sent to another endpoint as well; absent: never."
+    )
+    fault: Fault | None = Field(
+        default=None, description="What goes wrong on purpose; absent: nothing."
+    )
     sticky: Stickiness | None = Field(
         default=None, description="Whether a caller stays with one service."
     )
@@ -620,10 +643,25 @@ class PassiveHealth(Model):
     """What is learnt from the requests themselves."""
 
     failures: Count = Field(
-        default=5, ge=1, le=1_000, description="Failures in a row until an endpoint is not used."
+        default=5,
+        ge=0,
+        le=1_000,
+        description="Failures in a row until an endpoint is not used; 0: any number.",
     )
     eject_millis: Count = Field(
-        default=10_000, ge=100, le=3_600_000, description="How long it is then not used."
+        default=10_000,
+        ge=100,
+        le=3_600_000,
+        description="How long it is then not used the first time, and how much longer each further time.",
+    )
+    max_eject_millis: Count | None = Field(
+        default=None,
+        ge=100,
+        le=86_400_000,
+        description="How long at most; absent: five minutes, or `ejectMillis` where that is longer.",
+    )
+    shares: Shares | None = Field(
+        default=None, description="Shares of failures and slow answers until then; absent: any."
     )
 
 
@@ -667,6 +705,9 @@ class Upstream(Model):
     health: ActiveHealth | None = Field(default=None, description="Active health; absent: none.")
     outlier: PassiveHealth = Field(
         default_factory=PassiveHealth, description="Passive health (outlier detection)."
+    )
+    breaker: Breaker | None = Field(
+        default=None, description="When no endpoint is asked for a while; absent: never."
     )
 
 

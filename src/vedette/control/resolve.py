@@ -347,13 +347,12 @@ class _Resolver:
             "idleMillis": millis(spec.timeouts.idle),
             "maxConnections": spec.max_connections,
             "retryPercent": spec.retry_percent,
-            "outlier": {
-                "failures": spec.outlier.consecutive_failures,
-                "ejectMillis": millis(spec.outlier.ejection),
-            },
+            "outlier": spec.outlier.resolve(),
         }
         if origins[0][0].scheme == "https":
             data["tls"] = self._tls(manifest, spec.tls or TlsSpec())
+        if spec.breaker is not None:
+            data["breaker"] = spec.breaker.resolve()
         if spec.health is not None:
             data["health"] = {
                 "path": spec.health.path,

@@ -403,21 +403,33 @@ class _Reader:
     def _timing(self, rule: RuleSpec, place: Place, fields: dict[str, Any]) -> None:
         whole = millis(rule.timeouts.request) if rule.timeouts.request else 0
         one = millis(rule.timeouts.backend_request) if rule.timeouts.backend_request else 0
-        where = (*place, "timeouts", "backendRequest")
-        if one and rule.retry is not None and rule.retry.attempts:
-            self._problem("backendRequest and retries exclude each other; write request", *where)
         if whole and one > whole:
+            where = (*place, "timeouts", "backendRequest")
             self._problem("backendRequest is longer than request", *where)
-        limits = [each for each in (whole, one) if each]
-        fields["timeoutMillis"] = min(limits) if limits else None
+        fields["timeoutMillis"] = whole or None
+        fields["tryMillis"] = one or None
         if rule.retry is not None:
             fields["retry"] = {
                 "attempts": rule.retry.attempts,
                 "codes": sorted(set(rule.retry.codes)),
                 "backoffMillis": millis(rule.retry.backoff),
             }
+        if isinstance(rule, RouteRuleSpec):
+            self._mesh(rule, place, fields)
         if rule.session_persistence is not None:
             fields["sticky"] = self._sticky(rule, (*place, "sessionPersistence"))
+
+    def _mesh(self, rule: RouteRuleSpec, place: Place, fields: dict[str, Any]) -> None:
+        """What HTTPRoute has no word for."""
+        if rule.hedge is not None:
+            if all(ref.kind == "Function" for ref in rule.backend_refs):
+                self._problem("a hedge needs an Upstream that answers", *place, "hedge")
+            fields["hedge"] = {
+                "afterMillis": millis(rule.hedge.after),
+                "attempts": rule.hedge.attempts,
+            }
+        if rule.fault is not None:
+            fields["fault"] = rule.fault.resolve()
 
     def _sticky(self, rule: RuleSpec, place: Place) -> dict[str, str]:
         spec = rule.session_persistence

@@ -25,6 +25,7 @@ from vedette.config.snapshot import (
 from vedette.config.waf import WafOverride
 from vedette.control.status import route_url
 from vedette.control.traffic_messages import (
+    CircuitStatus,
     EndpointError,
     EndpointStatus,
     RouteBackend,
@@ -76,6 +77,7 @@ def route_statuses(
             ),
             waf=_inspection(snapshot, route, now),
             countries=route.countries,
+            fault=route.fault,
             challenge=challenge_of(snapshot, route),
             callers=tuple(callers_of(route, outlines)),
         )
@@ -177,13 +179,29 @@ def _upstream(
         check="active" if declared.health else "passive",
         health=declared.health,
         outlier=declared.outlier,
+        breaker=declared.breaker,
+        circuit=_circuit((row or {}).get("circuit")),
         ready=ready,
         requests=row["requests"] if row else 0,
         failures=row["failures"] if row else 0,
         retries=row["retries"] if row else 0,
+        hedges=(row or {}).get("hedges", 0),
+        hedges_won=(row or {}).get("hedgesWon", 0),
         mirrors_dropped=row["mirrorsDropped"] if row else 0,
         endpoints=endpoints,
         routes=routes,
+    )
+
+
+def _circuit(row: Mapping[str, Any] | None) -> CircuitStatus | None:
+    if row is None:
+        return None
+    return CircuitStatus(
+        state=row["state"],
+        open_until=_time(row["openUntil"]),
+        opened=row["opened"],
+        refused=row["refused"],
+        why=row["why"],
     )
 
 

@@ -11,7 +11,9 @@ from typing import Literal
 from pydantic import Field
 
 from vedette.config.addresses import CountryRule
+from vedette.config.breaker import Breaker
 from vedette.config.clients import Mode as ChallengeMode
+from vedette.config.faults import Fault
 from vedette.config.model import Model
 from vedette.config.snapshot import ActiveHealth, PassiveHealth, PathMatch, ValueMatch
 from vedette.config.waf import Mode
@@ -76,6 +78,9 @@ class RouteStatus(Model):
     countries: CountryRule | None = Field(
         default=None, description="From which countries it may be asked; null: from everywhere."
     )
+    fault: Fault | None = Field(
+        default=None, description="What goes wrong on it on purpose; null: nothing."
+    )
     challenge: ChallengeMode = Field(
         description="Which browsers are asked for a little work first, the node's word included."
     )
@@ -123,6 +128,18 @@ class EndpointStatus(Model):
     ejections: int = Field(default=0, description="Times it was left out.")
 
 
+class CircuitStatus(Model):
+    """How the circuit breaker of a service stands. Counted since its settings last changed or the engine started."""
+
+    state: Literal["closed", "half-open", "open"] = Field(
+        description="closed: requests go through; open: none does; half-open: a few do, as trials."
+    )
+    open_until: str | None = Field(default=None, description="When trials begin, RFC 3339.")
+    opened: int = Field(default=0, description="Times it opened.")
+    refused: int = Field(default=0, description="Tries that were not made since it was open.")
+    why: str | None = Field(default=None, description="Why it opened last.")
+
+
 class UpstreamStatus(Model):
     """A service behind the node, and how it does."""
 
@@ -134,12 +151,22 @@ class UpstreamStatus(Model):
     )
     health: ActiveHealth | None = Field(default=None, description="The questions of active health.")
     outlier: PassiveHealth = Field(description="When an endpoint is left out for failed requests.")
+    breaker: Breaker | None = Field(
+        default=None, description="When no endpoint is asked for a while; null: never."
+    )
+    circuit: CircuitStatus | None = Field(
+        default=None, description="How its breaker stands; null: it has none, or not known."
+    )
     ready: bool | None = Field(
         default=None, description="Whether an endpoint can be expected to answer; null: not known."
     )
     requests: int = Field(default=0, description="Requests for it.")
     failures: int = Field(default=0, description="Of them without an answer, after all tries.")
     retries: int = Field(default=0, description="Second and further tries.")
+    hedges: int = Field(
+        default=0, description="Requests sent to another endpoint while the first one waited."
+    )
+    hedges_won: int = Field(default=0, description="Of them those that answered first.")
     mirrors_dropped: int = Field(
         default=0, description="Copies not sent, since too many were under way."
     )

@@ -159,6 +159,12 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
         counters["inspectionsKnown"],
         at,
     )
+    yield _counter(
+        "edge_fault_delays",
+        "Requests held back on purpose.",
+        counters.get("faultDelays", 0),
+        at,
+    )
     memory = GaugeMetricFamily(
         "edge_memory_usage_bytes",
         "The largest linear memory an instance has had, in bytes.",
@@ -214,6 +220,8 @@ _UPSTREAM_COUNTERS = (
         "failures",
     ),
     ("edge_upstream_retries", "Second and further tries.", "retries"),
+    ("edge_upstream_hedges", "Requests sent to another endpoint while one waited.", "hedges"),
+    ("edge_upstream_hedges_won", "Hedges that answered first.", "hedgesWon"),
     ("edge_upstream_mirrors_dropped", "Copies of requests that were not sent.", "mirrorsDropped"),
 )
 _ENDPOINT_COUNTERS = (
@@ -226,6 +234,11 @@ _ENDPOINT_GAUGES = (
     ("edge_upstream_endpoint_requests_in_flight", "Requests being answered.", "inFlight"),
     ("edge_upstream_endpoint_connections", "Open connections to an endpoint.", "connections"),
 )
+_CIRCUIT_COUNTERS = (
+    ("edge_upstream_circuit_opened", "Times a breaker opened.", "opened"),
+    ("edge_upstream_circuit_refused", "Tries not made since a breaker was open.", "refused"),
+)
+_CIRCUIT_STATES = ("closed", "half-open", "open")
 
 
 _Found = list[tuple[list[str], Mapping[str, Any]]]
@@ -241,17 +254,32 @@ def _upstream_metrics(rows: Iterable[Mapping[str, Any]]) -> Iterable[Metric]:
     both = ["upstream", "endpoint"]
     for name, text, key in _UPSTREAM_COUNTERS:
         yield _filled(CounterMetricFamily(name, text, labels=["upstream"]), services, key)
+    yield from _circuit_metrics(services)
     for name, text, key in _ENDPOINT_COUNTERS:
         yield _filled(CounterMetricFamily(name, text, labels=both), endpoints, key)
     for name, text, key in _ENDPOINT_GAUGES:
         yield _filled(GaugeMetricFamily(name, text, labels=both), endpoints, key)
 
 
+def _circuit_metrics(services: _Found) -> Iterable[Metric]:
+    """Of services that have a breaker; an engine from before there were any does not say."""
+    circuits: _Found = [
+        (labels, {**row["circuit"], "number": _CIRCUIT_STATES.index(row["circuit"]["state"])})
+        for labels, row in services
+        if row.get("circuit") is not None
+    ]
+    text = "How a breaker stands: 0 closed, 1 half-open, 2 open."
+    gauge = GaugeMetricFamily("edge_upstream_circuit_state", text, labels=["upstream"])
+    yield _filled(gauge, circuits, "number")
+    for name, text, key in _CIRCUIT_COUNTERS:
+        yield _filled(CounterMetricFamily(name, text, labels=["upstream"]), circuits, key)
+
+
 def _filled(
     family: CounterMetricFamily | GaugeMetricFamily, found: _Found, key: str
 ) -> CounterMetricFamily | GaugeMetricFamily:
     for values, row in found:
-        family.add_metric(values, float(row[key]))
+        family.add_metric(values, float(row.get(key, 0)))
     return family
 
 

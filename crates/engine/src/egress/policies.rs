@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
-use vedette_upstream::{
-    Credential, EgressRate, EgressRule, EgressRules, OutlierConfig, SpiffeConfig,
-};
+use vedette_upstream::{Credential, EgressRate, EgressRule, EgressRules, SpiffeConfig};
 
 use super::{Egress, Subject};
 use crate::load::{EngineDir, LoadError};
+use crate::services;
 use crate::snapshot::{self, EgressPolicy, Function};
 
 /// The ways out of programs, by their name.
@@ -93,10 +92,7 @@ fn rule(
             period: Duration::from_millis(rate.period_millis),
             burst: rate.burst.unwrap_or(rate.requests),
         }),
-        breaker: declared.breaker.as_ref().map(|breaker| OutlierConfig {
-            failures: u32::try_from(breaker.failures).unwrap_or(u32::MAX),
-            eject: Duration::from_millis(breaker.pause_millis),
-        }),
+        breaker: declared.breaker.as_ref().map(services::breaker),
         credential: declared
             .credential
             .as_ref()

@@ -1,7 +1,7 @@
 //! What is known of the services, as control reads it.
 
 use serde::Serialize;
-use vedette_upstream::{EndpointHealth, EndpointState, LastError, Upstream};
+use vedette_upstream::{Circuit, EndpointHealth, EndpointState, LastError, Upstream};
 
 use super::Services;
 
@@ -14,7 +14,10 @@ pub struct ServiceRow {
     requests: u64,
     failures: u64,
     retries: u64,
+    hedges: u64,
+    hedges_won: u64,
     mirrors_dropped: u64,
+    circuit: Option<CircuitRow>,
     endpoints: Vec<EndpointRow>,
 }
 
@@ -35,6 +38,16 @@ struct EndpointRow {
     requests: u64,
     failures: u64,
     ejections: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CircuitRow {
+    state: &'static str,
+    open_until: Option<u64>,
+    opened: u64,
+    refused: u64,
+    why: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -65,8 +78,21 @@ fn service(upstream: &Upstream) -> ServiceRow {
         requests: counters.requests,
         failures: counters.failures,
         retries: counters.retries,
+        hedges: counters.hedges,
+        hedges_won: counters.hedges_won,
         mirrors_dropped: counters.mirrors_dropped,
+        circuit: upstream.circuit().map(circuit),
         endpoints: upstream.health().into_iter().map(endpoint).collect(),
+    }
+}
+
+fn circuit(circuit: Circuit) -> CircuitRow {
+    CircuitRow {
+        state: circuit.state.as_str(),
+        open_until: circuit.open_until,
+        opened: circuit.opened,
+        refused: circuit.refused,
+        why: circuit.why,
     }
 }
 

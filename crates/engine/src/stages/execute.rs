@@ -41,6 +41,10 @@ pub async fn execute(
         // Over HTTP/2 any success would be taken for an open tunnel.
         return Err(Cause::NoTunnel.into());
     }
+    if let Some(fault) = &target.fault {
+        // On the heap: few routes have it, and its wait is larger than what else is kept here.
+        Box::pin(fault.inject(record)).await?;
+    }
     let pace = plan.admit.limits.timers.body_bytes_per_second;
     let mut response = match &target.backend {
         Backend::Static(fixed) => answer_fixed(fixed),

@@ -13,11 +13,12 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
-use vedette_upstream::{Host, SendError, SendOptions, Upstream, WebSocketKey};
+use vedette_upstream::{Host, SendError, SendOptions, Tries, Upstream, WebSocketKey};
 use vedette_wasm::BodyError;
 
 use crate::body::{Content, LimitedBody};
 use crate::mesh::service_of;
+use crate::offenders::whole_seconds;
 use crate::plan::{Forward, Plan};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
@@ -54,7 +55,9 @@ pub async fn forward(
     let request = request_of(admitted, record, body)?;
     let service = shown_to(plan, record, &forward.upstream)?;
     let Some(client) = on_upgrade.filter(|_| asks_for_tunnel(request.headers())) else {
-        let sent = service.send(request, &options).await;
+        let mut tries = Tries::default();
+        let sent = service.send_telling(request, &options, &mut tries).await;
+        (record.tries, record.has_hedge_won) = (tries.number, tries.has_hedge_won);
         let response = sent.map_err(|error| refusal_of(&error))?;
         return Ok(response.map(Content::Upstream));
     };
@@ -176,6 +179,11 @@ fn header(authority: &Authority) -> Result<HeaderValue, Refusal> {
         .map_err(|_| Refusal::with(Cause::MalformedHost, "the host is no field value"))
 }
 
+/// The refusal while a breaker is open, with the seconds after which it lets a trial go.
+fn is_open(left: Duration) -> Refusal {
+    Refusal::from(Cause::CircuitOpen).after(whole_seconds(left))
+}
+
 /// The refusal that a service's failure amounts to.
 fn refusal_of(error: &SendError) -> Refusal {
     let cause = match error {
@@ -184,6 +192,7 @@ fn refusal_of(error: &SendError) -> Refusal {
         | SendError::DnsFailed(_)
         | SendError::NotAllowed(_) => Cause::UpstreamUnreachable,
         SendError::NoHealthyEndpoint => Cause::UpstreamUnhealthy,
+        SendError::CircuitOpen(left) => return is_open(*left),
         SendError::Overloaded => Cause::UpstreamBusy,
         SendError::Reset(_) => Cause::UpstreamReset,
         SendError::TimeoutConnect | SendError::TimeoutResponse | SendError::TimeoutWhole => {

@@ -75,8 +75,9 @@ pub fn refuse(
     held.lease = Lease::default();
     let (cause, retry_after) = (refusal.cause, refusal.retry_after);
     let page = refusal.page.take();
-    let (stage, _, status, error) = cause.outcome();
-    record.status = status;
+    let (stage, _, _, error) = cause.outcome();
+    let status = refusal.status();
+    record.status = status.as_u16();
     record.outcome = match stage {
         Stage::Execute | Stage::Respond if !is_a_no(cause) => Outcome::Failed,
         _ => Outcome::Refused,
@@ -95,7 +96,7 @@ pub fn refuse(
         None => serde_json::to_vec(&body).unwrap_or_default(),
     };
     let mut response = Response::new(());
-    *response.status_mut() = cause.status();
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     if is_page {
         set_for_page(headers);
@@ -111,11 +112,12 @@ pub fn refuse(
         answering.say_goodbye();
     }
     // What is malformed may have been meant otherwise, and so may the bytes behind it.
-    let is_last = is_unwelcome || (stage == Stage::Admit && status == 400);
+    let is_last = is_unwelcome || (stage == Stage::Admit && status == StatusCode::BAD_REQUEST);
     if is_last && record.protocol != "HTTP/2.0" {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    set_for_cause(headers, cause, retry_after);
+    let soon = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+    set_for_cause(headers, cause, retry_after.map(NonZeroU32::get).or(soon));
     set_common(headers, &record, &mut held);
     let content = Content::Fixed(Some(Bytes::from(body)));
     response.map(|()| ResponseBody::new(content, record, held))
@@ -177,10 +179,12 @@ fn is_a_no(cause: Cause) -> bool {
             | Cause::BodyTooSlow
             | Cause::FilesReadOnly
             | Cause::FileNotFound
+            | Cause::CircuitOpen
+            | Cause::FaultInjected
     )
 }
 
-fn set_for_cause(headers: &mut HeaderMap, cause: Cause, retry_after: Option<NonZeroU32>) {
+fn set_for_cause(headers: &mut HeaderMap, cause: Cause, retry_after: Option<u32>) {
     if cause.outcome().0 == Stage::Authenticate {
         let challenge = match cause {
             Cause::CredentialsRequired
@@ -192,8 +196,7 @@ fn set_for_cause(headers: &mut HeaderMap, cause: Cause, retry_after: Option<NonZ
         };
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    let soon = || cause.is_passing().then_some(1);
-    if let Some(seconds) = retry_after.map(NonZeroU32::get).or_else(soon) {
+    if let Some(seconds) = retry_after {
         headers.insert(RETRY_AFTER, seconds.into());
     }
     if cause == Cause::FilesReadOnly {

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 
 use crate::address::Network;
 use crate::balance::nanos;
-use crate::config::{AddressRule, OutlierConfig, SpiffeConfig};
+use crate::config::{AddressRule, BreakerConfig, SpiffeConfig};
 use crate::error::ConfigError;
 
 /// Networks of organisations (RFC 1918, 4193, 6598).
@@ -36,7 +36,7 @@ pub struct EgressRule {
     /// How often; absent: any number of times.
     pub rate: Option<EgressRate>,
     /// When a destination that fails is left alone for a while.
-    pub breaker: Option<OutlierConfig>,
+    pub breaker: Option<BreakerConfig>,
     /// What calls are given that whoever makes them never sees. Such a rule allows no tunnel.
     pub credential: Option<Credential>,
     /// Both sides prove who they are by X509-SVIDs; absent: as everywhere on the web. Such a rule allows no tunnel.
@@ -135,7 +135,7 @@ pub struct Allowed {
     pub(crate) destination: Destination,
     /// Where its name may lead, or which address it may be.
     pub(crate) addresses: AddressRule,
-    pub(crate) breaker: Option<OutlierConfig>,
+    pub(crate) breaker: Option<BreakerConfig>,
     pub(crate) credential: Option<Credential>,
     pub(crate) spiffe: Option<SpiffeConfig>,
     /// Whether a rule says so.

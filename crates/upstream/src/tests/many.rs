@@ -163,6 +163,7 @@ async fn an_endpoint_that_fails_is_left_out_and_comes_back() {
     config.outlier = OutlierConfig {
         failures: 3,
         eject: Duration::from_millis(400),
+        ..OutlierConfig::default()
     };
     let upstream = upstream(config);
     let options = SendOptions::default();
@@ -215,6 +216,7 @@ async fn what_is_known_of_an_endpoint_follows_its_answers() {
     config.outlier = OutlierConfig {
         failures: 2,
         eject: Duration::from_millis(50),
+        ..OutlierConfig::default()
     };
     let upstream = upstream(config);
     let state = || upstream.health()[0].state;

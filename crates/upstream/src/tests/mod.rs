@@ -1,5 +1,7 @@
 //! Against real sockets on loopback.
 
+mod circuit;
+mod hedge;
 mod hostile;
 mod http1;
 mod http2;

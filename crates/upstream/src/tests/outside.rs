@@ -240,9 +240,10 @@ async fn a_destination_that_fails_is_left_alone_for_a_while() {
     let port = 1; // nobody listens there
     let uri = format!("http://127.0.0.1:{port}/");
     let mut rule = EgressRule::to(&uri);
-    rule.breaker = Some(OutlierConfig {
+    rule.breaker = Some(BreakerConfig {
         failures: 2,
-        eject: Duration::from_millis(200),
+        pause: Duration::from_millis(200),
+        ..BreakerConfig::default()
     });
     let egress = Out::new(vec![rule], EgressConfig::default(), &machine());
     let options = SendOptions::default();
@@ -251,10 +252,13 @@ async fn a_destination_that_fails_is_left_alone_for_a_while() {
         assert!(matches!(sent, Err(SendError::ConnectFailed(_))));
     }
     let sent = egress.send(call(&uri), &options).await;
-    assert_eq!(sent.err(), Some(SendError::NoHealthyEndpoint));
+    assert!(matches!(sent, Err(SendError::CircuitOpen(_))));
     tokio::time::sleep(Duration::from_millis(300)).await;
     let sent = egress.send(call(&uri), &options).await;
     assert!(matches!(sent, Err(SendError::ConnectFailed(_))));
+    // One trial that fails is enough to leave it alone again.
+    let sent = egress.send(call(&uri), &options).await;
+    assert!(matches!(sent, Err(SendError::CircuitOpen(_))));
 }
 
 #[tokio::test]
