@@ -106,9 +106,17 @@ def test_a_refusal_has_the_code_of_the_wish(engine: Engine, listener: socket.soc
     )
 
 
-@pytest.mark.parametrize("answer", [b"", b"hello\n", b"[1]\n", b"x" * 100_000])
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "closed"),
+        (b"hello\n", "Expecting value"),
+        (b"[1]\n", "no object"),
+        (b"x" * 100_000, "too long"),
+    ],
+)
 def test_what_is_no_answer_is_no_engine(
-    tmp_path_factory: pytest.TempPathFactory, listener: socket.socket, answer: bytes
+    tmp_path_factory: pytest.TempPathFactory, listener: socket.socket, answer: bytes, said: str
 ) -> None:
     path = tmp_path_factory.mktemp("e") / "s"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
@@ -124,4 +132,4 @@ def test_what_is_no_answer_is_no_engine(
         threading.Thread(target=one, daemon=True).start()
         with pytest.raises(UnavailableError) as caught:
             Registration(Wish(path, {}, "sidecar_not_served"), listener)
-    assert caught.value.code == "engine_away"
+    assert (caught.value.code, said in caught.value.message) == ("engine_away", True)

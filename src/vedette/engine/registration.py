@@ -141,7 +141,9 @@ def _line(connection: socket.socket) -> bytes:
     deadline = time.monotonic() + _PATIENCE
     while not line.endswith(b"\n"):
         byte = connection.recv(1)
-        if not byte or time.monotonic() > deadline or len(line) > _LONGEST:
+        if not byte or time.monotonic() > deadline:
             raise OSError("it closed the connection")
+        if len(line) > _LONGEST:
+            raise OSError("its answer is too long")
         line += byte
     return line
