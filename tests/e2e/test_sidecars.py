@@ -376,8 +376,13 @@ def test_a_sidecar_that_is_taken_away_is_served_no_more(mesh: Mesh) -> None:
         assert tried(place, "/former", None, tls=False) == 200
         mesh.b.run("sidecar", "--remove", "former")
         wait_until("it is let go", lambda: _is_let_go(former))
-        held = json.loads(mesh.b.path("engine", "svids.json").read_text("utf-8"))["svids"]
-        assert "former" not in held
+        svids = mesh.b.path("engine", "svids.json")
+        wait_until("nothing is shown for it", lambda: "former" not in _shown(svids))
+
+
+def _shown(svids: Path) -> dict[str, object]:
+    shown: dict[str, object] = json.loads(svids.read_text("utf-8"))["svids"]
+    return shown
 
 
 def _is_let_go(one: Sidecar) -> bool:

@@ -99,9 +99,17 @@ async fn serve_side(
 ) {
     let (told, serving) = watch::channel(Phase::Serving);
     let sidecar = Sidecar::new(&wish.sidecar, wish.side);
-    let opened = match is_loopback(listener) || !sidecar.is_outbound() {
-        true => node.sidecars.open(node, &sidecar, listener, &serving),
-        false => Err("its socket does not listen on loopback"),
+    let mut plans = node.plans();
+    let is_there = || {
+        let plan = node.plan();
+        plan.is_some_and(|plan| plan.sidecar(&sidecar.name).is_some())
+    };
+    let opened = if !is_there() {
+        Err("there is no sidecar of that name")
+    } else if sidecar.is_outbound() && !is_loopback(listener) {
+        Err("its socket does not listen on loopback")
+    } else {
+        node.sidecars.open(node, &sidecar, listener, &serving)
     };
     drop(serving);
     if !answer(&mut stream, opened).await {
@@ -112,6 +120,10 @@ async fn serve_side(
         // Whatever it sends, or its end.
         _ = stream.read(&mut nothing) => {
             let _ = told.send(Phase::Stopping);
+        }
+        () = async { while is_there() && plans.changed().await.is_ok() {} } => {
+            let _ = told.send(Phase::Stopping);
+            drop(stream);
         }
         () = handover::leaving(&mut phase) => {
             let _ = told.send(*phase.borrow());
