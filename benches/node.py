@@ -210,13 +210,13 @@ class Node:
             return None
 
 
-def up(place: Place, scheme: str) -> Node:
-    """A bare detached node on a free loopback port; call it under `uninterrupted`."""
+def up(place: Place, scheme: str, *more: str) -> Node:
+    """A bare detached node on a free loopback port, `more` for `vedette up`; call it under `uninterrupted`."""
     port, home = free_port(), place.folder / "home"
     host = "localhost" if scheme == "https" else "127.0.0.1"
     listen = f"127.0.0.1:{port}" if scheme == "https" else f"http://127.0.0.1:{port}"
     options = ["--listen", listen, "--workers", str(place.workers), "--home", str(home)]
-    arguments = ["up", "--detach", "--bare", *options]
+    arguments = ["up", "--detach", "--bare", *options, *more]
     shown = pinned(["vedette", *arguments], place.mode.server_cores)
     node = Node(home, f"{scheme}://{host}:{port}", " ".join(shown).replace(str(home), "$HOME"))
     try:

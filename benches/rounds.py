@@ -231,7 +231,8 @@ def _starts(setting: Setting) -> dict[str, Start]:
         "envoy-pair-logged": lambda place: envoy_pair.envoy_pair(
             tools["envoy-pair-logged"], place, logged=True
         ),
-        "vedette-pair": vedette_pair.vedette_pair,
+        "vedette-pair": lambda place: vedette_pair.vedette_pair(place, judged=False),
+        "vedette-pair-waf": lambda place: vedette_pair.vedette_pair(place, judged=True),
         "nginx-modsecurity": lambda place: shields.nginx_modsecurity(
             tools["nginx-modsecurity"], rules, place
         ),

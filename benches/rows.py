@@ -27,6 +27,7 @@ ServerName = Literal[
     "envoy-pair",
     "envoy-pair-logged",
     "vedette-pair",
+    "vedette-pair-waf",
 ]
 
 
@@ -240,7 +241,12 @@ ROWS = (
     _mesh("mesh-direct", "1,000 requests/s of the service, without sidecars", "service", "plain"),
     _mesh("envoy-mesh", "the same through a pair of Envoys, mTLS by SPIFFE IDs", "envoy-pair"),
     _mesh("envoy-mesh-logged", "the same with JSON access logs to files", "envoy-pair-logged"),
-    _mesh("vedette-mesh", "the same through a pair of our sidecars", "vedette-pair"),
+    _mesh(
+        "vedette-mesh",
+        "the same through a pair of our sidecars: all stages but the firewall, a record on each side",
+        "vedette-pair",
+    ),
+    _mesh("vedette-mesh-waf", "the same with the firewall on both sides", "vedette-pair-waf"),
 )
 
 PARTS = {
