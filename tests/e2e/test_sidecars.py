@@ -237,6 +237,33 @@ def test_what_a_program_says_of_itself_is_not_believed(mesh: Mesh) -> None:
     assert fields["x-vedette-principal"] == [SHOP]
 
 
+def test_a_token_between_programs_is_theirs_and_goes_on_as_it_came(mesh: Mesh) -> None:
+    """A token of the node would be the principal of a public listener, and one of nobody known refused there."""
+    own = mesh.b.run("token", "--subject", "alice").stdout.strip()
+    for number, token in enumerate((own, "theirs.and.nobody-elses")):
+        place, path = mesh.shop.told["outbound"], f"/token-{number}"
+        fields = {"host": "billing.mesh", "authorization": f"Bearer {token}"}
+        assert asked(place, path, fields) == 200
+        (came,) = mesh.came(path)
+        assert came["authorization"] == [f"Bearer {token}"]
+        assert came["x-vedette-principal"] == [SHOP]
+
+
+def test_a_program_in_a_box_calls_as_the_sidecar_of_its_name(mesh: Mesh) -> None:
+    call = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://billing.mesh/boxed")
+
+    def called_as(name: str) -> str:
+        command = (str(PROGRAM), "run", "--home", str(mesh.a.home), "--as", name, "--", *call)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout
+
+    assert called_as("shop") == "200"
+    (fields,) = mesh.came("/boxed")
+    assert fields["x-vedette-principal"] == [SHOP]
+    assert called_as("nobody") == "421"
+    assert len(mesh.came("/boxed")) == 1
+
+
 @pytest.mark.parametrize("host", ["nobody.mesh", "example.com", "localhost"])
 def test_only_hosts_of_the_mesh_that_routes_name_are_asked_for(mesh: Mesh, host: str) -> None:
     assert mesh.ask("/elsewhere", host) in (404, 421)

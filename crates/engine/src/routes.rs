@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use crate::mesh::is_mesh;
+
 /// Index of a route in the plan.
 pub type RouteIndex = u32;
 
@@ -76,7 +78,11 @@ impl RouteTable {
                 }
             }
         }
-        self.any_host.find(path, accepts)
+        // A route for every host is for every host of the public.
+        match is_mesh(host) {
+            true => None,
+            false => self.any_host.find(path, accepts),
+        }
     }
 }
 
@@ -110,6 +116,13 @@ mod tests {
             table.insert(*host, *rule, u32::try_from(index).unwrap());
         }
         table
+    }
+
+    #[test]
+    fn a_route_for_every_host_is_for_none_of_the_mesh() {
+        let table = table(&[(None, PathRule::Prefix("/"))]);
+        assert_eq!(table.find("shop.example.com", "/x", |_| true), Some(0));
+        assert_eq!(table.find("shop.mesh", "/x", |_| true), None);
     }
 
     #[test]
