@@ -208,7 +208,7 @@ impl Client {
             Err(denied) => denied,
         };
         if self.reports
-            && !matches!(denied, Denied::Rate(_))
+            && !matches!(denied, Denied::Rate(_) | Denied::Token)
             && let Some(let_go) = unlisted()
         {
             record.report(&denied);

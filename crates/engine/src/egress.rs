@@ -104,6 +104,7 @@ pub fn cause_of(denied: &Denied) -> &'static str {
         Denied::Destination(_) => "destination_not_allowed",
         Denied::Method(_) => "method_not_allowed",
         Denied::Rate(_) => "rate_limited",
+        Denied::Token => "svid_missing",
     }
 }
 

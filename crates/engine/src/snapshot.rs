@@ -1021,12 +1021,24 @@ pub struct Breaker {
     pub pause_millis: u64,
 }
 
+/// Which JWT-SVID of the function is added.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressJwtSvid {
+    /// Whom it is for (`aud`), sorted.
+    pub audience: Vec<String>,
+}
+
 /// A header field that is added to calls; whoever makes them never sees its value.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressCredential {
-    /// Name of the credential (`vedette credential`).
-    pub credential: String,
+    /// Name of the credential (`vedette credential`); absent where it is a JWT-SVID.
+    #[serde(default)]
+    pub credential: Option<String>,
+    /// The function's own JWT-SVID, for its component alone; absent where it is a credential.
+    #[serde(default)]
+    pub jwt_svid: Option<EgressJwtSvid>,
     /// Name of the field, lower case.
     pub header: String,
     /// What stands before it.

@@ -5,9 +5,9 @@ Owns: the shape. Must not: read a destination; `config.written` and the engine d
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.model import Count, Model
 from vedette.config.rate import Rate
@@ -58,10 +58,30 @@ NOT_CREDENTIALS: Final = frozenset(
 """Fields that say how a message is read or sent on (RFC 9110 §7.6.1)."""
 
 
+Audience = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,254}[!-~])?$")]
+MAX_AUDIENCES: Final = 16  # with the longest ones a token still fits the head that servers take
+MAX_TOKENS: Final = 10_000
+
+
+class EgressJwtSvid(Model):
+    """Which JWT-SVID of the function is added."""
+
+    audience: tuple[Audience, ...] = Field(
+        min_length=1, max_length=MAX_AUDIENCES, description="Whom it is for (`aud`), sorted."
+    )
+
+
 class EgressCredential(Model):
     """A header field that is added to calls; whoever makes them never sees its value."""
 
-    credential: Name = Field(description="Name of the credential (`vedette credential`).")
+    credential: Name | None = Field(
+        default=None,
+        description="Name of the credential (`vedette credential`); absent where it is a JWT-SVID.",
+    )
+    jwt_svid: EgressJwtSvid | None = Field(
+        default=None,
+        description="The function's own JWT-SVID, for its component alone; absent where it is a credential.",
+    )
     header: str = Field(
         default="authorization",
         pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$",
@@ -70,6 +90,12 @@ class EgressCredential(Model):
     prefix: str = Field(
         default="Bearer ", max_length=64, pattern=r"^[ -~]*$", description="What stands before it."
     )
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        if (self.credential is None) == (self.jwt_svid is None):
+            raise ValueError("it is a credential or a JWT-SVID: exactly one")
+        return self
 
 
 class EgressRule(Model):

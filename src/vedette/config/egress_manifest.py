@@ -11,7 +11,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from vedette.config.egress import NOT_CREDENTIALS, Method, Name, SpiffeIdText
+from vedette.config.egress import (
+    MAX_AUDIENCES,
+    NOT_CREDENTIALS,
+    Audience,
+    Method,
+    Name,
+    SpiffeIdText,
+)
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
 from vedette.config.written import Duration, EgressDestination, RateText, millis, parse_rate
@@ -26,10 +33,27 @@ class BreakerSpec(Model):
     pause: Duration = Field(default="10s", description="How long it is then not called.")
 
 
+class JwtSvidSpec(Model):
+    """The function's own JWT-SVID: who it is, which component, which version of it."""
+
+    audience: tuple[Audience, ...] = Field(
+        min_length=1,
+        max_length=MAX_AUDIENCES,
+        description="Whom it is for (`aud`), as who is called expects it.",
+    )
+
+
 class CredentialSpec(Model):
     """A header field that the node adds to calls; whoever makes them never sees its value."""
 
-    name: Name = Field(description="Credential of the node: a name of `vedette credential list`.")
+    name: Name | None = Field(
+        default=None, description="Credential of the node: a name of `vedette credential list`."
+    )
+    jwt_svid: JwtSvidSpec | None = Field(
+        default=None,
+        description="Instead of a name: the function's JWT-SVID as `spiffe://TRUST-DOMAIN/fn/NAME`, which lives "
+        "for minutes and is for the component that was deployed. For functions alone.",
+    )
     header: str = Field(
         default="authorization",
         description="Name of the field; none that says how a message is read or sent on.",
@@ -38,9 +62,18 @@ class CredentialSpec(Model):
 
     @model_validator(mode="after")
     def _require_field(self) -> Self:
+        if (self.name is None) == (self.jwt_svid is None):
+            raise ValueError("a credential has either a name or a jwtSvid")
         if self.header.lower() in NOT_CREDENTIALS:
             raise ValueError(f"{self.header} is no field for a credential")
         return self
+
+    def resolve(self) -> dict[str, Any]:
+        """The same as a snapshot says it."""
+        field = {"header": self.header.lower(), "prefix": self.prefix}
+        if self.jwt_svid is None:
+            return {"credential": self.name, **field}
+        return {"jwtSvid": {"audience": sorted(set(self.jwt_svid.audience))}, **field}
 
 
 class EgressRuleSpec(Model):
@@ -100,11 +133,7 @@ class EgressRuleSpec(Model):
             failures, pause = self.breaker.consecutive_failures, millis(self.breaker.pause)
             data["breaker"] = {"failures": failures, "pauseMillis": pause}
         if self.credential is not None:
-            data["credential"] = {
-                "credential": self.credential.name,
-                "header": self.credential.header.lower(),
-                "prefix": self.credential.prefix,
-            }
+            data["credential"] = self.credential.resolve()
         if self.peers:
             data["peers"] = sorted(set(self.peers))
         return data
@@ -135,6 +164,9 @@ class EgressPolicySpec(Model):
             raise ValueError("it is for nobody: give it functions or workloads")
         if self.workloads and any(rule.peers for rule in self.allow):
             raise ValueError("peers are for functions: programs show SVIDs of their own")
+        minted = (rule.credential for rule in self.allow if rule.credential)
+        if self.workloads and any(one.jwt_svid for one in minted):
+            raise ValueError("a jwtSvid is for functions: programs fetch JWT-SVIDs of their own")
         return self
 
 

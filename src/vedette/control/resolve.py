@@ -577,8 +577,8 @@ class _Resolver:
                 self._problem(manifest, message, "spec", "functions", index)
         known = self.kept.credentials
         for index, rule in enumerate(spec.allow):
-            if rule.credential is not None and rule.credential.name not in known:
-                name = rule.credential.name
+            name = rule.credential.name if rule.credential else None
+            if name is not None and name not in known:
                 message = f"the node keeps no credential {name!r}"
                 message += nearest(name, known, "; `vedette credential add` brings one")
                 self._problem(manifest, message, "spec", "allow", index, "credential", "name")

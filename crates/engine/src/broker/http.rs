@@ -120,7 +120,9 @@ async fn call(client: &Client, request: Request<Incoming>) -> Response<OutboundB
 
 fn refused_answer(refused: &Refused) -> Response<OutboundBody> {
     let (status, rule) = match refused {
-        Refused::ControlAway => (StatusCode::SERVICE_UNAVAILABLE, None),
+        Refused::ControlAway | Refused::Denied(Denied::Token) => {
+            (StatusCode::SERVICE_UNAVAILABLE, None)
+        }
         Refused::Denied(Denied::Destination(rule)) => (StatusCode::FORBIDDEN, rule.as_deref()),
         Refused::Denied(Denied::Method(rule)) => (StatusCode::FORBIDDEN, Some(rule.as_str())),
         Refused::Denied(Denied::Rate(wait)) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 use vedette_upstream::{
-    Credential, EgressRate, EgressRule, EgressRules, OutlierConfig, SpiffeConfig,
+    Credential, CredentialValue, EgressRate, EgressRule, EgressRules, OutlierConfig, SpiffeConfig,
 };
 
 use super::{Egress, Subject};
@@ -100,7 +100,7 @@ fn rule(
         credential: declared
             .credential
             .as_ref()
-            .map(|it| credential(it, dir))
+            .map(|it| credential(it, dir, function))
             .transpose()?,
         spiffe: spiffe(declared, dir, function)?,
     })
@@ -126,18 +126,39 @@ fn spiffe(
     }))
 }
 
+/// The field that a rule adds: of a credential that the node keeps, or of the function's own JWT-SVID.
 fn credential(
     declared: &snapshot::EgressCredential,
     dir: &EngineDir,
+    function: Option<&Function>,
 ) -> Result<Credential, LoadError> {
     let invalid = |what: &str| {
-        let message = format!("the credential {}: {what}", declared.credential);
-        LoadError::new("credential_invalid", message)
+        let name = declared.credential.as_deref().unwrap_or("jwtSvid");
+        LoadError::new(
+            "credential_invalid",
+            format!("the credential {name}: {what}"),
+        )
     };
-    let kept = dir.credential(&declared.credential)?;
-    let mut value = HeaderValue::try_from(format!("{}{kept}", declared.prefix))
-        .map_err(|_| invalid("it is no value of a header field"))?;
-    value.set_sensitive(true);
+    let value = match (&declared.credential, &declared.jwt_svid) {
+        (Some(name), None) => {
+            let kept = dir.credential(name)?;
+            let mut value = HeaderValue::try_from(format!("{}{kept}", declared.prefix))
+                .map_err(|_| invalid("it is no value of a header field"))?;
+            value.set_sensitive(true);
+            CredentialValue::Kept(value)
+        }
+        (None, Some(asked)) => {
+            let function = function.ok_or_else(|| invalid("it is for functions"))?;
+            let name = format!("fn/{}", function.name);
+            CredentialValue::Minted {
+                prefix: declared.prefix.clone(),
+                source: dir
+                    .svids()
+                    .token(&name, &function.component, &asked.audience),
+            }
+        }
+        _ => return Err(invalid("it is a credential or a JWT-SVID")),
+    };
     let header = HeaderName::try_from(&declared.header).map_err(|_| invalid("its header field"))?;
     Ok(Credential { header, value })
 }

@@ -178,7 +178,7 @@ impl CallRecord {
         self.would_allow = match denied {
             Denied::Destination(rule) => rule.clone(),
             Denied::Method(rule) => Some(rule.clone()),
-            Denied::Rate(_) => None,
+            Denied::Rate(_) | Denied::Token => None,
         };
     }
 
@@ -236,6 +236,7 @@ impl CallRecord {
                     | "method_not_allowed"
                     | "name_not_allowed"
                     | "rate_limited"
+                    | "svid_missing"
                     | "too_many_calls"
             )
         )
