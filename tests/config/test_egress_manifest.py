@@ -74,7 +74,8 @@ def test_a_rule_becomes_what_the_engine_wants() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"workloads": []}, "it is for nobody"),
+        ({"workloads": []}, "it is for nobody: give it functions, workloads or routes"),
+        ({"routes": ["No Name"]}, "routes"),
         ({"allow": [{"to": "ftp://a.example.com"}]}, "not where a function may call"),
         ({"allow": [{"to": "tcp://a.example.com"}]}, "has no port"),
         (

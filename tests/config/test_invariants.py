@@ -44,6 +44,8 @@ BROKEN: list[tuple[Change, str]] = [
     (lambda d: _leave(d, ["b", "a"]), "audience is not sorted"),
     (lambda d: _leave(d, ["a", "a"]), "audience: a is there more than once"),
     (lambda d: _leave(d, []), "audience"),
+    (lambda d: _leave(d, ["a"], routes=["b", "a"]), "egress.e.routes is not sorted"),
+    (lambda d: _leave(d, ["a"], routes=[]), "routes"),
     (lambda d: _leave(d, ["a"], workloads=["w"]), "a jwtSvid, which is for functions alone"),
     (
         lambda d: (

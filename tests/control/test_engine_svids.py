@@ -45,6 +45,15 @@ def test_only_who_is_to_show_one_has_one() -> None:
     assert "gateway" in wanted_of(with_peers(upstreams=[upstream]))
 
 
+def test_who_answers_a_route_with_peers_shows_its_own() -> None:
+    rule = {"to": "https://api.example.com", "peers": [PEER]}
+    (route,) = [each for each in snapshot().routes if each.backend.type == "Function"]
+    policy = {"name": "p", "routes": [route.name], "rules": [rule]}
+    function = snapshot().functions[0]
+    assert wanted_of(with_peers(egress=[policy])) == {f"fn/{function.name}": function.component}
+    assert wanted_of(with_peers(egress=[{**policy, "routes": ["gone"]}])) == {}
+
+
 Served = tuple[EngineSvids, "Engine", "Clock", list[Snapshot]]
 
 

@@ -1069,7 +1069,7 @@ pub struct EgressRule {
     pub peers: Vec<String>,
 }
 
-/// What some functions and programs may call; nothing else leaves.
+/// What some functions, programs and routes may call; nothing else leaves.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressPolicy {
@@ -1079,6 +1079,10 @@ pub struct EgressPolicy {
     pub functions: Vec<String>,
     /// Programs it is for, sorted: names given to `vedette run --as`.
     pub workloads: Vec<String>,
+    /// Routes it is for, sorted: calls of whichever function answers their requests, while it does.
+    /// Absent: none.
+    #[serde(default)]
+    pub routes: Option<Vec<String>>,
     /// Where they may call.
     pub rules: Vec<EgressRule>,
 }

@@ -1,4 +1,4 @@
-"""What leaves, as a snapshot says it: which functions and programs may call where, how, and how often.
+"""What leaves, as a snapshot says it: which functions, programs and routes may call where, how, and how often.
 
 Owns: the shape. Must not: read a destination; `config.written` and the engine do.
 """
@@ -132,7 +132,7 @@ class EgressRule(Model):
 
 
 class EgressPolicy(Model):
-    """What some functions and programs may call; nothing else leaves."""
+    """What some functions, programs and routes may call; nothing else leaves."""
 
     name: Name = Field(description="Name of the policy, unique on the node.")
     functions: tuple[Name, ...] = Field(
@@ -142,5 +142,12 @@ class EgressPolicy(Model):
         default=(),
         max_length=10_000,
         description="Programs it is for, sorted: names given to `vedette run --as`.",
+    )
+    routes: tuple[Name, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=10_000,
+        description="Routes it is for, sorted: calls of whichever function answers their requests, while it does. "
+        "Absent: none.",
     )
     rules: tuple[EgressRule, ...] = Field(max_length=1_000, description="Where they may call.")

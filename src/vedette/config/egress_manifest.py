@@ -154,14 +154,19 @@ class EgressPolicySpec(Model):
     workloads: tuple[Name, ...] = Field(
         default=(), description="Programs it is for: names given to `vedette run --as`."
     )
+    routes: tuple[Name, ...] = Field(
+        default=(),
+        description="Routes it is for: what the function that answers a request of one may call meanwhile, besides "
+        "what it may anyway. The name of a Route or HTTPRoute means all routes it makes, `NAME-2` that one.",
+    )
     allow: tuple[EgressRuleSpec, ...] = Field(
         description="Where they may call; of several rules that fit, the first counts."
     )
 
     @model_validator(mode="after")
     def _require_subject(self) -> Self:
-        if not self.functions and not self.workloads:
-            raise ValueError("it is for nobody: give it functions or workloads")
+        if not self.functions and not self.workloads and not self.routes:
+            raise ValueError("it is for nobody: give it functions, workloads or routes")
         if self.workloads and any(rule.peers for rule in self.allow):
             raise ValueError("peers are for functions: programs show SVIDs of their own")
         minted = (rule.credential for rule in self.allow if rule.credential)
@@ -171,7 +176,7 @@ class EgressPolicySpec(Model):
 
 
 class EgressPolicyManifest(Model):
-    """What functions and programs may call outside the node."""
+    """What functions, programs and routes may call outside the node."""
 
     api_version: Literal["vedette.dev/v1alpha1"] = Field(description="Version of this shape.")
     kind: Literal["EgressPolicy"] = Field(description="Always `EgressPolicy`.")

@@ -230,6 +230,7 @@ def _egress(snapshot: Snapshot) -> Iterator[str]:
         where = f"egress.{policy.name}"
         yield from _sorted(f"{where}.functions", policy.functions)
         yield from _sorted(f"{where}.workloads", policy.workloads)
+        yield from _sorted(f"{where}.routes", policy.routes or ())
         for rule in policy.rules:
             yield from _sorted(f"{where}.rules.{rule.to}.methods", rule.methods)
             yield from _sorted(f"{where}.rules.{rule.to}.peers", rule.peers)

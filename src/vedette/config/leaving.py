@@ -5,10 +5,12 @@ Owns: which functions a policy is for, and which JWT-SVIDs rules add to their ca
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vedette.config.snapshot import Snapshot
+    from vedette.config.egress import EgressPolicy
+    from vedette.config.snapshot import Route, Snapshot
 
 Token = tuple[str, tuple[str, ...]]
 """The name of a function, and audiences, sorted."""
@@ -21,5 +23,20 @@ def tokens_of(snapshot: Snapshot) -> set[Token]:
         for policy in snapshot.egress or ()
         for rule in policy.rules
         if rule.credential and rule.credential.jwt_svid
-        for function in policy.functions
+        for function in functions_of(policy, snapshot)
     }
+
+
+def functions_of(policy: EgressPolicy, snapshot: Snapshot) -> set[str]:
+    """The functions that a policy is for, always or on some route; also those that are not there."""
+    named = set(policy.routes or ())
+    behind = (answering(route) for route in snapshot.routes if route.name in named)
+    return {*policy.functions, *(function for each in behind for function in each)}
+
+
+def answering(route: Route) -> Iterator[str]:
+    """The functions that answer a route: one, some of its services, or none."""
+    if route.backend.type == "Function":
+        yield route.backend.function
+    elif route.backend.type == "Services":
+        yield from (each.name for each in route.backend.services if each.kind == "Function")

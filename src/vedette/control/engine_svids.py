@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from vedette.config.leaving import functions_of
 from vedette.config.snapshot import Snapshot
 from vedette.control.function_tokens import FunctionTokens
 from vedette.control.workload.identities import Identities
@@ -148,7 +149,7 @@ def wanted_of(snapshot: Snapshot) -> dict[str, str | None]:
         function
         for policy in snapshot.egress or ()
         if any(rule.peers for rule in policy.rules)
-        for function in policy.functions
+        for function in functions_of(policy, snapshot)
     }
     wanted |= {
         f"fn/{each.name}": each.component for each in snapshot.functions if each.name in named

@@ -90,7 +90,7 @@ async fn call(client: &Client, request: Request<Incoming>) -> Response<OutboundB
     let record = CallRecord::of_call(client.subject.clone(), method, uri);
     let mut record = record.told_to(&client.told);
     let unlisted = || Allowed::unlisted_call(uri);
-    let decided = client.decide(&mut record, egress.rules.call(uri, method), unlisted);
+    let decided = client.decide(&mut record, egress.rules().call(uri, method), unlisted);
     let allowed = match decided {
         Ok(allowed) => allowed,
         Err(refused) => return refused_answer(&refused),

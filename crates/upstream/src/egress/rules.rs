@@ -161,6 +161,14 @@ impl EgressRules {
         Ok(Self(rules.collect::<Result<_, _>>()?))
     }
 
+    /// The rules of all of these, in order. A call counts in each place where its rule is.
+    pub fn joined<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
+        let rules = parts
+            .into_iter()
+            .flat_map(|part| part.0.iter().map(Arc::clone));
+        Self(rules.collect())
+    }
+
     /// Whether this call may go out, the address of its name aside. It counts as made.
     ///
     /// # Errors
