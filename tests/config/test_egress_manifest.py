@@ -24,6 +24,36 @@ def policy(**spec: Any) -> EgressPolicyManifest:
     )
 
 
+def minted(to: str = "https://a.example.com", **credential: Any) -> dict[str, Any]:
+    """A rule that adds the function's JWT-SVID."""
+    wanted = {"jwtSvid": {"audience": ["stock", "billing", "stock"]}, **credential}
+    return {"allow": [{"to": to, "credential": wanted}]}
+
+
+def of_functions(to: str = "https://a.example.com", **credential: Any) -> dict[str, Any]:
+    return {"workloads": [], "functions": ["f"], **minted(to, **credential)}
+
+
+@pytest.mark.parametrize("to", ["https://a.example.com", "http://127.0.0.1:80", "http://[::1]:80"])
+def test_a_rule_adds_the_functions_own_jwt_svid(to: str) -> None:
+    (made,) = policy(**of_functions(to, header="X-Proof", prefix="")).spec.allow
+    assert made.resolve()["credential"] == {
+        "jwtSvid": {"audience": ["billing", "stock"]},
+        "header": "x-proof",
+        "prefix": "",
+    }
+
+
+def test_a_rule_adds_a_credential_of_the_node() -> None:
+    rule = {"to": "https://a.example.com", "credential": {"name": "key"}}
+    (made,) = policy(allow=[rule]).spec.allow
+    assert made.resolve()["credential"] == {
+        "credential": "key",
+        "header": "authorization",
+        "prefix": "Bearer ",
+    }
+
+
 def test_a_rule_becomes_what_the_engine_wants() -> None:
     rule = {
         "to": "https://API.example.com:443",
@@ -44,7 +74,8 @@ def test_a_rule_becomes_what_the_engine_wants() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"workloads": []}, "it is for nobody"),
+        ({"workloads": []}, "it is for nobody: give it functions, workloads or routes"),
+        ({"routes": ["No Name"]}, "routes"),
         ({"allow": [{"to": "ftp://a.example.com"}]}, "not where a function may call"),
         ({"allow": [{"to": "tcp://a.example.com"}]}, "has no port"),
         (
@@ -57,6 +88,15 @@ def test_a_rule_becomes_what_the_engine_wants() -> None:
             {"allow": [{"to": "https://a.example.com", "breaker": {"consecutiveFailures": 0}}]},
             "it never opens",
         ),
+        (minted(), "a jwtSvid is for functions"),
+        (of_functions(name="k"), "either a name or a jwtSvid"),
+        (of_functions(jwtSvid=None), "either a name or a jwtSvid"),
+        (of_functions(jwtSvid={"audience": []}), "audience"),
+        (of_functions(jwtSvid={"audience": ["a\nb"]}), "audience"),
+        (of_functions(jwtSvid={"audience": ["a" * 257]}), "audience"),
+        (of_functions(jwtSvid={"audience": [str(n) for n in range(17)]}), "audience"),
+        (of_functions(header="host"), "no field for a credential"),
+        (of_functions("http://a.example.com"), "over https:// only"),
     ],
 )
 def test_mistakes_are_told(spec: dict[str, Any], said: str) -> None:

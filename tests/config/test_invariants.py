@@ -32,7 +32,35 @@ def _copy_route(data: dict[str, Any], **changes: Any) -> None:
 _LIST = {"name": "drop", "action": "Block", "blob": "sha256:" + "a" * 64, "size": 1}
 _SWISS = {"action": "Allow", "codes": ["CH"]}
 
+
+def _leave(data: dict[str, Any], audience: list[str], **policy: Any) -> None:
+    """An egress policy that adds a JWT-SVID."""
+    asked = {"jwtSvid": {"audience": audience}}
+    rule = {"to": "https://a.example.com", "credential": asked}
+    data["egress"] = [{"name": "e", "functions": ["hello"], "rules": [rule], **policy}]
+
+
 BROKEN: list[tuple[Change, str]] = [
+    (lambda d: _leave(d, ["b", "a"]), "audience is not sorted"),
+    (lambda d: _leave(d, ["a", "a"]), "audience: a is there more than once"),
+    (lambda d: _leave(d, []), "audience"),
+    (lambda d: _leave(d, ["a"], routes=["b", "a"]), "egress.e.routes is not sorted"),
+    (lambda d: _leave(d, ["a"], routes=[]), "routes"),
+    (lambda d: _leave(d, ["a"], workloads=["w"]), "a jwtSvid, which is for functions alone"),
+    (
+        lambda d: (
+            _leave(d, ["a"]),
+            d["egress"][0]["rules"][0]["credential"].update(credential="k"),
+        ),
+        "a credential or a JWT-SVID: exactly one",
+    ),
+    (
+        lambda d: (
+            _leave(d, ["a"], functions=[f"f{n:05}" for n in range(10_000)]),
+            d["egress"].append({**d["egress"][0], "name": "f", "functions": ["g"]}),
+        ),
+        "JWT-SVIDs of more than 10,000",
+    ),
     (lambda d: d["routes"].reverse(), "routes is not sorted"),
     (lambda d: d["functions"].append(d["functions"][0]), "hello is there more than once"),
     (lambda d: d["admit"]["hosts"].reverse(), "admit.hosts is not sorted"),

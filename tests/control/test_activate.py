@@ -8,7 +8,7 @@ import pytest
 from tests.control.conftest import Running
 from tests.simulators.native import NativeSimulator
 
-from vedette.config.snapshot import Snapshot, StaticBackend
+from vedette.config.snapshot import Function, Snapshot, StaticBackend
 from vedette.config.waf import WafOverride
 from vedette.control.desired import function_route
 from vedette.errors import ConfigError
@@ -99,3 +99,55 @@ def test_the_engine_is_told_that_control_is_there_by_whoever_keeps_it_so(running
     assert running.engine.looks == 0, "anybody may ask for the status"
     running.activator.reconcile()
     assert running.engine.looks == 1
+
+
+def deploy(running: Running, content: bytes) -> tuple[str, int]:
+    """A function whose component is `content`; its digest, and the generation."""
+    digest = running.activator.blobs.put(content)
+    function = Function(name="f", component=digest, size=len(content))
+    change = lambda active: active.with_(functions=(function,))  # noqa: E731
+    return digest, running.activator.change(change, "test", "test").entry.generation
+
+
+def test_the_version_of_a_function_is_the_generation_that_brought_its_component(
+    running: Running,
+) -> None:
+    activator = running.activator
+    first, brought = deploy(running, b"component one")
+    serve(running, "another")
+    assert activator.version_of("f", first) == brought
+    second, brought = deploy(running, b"component two")
+    assert activator.version_of("f", second) == brought
+    assert activator.roll_back(None, "test").entry.generation == brought + 1
+    assert activator.version_of("f", first) == brought + 1
+
+
+def test_a_component_that_the_engine_does_not_take_leaves_the_version_of_the_one_before(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activator = running.activator
+    first, brought = deploy(running, b"component one")
+    answers = iter([ConfigError("engine_refused", "no"), None, None])
+
+    def apply(digest: str, generation: int) -> None:
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    monkeypatch.setattr(activator.engine, "apply", apply)
+    with pytest.raises(ConfigError, match="no"):
+        deploy(running, b"component two")
+    now = activator.active()[0].generation
+    assert now == brought + 2
+    serve(running, "another")
+    assert activator.version_of("f", first) == now
+
+
+def test_a_component_from_before_versions_were_kept_has_that_of_now(running: Running) -> None:
+    activator = running.activator
+    digest, _ = deploy(running, b"component one")
+    serve(running, "another")
+    activator.history.note_components(0, {})
+    now = activator.active()[0].generation
+    assert activator.version_of("f", digest) == now
+    serve(running, "more")
+    assert activator.version_of("f", digest) == now

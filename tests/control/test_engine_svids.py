@@ -16,6 +16,7 @@ from tests.config.samples import snapshot
 from vedette.config.snapshot import Snapshot
 from vedette.control.bootstrap import NodeFacts, open_keys
 from vedette.control.engine_svids import EngineSvids, wanted_of
+from vedette.control.function_tokens import FunctionTokens
 from vedette.control.workload.identities import Identities
 from vedette.errors import UnavailableError
 from vedette.store.home import Home
@@ -51,6 +52,15 @@ def test_a_sidecar_has_one_unless_its_identity_is_revoked() -> None:
     domain = snapshot().node.trust_domain
     meshed["identity"] = {**data["identity"], "revokedSpiffeIds": [f"spiffe://{domain}/shop"]}
     assert wanted_of(Snapshot.model_validate(meshed)) == {"billing": None}
+
+
+def test_who_answers_a_route_with_peers_shows_its_own() -> None:
+    rule = {"to": "https://api.example.com", "peers": [PEER]}
+    (route,) = [each for each in snapshot().routes if each.backend.type == "Function"]
+    policy = {"name": "p", "routes": [route.name], "rules": [rule]}
+    function = snapshot().functions[0]
+    assert wanted_of(with_peers(egress=[policy])) == {f"fn/{function.name}": function.component}
+    assert wanted_of(with_peers(egress=[{**policy, "routes": ["gone"]}])) == {}
 
 
 Served = tuple[EngineSvids, "Engine", "Clock", list[Snapshot]]
@@ -89,7 +99,8 @@ def served(home: Home) -> Iterator[Served]:
     keys = open_keys(home, NodeFacts(snapshot().node.trust_domain, "local", None, None))
     clock, engine, active = Clock(), Engine(), [with_peers()]
     identities = Identities(home, keys, clock)
-    yield EngineSvids(home, identities, lambda: active[0], engine, clock), engine, clock, active  # type: ignore[arg-type]
+    tokens = FunctionTokens(identities, lambda function, component: 7)
+    yield EngineSvids(home, identities, lambda: active[0], engine, tokens), engine, clock, active  # type: ignore[arg-type]
     identities.close()
 
 
@@ -149,3 +160,35 @@ def test_who_is_not_to_show_one_any_more_loses_it(home: Home, served: Served) ->
     active[0] = with_peers()
     svids.step()
     assert f"{before:x}" in held(home)["revoked"]
+
+
+def with_tokens() -> Snapshot:
+    """The sample, with a function whose calls carry its JWT-SVID."""
+    asked = {"jwtSvid": {"audience": ["billing"]}}
+    rule = {"to": "https://api.example.com", "credential": asked}
+    policy = {"name": "p", "functions": ["hello"], "rules": [rule]}
+    data = json.loads(snapshot().canonical_bytes())
+    return Snapshot.model_validate({**data, "egress": [policy]})
+
+
+def test_the_engine_has_the_tokens_that_rules_add_and_nobody_else(
+    home: Home, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    svids, engine, clock, active = served
+    active[0] = with_tokens()
+    svids.step()
+    svids.step()
+    assert engine.told == 1
+    (written,) = held(home)["tokens"]
+    assert (written["name"], written["audience"]) == ("fn/hello", ["billing"])
+    assert held(home)["svids"] == {}
+    assert home.engine_svids.stat().st_mode & 0o777 == 0o600
+    clock.at += timedelta(minutes=3)
+    svids.step()
+    (renewed,) = held(home)["tokens"]
+    assert renewed["token"] != written["token"]
+    assert engine.told == 2
+    active[0] = snapshot()
+    svids.step()
+    assert held(home) == {"svids": {}, "bundles": {}, "revoked": []}
+    assert written["token"] not in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -629,3 +630,51 @@ def test_an_egress_policy_names_functions_that_there_are() -> None:
     assert "there is no function 'onee'; did you mean 'one'?" in str(
         refused(wrong, attachments=COMPONENT)
     )
+
+
+ROUTE = """{rules: [
+  {matches: [{path: {value: /x}}, {path: {value: /y}}], backendRefs: [{kind: Function, group: vedette.dev, name: one}]},
+  {matches: [{path: {value: /z}}], backendRefs: [{kind: Function, group: vedette.dev, name: one}]},
+]}"""
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("[pages]", ["pages", "pages-2", "pages-3"]),
+        ("[pages-2]", ["pages-2"]),
+        ("[pages-3, pages-2, pages-3, one]", ["one", "pages-2", "pages-3"]),
+    ],
+)
+def test_an_egress_policy_is_for_routes_as_they_are_named(written: str, meant: list[str]) -> None:
+    spec = f"{{routes: {written}, allow: [{{to: 'https://a.example.com'}}]}}"
+    text = of("Function", "{component: a.wasm}") + of("Route", ROUTE, "pages")
+    found = made("egress", text + of("EgressPolicy", spec), attachments=COMPONENT)
+    assert found["routes"] == meant
+
+
+def test_an_egress_policy_names_routes_that_there_are() -> None:
+    spec = "{routes: [onee], allow: [{to: 'https://a.example.com'}]}"
+    text = of("Function", "{component: a.wasm}") + of("EgressPolicy", spec)
+    error = refused(text, attachments=COMPONENT)
+    assert "there is no route 'onee'; did you mean 'one'?" in str(error)
+
+
+def test_an_egress_policy_of_a_route_on_which_nothing_is_called_is_told() -> None:
+    rule = {"to": "https://a.example.com"}
+    static = next(each.name for each in snapshot().routes if each.backend.type == "Static")
+    data = json.loads(snapshot().canonical_bytes())
+    data["egress"] = [{"name": "p", "routes": sorted(["gone", static]), "rules": [rule]}]
+    base = Snapshot.model_validate(data)
+    text = of("Function", "{component: a.wasm}")
+    notes = resolved(text, base=base, attachments=COMPONENT).notes
+    assert "the EgressPolicy 'p' is for the route 'gone', which is not there" in notes
+    told = f"the EgressPolicy 'p' is for the route {static!r}, which no function answers: "
+    assert told + "nothing is called on it" in notes
+
+
+def test_a_limit_can_be_for_one_route_of_several_that_the_same_files_make() -> None:
+    text = of("Function", "{component: a.wasm}") + of("Route", ROUTE, "pages")
+    spec = "{routes: [pages-2], rate: 1/s}"
+    found = made("limits", text + of("Limit", spec), attachments=COMPONENT)
+    assert found["routes"] == ["pages-2"]

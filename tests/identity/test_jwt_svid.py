@@ -66,6 +66,16 @@ def test_a_minted_token_proves_its_subject_to_its_audience(
     assert svid.token not in repr(svid)
 
 
+def test_a_token_says_more_where_it_is_asked_to_and_never_another_subject(
+    jwt_issuer: JwtIssuer, bundles: dict[str, Bundle]
+) -> None:
+    more = {"sub": "spiffe://other.example/x", "exp": 1, "example.org/x": 7, "iss": "https://a"}
+    token = jwt_issuer.mint(SHOP, ["a"], DEFAULT_JWT_TTL, NOON, more).token
+    verified = verify_jwt_svid(token, "a", bundles, NOON)
+    assert verified.spiffe_id == SHOP
+    assert (verified.claims["example.org/x"], verified.claims["iss"]) == (7, "https://a")
+
+
 def test_a_token_ends_to_the_second(jwt_issuer: JwtIssuer, bundles: dict[str, Bundle]) -> None:
     token = jwt_issuer.mint(SHOP, ["a"], DEFAULT_JWT_TTL, NOON).token
     end = NOON + DEFAULT_JWT_TTL

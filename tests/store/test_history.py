@@ -176,3 +176,18 @@ def test_a_database_of_the_first_version_gets_the_new_table(tmp_path: Path) -> N
     with sqlite3.connect(tmp_path / "node.db") as connection:
         connection.execute("DROP TABLE applied")
     assert History(tmp_path / "node.db").applied() == []
+
+
+def test_what_brought_a_component_is_known_until_another_comes(tmp_path: Path) -> None:
+    history = History(tmp_path / "node.db")
+    assert history.brought_by("a", "one") is None
+    history.note_components(3, {"a": "one", "b": "one"})
+    history.note_components(5, {"a": "one", "b": "two"})
+    assert [history.brought_by(*each) for each in (("a", "one"), ("b", "two"))] == [3, 5]
+    assert history.brought_by("b", "one") is None
+    history.note_components(2, {"a": "three", "b": "two"})
+    assert history.brought_by("a", "one") == 3, "what comes late does not count"
+    history.note_components(9, {"b": "one"})
+    assert (history.brought_by("a", "one"), history.brought_by("b", "one")) == (None, 9)
+    history.close()
+    assert History(tmp_path / "node.db").brought_by("b", "one") == 9

@@ -22,9 +22,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use vedette_upstream::{Allowed, Denied, EgressRules};
+use vedette_upstream::{Allowed, Denied};
 
-use crate::egress::{CallRecord, Egress, Subject, Told, cause_of};
+use crate::egress::{CallRecord, Egress, Subject, Told, Ways, cause_of};
 use crate::node::Node;
 
 pub use register::{is_registration, register};
@@ -188,7 +188,7 @@ impl Client {
         let known = plan.as_ref().and_then(|plan| plan.workload(&self.workload));
         known.cloned().unwrap_or_else(|| {
             // What a report lets go needs connections all the same.
-            Egress::new(self.subject.clone(), EgressRules::default())
+            Egress::new(self.subject.clone(), Ways::default())
         })
     }
 
@@ -209,7 +209,7 @@ impl Client {
             Err(denied) => denied,
         };
         if self.reports
-            && !matches!(denied, Denied::Rate(_))
+            && !matches!(denied, Denied::Rate(_) | Denied::Token)
             && let Some(let_go) = unlisted()
         {
             record.report(&denied);
@@ -227,7 +227,7 @@ impl Client {
         if self.node.presence.is_away() {
             return Some(Refused::ControlAway.cause());
         }
-        let keeps = self.egress().rules.keeps_tunnel(host, port);
+        let keeps = self.egress().rules().keeps_tunnel(host, port);
         (!keeps).then_some("destination_not_allowed")
     }
 
@@ -240,6 +240,6 @@ impl Client {
         port: u16,
     ) -> Result<(Allowed, bool), Refused> {
         let unlisted = || Allowed::unlisted_tunnel(host, port).map(|it| (it, false));
-        self.decide(record, egress.rules.tunnel(host, port), unlisted)
+        self.decide(record, egress.rules().tunnel(host, port), unlisted)
     }
 }

@@ -24,7 +24,7 @@ use vedette_wasm::{
 use crate::body::discard;
 use crate::services::machine;
 
-pub use policies::{Workloads, rules_of_function, workloads};
+pub use policies::{Ways, Workloads, answered, ways_of_function, workloads};
 pub use record::{CallRecord, Recorded, Subject, Told};
 
 /// Where somebody may call, and their connections once they have.
@@ -32,7 +32,7 @@ pub struct Egress {
     /// Who.
     pub subject: Subject,
     /// Where and how.
-    pub rules: EgressRules,
+    pub ways: Ways,
     /// Made with the first call: most functions make none.
     client: OnceLock<Arc<vedette_upstream::Egress>>,
 }
@@ -45,18 +45,24 @@ struct Failed {
 
 impl Egress {
     /// The way out of `subject`.
-    pub fn new(subject: Subject, rules: EgressRules) -> Arc<Self> {
+    pub fn new(subject: Subject, ways: Ways) -> Arc<Self> {
         Arc::new(Self {
             subject,
-            rules,
+            ways,
             client: OnceLock::new(),
         })
     }
 
-    /// The calls of one function, which are told to `log` when they are refused.
-    pub fn with_log(self: &Arc<Self>, log: Arc<dyn LogSink>) -> Arc<dyn Outbound> {
+    /// Where it may call whatever it answers: a program answers nothing.
+    pub fn rules(&self) -> &EgressRules {
+        &self.ways.always
+    }
+
+    /// The calls of one function while it answers requests of `route`, which are told to `log` when they are refused.
+    pub fn on_route(self: &Arc<Self>, route: &str, log: Arc<dyn LogSink>) -> Arc<dyn Outbound> {
         Arc::new(Calls {
             egress: Arc::clone(self),
+            route: route.into(),
             log,
         })
     }
@@ -104,6 +110,7 @@ pub fn cause_of(denied: &Denied) -> &'static str {
         Denied::Destination(_) => "destination_not_allowed",
         Denied::Method(_) => "method_not_allowed",
         Denied::Rate(_) => "rate_limited",
+        Denied::Token => "svid_missing",
     }
 }
 
@@ -116,15 +123,17 @@ pub fn cause_of_failure(error: &SendError) -> &'static str {
     }
 }
 
-/// The outbound calls of one function, with the log it writes to.
+/// The outbound calls of one function on one route, with the log it writes to.
+#[derive(Clone)]
 struct Calls {
     egress: Arc<Egress>,
+    route: Arc<str>,
     log: Arc<dyn LogSink>,
 }
 
 impl Outbound for Calls {
     fn send(&self, call: OutboundCall) -> OutboundAnswer {
-        let mut record = CallRecord::of_function(self.egress.subject.clone(), &call);
+        let mut record = CallRecord::of_function(self.egress.subject.clone(), &self.route, &call);
         let allowed = match self.decide(&call, &mut record) {
             Ok(allowed) => allowed,
             Err(refused) => {
@@ -137,10 +146,7 @@ impl Outbound for Calls {
                 });
             }
         };
-        let calls = Self {
-            egress: Arc::clone(&self.egress),
-            log: Arc::clone(&self.log),
-        };
+        let calls = self.clone();
         Box::pin(async move {
             let request = call.request.map(|body| record.count_sent(body));
             let options = options(call.timeouts);
@@ -171,10 +177,8 @@ impl Calls {
             let error = BodyError::HttpRequestMethodInvalid;
             return Err(failed("method_not_allowed", error));
         }
-        let decided = self
-            .egress
-            .rules
-            .call(call.request.uri(), call.request.method());
+        let rules = self.egress.ways.on(&self.route);
+        let decided = rules.call(call.request.uri(), call.request.method());
         decided.map_err(|denied| {
             record.needs(&denied);
             failed(cause_of(&denied), BodyError::HttpRequestDenied)

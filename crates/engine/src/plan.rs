@@ -20,7 +20,7 @@ use crate::challenge::{self, Challenge};
 use crate::changes::{Changes, Redirect};
 use crate::clients::ClientRule;
 use crate::conditions::{Conditions, cookie};
-use crate::egress::{self, Egress, Subject};
+use crate::egress::{self, Egress, Subject, Ways};
 use crate::fault::Fault;
 use crate::files::Files;
 use crate::jwt::Issuers;
@@ -127,6 +127,7 @@ pub struct Target {
     pub challenge: Option<ChallengeMode>,
     /// What goes wrong on purpose; `None`: nothing.
     pub fault: Option<Arc<Fault>>,
+    outbound: OnceLock<Arc<dyn Outbound>>,
 }
 
 /// Who answers.
@@ -186,7 +187,6 @@ pub struct Deployed {
     pub in_flight: Counter,
     log: OnceLock<Arc<dyn LogSink>>,
     egress: Arc<Egress>,
-    outbound: OnceLock<Arc<dyn Outbound>>,
     compiled: PathBuf,
     loaded: OnceLock<vedette_wasm::Function>,
     loading: Mutex<()>,
@@ -223,10 +223,14 @@ impl Plan {
         )?;
         let leaving = snapshot.egress.unwrap_or_default();
         let workloads = egress::workloads(&leaving, dir, previous.map(|plan| &plan.workloads))?;
+        let answered = egress::answered(&leaving, &snapshot.routes);
         let functions = snapshot
             .functions
             .into_iter()
-            .map(|function| deploy(function, &leaving, dir, previous))
+            .map(|function| {
+                let ways = egress::ways_of_function(&function, &leaving, &answered, dir)?;
+                deploy(function, ways, dir, previous)
+            })
             .collect::<Result<HashMap<_, _>, _>>()?;
         let mut builder = Builder {
             functions: &functions,
@@ -402,6 +406,12 @@ impl Target {
         }
     }
 
+    /// Makes the outbound calls of `function`, which answers here.
+    pub fn outbound(&self, node: &Node, function: &Deployed) -> Arc<dyn Outbound> {
+        let made = || function.egress.on_route(&self.route, function.log(node));
+        Arc::clone(self.outbound.get_or_init(made))
+    }
+
     /// The digest of its component.
     pub fn component(&self) -> Option<&str> {
         match &self.backend {
@@ -415,12 +425,6 @@ impl Deployed {
     /// Where its output goes.
     pub fn log(&self, node: &Node) -> Arc<dyn LogSink> {
         Arc::clone(self.log.get_or_init(|| node.log.of_function(&self.name)))
-    }
-
-    /// Makes its outbound calls.
-    pub fn outbound(&self, node: &Node) -> Arc<dyn Outbound> {
-        let made = || self.egress.with_log(self.log(node));
-        Arc::clone(self.outbound.get_or_init(made))
     }
 
     /// The function, loaded, and whether it had to be loaded now.
@@ -509,13 +513,12 @@ fn read_policies(set: &snapshot::PolicySet, dir: &EngineDir) -> Result<Policies,
 
 fn deploy(
     function: snapshot::Function,
-    leaving: &[snapshot::EgressPolicy],
+    ways: Ways,
     dir: &EngineDir,
     previous: Option<&Plan>,
 ) -> Result<(String, Arc<Deployed>), LoadError> {
     let before = previous.and_then(|plan| plan.functions.get(&function.name));
-    let rules = egress::rules_of_function(&function, leaving, dir)?;
-    let is_same = |it: &&Arc<Deployed>| it.declared == function && it.egress.rules == rules;
+    let is_same = |it: &&Arc<Deployed>| it.declared == function && it.egress.ways == ways;
     if let Some(same) = before.filter(is_same) {
         return Ok((function.name, Arc::clone(same)));
     }
@@ -543,8 +546,7 @@ fn deploy(
     });
     let deployed = Deployed {
         name: function.name.as_str().into(),
-        egress: Egress::new(Subject::Function(function.name.as_str().into()), rules),
-        outbound: OnceLock::new(),
+        egress: Egress::new(Subject::Function(function.name.as_str().into()), ways),
         spec: Arc::new(spec),
         in_flight: Counter::default(),
         log: OnceLock::new(),
@@ -678,6 +680,7 @@ impl Builder<'_> {
                     countries: countries.clone(),
                     challenge: route.challenge.map(challenge::mode_of),
                     fault: fault.clone(),
+                    outbound: OnceLock::new(),
                 };
                 self.next += 1;
                 Service {

@@ -1106,12 +1106,24 @@ pub struct Limit {
     pub quota: Option<Quota>,
 }
 
+/// Which JWT-SVID of the function is added.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressJwtSvid {
+    /// Whom it is for (`aud`), sorted.
+    pub audience: Vec<String>,
+}
+
 /// A header field that is added to calls; whoever makes them never sees its value.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressCredential {
-    /// Name of the credential (`vedette credential`).
-    pub credential: String,
+    /// Name of the credential (`vedette credential`); absent where it is a JWT-SVID.
+    #[serde(default)]
+    pub credential: Option<String>,
+    /// The function's own JWT-SVID, for its component alone; absent where it is a credential.
+    #[serde(default)]
+    pub jwt_svid: Option<EgressJwtSvid>,
     /// Name of the field, lower case.
     pub header: String,
     /// What stands before it.
@@ -1142,7 +1154,7 @@ pub struct EgressRule {
     pub peers: Vec<String>,
 }
 
-/// What some functions and programs may call; nothing else leaves.
+/// What some functions, programs and routes may call; nothing else leaves.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressPolicy {
@@ -1152,6 +1164,10 @@ pub struct EgressPolicy {
     pub functions: Vec<String>,
     /// Programs it is for, sorted: names given to `vedette run --as`.
     pub workloads: Vec<String>,
+    /// Routes it is for, sorted: calls of whichever function answers their requests, while it does.
+    /// Absent: none.
+    #[serde(default)]
+    pub routes: Option<Vec<String>>,
     /// Where they may call.
     pub rules: Vec<EgressRule>,
 }

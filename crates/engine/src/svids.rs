@@ -1,10 +1,13 @@
-//! SVIDs of this node's own that the engine shows to others, and the bundles by which it believes theirs.
+//! SVIDs of this node's own that the engine shows to others, and the bundles by which it believes theirs; JWT-SVIDs
+//! of functions ([`tokens`]).
 //!
 //! Control mints them and writes `engine/svids.json`; they live for minutes and are read again when it says so. A
 //! function's is for one component: with another it has none, until control has seen that one.
 //!
 //! Must not: believe a chain for another trust domain than that of its authorities (SPIFFE Federation §3: bundles are
 //! never merged).
+
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -20,7 +23,7 @@ use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime};
 use serde::Deserialize;
 use tokio::sync::watch;
-use vedette_upstream::SpiffeIdentity;
+use vedette_upstream::{SpiffeIdentity, TokenSource};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::certificate::{
@@ -28,6 +31,7 @@ use crate::certificate::{
 };
 use crate::load::LoadError;
 use crate::tls::algorithms;
+use tokens::{Asked, Minted, Token};
 
 /// The most bytes of the file.
 const LONGEST: u64 = 64 << 20;
@@ -39,6 +43,8 @@ pub struct Svids {
     believed: watch::Sender<u64>,
     /// One for each name, so that what is compared with what was before is the same.
     identities: Mutex<HashMap<Named, Arc<Identity>>>,
+    /// The same of JWT-SVIDs.
+    sources: Mutex<HashMap<Asked, Arc<Minted>>>,
 }
 
 /// A name, and the digest of the component where it is a function's.
@@ -47,6 +53,7 @@ type Named = (String, Option<String>);
 #[derive(Default)]
 struct Held {
     shown: HashMap<String, Shown>,
+    tokens: HashMap<Asked, Token>,
     bundles: HashMap<String, Vec<Root>>,
     revoked: HashSet<String>,
     /// What `bundles` and `revoked` were read from.
@@ -70,6 +77,8 @@ struct Root {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
     svids: HashMap<String, Written>,
+    #[serde(default)]
+    tokens: Vec<tokens::Written>,
     /// DER of authorities in Base64, by trust domain.
     bundles: BTreeMap<String, Vec<String>>,
     /// Serial numbers of this node's own SVIDs that count no more, hex.
@@ -90,6 +99,7 @@ impl Default for Svids {
             held: ArcSwap::default(),
             believed: watch::Sender::new(0),
             identities: Mutex::default(),
+            sources: Mutex::default(),
         }
     }
 }
@@ -182,6 +192,24 @@ impl Svids {
         };
         Arc::clone(known.entry(key.clone()).or_insert_with(made)) as Arc<dyn SpiffeIdentity>
     }
+
+    /// The JWT-SVID of a function for these audiences, as long as it is this component.
+    pub fn token(
+        self: &Arc<Self>,
+        name: &str,
+        component: &str,
+        audience: &[String],
+    ) -> Arc<dyn TokenSource> {
+        let asked = Asked {
+            name: name.to_owned(),
+            component: component.to_owned(),
+            audience: audience.to_vec(),
+        };
+        let mut known = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, source| Arc::strong_count(source) > 1);
+        let made = || Arc::new(Minted::new(Arc::clone(self), asked.clone()));
+        Arc::clone(known.entry(asked.clone()).or_insert_with(made)) as Arc<dyn TokenSource>
+    }
 }
 
 impl Held {
@@ -208,6 +236,7 @@ impl Held {
         });
         Some(Self {
             shown: shown.collect::<Option<_>>()?,
+            tokens: file.tokens.into_iter().map(tokens::read).collect(),
             bundles: bundles.collect::<Option<_>>()?,
             revoked: file.revoked.iter().cloned().collect(),
             written: (file.bundles, file.revoked),

@@ -4,6 +4,7 @@
 //! up once, checked, and is the one connected to: a public one, or one of a range that the rules name for the
 //! same scheme and port. Redirects are answers like any other: following one is a new call.
 
+mod credential;
 mod rules;
 
 use std::collections::HashMap;
@@ -30,7 +31,8 @@ use crate::target::{Opened, Target, TargetConfig};
 use crate::tls::{self, Settings};
 use crate::upstream::Machine;
 
-pub use rules::{Allowed, Credential, Denied, EgressRate, EgressRule, EgressRules};
+pub use credential::{Credential, CredentialValue, TokenSource};
+pub use rules::{Allowed, Denied, EgressRate, EgressRule, EgressRules};
 use rules::{Destination, Kind};
 
 /// Most destinations remembered: a rule with a wildcard has no end of them.
@@ -145,11 +147,11 @@ impl Egress {
         B::Error: Into<BoxError>,
     {
         let mut request = request;
-        if let Some(credential) = &allowed.credential {
+        if let Some((name, value)) = &allowed.credential {
             let fields = request.headers_mut();
             // What the caller calls a field of this hop is not sent on: never the credential.
             strip_hop_by_hop(fields);
-            fields.insert(credential.header.clone(), credential.value.clone());
+            fields.insert(name.clone(), value.clone());
         }
         let mut outgoing = Outgoing::new(request.map(OutBody::new), &Host::Endpoint, None)?;
         let (endpoint, mut active) = self.enter(allowed, false, outgoing.time_body())?;

@@ -63,7 +63,8 @@ pub use config::{
 };
 pub use dns::{Resolve, Resolving, SystemResolver};
 pub use egress::{
-    Allowed, Credential, Denied, Dialled, Egress, EgressConfig, EgressRate, EgressRule, EgressRules,
+    Allowed, Credential, CredentialValue, Denied, Dialled, Egress, EgressConfig, EgressRate,
+    EgressRule, EgressRules, TokenSource,
 };
 pub use error::{BodyError, BoxError, ConfigError, SendError};
 pub use fields::strip_hop_by_hop;

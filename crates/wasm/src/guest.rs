@@ -137,7 +137,8 @@ impl Guest {
 
     /// Begins another request of the same instance: nothing of the host's still names the last.
     pub(crate) fn begin(&mut self, context: Context) {
-        self.hooks.begin(context.request_id.clone());
+        self.hooks
+            .begin(context.outbound, context.request_id.clone());
         self.log = GuestLog {
             sink: context.log,
             request_id: context.request_id,

@@ -98,8 +98,9 @@ impl Hooks {
         }
     }
 
-    /// Begins another request of the same instance.
-    pub(crate) fn begin(&mut self, request_id: HeaderValue) {
+    /// Begins another request of the same instance, which may be allowed other calls.
+    pub(crate) fn begin(&mut self, outbound: Arc<dyn Outbound>, request_id: HeaderValue) {
+        self.outbound = outbound;
         self.request_id = request_id;
         self.made = 0;
     }

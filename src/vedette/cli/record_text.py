@@ -35,7 +35,10 @@ def _request(line: dict[str, Any]) -> Iterator[str]:
     request = f"{line.get('method', '-')} {line.get('host', '-')}{line.get('path', '')}"
     if line.get("kind") == "egress":
         place = f"{line.get('scheme', '?')}://{line['host']}:{line.get('port', '?')}"
-        request = f"{line.get('function') or line.get('workload')} calls {line['method']} {place}"
+        who = line.get("function") or line.get("workload")
+        if "route" in line:
+            who = f"{who} on route {line['route']}"
+        request = f"{who} calls {line['method']} {place}"
     yield f"{line.get('totalUs', 0)} µs"
     yield request
     yield line.get("principal", "-")

@@ -1,13 +1,13 @@
-"""What leaves, as a snapshot says it: which functions and programs may call where, how, and how often.
+"""What leaves, as a snapshot says it: which functions, programs and routes may call where, how, and how often.
 
 Owns: the shape. Must not: read a destination; `config.written` and the engine do.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.breaker import Breaker
 from vedette.config.model import Model
@@ -45,10 +45,30 @@ NOT_CREDENTIALS: Final = frozenset(
 """Fields that say how a message is read or sent on (RFC 9110 §7.6.1)."""
 
 
+Audience = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,254}[!-~])?$")]
+MAX_AUDIENCES: Final = 16  # with the longest ones a token still fits the head that servers take
+MAX_TOKENS: Final = 10_000
+
+
+class EgressJwtSvid(Model):
+    """Which JWT-SVID of the function is added."""
+
+    audience: tuple[Audience, ...] = Field(
+        min_length=1, max_length=MAX_AUDIENCES, description="Whom it is for (`aud`), sorted."
+    )
+
+
 class EgressCredential(Model):
     """A header field that is added to calls; whoever makes them never sees its value."""
 
-    credential: Name = Field(description="Name of the credential (`vedette credential`).")
+    credential: Name | None = Field(
+        default=None,
+        description="Name of the credential (`vedette credential`); absent where it is a JWT-SVID.",
+    )
+    jwt_svid: EgressJwtSvid | None = Field(
+        default=None,
+        description="The function's own JWT-SVID, for its component alone; absent where it is a credential.",
+    )
     header: str = Field(
         default="authorization",
         pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$",
@@ -57,6 +77,12 @@ class EgressCredential(Model):
     prefix: str = Field(
         default="Bearer ", max_length=64, pattern=r"^[ -~]*$", description="What stands before it."
     )
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        if (self.credential is None) == (self.jwt_svid is None):
+            raise ValueError("it is a credential or a JWT-SVID: exactly one")
+        return self
 
 
 class EgressRule(Model):
@@ -93,7 +119,7 @@ class EgressRule(Model):
 
 
 class EgressPolicy(Model):
-    """What some functions and programs may call; nothing else leaves."""
+    """What some functions, programs and routes may call; nothing else leaves."""
 
     name: Name = Field(description="Name of the policy, unique on the node.")
     functions: tuple[Name, ...] = Field(
@@ -103,5 +129,12 @@ class EgressPolicy(Model):
         default=(),
         max_length=10_000,
         description="Programs it is for, sorted: names given to `vedette run --as`.",
+    )
+    routes: tuple[Name, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=10_000,
+        description="Routes it is for, sorted: calls of whichever function answers their requests, while it does. "
+        "Absent: none.",
     )
     rules: tuple[EgressRule, ...] = Field(max_length=1_000, description="Where they may call.")

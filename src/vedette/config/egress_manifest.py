@@ -12,16 +12,40 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from vedette.config.breaker_manifest import BreakerSpec
-from vedette.config.egress import NOT_CREDENTIALS, Method, Name, SpiffeIdText
+from vedette.config.egress import (
+    MAX_AUDIENCES,
+    NOT_CREDENTIALS,
+    Audience,
+    Method,
+    Name,
+    SpiffeIdText,
+)
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Model
 from vedette.config.written import EgressDestination, RateText, parse_rate
 
 
+class JwtSvidSpec(Model):
+    """The function's own JWT-SVID: who it is, which component, which version of it."""
+
+    audience: tuple[Audience, ...] = Field(
+        min_length=1,
+        max_length=MAX_AUDIENCES,
+        description="Whom it is for (`aud`), as who is called expects it.",
+    )
+
+
 class CredentialSpec(Model):
     """A header field that the node adds to calls; whoever makes them never sees its value."""
 
-    name: Name = Field(description="Credential of the node: a name of `vedette credential list`.")
+    name: Name | None = Field(
+        default=None, description="Credential of the node: a name of `vedette credential list`."
+    )
+    jwt_svid: JwtSvidSpec | None = Field(
+        default=None,
+        description="Instead of a name: the function's JWT-SVID as `spiffe://TRUST-DOMAIN/fn/NAME`, which lives "
+        "for minutes and is for the component that was deployed. For functions alone.",
+    )
     header: str = Field(
         default="authorization",
         description="Name of the field; none that says how a message is read or sent on.",
@@ -30,9 +54,18 @@ class CredentialSpec(Model):
 
     @model_validator(mode="after")
     def _require_field(self) -> Self:
+        if (self.name is None) == (self.jwt_svid is None):
+            raise ValueError("a credential has either a name or a jwtSvid")
         if self.header.lower() in NOT_CREDENTIALS:
             raise ValueError(f"{self.header} is no field for a credential")
         return self
+
+    def resolve(self) -> dict[str, Any]:
+        """The same as a snapshot says it."""
+        field = {"header": self.header.lower(), "prefix": self.prefix}
+        if self.jwt_svid is None:
+            return {"credential": self.name, **field}
+        return {"jwtSvid": {"audience": sorted(set(self.jwt_svid.audience))}, **field}
 
 
 class EgressRuleSpec(Model):
@@ -91,11 +124,7 @@ class EgressRuleSpec(Model):
         if self.breaker is not None:
             data["breaker"] = self.breaker.resolve()
         if self.credential is not None:
-            data["credential"] = {
-                "credential": self.credential.name,
-                "header": self.credential.header.lower(),
-                "prefix": self.credential.prefix,
-            }
+            data["credential"] = self.credential.resolve()
         if self.peers:
             data["peers"] = sorted(set(self.peers))
         return data
@@ -116,21 +145,29 @@ class EgressPolicySpec(Model):
     workloads: tuple[Name, ...] = Field(
         default=(), description="Programs it is for: names given to `vedette run --as`."
     )
+    routes: tuple[Name, ...] = Field(
+        default=(),
+        description="Routes it is for: what the function that answers a request of one may call meanwhile, besides "
+        "what it may anyway. The name of a Route or HTTPRoute means all routes it makes, `NAME-2` that one.",
+    )
     allow: tuple[EgressRuleSpec, ...] = Field(
         description="Where they may call; of several rules that fit, the first counts."
     )
 
     @model_validator(mode="after")
     def _require_subject(self) -> Self:
-        if not self.functions and not self.workloads:
-            raise ValueError("it is for nobody: give it functions or workloads")
+        if not self.functions and not self.workloads and not self.routes:
+            raise ValueError("it is for nobody: give it functions, workloads or routes")
         if self.workloads and any(rule.peers for rule in self.allow):
             raise ValueError("peers are for functions: programs show SVIDs of their own")
+        minted = (rule.credential for rule in self.allow if rule.credential)
+        if self.workloads and any(one.jwt_svid for one in minted):
+            raise ValueError("a jwtSvid is for functions: programs fetch JWT-SVIDs of their own")
         return self
 
 
 class EgressPolicyManifest(Model):
-    """What functions and programs may call outside the node."""
+    """What functions, programs and routes may call outside the node."""
 
     api_version: Literal["vedette.dev/v1alpha1"] = Field(description="Version of this shape.")
     kind: Literal["EgressPolicy"] = Field(description="Always `EgressPolicy`.")

@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from vedette.config.egress import NOT_CREDENTIALS
+from vedette.config.egress import MAX_TOKENS, NOT_CREDENTIALS
 from vedette.config.hosts import covers, normalise_host
+from vedette.config.leaving import tokens_of
 from vedette.config.paths import require_route_path
 from vedette.config.sidecar import OWN_PATHS, mixes
 from vedette.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vedette.config.egress import EgressCredential, EgressPolicy
     from vedette.config.snapshot import Issuer, IssuerKey, Route, Snapshot
 
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
@@ -239,15 +241,28 @@ def _egress(snapshot: Snapshot) -> Iterator[str]:
         where = f"egress.{policy.name}"
         yield from _sorted(f"{where}.functions", policy.functions)
         yield from _sorted(f"{where}.workloads", policy.workloads)
+        yield from _sorted(f"{where}.routes", policy.routes or ())
         for rule in policy.rules:
             yield from _sorted(f"{where}.rules.{rule.to}.methods", rule.methods)
             yield from _sorted(f"{where}.rules.{rule.to}.peers", rule.peers)
-            if rule.credential and rule.credential.header in NOT_CREDENTIALS:
-                yield f"{where}: {rule.credential.header} is no field for a credential"
+            if rule.credential is not None:
+                yield from _credential(f"{where}: {rule.to}", rule.credential, policy)
             if rule.peers and (policy.workloads or not rule.to.startswith("https://")):
                 yield f"{where}: {rule.to} has peers, which are for functions and https alone"
             if rule.methods and rule.to.startswith("tcp://"):
                 yield f"{where}: {rule.to} names methods, which a tunnel has none of"
+    if len(tokens_of(snapshot)) > MAX_TOKENS:
+        yield f"egress asks for JWT-SVIDs of more than {MAX_TOKENS:,} functions and audiences"
+
+
+def _credential(where: str, credential: EgressCredential, policy: EgressPolicy) -> Iterator[str]:
+    if credential.header in NOT_CREDENTIALS:
+        yield f"{where}: {credential.header} is no field for a credential"
+    if credential.jwt_svid is None:
+        return
+    yield from _sorted(f"{where}: audience", credential.jwt_svid.audience)
+    if policy.workloads:
+        yield f"{where} adds a jwtSvid, which is for functions alone"
 
 
 def _authorities(snapshot: Snapshot) -> Iterator[str]:

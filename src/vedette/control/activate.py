@@ -114,6 +114,16 @@ class Activator:
                 self.check_policies(after)
             return self._activate(after, action, actor)
 
+    def version_of(self, function: str, component: str) -> int:
+        """The generation that brought this component of a function; that of now for one from before these were kept."""
+        with self.lock:
+            known = self.history.brought_by(function, component)
+            if known is None:
+                entry, snapshot = self.active()
+                self.history.note_components(entry.generation, _components(snapshot))
+                known = entry.generation
+            return known
+
     def roll_back(self, digest: str | None, actor: str) -> Outcome:
         """Serves an older snapshot again: `digest`, or the one active before this one. What is revoked stays so,
         and grants are those of now.
@@ -185,6 +195,7 @@ class Activator:
             raise refused.error
         before = self.history.active()
         entry = self._record(snapshot.digest(), envelope, action, actor)
+        self.history.note_components(entry.generation, _components(snapshot))
         self.renew_certificate(snapshot)
         try:
             applied = self._apply_if_there(entry)
@@ -193,6 +204,8 @@ class Activator:
                 back = self._record(
                     before.digest, self.history.envelope(before.digest), "revert", "control"
                 )
+                older = self.snapshot(before.digest)
+                self.history.note_components(back.generation, _components(older))
                 self._apply_if_there(back)
             raise
         self._parsed = (entry.digest, snapshot)
@@ -352,3 +365,7 @@ class Activator:
             self.engine.apply(entry.digest, entry.generation)
             why = status["error"] or "it was behind"
             return f"the engine now serves generation {entry.generation} ({why})", status
+
+
+def _components(snapshot: Snapshot) -> dict[str, str]:
+    return {each.name: each.component for each in snapshot.functions}

@@ -1,9 +1,9 @@
 """SVIDs that the engine shows to others: the gateway's to services, a function's to what it calls, and those of the
 programs that it speaks for in the mesh.
 
-Owns: engine/svids.json, and who has one there: only who is to show one. Control measured a component when it stored it,
-so a function's SVID names the component that it is for; with another digest it is taken back. Must not: mint for
-programs; the Workload API does.
+Owns: engine/svids.json, and who has an X509-SVID there: only who is to show one. Which JWT-SVIDs, `function_tokens`
+says. Control measured a component when it stored it, so a function's SVID names the component that it is for; with
+another digest it is taken back. Must not: mint for programs; the Workload API does.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from vedette.clock import now
+from vedette.config.leaving import functions_of
 from vedette.config.snapshot import Snapshot
+from vedette.control.function_tokens import FunctionTokens
 from vedette.control.workload.identities import Identities
 from vedette.engine.client import EngineClient
 from vedette.errors import UnavailableError, VedetteError
@@ -51,14 +52,14 @@ class EngineSvids:
         identities: Identities,
         active: Active,
         engine: EngineClient,
-        clock: Callable[[], datetime] = now,
+        tokens: FunctionTokens,
     ) -> None:
         """`active` is the snapshot that is served."""
         self._file = home.engine_svids
         self._identities = identities
         self._active = active
         self._engine = engine
-        self._clock = clock
+        self._tokens = tokens
         self._held: dict[str, _Held] = {}
         self._written: bytes | None = None
         self._told: bytes | None = None
@@ -86,8 +87,9 @@ class EngineSvids:
 
     def step(self) -> None:
         """Mints what is due, takes back what is not wanted any more, and tells the engine. Raises `VedetteError`."""
-        at = self._clock()
-        wanted = wanted_of(self._active())
+        at = self._identities.clock()
+        snapshot = self._active()
+        wanted = wanted_of(snapshot)
         gone = [
             (held.svid.serial, held.svid.not_after)
             for name, held in self._held.items()
@@ -98,7 +100,7 @@ class EngineSvids:
         }
         if gone:
             self._identities.revoke(gone)
-        content = self._content()
+        content = self._content(self._tokens.step(snapshot, at))
         if content != self._written:
             write_atomic(self._file, content)
             self._written = content
@@ -116,12 +118,16 @@ class EngineSvids:
         identity = SpiffeId(self._identities.trust_domain, f"/{name}")
         return _Held(component, self._identities.x509.mint(identity, TTL, at))
 
-    def _content(self) -> bytes:
-        """Nothing that is not needed: without a SVID no bundle either."""
-        if not self._held:
-            return b'{"svids":{},"bundles":{},"revoked":[]}'
+    def _content(self, tokens: list[dict[str, Any]]) -> bytes:
+        """Nothing that is not needed: without an X509-SVID no bundle, and a node of before knows no `tokens`."""
+        content = self._x509() if self._held else {"svids": {}, "bundles": {}, "revoked": []}
+        if tokens:
+            content["tokens"] = tokens
+        return json.dumps(content).encode()
+
+    def _x509(self) -> dict[str, Any]:
         known = self._identities.bundles_for(self._identities.federation.bundles())
-        content: dict[str, Any] = {
+        return {
             "svids": {
                 name: {
                     "chain": [_text(held.svid.certificate)],
@@ -136,7 +142,6 @@ class EngineSvids:
             },
             "revoked": [f"{one.serial:x}" for one in self._identities.store.revoked()],
         }
-        return json.dumps(content).encode()
 
 
 def wanted_of(snapshot: Snapshot) -> dict[str, str | None]:
@@ -148,7 +153,7 @@ def wanted_of(snapshot: Snapshot) -> dict[str, str | None]:
         function
         for policy in snapshot.egress or ()
         if any(rule.peers for rule in policy.rules)
-        for function in policy.functions
+        for function in functions_of(policy, snapshot)
     }
     wanted |= {
         f"fn/{each.name}": each.component for each in snapshot.functions if each.name in named

@@ -39,6 +39,7 @@ from vedette.control.federation.messages import FederationStatus
 from vedette.control.federation.serving import BundleServing
 from vedette.control.feeds import Feeds
 from vedette.control.firewall import Firewall
+from vedette.control.function_tokens import FunctionTokens
 from vedette.control.grants import Grants
 from vedette.control.inspections import exclusions_without_effect
 from vedette.control.installed import brought, told
@@ -137,7 +138,11 @@ class Node:
         self.rotation = Rotation(home, keys, self.identities, activator, self._note)
         self.revocations.listen(self._take_back)
         self.engine_svids = EngineSvids(
-            home, self.identities, lambda: activator.active()[1], activator.engine
+            home,
+            self.identities,
+            lambda: activator.active()[1],
+            activator.engine,
+            FunctionTokens(self.identities, activator.version_of),
         )
         self.sidecars = Sidecars(activator, self.engine_svids, self._base)
 

@@ -7,7 +7,7 @@ policies (the caller has the native check), or say what changes (`config.differe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -28,6 +28,7 @@ from vedette.config.kinds import (
     TlsSpec,
     UpstreamManifest,
 )
+from vedette.config.leaving import answering
 from vedette.config.manifest import FunctionManifest
 from vedette.config.manifests import Manifest, ManifestObject, Problem, Problems, nearest, typed
 from vedette.config.model import Model, build
@@ -215,6 +216,7 @@ class _Resolver:
         self._require_no_conflict(gone)
         snapshot = self._snapshot(gone)
         self._note_countries(snapshot)
+        self.notes.extend(_idle_egress(snapshot))
         applied = self._applied(gone)
         owners = self._owners()
         return Resolved(
@@ -621,10 +623,11 @@ class _Resolver:
             if function not in names.functions:
                 message = f"there is no function {function!r}{nearest(function, names.functions)}"
                 self._problem(manifest, message, "spec", "functions", index)
+        routes = [self._route_names(manifest, each, at) for at, each in enumerate(spec.routes)]
         known = self.kept.credentials
         for index, rule in enumerate(spec.allow):
-            if rule.credential is not None and rule.credential.name not in known:
-                name = rule.credential.name
+            name = rule.credential.name if rule.credential else None
+            if name is not None and name not in known:
                 message = f"the node keeps no credential {name!r}"
                 message += nearest(name, known, "; `vedette credential add` brings one")
                 self._problem(manifest, message, "spec", "allow", index, "credential", "name")
@@ -632,6 +635,7 @@ class _Resolver:
             "name": manifest.name,
             "functions": sorted(set(spec.functions)),
             "workloads": sorted(set(spec.workloads)),
+            "routes": sorted({name for each in routes for name in each}) or None,
             "rules": [rule.resolve() for rule in spec.allow],
         }
         self._make(manifest, "EgressPolicy", manifest.name, EgressPolicy, data)
@@ -640,6 +644,8 @@ class _Resolver:
         """The routes of a Route, HTTPRoute or Function of that name, or one made otherwise."""
         if written in self.made:
             return self.made[written]
+        if ("Route", written) in self.claims:
+            return [written]
         gone = self._gone()
         owned = [
             each.name
@@ -827,6 +833,18 @@ class _Resolver:
 
     def _problem(self, manifest: Manifest, message: str, *place: str | int) -> None:
         self.problems.add(manifest.problem(message, *place))
+
+
+def _idle_egress(snapshot: Snapshot) -> Iterator[str]:
+    """What egress policies say of routes on which no function can call."""
+    routes = {each.name: each for each in snapshot.routes}
+    for policy in snapshot.egress or ():
+        for name in policy.routes or ():
+            if name not in routes:
+                yield f"the EgressPolicy {policy.name!r} is for the route {name!r}, which is not there"
+            elif not any(answering(routes[name])):
+                message = f"the EgressPolicy {policy.name!r} is for the route {name!r}"
+                yield f"{message}, which no function answers: nothing is called on it"
 
 
 def _owner(manifest: Manifest) -> str:

@@ -103,9 +103,10 @@ class JwtIssuer:
         audiences: Sequence[str],
         ttl: timedelta,
         at: datetime,
-        issuer: str | None = None,
+        claims: Mapping[str, str | int] | None = None,
     ) -> JwtSvid:
-        """A token (ES256) of `identity` for these audiences that ends at `at` + `ttl`; `issuer` is its `iss`, if any.
+        """A token (ES256) of `identity` for these audiences that ends at `at` + `ttl`, with `claims` besides those
+        that every JWT-SVID has.
 
         Raises `ConfigError` svid_invalid for another trust domain, no audience, or a life that is too short or long.
         """
@@ -114,17 +115,16 @@ class JwtIssuer:
         require_audiences(audiences)
         require_ttl(ttl, MAX_JWT_TTL)
         issued = at.replace(microsecond=0)
-        claims: dict[str, Any] = {
+        stated = {
+            **(claims or {}),
             "sub": str(identity),
             "aud": list(audiences),
             "iat": issued,
             "exp": issued + ttl,
             "jti": str(uuid.uuid4()),
         }
-        if issuer is not None:
-            claims["iss"] = issuer
         headers = {"kid": self.public.kid}
-        token = jwt.encode(claims, self._key, algorithm="ES256", headers=headers)
+        token = jwt.encode(stated, self._key, algorithm="ES256", headers=headers)
         return JwtSvid(identity, token, issued + ttl)
 
 

@@ -7,7 +7,7 @@ snapshot means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,10 @@ _APPLIED: Final = """CREATE TABLE IF NOT EXISTS applied (
         owner TEXT NOT NULL,
         file TEXT NOT NULL,
         PRIMARY KEY (kind, name))"""
+_BROUGHT: Final = """CREATE TABLE IF NOT EXISTS brought (
+        function TEXT PRIMARY KEY,
+        component TEXT NOT NULL,
+        generation INTEGER NOT NULL)"""
 FEED: Final = "feed "
 """Actions that begin so are of what a feed brought, decided by nobody."""
 _DECIDED: Final = f"action NOT LIKE '{FEED}%'"
@@ -170,6 +174,38 @@ class History(Database):
             self._connection.execute("DELETE FROM applied")
             self._connection.executemany("INSERT INTO applied VALUES (?, ?, ?, ?)", values)
 
+    def note_components(self, generation: int, components: Mapping[str, str]) -> None:
+        """Keeps that `generation` brought those `components`, by function, that were others before, and forgets
+        functions that are gone. Raises `UnavailableError`.
+        """
+        with self._reading():
+            rows = self._connection.execute("SELECT function, component FROM brought").fetchall()
+        before = dict(rows)
+        gone = [(name,) for name in before if name not in components]
+        other = [
+            (name, component, generation)
+            for name, component in components.items()
+            if before.get(name) != component
+        ]
+        if gone or other:
+            with self._transaction():
+                self._connection.executemany("DELETE FROM brought WHERE function = ?", gone)
+                self._connection.executemany(
+                    "INSERT INTO brought VALUES (?, ?, ?) ON CONFLICT (function) DO UPDATE SET "
+                    "component = excluded.component, generation = excluded.generation "
+                    "WHERE excluded.generation > brought.generation",
+                    other,
+                )
+
+    def brought_by(self, function: str, component: str) -> int | None:
+        """The generation that brought this component of a function, if it still has it."""
+        with self._reading():
+            row = self._connection.execute(
+                "SELECT generation FROM brought WHERE function = ? AND component = ?",
+                (function, component),
+            ).fetchone()
+        return None if row is None else int(row[0])
+
     def _select(self, condition: str, limit: int, *values: str | int) -> list[Entry]:
         query = (
             f"SELECT {_COLUMNS} FROM activations WHERE {condition} ORDER BY generation DESC LIMIT ?"
@@ -190,6 +226,7 @@ class History(Database):
                 for statement in _TABLES:
                     self._connection.execute(statement)
             self._connection.execute(_APPLIED)
+            self._connection.execute(_BROUGHT)
             (version,) = self._connection.execute("SELECT version FROM schema_version").fetchone()
         if version > SCHEMA_VERSION:
             self._connection.close()

@@ -10,9 +10,23 @@ from typing import Final
 from vedette.verification import boxes
 from vedette.verification.checks import Check, Pillar, Tenet, Trial
 from vedette.verification.records import Line
-from vedette.verification.twin import Twin
+from vedette.verification.twin import Twin, apply
 
 _REFUSED: Final = ("destination_not_allowed", "address_not_allowed", "method_not_allowed")
+_ROUTED: Final = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: aside}}
+spec:
+  rules:
+    - matches: [{{path: {{value: /aside}}}}]
+      backendRefs: [{{kind: Function, group: vedette.dev, name: probe}}]
+---
+apiVersion: vedette.dev/v1alpha1
+kind: EgressPolicy
+metadata: {{name: aside}}
+spec: {{routes: [aside], allow: [{{to: "http://127.0.0.1:{port}"}}]}}
+"""
 
 
 def egress(twin: Twin, trial: Trial) -> None:
@@ -45,7 +59,21 @@ def egress(twin: Twin, trial: Trial) -> None:
     trial.record("a call to a listed host", outcome == "served", outcome)
     trial.attack("following a redirect to what is not listed", twin.service.sprung == 0)
     trial.note("a function has no sockets: UDP, QUIC and its own DNS are not there to be called")
+    _routes(twin, trial)
     boxes.programs(twin, trial)
+
+
+def _routes(twin: Twin, trial: Trial) -> None:
+    """One function, two routes: a policy is for one of them."""
+    reserved = twin.service.reserve()
+    twin.service.answer_at(reserved)
+    port = int(reserved.getsockname()[1])
+    apply(twin.client, _ROUTED.format(port=port))
+    answer = twin.ask(f"/aside?h127.0.0.1:{port}", "alice")
+    trial.control("a call on the route that a policy is for", answer.status == 200, answer)
+    route = _call(twin, answer.request_id).get("route")
+    trial.record("a call on the route that a policy is for", route == "aside", route)
+    _try(twin, trial, "the same call on another route", f"h127.0.0.1:{port}")
 
 
 def _try(twin: Twin, trial: Trial, what: str, destination: str) -> None:

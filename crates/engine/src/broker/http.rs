@@ -103,7 +103,7 @@ async fn call(client: &Client, request: Request<Incoming>) -> Response<OutboundB
     let record = CallRecord::of_call(client.subject.clone(), method, uri);
     let mut record = record.told_to(&client.told);
     let unlisted = || Allowed::unlisted_call(uri);
-    let decided = client.decide(&mut record, egress.rules.call(uri, method), unlisted);
+    let decided = client.decide(&mut record, egress.rules().call(uri, method), unlisted);
     let allowed = match decided {
         Ok(allowed) => allowed,
         Err(refused) => return refused_answer(&refused),
@@ -133,7 +133,9 @@ async fn call(client: &Client, request: Request<Incoming>) -> Response<OutboundB
 
 fn refused_answer(refused: &Refused) -> Response<OutboundBody> {
     let (status, rule) = match refused {
-        Refused::ControlAway => (StatusCode::SERVICE_UNAVAILABLE, None),
+        Refused::ControlAway | Refused::Denied(Denied::Token) => {
+            (StatusCode::SERVICE_UNAVAILABLE, None)
+        }
         Refused::Denied(Denied::Destination(rule)) => (StatusCode::FORBIDDEN, rule.as_deref()),
         Refused::Denied(Denied::Method(rule)) => (StatusCode::FORBIDDEN, Some(rule.as_str())),
         Refused::Denied(Denied::Rate(wait)) => {

@@ -33,7 +33,9 @@ pub enum Subject {
 /// What is known of a call or tunnel so far. Dropping it writes it.
 pub struct CallRecord {
     subject: Subject,
-    /// The request that a function answers meanwhile.
+    /// The route whose request a function answers meanwhile.
+    route: Option<Arc<str>>,
+    /// That request.
     request_id: Option<HeaderValue>,
     method: http::Method,
     to: Destination,
@@ -94,6 +96,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
     method: &'a str,
     scheme: &'a str,
@@ -120,9 +124,10 @@ impl CallRecord {
         Self::open(subject, method.clone(), Destination::of(uri))
     }
 
-    /// The same for a call of a function that answers this request.
-    pub fn of_function(subject: Subject, call: &OutboundCall) -> Self {
+    /// The same for a call of a function that answers this request of this route.
+    pub fn of_function(subject: Subject, route: &Arc<str>, call: &OutboundCall) -> Self {
         let mut record = Self::of_call(subject, call.request.method(), call.request.uri());
+        record.route = Some(Arc::clone(route));
         record.request_id = Some(call.request_id.clone());
         record
     }
@@ -140,6 +145,7 @@ impl CallRecord {
     fn open(subject: Subject, method: http::Method, to: Destination) -> Self {
         Self {
             subject,
+            route: None,
             request_id: None,
             method,
             to,
@@ -178,7 +184,7 @@ impl CallRecord {
         self.would_allow = match denied {
             Denied::Destination(rule) => rule.clone(),
             Denied::Method(rule) => Some(rule.clone()),
-            Denied::Rate(_) => None,
+            Denied::Rate(_) | Denied::Token => None,
         };
     }
 
@@ -236,6 +242,7 @@ impl CallRecord {
                     | "method_not_allowed"
                     | "name_not_allowed"
                     | "rate_limited"
+                    | "svid_missing"
                     | "too_many_calls"
             )
         )
@@ -274,6 +281,7 @@ impl CallRecord {
             time: clock::rfc3339(clock::since_epoch().saturating_sub(total)),
             function,
             workload,
+            route: self.route.as_deref(),
             request_id: request_id.map(|it| it.to_str().unwrap_or_default()),
             method: self.method.as_str(),
             scheme: self.to.scheme,

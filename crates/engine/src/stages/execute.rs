@@ -74,7 +74,8 @@ pub async fn execute(
             introduce(&mut admitted, &target, caller.as_deref(), record)?;
             let limit = function.declared.limits.request_bytes;
             let body = limited(record, &admitted, body, limit, pace)?;
-            call(node, record, function, admitted, body).await?
+            let request = request_of(admitted, record, body)?;
+            call(node, record, &target, function, request).await?
         }
     };
     if let Some(changes) = changes {
@@ -119,9 +120,9 @@ fn answer_fixed(fixed: &Fixed) -> Response<Content> {
 async fn call(
     node: &Node,
     record: &mut Record,
-    function: &Arc<Deployed>,
-    admitted: Admitted,
-    body: RequestBody,
+    target: &Target,
+    function: &Deployed,
+    request: Request<RequestBody>,
 ) -> Result<Response<Content>, Refusal> {
     let permit = function
         .in_flight
@@ -132,9 +133,9 @@ async fn call(
         .map_err(|failure| refusal_of(&failure))?;
     record.is_cold = is_cold;
     let call = Call {
-        request: request_of(admitted, record, body)?,
+        request,
         log: function.log(node),
-        outbound: function.outbound(node),
+        outbound: target.outbound(node, function),
         request_id: record.ids.request.clone(),
         permit: Box::new(permit),
     };

@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, Method, Uri};
 
+use super::credential::Credential;
 use crate::address::Network;
 use crate::balance::nanos;
 use crate::config::{AddressRule, BreakerConfig, SpiffeConfig};
@@ -41,15 +42,6 @@ pub struct EgressRule {
     pub credential: Option<Credential>,
     /// Both sides prove who they are by X509-SVIDs; absent: as everywhere on the web. Such a rule allows no tunnel.
     pub spiffe: Option<SpiffeConfig>,
-}
-
-/// A header field that proves to the destination who calls. Its value is never shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// Its name.
-    pub header: HeaderName,
-    /// Its value, marked as sensitive.
-    pub value: HeaderValue,
 }
 
 /// How many calls in how much time (GCRA, ITU-T I.371).
@@ -136,7 +128,8 @@ pub struct Allowed {
     /// Where its name may lead, or which address it may be.
     pub(crate) addresses: AddressRule,
     pub(crate) breaker: Option<BreakerConfig>,
-    pub(crate) credential: Option<Credential>,
+    /// The field that it is given.
+    pub(crate) credential: Option<(HeaderName, HeaderValue)>,
     pub(crate) spiffe: Option<SpiffeConfig>,
     /// Whether a rule says so.
     pub(crate) is_listed: bool,
@@ -151,6 +144,8 @@ pub enum Denied {
     Method(String),
     /// Too often; when there is room again.
     Rate(Duration),
+    /// There is no token now that the rule would add.
+    Token,
 }
 
 impl EgressRules {
@@ -164,6 +159,14 @@ impl EgressRules {
             .into_iter()
             .map(|rule| Rule::parse(rule).map(Arc::new));
         Ok(Self(rules.collect::<Result<_, _>>()?))
+    }
+
+    /// The rules of all of these, in order. A call counts in each place where its rule is.
+    pub fn joined<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
+        let rules = parts
+            .into_iter()
+            .flat_map(|part| part.0.iter().map(Arc::clone));
+        Self(rules.collect())
     }
 
     /// Whether this call may go out, the address of its name aside. It counts as made.
@@ -231,6 +234,10 @@ impl EgressRules {
         let Some(rule) = fitting.find(|it| takes(it)) else {
             return Err(Denied::Method(destination.as_rule()));
         };
+        let credential = match &rule.said.credential {
+            None => None,
+            Some(credential) => Some(credential.field().ok_or(Denied::Token)?),
+        };
         if let Some(pace) = &rule.pace {
             pace.take(nanos()).map_err(Denied::Rate)?;
         }
@@ -240,7 +247,7 @@ impl EgressRules {
                 None => AddressRule::PublicOr(self.networks(&destination)),
             },
             breaker: rule.said.breaker.clone(),
-            credential: rule.said.credential.clone(),
+            credential,
             spiffe: rule.said.spiffe.clone(),
             destination,
             is_listed: true,

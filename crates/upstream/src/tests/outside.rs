@@ -306,7 +306,7 @@ async fn a_credential_is_added_in_place_of_what_the_caller_says() {
     let mut rule = EgressRule::to(&uri);
     rule.credential = Some(Credential {
         header: http::header::AUTHORIZATION,
-        value: "Bearer secret".parse().unwrap(),
+        value: CredentialValue::Kept("Bearer secret".parse().unwrap()),
     });
     let out = Out::new(vec![rule], EgressConfig::default(), &machine());
     let mut asked = call(&uri);
@@ -324,7 +324,74 @@ async fn a_credential_is_added_in_place_of_what_the_caller_says() {
     let mut plain = EgressRule::to("http://api.example.com");
     plain.credential = Some(Credential {
         header: http::header::AUTHORIZATION,
-        value: "Bearer secret".parse().unwrap(),
+        value: CredentialValue::Kept("Bearer secret".parse().unwrap()),
     });
     assert!(EgressRules::compile([plain]).is_err());
+}
+
+/// A token that comes and goes.
+struct Held(std::sync::Mutex<Option<&'static str>>);
+
+impl TokenSource for Held {
+    fn token(&self) -> Option<Arc<str>> {
+        self.0.lock().unwrap().map(Arc::from)
+    }
+}
+
+#[tokio::test]
+async fn a_minted_token_is_that_of_the_moment_and_without_one_nothing_is_sent() {
+    let heads = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&heads);
+    let port = serve(move |_, mut stream| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while let Some(head) = head(&mut stream).await {
+                seen.lock().unwrap().push(head);
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let uri = format!("http://127.0.0.1:{port}/");
+    let held = Arc::new(Held(std::sync::Mutex::new(Some("first-token"))));
+    let mut rule = EgressRule::to(&uri);
+    rule.rate = Some(EgressRate {
+        calls: 2,
+        period: Duration::from_secs(3_600),
+        burst: 2,
+    });
+    rule.credential = Some(Credential {
+        header: http::header::AUTHORIZATION,
+        value: CredentialValue::Minted {
+            prefix: "Bearer ".to_owned(),
+            source: Arc::clone(&held) as Arc<dyn TokenSource>,
+        },
+    });
+    assert!(!format!("{rule:?}").contains("first-token"));
+    let out = Out::new(vec![rule], EgressConfig::default(), &machine());
+    let send = || async {
+        let response = out.send(call(&uri), &SendOptions::default()).await;
+        text(response.unwrap()).await.unwrap()
+    };
+    send().await;
+    *held.0.lock().unwrap() = None;
+    let asked: http::Uri = uri.parse().unwrap();
+    for _ in 0..3 {
+        // What is not sent does not count as sent.
+        let denied = out.rules.call(&asked, &http::Method::GET).unwrap_err();
+        assert_eq!(denied, Denied::Token);
+    }
+    *held.0.lock().unwrap() = Some("second-token");
+    send().await;
+    let heads = heads.lock().unwrap();
+    assert_eq!(heads.len(), 2);
+    assert!(
+        heads[0].contains("authorization: bearer first-token\r\n"),
+        "{heads:?}"
+    );
+    assert!(
+        heads[1].contains("authorization: bearer second-token\r\n"),
+        "{heads:?}"
+    );
 }

@@ -71,9 +71,7 @@ class Answers:
         at = self._identities.clock()
         svids = []
         for entry, hint in _hinted(chosen):
-            minted = self._identities.jwt.mint(
-                entry.spiffe_id, audiences, entry.jwt_ttl, at, self._identities.oidc_issuer
-            )
+            minted = self._identities.mint_jwt(entry.spiffe_id, audiences, entry.jwt_ttl, at)
             svids.append(
                 wire.new("JWTSVID", spiffe_id=str(minted.spiffe_id), svid=minted.token, hint=hint)
             )

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from vedette.clock import now
 from vedette.control.bootstrap import Keys
 from vedette.control.workload.messages import BundleStatus
 from vedette.identity.bundle import REFRESH_HINT, Bundle, own_authority
+from vedette.identity.domain import SpiffeId
 from vedette.identity.federation import Federation
-from vedette.identity.jwt_svid import JwtIssuer
+from vedette.identity.jwt_svid import JwtIssuer, JwtSvid
 from vedette.identity.revocation_list import RevocationList
 from vedette.identity.x509_svid import X509Issuer
 from vedette.store.home import Home
@@ -58,6 +59,21 @@ class Identities:
     def jwt(self) -> JwtIssuer:
         """Who mints JWT-SVIDs."""
         return self._keys.jwt_svids.active
+
+    def mint_jwt(
+        self,
+        identity: SpiffeId,
+        audiences: Sequence[str],
+        ttl: timedelta,
+        at: datetime,
+        claims: Mapping[str, str | int] | None = None,
+    ) -> JwtSvid:
+        """A JWT-SVID by the key that signs now, with `iss` where there is an OIDC issuer.
+
+        Raises as `JwtIssuer.mint`.
+        """
+        issuer = {} if self.oidc_issuer is None else {"iss": self.oidc_issuer}
+        return self.jwt.mint(identity, audiences, ttl, at, {**(claims or {}), **issuer})
 
     def keys_changed(self) -> None:
         """Another key is trusted, signs, or is trusted no more: the bundle is another, and SVIDs may be."""
