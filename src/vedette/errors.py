@@ -158,8 +158,9 @@ _TRUST = [
     ("key_mismatch", "A certificate does not belong to the private key beside it.", "Check who changed the files in control/; restore both from one backup."),
     ("key_permissions", "A private key can be read by other users.", "Check who had access; then `chmod 600` the file or make a new key."),
     ("plan_altered", "The plan is not the one that was written.", "Do not apply it; somebody or something changed the file. Make the plan again."),
+    ("note_foreign", "A head is signed by another key than the one given.", "Give the key of the node that wrote it: `vedette audit key` prints it there."),
     ("note_invalid", "That is not a signed head of an audit log.", "Give it as `vedette audit head` printed it, whole and unchanged."),
-    ("note_signature", "The signature of a head does not verify under that key.", "Do not trust it: somebody changed it, or it is from another node."),
+    ("note_signature", "The signature of a head does not verify under that key.", "Do not trust it: somebody changed it."),
     ("svid_refused", "A JWT-SVID does not prove what it claims.", "Refuse its bearer; the message says what is wrong with it."),
     ("payload_invalid", "The signed content is not a snapshot in canonical form.", "Do not activate it; it was made by another version or changed."),
 ]

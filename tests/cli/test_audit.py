@@ -69,6 +69,40 @@ def test_an_export_verifies_elsewhere_with_the_key_alone(audited: Shell, tmp_pat
     assert by_text.returncode == 0, by_text.stderr
 
 
+def test_an_export_goes_through_a_pipe(audited: Shell, tmp_path: Path) -> None:
+    done = audited("audit", "export", "--out", "-")
+    assert done.returncode == 0, done.stderr
+    assert "to stdout" in done.stderr
+    assert not Path("-").exists()
+    (tmp_path / "log").write_text(done.stdout)
+    by_pipe = subprocess.run(
+        [*COMMAND, "audit", "verify", "-"],
+        input=done.stdout,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=audited.environment,
+        timeout=120,
+    )
+    assert by_pipe.returncode == 0, by_pipe.stdout + by_pipe.stderr
+    kept = audited("audit", "verify", str(tmp_path / "log"), "--json")
+    assert json.loads(kept.stdout)["records"] >= 11
+
+
+def test_heads_of_another_key_are_told_once(audited: Shell, tmp_path: Path) -> None:
+    key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+    done = audited("audit", "verify", "--key", key, "--json")
+    [finding] = json.loads(done.stdout)["findings"]
+    assert (done.returncode, finding["kind"]) == (1, "unsigned")
+    assert "the key PeterNeumann did not sign it" in finding["what"]
+    heads = tmp_path / "heads"
+    heads.write_text(audited("audit", "head").stdout * 50)
+    done = audited("audit", "verify", "--key", key, "--head", str(heads), "--json")
+    told = json.loads(done.stdout)["findings"]
+    assert [one["kind"] for one in told] == ["unsigned", "anchor_forged"]
+    assert told[1]["what"].startswith("50 heads cannot be believed")
+
+
 def test_a_changed_segment_is_told_with_its_record_and_exit_code_1(audited: Shell) -> None:
     assert audited("audit", "verify").returncode == 0
     segment = audited.home.spool_requests / "w0-0.jsonl"

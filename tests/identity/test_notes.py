@@ -73,7 +73,7 @@ def test_another_key_of_the_same_name_and_another_name_of_the_same_key_are_refus
     for key in (other.public, renamed.public, NoteKey.parse(PETER)):
         with pytest.raises(TrustError) as caught:
             key.open(note)
-        assert caught.value.code == "note_signature"
+        assert caught.value.code == "note_foreign"
 
 
 @pytest.mark.parametrize(

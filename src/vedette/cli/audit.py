@@ -5,12 +5,15 @@ Owns: the options of these commands and how a verdict reads. Must not: judge; `o
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from vedette.observability.audit.verify import Report
     from vedette.store.home import Home
 
+Counts = tuple[int, int]  # of records and heads
 _MAX_ANCHORS = 16 * 1024 * 1024
 _audit = typer.Typer(
     help="The audit log: records that cannot be changed unseen.", no_args_is_help=True
@@ -58,7 +62,8 @@ def verify(
     target: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE|HOME", help="An export, or the home folder of a node; default: this home."
+            metavar="FILE|-|HOME",
+            help="An export (- for stdin), or the home folder of a node; default: this home.",
         ),
     ] = None,
     home: HomeOption = None,
@@ -95,7 +100,7 @@ def verify(
 
 
 def export(
-    out: Annotated[Path, typer.Option(help="File to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE|-", help="File to write; - for stdout.")],
     home: HomeOption = None,
     since: Annotated[
         str | None,
@@ -109,16 +114,42 @@ def export(
 
     with _log_of(home_of(home)) as log:
 
-        def written() -> tuple[int, int]:
+        def write(file: BinaryIO) -> tuple[int, int]:
             first = 0 if since is None else log.first_since(_moment(since))
-            with out.open("wb") as file:
-                return file_format.write(log, file, first)
+            return file_format.write(log, file, first)
 
+        is_stdout = str(out) == "-"
         try:
-            records, heads = log.read(written)
+            records, heads = _to_stdout(log, write) if is_stdout else _to_file(log, write, out)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise ConfigError("file_unwritable", f"cannot write {out}: {error.strerror}") from None
-    say(f"Wrote {records:,} records and {heads:,} heads to {out}")
+    say(f"Wrote {records:,} records and {heads:,} heads to {'stdout' if is_stdout else out}")
+
+
+def _to_file(log: HomeLog, write: Callable[[BinaryIO], Counts], out: Path) -> Counts:
+    def whole() -> Counts:
+        with out.open("wb") as file:
+            return write(file)
+
+    return log.read(whole)
+
+
+def _to_stdout(log: HomeLog, write: Callable[[BinaryIO], Counts]) -> Counts:
+    """By way of a file: `read` may begin again, and what was printed cannot be taken back."""
+    with tempfile.TemporaryFile() as kept:
+
+        def whole() -> Counts:
+            kept.seek(0)
+            kept.truncate()
+            return write(kept)
+
+        counts = log.read(whole)
+        kept.seek(0)
+        shutil.copyfileobj(kept, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    return counts
 
 
 def head(
@@ -210,14 +241,21 @@ def _anchors(path: Path, key_found: NoteKey) -> tuple[list[Head], list[Finding]]
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError("file_unreadable", f"cannot read {path}: {why}") from None
-    heads, forged = [], []
+    heads: list[Head] = []
+    forged: list[Finding] = []
+    foreign: list[Finding] = []
     for number, note in enumerate(_notes(text), 1):
         try:
             heads.append(Head.parse(key_found.open(note)))
         except TrustError as error:
             what = f"head {number} in {path} cannot be believed: {error.message}"
-            forged.append(Finding("anchor_forged", what, error.hint))
-    return heads, forged
+            group = foreign if error.code == "note_foreign" else forged
+            group.append(Finding("anchor_forged", what, error.hint))
+    if len(foreign) > 1:
+        first = foreign[0]
+        what = f"{len(foreign)} heads cannot be believed, the first: {first.what}"
+        foreign = [Finding(first.kind, what, first.mend)]
+    return heads, forged + foreign
 
 
 def _notes(text: str) -> Iterator[str]:
@@ -264,7 +302,8 @@ def _verify_file(
     from vedette.observability.audit.verify import Verifier
 
     try:
-        with place.open("rb") as source:
+        opened = contextlib.nullcontext(sys.stdin.buffer) if str(place) == "-" else place.open("rb")
+        with opened as source:
             file = ExportFile(source, str(place))
             verifier = Verifier(key_found.open, file.gaps, heads)
             verifier.take_all(file.entries())

@@ -27,6 +27,7 @@ MAX_NOTE_BYTES: Final = 64 * 1024
 MAX_KEY_BYTES: Final = 4096
 _ED25519: Final = b"\x01"
 _DASH: Final = "\u2014 "
+_LONGEST_NAME: Final = 253  # that a message repeats, in characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class NoteKey:
     def open(self, note: str) -> str:
         """The text of a note that this key signed; signatures of other keys are passed over, as the format demands.
 
-        Raises `TrustError` note_invalid, note_signature.
+        Raises `TrustError` note_invalid, note_signature, and note_foreign when only others signed it.
         """
         text, signatures = _split(note)
         for name, signature in signatures:
@@ -84,7 +85,9 @@ class NoteKey:
                 except InvalidSignature:
                     raise TrustError("note_signature", "its signature does not verify") from None
                 return text
-        raise TrustError("note_signature", f"the key {self.name or '(PEM)'} did not sign it")
+        signed_by = f"{signatures[0][0][:_LONGEST_NAME]} did"
+        message = f"the key {self.name or '(PEM)'} did not sign it, {signed_by}"
+        raise TrustError("note_foreign", message)
 
 
 class NoteSigner:

@@ -17,6 +17,7 @@ from tests.observability.audit.logs import Log, kinds, places, record
 
 from vedette.errors import ConfigError
 from vedette.identity.notes import NoteKey
+from vedette.observability.audit import locate
 from vedette.observability.audit.entries import Removed, SignedHead
 from vedette.observability.audit.heads import Head
 from vedette.observability.audit.verify import Verifier
@@ -94,10 +95,32 @@ def test_two_swapped_segments_are_found(log: Log) -> None:
     first.write_bytes(second.read_bytes())
     second.write_bytes(kept)
     report = log.verify()
-    assert {(finding.kind, finding.first) for finding in report.findings} >= {
-        ("changed", 0),
-        ("changed", 5),
-    }
+    moved = [("reordered", 0, 4), ("reordered", 10, 14), ("reordered", 5, 9), ("reordered", 15, 19)]
+    assert places(report) == moved
+    assert report.findings[0].what == (
+        f"{first}: records 0 to 4 were moved: in that place is records 5 to 9"
+    )
+
+
+def test_records_that_changed_places_with_others_are_told_apart_from_changed_ones(log: Log) -> None:
+    lines = log.exported().splitlines(keepends=True)
+    at = [number for number, line in enumerate(lines) if line.startswith(b"record ")]
+    lines[at[2]], lines[at[12]] = lines[at[12]], lines[at[2]]
+    lines[at[3]] = lines[at[3]].replace(b'"n": 3', b'"n": 4')
+    report = log.verify_export(b"".join(lines))
+    assert places(report) == [("reordered", 2, 2), ("changed", 3, 3), ("reordered", 12, 12)]
+    assert "record 2 was moved: in that place is record 12" in report.findings[0].what
+
+
+def test_so_many_changed_records_are_looked_for_and_no_more(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locate, "MAX_COMPARED", 5)
+    first, second = log.segment("w0"), log.segment("w1")
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+    assert kinds(log.verify()) == {"changed", "reordered"}
 
 
 def test_a_cut_tail_of_a_segment_is_found(log: Log) -> None:
@@ -157,10 +180,12 @@ def test_a_rewritten_log_is_found_by_an_anchored_head_though_the_key_signed_it(
 
 def test_another_key_proves_nothing(log: Log, tmp_path: Path) -> None:
     other = Log(tmp_path / "other")
-    other.store = log.store
-    other.folders = log.folders
-    report = other.verify()
-    assert kinds(report) == {"head_forged", "unsigned"}
+    verifier = Verifier(other.signer.public.open, [])
+    verifier.take_all(log.home_log().entries())
+    [finding] = verifier.finish(log.moment).findings
+    assert finding.kind == "unsigned"
+    assert f"the key {other.signer.public.name} did not sign it" in finding.what
+    assert finding.what.endswith(", and 2 more"), "told once, not for each head"
 
 
 def test_a_head_of_another_node_is_not_believed(log: Log, tmp_path: Path) -> None:

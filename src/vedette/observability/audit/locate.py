@@ -1,27 +1,38 @@
 """Which records of a place were touched, by the checks that were kept of them.
 
-Owns: telling changed, removed, added and reordered records apart. Must not: prove anything; only the tree does.
+Owns: telling changed, removed, added and reordered records apart, also where they went to
+another place. Must not: prove anything; only the tree does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import Final
 
-from vedette.observability.audit.entries import Expected
+from vedette.observability.audit.entries import Expected, checks_of
 
+MAX_COMPARED: Final = 200_000
+"""Most changed records that are looked for in other places."""
 _RESTORE = "Compare with an earlier export or a copy of the spool; find out who could write there."
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that speaks against a log: what, how to mend it, and which records (the first and the last)."""
+    """Something that speaks against a log: what, how to mend it, and which records (the first and the last).
+
+    Of records that were changed, `was` has the checks of what should be in the `place`, `now` of what is there.
+    """
 
     kind: str
     what: str
     mend: str
     first: int | None = None
     last: int | None = None
+    place: str = field(default="", repr=False)
+    was: bytes = field(default=b"", repr=False)
+    now: bytes = field(default=b"", repr=False)
 
 
 def damage(place: str, found: Expected) -> Iterator[Finding]:
@@ -60,8 +71,44 @@ def _in_place(
         yield _finding("reordered", place, numbers, "are in another order")
     else:
         pairs = zip(numbers, missing, extra, strict=True)
-        for first, last in _runs([number for number, was, now in pairs if was != now]):
-            yield _finding("changed", place, range(first, last + 1), "were changed")
+        yield from _changed(place, [pair for pair in pairs if pair[1] != pair[2]])
+
+
+def _changed(place: str, touched: Sequence[tuple[int, bytes, bytes]]) -> Iterator[Finding]:
+    """One finding for each stretch of records: number, what it was, what it is now."""
+    rest = iter(touched)
+    for first, last in _runs([number for number, _, _ in touched]):
+        part = list(islice(rest, last - first + 1))
+        was = b"".join(before for _, before, _ in part)
+        now = b"".join(after for _, _, after in part)
+        what = f"{place}: {_said(first, last)} changed"
+        yield Finding("changed", what, _RESTORE, first, last, place, was, now)
+
+
+def with_moves(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """The findings of a whole log: records that stand in each other's places were moved, not changed.
+
+    They are told by their checks, which prove nothing.
+    """
+    known: dict[bytes, int] = {}
+    for one in findings:
+        if one.first is not None and len(known) < MAX_COMPARED:
+            known.update(zip(checks_of(one.was), count(one.first), strict=False))
+    for one in findings:
+        if one.first is None or not one.now:
+            yield one
+            continue
+        pairs = list(zip(count(one.first), checks_of(one.was), checks_of(one.now), strict=False))
+        came = {number: known[now] for number, _, now in pairs if now in known}
+        if not came:
+            yield one
+            continue
+        for first, last in _runs(list(came)):
+            there = _runs(sorted(came[number] for number in range(first, last + 1)))
+            said = ", ".join(_called(*run) for run in there)
+            what = f"{one.place}: {_said(first, last)} moved: in that place is {said}"
+            yield Finding("reordered", what, _RESTORE, first, last)
+        yield from _changed(one.place, [pair for pair in pairs if pair[0] not in came])
 
 
 def _fewer(
@@ -85,11 +132,17 @@ def _fewer(
 
 def _finding(kind: str, place: str, numbers: Sequence[int], verb: str) -> Finding:
     first, last = (numbers[0], numbers[-1]) if numbers else (0, 0)
-    said = f"record {first}" if first == last else f"records {first} to {last}"
-    one = {"are": "is", "were": "was"}
     if first == last:
-        verb = " ".join(one.get(word, word) for word in verb.split())
-    return Finding(kind, f"{place}: {said} {verb}", _RESTORE, first, last)
+        verb = verb.replace("are ", "is ", 1)
+    return Finding(kind, f"{place}: {_called(first, last)} {verb}", _RESTORE, first, last)
+
+
+def _called(first: int, last: int) -> str:
+    return f"record {first}" if first == last else f"records {first} to {last}"
+
+
+def _said(first: int, last: int) -> str:
+    return f"{_called(first, last)} {'was' if first == last else 'were'}"
 
 
 def _common(left: Sequence[bytes], right: Sequence[bytes]) -> int:

@@ -16,7 +16,7 @@ from vedette.clock import format_duration, from_rfc3339
 from vedette.errors import ConfigError, TrustError
 from vedette.observability.audit.entries import Batch, Entry, Removed, SignedHead
 from vedette.observability.audit.heads import Gap, Head, gaps_digest
-from vedette.observability.audit.locate import Finding, damage
+from vedette.observability.audit.locate import Finding, damage, with_moves
 from vedette.observability.audit.segments import CHECK_BYTES
 from vedette.observability.audit.tree import Range, leaf_hash
 
@@ -70,6 +70,8 @@ class Verifier:
         self._is_lost = False
         self._gap_since_head = False
         self._examined: set[str] = set()
+        self._foreign: list[Finding] = []
+        self._foreign_heads = 0
 
     def take(self, entry: Entry) -> None:
         """Judges the next entry."""
@@ -95,12 +97,14 @@ class Verifier:
     def finish(self, at: datetime, oldest: timedelta | None = None) -> Report:
         """The report. The newest head may be at most `oldest` old `at` that time."""
         report, newest = self.report, self.report.newest
+        found, report.findings = report.findings, []
+        for finding in with_moves(found):
+            self._add(finding)
+        self._tell_foreign()
         if newest is None:
-            self._find(
-                "unsigned",
-                "no head of this key is in it",
-                "Give the key of the node that wrote it.",
-            )
+            if not self._foreign:
+                what = "no head of this key is in it"
+                self._find("unsigned", what, "Give the key of the node that wrote it.")
             return report
         if self._tree.end > self._signed:
             what = f"records {self._signed} to {self._tree.end - 1} are behind the newest head: the end is missing"
@@ -174,10 +178,7 @@ class Verifier:
         try:
             head = Head.parse(self._open(note))
         except TrustError as error:
-            what = (
-                f"the head behind record {self._tree.end - 1} cannot be believed: {error.message}"
-            )
-            self._find("head_forged", what, error.hint, self._signed, self._tree.end)
+            self._refused_head(error)
             return
         last = self.report.newest
         self.report.heads += 1
@@ -193,6 +194,23 @@ class Verifier:
         self.report.first_head = self.report.first_head or head
         self._signed = self._tree.end
         self._gap_since_head = False
+
+    def _refused_head(self, error: TrustError) -> None:
+        what = f"the head behind record {self._tree.end - 1} cannot be believed: {error.message}"
+        finding = Finding("head_forged", what, error.hint, self._signed, self._tree.end - 1)
+        if error.code != "note_foreign":
+            self._add(finding)
+            return
+        self._foreign_heads += 1
+        if not self._foreign:
+            self._foreign = [finding]
+
+    def _tell_foreign(self) -> None:
+        """Heads of another key are one finding, however many: most often the wrong key was given."""
+        for first in self._foreign:
+            more = f", and {self._foreign_heads - 1} more" if self._foreign_heads > 1 else ""
+            kind = "unsigned" if self.report.newest is None else first.kind
+            self._add(Finding(kind, first.what + more, first.mend, first.first, first.last))
 
     def _follows(self, last: Head, head: Head) -> None:
         """One head after another: none between them may be missing but where records were removed."""
