@@ -56,6 +56,23 @@ struct Ended {
     until: Option<Instant>,
 }
 
+/// How far the tries of a request are.
+#[derive(Default)]
+struct Course {
+    /// The endpoint that was asked last.
+    tried: Option<usize>,
+    tries: u32,
+    /// Whether what never left has gone to another endpoint.
+    moved: bool,
+}
+
+/// The next try, and the wait before it.
+struct Next {
+    outgoing: Outgoing,
+    pass: Option<Pass>,
+    wait: Option<Duration>,
+}
+
 impl Upstream {
     /// Tries until there is an answer to give out, or none to hope for.
     pub(crate) async fn tries(
@@ -76,49 +93,62 @@ impl Upstream {
         };
         let hedge = options.hedge.as_ref().filter(|_| is_safe);
         let (mut outgoing, mut pass) = (outgoing, self.pass()?);
-        let (mut tried, mut tries, mut moved) = (None, 0, false);
+        let mut course = Course::default();
         loop {
             let spare = sending.retry.and_then(|_| outgoing.copy());
-            let chosen = self.chosen(tried)?;
+            let chosen = self.chosen(course.tried)?;
             told.number += 1;
-            let ended = match hedge {
+            let mut ended = match hedge {
                 None => self.attempt(chosen, pass, outgoing, sending).await,
                 Some(hedge) => {
                     Box::pin(self.hedged((chosen, pass, outgoing), sending, hedge, told)).await
                 }
             };
-            tries += 1;
-            let answered = &ended.answered;
-            let again = spare.filter(|_| {
-                let retry = sending.retry;
-                retry.is_some_and(|it| is_hoped(it, tries, answered))
-            });
-            // What never left may go to another endpoint, whatever its method; once.
-            let elsewhere = ended.unsent.filter(|_| {
-                let is_first = !std::mem::replace(&mut moved, true);
-                is_first && self.endpoints.len() > 1 && is_a_failed_connection(answered)
-            });
-            let is_retry = again.is_some();
-            let next = again.or(elsewhere);
-            let next = next.filter(|_| self.budget.take(balance::now()));
-            match next.and_then(|next| Some((next, self.pass().ok()?))) {
-                Some(next) => (outgoing, pass) = next,
-                None => {
-                    return ended.answered.map(|mut response| {
-                        let until = [deadline, ended.until].into_iter().flatten().min();
-                        let body = response.body_mut();
-                        body.attend(Some(ended.active), until, options.body_idle);
-                        response
-                    });
-                }
-            }
+            let Some(next) = self.next_try(&mut course, &mut ended, spare, sending.retry) else {
+                let until = [deadline, ended.until].into_iter().flatten().min();
+                return ended.answered.map(|mut response| {
+                    let body = response.body_mut();
+                    body.attend(Some(ended.active), until, options.body_idle);
+                    response
+                });
+            };
             self.retries.fetch_add(1, Ordering::Relaxed);
             drop((ended.answered, ended.active));
-            tried = Some(ended.index);
-            if let Some(retry) = sending.retry.filter(|_| is_retry) {
-                sleep(pause(retry.backoff, tries)).await;
+            (outgoing, pass) = (next.outgoing, next.pass);
+            if let Some(wait) = next.wait {
+                sleep(wait).await;
             }
         }
+    }
+
+    /// What is sent next, if anything is: what is hoped for another try, as the budget and the breaker allow.
+    fn next_try(
+        &self,
+        course: &mut Course,
+        ended: &mut Ended,
+        spare: Option<Outgoing>,
+        retry: Option<&Retry>,
+    ) -> Option<Next> {
+        course.tries += 1;
+        course.tried = Some(ended.index);
+        let answered = &ended.answered;
+        let hoped = retry.filter(|it| is_hoped(it, course.tries, answered));
+        let again = hoped.and_then(|it| Some((spare?, Some(pause(it.backoff, course.tries)))));
+        // What never left may go to another endpoint, whatever its method; once.
+        let elsewhere = ended.unsent.take().filter(|_| {
+            let is_first = !std::mem::replace(&mut course.moved, true);
+            is_first && self.endpoints.len() > 1 && is_a_failed_connection(answered)
+        });
+        let (outgoing, wait) = again.or(elsewhere.map(|it| (it, None)))?;
+        if !self.budget.take(balance::now()) {
+            return None;
+        }
+        let pass = self.pass().ok()?;
+        Some(Next {
+            outgoing,
+            pass,
+            wait,
+        })
     }
 
     /// One try.
