@@ -6,13 +6,15 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tests.simulators.engine import EngineSimulator, serve_control
 from tests.simulators.native import NativeSimulator, compile_to
 
+from vedette.clock import now
 from vedette.control.activate import Activator
 from vedette.control.bootstrap import Wish, bootstrap, open_keys, read_facts
 from vedette.control.node import Node
@@ -21,7 +23,23 @@ from vedette.engine.client import EngineClient
 from vedette.store.history import History
 from vedette.store.home import Home
 
+ALICE = "spiffe://test-node.vedette.local#alice"
+"""The principal of the subject `alice`."""
 SIMULATORS = Path(__file__).resolve().parents[1] / "simulators"
+
+
+@dataclass
+class Clock:
+    """The time, moved by hand."""
+
+    ahead: timedelta = field(default_factory=timedelta)
+
+    def __call__(self) -> datetime:
+        return now() + self.ahead
+
+    def move(self, by: timedelta) -> None:
+        """Goes on by so much."""
+        self.ahead += by
 
 
 @dataclass
@@ -33,6 +51,12 @@ class Running:
     activator: Activator
     engine: EngineSimulator
     engine_listener: socket.socket
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock of the test's own."""
+    return Clock()
 
 
 @pytest.fixture

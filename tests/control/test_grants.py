@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from tests.control.conftest import Running
+from tests.control.conftest import ALICE, Clock, Running
 
 from vedette.clock import now
 from vedette.config.snapshot import PolicyRef, StaticBackend
@@ -39,10 +39,10 @@ def test_a_grant_is_a_policy_of_the_snapshot_that_ends(running: Running) -> None
     assert ref.expires_at is not None
     assert before + 60 <= ref.expires_at <= before + 65
     text = running.node.policy("grant-a.cedar").text
-    assert 'principal == Subject::"spiffe://test-node.vedette.local#alice"' in text
+    assert f'principal == Subject::"{ALICE}"' in text
     assert 'resource == Route::"page"' in text
     (told,) = running.node.grants.list()
-    assert (told.principal, told.target) == ("spiffe://test-node.vedette.local#alice", "route/page")
+    assert (told.principal, told.target) == (ALICE, "route/page")
     assert (told.methods, told.actor, told.reason) == (("GET",), "uid:1", "ticket 7")
     assert told.expires_at == made.expires_at
 
@@ -58,21 +58,16 @@ def test_a_grant_is_ended_before_its_time(running: Running) -> None:
 
 
 def test_one_that_has_ended_is_not_listed_and_leaves_the_snapshot_a_minute_later(
-    running: Running,
+    running: Running, clock: Clock
 ) -> None:
-    time = [now()]
-
-    def clock() -> datetime:
-        return time[0]
-
     found = Grants(running.home, running.activator, clock)
     found.grant(wish(), "own", "t")
     found.grant(wish("b", seconds=600), "own", "t")
-    time[0] += timedelta(seconds=61)
+    clock.move(timedelta(seconds=61))
     found.prune()
     assert [one.name for one in found.list()] == ["b"]
     assert sorted(held(running)) == ["grant-a.cedar", "grant-b.cedar"]
-    time[0] += timedelta(seconds=61)
+    clock.move(timedelta(seconds=61))
     found.prune()
     assert sorted(held(running)) == ["grant-b.cedar"]
     generation = running.activator.active()[0].generation

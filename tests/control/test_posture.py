@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.control.conftest import Running
+from tests.control.conftest import ALICE, Clock, Running
 
 from vedette.clock import now
 from vedette.control import posture
@@ -17,7 +17,6 @@ from vedette.engine.client import EngineClient
 from vedette.errors import ConfigError, TrustError
 from vedette.identity.signer import verify_envelope
 
-ALICE = "spiffe://test-node.vedette.local#alice"
 SHOP = "spiffe://edge-2.example.org/shop"
 
 
@@ -80,17 +79,12 @@ def test_facts_are_forgotten_one_or_all(running: Running) -> None:
     assert caught.value.code == "posture_unknown"
 
 
-def test_a_fact_that_has_ended_is_not_known(running: Running) -> None:
-    time = [now()]
-
-    def clock() -> datetime:
-        return time[0]
-
+def test_a_fact_that_has_ended_is_not_known(running: Running, clock: Clock) -> None:
     engine = EngineClient(running.home.engine_socket)
     facts = Posture(running.home, running.node._keys.signer, engine, clock)
     facts.set(wish(), "own", "t")
     facts.set(wish("later", seconds=600), "own", "t")
-    time[0] += timedelta(seconds=61)
+    clock.move(timedelta(seconds=61))
     assert [one.fact for one in facts.statuses()] == ["later"]
     assert facts.of(("own#alice",)) == ["later"]
     assert len(told(running)) == 2, "the engine knows when it ends"

@@ -27,13 +27,16 @@ class Outcome:
 
 
 class Load:
-    """Asks `/hello` again and again while the block runs; at most `limit` requests per thread."""
+    """Asks `/hello` again and again while the block runs; at most `limit` times per thread, `pause` seconds apart."""
 
-    def __init__(self, node: Node, protocol: str, threads: int = 2, limit: int = 4_000) -> None:
+    def __init__(
+        self, node: Node, protocol: str, threads: int = 2, limit: int = 4_000, pause: float = 0.0
+    ) -> None:
         self.outcomes: list[Outcome] = []
         self._node = node
         self._protocol = protocol
         self._limit = limit
+        self._pause = pause
         self._header = [("authorization", f"Bearer {node.usual_token}")]
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
@@ -56,7 +59,7 @@ class Load:
 
     def _run(self) -> None:
         for _ in range(self._limit):
-            if self._stopped.is_set():
+            if self._stopped.wait(self._pause):
                 return
             self.outcomes.append(self._one())
 

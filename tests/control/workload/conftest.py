@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 
 import pytest
+from tests.control.conftest import Clock
 
-from vedette.clock import now
 from vedette.control.bootstrap import Wish, bootstrap, open_keys, read_facts
 from vedette.control.supervisor import sockets
 from vedette.control.workload.entries import Workloads
@@ -20,20 +19,6 @@ from vedette.store.home import Home
 
 ME = f"unix:uid:{os.getuid()}"
 DOMAIN = "test-node.vedette.local"
-
-
-@dataclass
-class Clock:
-    """The time, moved by hand."""
-
-    ahead: timedelta = field(default_factory=timedelta)
-
-    def __call__(self) -> datetime:
-        return now() + self.ahead
-
-    def move(self, by: timedelta) -> None:
-        """Goes on by so much."""
-        self.ahead += by
 
 
 @dataclass
