@@ -29,7 +29,7 @@ _CLIENT = """\
 apiVersion: vedette.dev/v1alpha1
 kind: Upstream
 metadata: {{name: service}}
-spec: {{url: "https://{inbound}", tls: {{peers: ["spiffe://{service}/service"]}}}}
+spec: {{url: "https://{inbound}", protocol: http1, tls: {{peers: ["spiffe://{service}/service"]}}}}
 ---
 apiVersion: vedette.dev/v1alpha1
 kind: Route
