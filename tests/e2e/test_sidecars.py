@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -416,3 +417,51 @@ def _is_let_go(one: Sidecar) -> bool:
     """Whether the launcher has been told so."""
     assert one.process.stderr is not None
     return "waiting" in one.process.stderr.readline()
+
+
+@pytest.mark.parametrize("way", ["stopped", "killed"])
+def test_what_is_under_way_ends_with_the_launcher_and_its_port_is_free(
+    mesh: Mesh, way: str
+) -> None:
+    flags = ("--for", str(mesh.app.port), "--permissive", "--outbound", "none")
+    with sidecar(mesh.b, "brief", *flags) as brief:
+        place = brief.told["inbound"]
+        stream = http.client.HTTPConnection(place, timeout=60)
+        stream.request("GET", "/endless")
+        answer = stream.getresponse()
+        assert answer.read(5) == b"tick\n"
+        ended = time.monotonic()
+        if way == "stopped":
+            assert brief.stop() == 0
+        else:
+            brief.kill()
+        with pytest.raises(http.client.HTTPException):
+            answer.read()
+        assert time.monotonic() - ended < 15, "the stream would have gone on for twenty seconds"
+        stream.close()
+    assert record(mesh.b, "/endless")["cause"] == "sidecar_ended"
+    with sidecar(mesh.b, "brief", "--listen", place, *flags) as again:
+        assert tried(again.told["inbound"], "/again", None, tls=False) == 200
+
+
+def test_a_permissive_sidecar_is_so_for_others_of_its_node(mesh: Mesh) -> None:
+    flags = ("--for", str(mesh.app.port), "--listen", "127.0.0.1:0")
+    with (
+        sidecar(mesh.a, "near", *flags, "--permissive"),
+        sidecar(mesh.a, "web", "--listen", "none") as web,
+    ):
+        assert mesh.ask("/near", "near.mesh", of=web) == 200
+        assert record(mesh.a, "/near")["wouldBreak"] == "policy_denied"
+    with sidecar(mesh.a, "near", *flags), sidecar(mesh.a, "web", "--listen", "none") as web:
+        assert mesh.ask("/far", "near.mesh", of=web) == 403
+
+
+def test_a_sidecar_whose_own_identity_is_revoked_serves_nobody(mesh: Mesh) -> None:
+    billing = f"spiffe://{mesh.b.status()['trustDomain']}/billing"
+    assert mesh.ask("/before") == 200
+    mesh.b.run("revoke", billing)
+    try:
+        wait_until("it is nobody", lambda: mesh.ask("/revoked") != 200)
+    finally:
+        mesh.b.run("revoke", "--lift", billing)
+    wait_until("it is somebody again", lambda: mesh.ask("/lifted") == 200)

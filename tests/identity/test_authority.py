@@ -94,6 +94,7 @@ def test_renewal_is_due_at_half_life_or_for_other_names(
     assert not authority.needs_renewal(chain, NAMES, now())
     assert not authority.needs_renewal(chain, list(reversed(NAMES)), now() + timedelta(days=3.9))
     assert authority.needs_renewal(chain, NAMES, now() + timedelta(days=4.1))
+    assert authority.needs_renewal(chain, NAMES, now() - timedelta(days=1)), "the clock was ahead"
     assert authority.needs_renewal(chain, [*NAMES, "new.example.org"], now())
     assert authority.needs_renewal(b"damaged", NAMES, now())
     other = Authority.ensure(tmp_path / "other.key", tmp_path / "other.crt", DOMAIN)

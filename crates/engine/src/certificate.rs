@@ -429,6 +429,7 @@ pub fn refusal_of(error: &CertificateError) -> Refusal {
     let detail = match error {
         E::UnknownIssuer => "no authority vouches for it".to_owned(),
         E::InvalidPurpose => "it is not for clients (clientAuth)".to_owned(),
+        E::Other(OtherError(why)) => why.to_string(),
         error => error.to_string(),
     };
     Refusal::with(cause, detail)

@@ -295,6 +295,10 @@ impl Entry {
 
 impl Facts {
     fn require_unexpired(&self, now: u64) -> Result<(), Refusal> {
+        let sidecar = self.connection.sidecar.as_ref();
+        if sidecar.is_some_and(|it| it.is_over()) {
+            return Err(Cause::SidecarEnded.into());
+        }
         let ends = self.caller.as_ref().map(|caller| caller.expires_at);
         match ends {
             Some(at) if at <= now => Err(Cause::ProofExpired.into()),
@@ -345,7 +349,7 @@ impl Facts {
             },
         );
         match refusal_of(&decision, caller) {
-            Some(refusal) if !lets_in(plan, connection, &decision) => Err(refusal),
+            Some(refusal) if !lets_in(plan, connection, target, &decision) => Err(refusal),
             _ => Ok(decision.until),
         }
     }

@@ -10,6 +10,7 @@ mod program;
 mod tls;
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -40,8 +41,8 @@ pub enum Side {
     Outbound,
 }
 
-/// Whose connection it is.
-#[derive(Debug, Clone)]
+/// Whose connection it is: one side, as long as somebody serves it.
+#[derive(Debug)]
 pub struct Sidecar {
     /// Its name.
     pub name: Arc<str>,
@@ -49,6 +50,7 @@ pub struct Sidecar {
     pub side: Side,
     /// What it answers to: `NAME.mesh`.
     pub host: Box<str>,
+    is_over: AtomicBool,
 }
 
 impl Sidecar {
@@ -58,7 +60,18 @@ impl Sidecar {
             name: name.into(),
             side,
             host: format!("{name}{SUFFIX}").into(),
+            is_over: AtomicBool::new(false),
         })
+    }
+
+    /// Whoever had it served has gone: what is under way ends with its lease.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// The name of its listener, in records and policies.

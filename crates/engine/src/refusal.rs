@@ -228,6 +228,8 @@ causes! {
     TunnelSilent Respond "tunnel_silent" 408 "The tunnel was silent";
     /// The token or certificate that an exchange was begun with has expired; it ends.
     ProofExpired Respond "proof_expired" 401 "The caller's proof has expired";
+    /// Whoever had a sidecar served has gone, or it was taken away; what is under way ends.
+    SidecarEnded Respond "sidecar_ended" 503 "The service has gone";
 }
 
 /// A refusal: the cause, and what only the record is told.

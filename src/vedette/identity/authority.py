@@ -182,7 +182,7 @@ class Authority:
 
     def needs_renewal(self, chain_pem: bytes, names: Sequence[str], at: datetime) -> bool:
         """Whether the server's certificate must be issued anew: unreadable, of another CA, for
-        other names, or past half of its life at the time `at`.
+        other names, past half of its life at the time `at`, or not valid yet: the clock was ahead when it was made.
         """
         try:
             certificate = x509.load_pem_x509_certificate(chain_pem)
@@ -191,9 +191,8 @@ class Authority:
         except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
             return True
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        return at >= start + (end - start) / 2 or held != set(
-            _server_names(names, self.trust_domain)
-        )
+        is_due = at < start or at >= start + (end - start) / 2
+        return is_due or held != set(_server_names(names, self.trust_domain))
 
 
 def certificate_expiry(pem: bytes) -> datetime:

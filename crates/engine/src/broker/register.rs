@@ -71,7 +71,7 @@ pub async fn register(node: &Node, mut stream: UnixStream, phase: watch::Receive
             run(node, program, listener, stream, phase).await;
         }
         Ok((Registration::Sidecar(side), listener)) => {
-            serve_side(node, &side, &listener, stream, phase).await;
+            serve_side(node, &side, listener, stream, phase).await;
         }
         Err(why) => {
             answer(&mut stream, Err(why)).await;
@@ -89,11 +89,11 @@ async fn answer(stream: &mut UnixStream, taken: Result<(), &'static str>) -> boo
     taken.is_ok() && answered.is_ok()
 }
 
-/// One side of a sidecar is served until the launcher goes; what is under way then may end.
+/// One side of a sidecar is served until the launcher goes, which ends what is under way.
 async fn serve_side(
     node: &Node,
     wish: &OneSide,
-    listener: &TcpListener,
+    listener: TcpListener,
     mut stream: UnixStream,
     mut phase: watch::Receiver<Phase>,
 ) {
@@ -106,34 +106,29 @@ async fn serve_side(
     };
     let opened = if !is_there() {
         Err("there is no sidecar of that name")
-    } else if sidecar.is_outbound() && !is_loopback(listener) {
+    } else if sidecar.is_outbound() && !is_loopback(&listener) {
         Err("its socket does not listen on loopback")
     } else {
-        node.sidecars.open(node, &sidecar, listener, &serving)
+        node.sidecars.open(node, &sidecar, &listener, &serving)
     };
-    drop(serving);
+    // Only those who accept keep it: once they do not, nobody waits at a closed door.
+    drop((serving, listener));
     if !answer(&mut stream, opened).await {
         return;
     }
     let mut nothing = [0];
     tokio::select! {
         // Whatever it sends, or its end.
-        _ = stream.read(&mut nothing) => {
-            let _ = told.send(Phase::Stopping);
-        }
-        () = async { while is_there() && plans.changed().await.is_ok() {} } => {
-            let _ = told.send(Phase::Stopping);
-            drop(stream);
-        }
+        _ = stream.read(&mut nothing) => sidecar.end(),
+        () = async { while is_there() && plans.changed().await.is_ok() {} } => sidecar.end(),
         () = handover::leaving(&mut phase) => {
             let _ = told.send(*phase.borrow());
             // The launcher sees this end, and registers with the engine that takes over.
             drop(stream);
             handover::stopping(&mut phase).await;
-            let _ = told.send(Phase::Stopping);
         }
     }
-    told.closed().await;
+    let _ = told.send(Phase::Stopping);
 }
 
 async fn run(

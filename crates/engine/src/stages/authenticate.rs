@@ -147,11 +147,12 @@ pub fn certificate_of(
     let Some(sidecar) = &connection.sidecar else {
         return Ok((presented.map(|it| vouched(plan, it)).transpose()?, None));
     };
+    // Without one nobody is it: neither is it called, nor does it call.
+    let own = svids.presented(&sidecar.name).ok_or_else(|| {
+        let missing = format!("the sidecar {} has no SVID", sidecar.name);
+        Refusal::with(Cause::HostNotAllowed, missing)
+    })?;
     if sidecar.is_outbound() {
-        let own = svids.presented(&sidecar.name).ok_or_else(|| {
-            let missing = format!("the sidecar {} has no SVID", sidecar.name);
-            Refusal::with(Cause::CertificateInvalid, missing)
-        })?;
         return Ok((Some(believed(plan, svids, &own)?), None));
     }
     if let Some(presented) = presented {

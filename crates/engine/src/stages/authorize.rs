@@ -74,7 +74,8 @@ pub fn authorize(
     record.policies = Some(Arc::clone(&decision.policies));
     let refusal = refusal_of(&decision, authenticated.caller().map(Arc::as_ref));
     if let Some(refusal) = refusal {
-        if !lets_in(plan, &record.connection, &decision) {
+        let target = authenticated.routed().target();
+        if !lets_in(plan, &record.connection, target, &decision) {
             return Err(refusal);
         }
         record.would_break.get_or_insert("policy_denied");
@@ -86,12 +87,15 @@ pub fn authorize(
     })
 }
 
-/// Whether one whom no policy permits is let in all the same: to a permissive sidecar, unless a policy forbids it.
-pub fn lets_in(plan: &Plan, connection: &Connection, decision: &Decision) -> bool {
-    let inbound = connection.sidecar.as_ref();
-    let inbound = inbound.filter(|it| !it.is_outbound());
-    let is_permissive =
-        inbound.is_some_and(|it| plan.sidecar(&it.name) == Some(SidecarMode::Permissive));
+/// Whether one whom no policy permits is let in all the same: to a permissive sidecar, unless a policy forbids it. One of
+/// this node is called without a hop between, by the route that it has.
+pub fn lets_in(plan: &Plan, connection: &Connection, target: &Target, decision: &Decision) -> bool {
+    let called = match &connection.sidecar {
+        None => None,
+        Some(sidecar) if sidecar.is_outbound() => target.route.strip_prefix("sidecar-"),
+        Some(sidecar) => Some(sidecar.name.as_ref()),
+    };
+    let is_permissive = called.and_then(|it| plan.sidecar(it)) == Some(SidecarMode::Permissive);
     is_permissive && !decision.has_errors && decision.policies.is_empty()
 }
 
