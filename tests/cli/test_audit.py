@@ -42,6 +42,14 @@ def alone(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_an_export_is_for_nobody_else_to_read(audited: Shell, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.touch(0o644)
+    for out in (tmp_path / "new", there):
+        done = audited("audit", "export", "--out", str(out))
+        assert (done.returncode, out.stat().st_mode & 0o777) == (0, 0o600), done.stderr
+
+
 def test_an_export_verifies_elsewhere_with_the_key_alone(audited: Shell, tmp_path: Path) -> None:
     assert audited("audit", "export", "--out", str(tmp_path / "log")).returncode == 0
     assert audited("audit", "key", "--out", str(tmp_path / "key")).returncode == 0

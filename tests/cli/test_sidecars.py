@@ -18,7 +18,7 @@ from tests.cli.conftest import COMMAND, Shell, started_node
 from tests.observability.test_mesh import record, shown
 
 from vedette.cli.sidecar_report import mend
-from vedette.cli.sidecars import _require_apart, _Wish
+from vedette.cli.sidecars import _require_apart, _Wish, callers_given
 from vedette.errors import ConfigError, UnavailableError
 
 CALLER = "spiffe://edge-1.example.org/shop"
@@ -88,7 +88,8 @@ def test_a_program_is_served_on_both_sides_until_it_is_told_to_stop(
         process.send_signal(ends)
         assert process.wait(60) == 0
         assert process.stderr is not None
-        assert process.stderr.read() == ""
+        (note,) = process.stderr.read().splitlines()
+        assert "no bundle of edge-1.example.org" in note
     with pytest.raises(OSError, match="refused"):
         asked(told["inbound"])
     assert CALLER in [each["principalId"] for each in listed(mesh)["billing"]["callers"]]
@@ -96,7 +97,7 @@ def test_a_program_is_served_on_both_sides_until_it_is_told_to_stop(
 
 def test_a_person_is_told_who_it_is_and_how_a_program_uses_it(mesh: Shell) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "sidecar", "--for", "9000", "--as", "billing", "--permissive", *ANY],
+        [*COMMAND, "sidecar", "--for", "9000", "--as", "invoices", "--permissive", *ANY],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -106,7 +107,7 @@ def test_a_person_is_told_who_it_is_and_how_a_program_uses_it(mesh: Shell) -> No
     said = [process.stdout.readline() for _ in range(4)]
     process.terminate()
     _, notes = process.communicate(timeout=60)
-    assert "billing is spiffe://" in said[0]
+    assert "invoices is spiffe://" in said[0]
     assert "(permissive)" in said[0]
     assert "by mTLS to 127.0.0.1:9000" in said[1]
     assert "HTTP_PROXY=http://127.0.0.1:" in said[2]
@@ -126,6 +127,30 @@ def test_it_is_served_again_when_the_engine_was_killed(mesh: Shell) -> None:
         assert process.returncode == 0
     assert "the engine has gone; waiting" in notes
     assert "inbound: served again" in notes
+
+
+def test_what_changes_is_told_and_callers_stay_unless_others_are_said(mesh: Shell) -> None:
+    other = "spiffe://edge-1.example.org/web"
+
+    def made(*arguments: str) -> str:
+        with served(mesh, "--as", "mended", *arguments, *ANY) as (process, _):
+            process.terminate()
+            return process.communicate(timeout=60)[1]
+
+    def who_may() -> list[str]:
+        return callers_given(listed(mesh)["mended"])
+
+    assert "changes" not in made("--for", "9000", "--caller", CALLER)
+    assert "changes" not in made("--for", "9000")
+    assert who_may() == [CALLER]
+    assert "changes mended: strict -> permissive\n" in made("--for", "9000", "--permissive")
+    assert who_may() == [CALLER], "not said again"
+    told = made("--for", "9001", "--caller", other)
+    sentence = "permissive -> strict; 127.0.0.1:9000 -> 127.0.0.1:9001"
+    assert f"changes mended: {sentence}; caller {CALLER} removed; caller {other} added\n" in told
+    assert "note: no bundle of edge-1.example.org: " in told
+    assert who_may() == [other]
+    assert mesh("sidecar", "--remove", "mended").returncode == 0
 
 
 def test_one_that_a_manifest_made_is_served_as_it_says_and_not_changed(
@@ -229,6 +254,8 @@ def test_the_report_says_who_would_break_and_what_mends_it(mesh: Shell) -> None:
     assert mesh("sidecar", "--report", "--as", "reported").returncode == ConfigError.exit_code
     with served(mesh, "--for", "9000", "--as", "uncalled", *ANY):
         pass
+    with served(mesh, "--as", "calling", "--listen", "none", "--outbound", "127.0.0.1:0"):
+        pass
     segment = mesh.home.spool_requests / "test.jsonl"
     segment.parent.mkdir(parents=True, exist_ok=True)
     segment.write_bytes(RECORDS)
@@ -250,6 +277,8 @@ def test_the_report_says_who_would_break_and_what_mends_it(mesh: Shell) -> None:
     assert f"billing\t{CALLER}\tpolicy_denied\t1\t" in text.stdout
     assert "records go back to 2026-01-01T00:00:01" in text.stderr
     assert "nobody has called uncalled: that nobody would break says nothing" in text.stderr
+    assert "nobody has called calling" not in text.stderr
+    assert {one["name"]: one["onlyCalls"] for one in told["sidecars"]}["calling"]
     quiet = mesh("sidecar", "--report", "--as", "quiet")
     assert quiet.returncode == 0
     assert "quiet\tnot there now\t1\t1\t0\t0" in quiet.stdout

@@ -10,7 +10,7 @@ from vedette.config.addresses import CountryDatabase
 from vedette.config.manifests import Attachment, ManifestObject
 from vedette.config.snapshot import Route, Snapshot
 from vedette.config.yaml_source import parse_documents
-from vedette.control.resolve import Resolved, resolve
+from vedette.control.resolve import Kept, Resolved, resolve
 from vedette.store.history import Applied
 
 BASE_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -44,11 +44,21 @@ def resolved(
     installed: CountryDatabase | None = None,
     prune: bool = False,
     attachments: dict[str, Attachment] | None = None,
+    kept: Kept | None = None,
 ) -> Resolved:
     """What the manifests make of `base`, by default the sample snapshot."""
     start = base or snapshot()
     found = objects(text, attachments=attachments)
-    return resolve(found, start, applied, BASE_HOSTS, fed=fed, installed=installed, prune=prune)
+    return resolve(
+        found,
+        start,
+        applied,
+        BASE_HOSTS,
+        kept=kept or Kept(),
+        fed=fed,
+        installed=installed,
+        prune=prune,
+    )
 
 
 def routes(text: str, name: str = "one") -> list[Route]:

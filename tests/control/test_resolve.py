@@ -114,6 +114,9 @@ def test_an_upstream_says_when_endpoints_and_all_of_it_are_left_alone() -> None:
     [
         ("breaker: {consecutiveFailures: 0}", "it never opens"),
         ("breaker: {slowPercentage: 10}", "slowPercentage needs slowDuration"),
+        ("outlier: {requestVolume: 10}", "requestVolume is about shares"),
+        ("outlier: {interval: 30s}", "interval is about shares"),
+        ("breaker: {requestVolume: 10}", "requestVolume is about shares"),
         ("outlier: {failurePercentage: 0}", "failurePercent"),
         ("outlier: {failurePercentage: 101}", "failurePercent"),
         ("outlier: {failurePercentage: 1, requestVolume: 10001}", "requestVolume"),

@@ -11,7 +11,7 @@ from tests.control.test_resolve import COMPONENT, of, refused
 
 from vedette.config.sidecar_manifest import SidecarSpec
 from vedette.config.snapshot import Snapshot
-from vedette.control.resolve import Resolved
+from vedette.control.resolve import Kept, Resolved
 from vedette.control.sidecar_parts import parts_of
 from vedette.errors import ConfigError
 
@@ -185,3 +185,22 @@ def test_no_host_of_the_mesh_is_let_in_by_chance() -> None:
     )
     assert "a.mesh" in made["with"].snapshot.admit.hosts
     assert "a.mesh" not in made["without"].snapshot.admit.hosts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        of("Sidecar", BILLING, "billing"),
+        SHOP + of("Route", f"{{hostnames: [billing.mesh], {CALLERS}, rules: [{{{LEADS}}}]}}"),
+    ],
+    ids=["a sidecar", "a route"],
+)
+def test_a_caller_whose_trust_domain_has_no_bundle_is_noted_once(text: str) -> None:
+    def notes(*domains: str) -> list[str]:
+        made = resolved(text, kept=Kept(domains=frozenset(domains)))
+        return [each for each in made.notes if "bundle" in each]
+
+    (note,) = notes("other.example.org")
+    assert note.startswith("no bundle of edge-1.example.org: ")
+    assert "vedette federation set edge-1.example.org" in note
+    assert notes("edge-1.example.org") == []

@@ -218,3 +218,35 @@ def test_an_engine_from_before_there_were_breakers_is_understood(snapshot: Snaps
     ]
     shop, _ = upstream_statuses(snapshot, before)
     assert (shop.circuit, shop.hedges, shop.requests) == (None, 0, 12)
+
+
+def test_a_service_is_shown_once_more_for_each_sidecar_that_calls_it(snapshot: Snapshot) -> None:
+    data = json.loads(snapshot.canonical_bytes())
+    to_shop = {"type": "Services", "services": [{"kind": "Upstream", "name": "shop"}]}
+    data["routes"].append(_route("tangled", to_shop, hosts=["shop.mesh"]))
+    data["admit"]["hosts"] = sorted([*data["admit"]["hosts"], "shop.mesh"])
+    called = [{**UPSTREAMS[0], "name": name} for name in ("shop@web", "shop@app", "gone@web")]
+    own = {**UPSTREAMS[0], "requests": 1, "circuit": None}
+    found = upstream_statuses(build(Snapshot, data), [own, *called])
+    assert [each.name for each in found] == ["shop", "shop@app", "shop@web", "spare"]
+    shop, app = found[:2]
+    assert (shop.requests, shop.circuit, shop.routes) == (1, None, ("split", "tangled"))
+    assert (app.requests, app.routes) == (12, ("tangled",))
+    assert app.circuit is not None
+    assert app.circuit.state == "open"
+    assert [each.state for each in app.endpoints] == ["ejected"]
+    assert app.endpoints[0].last_error is not None
+
+
+def test_policies_about_tokens_are_about_nobody_in_the_mesh(snapshot: Snapshot) -> None:
+    token = _outline("node-token", principal=Scope("Subject", None))
+    caller = _outline("caller", principal=Scope("Workload", "spiffe://a.example.org/shop"))
+    anybody = _outline("no-robots", effect="forbid")
+    data = json.loads(snapshot.canonical_bytes())
+    to_shop = {"type": "Services", "services": [{"kind": "Upstream", "name": "shop"}]}
+    data["routes"].append(_route("tangled", to_shop, hosts=["shop.mesh"]))
+    data["admit"]["hosts"] = sorted([*data["admit"]["hosts"], "shop.mesh"])
+    routes = _routes(build(Snapshot, data), token, caller, anybody)
+    named = {name: [one.policy for one in each.callers] for name, each in routes.items()}
+    assert named["tangled"] == ["caller", "no-robots"]
+    assert named["split"] == ["node-token", "caller", "no-robots"]

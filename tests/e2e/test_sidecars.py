@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -403,7 +402,8 @@ def test_a_sidecar_that_is_taken_away_is_served_no_more(mesh: Mesh) -> None:
         place = former.told["inbound"]
         assert tried(place, "/former", None, tls=False) == 200
         mesh.b.run("sidecar", "--remove", "former")
-        wait_until("it is let go", lambda: _is_let_go(former))
+        _, said = former.process.communicate(timeout=60)
+        assert (former.process.returncode, "the sidecar former was taken away" in said) == (2, True)
         svids = mesh.b.path("engine", "svids.json")
         wait_until("nothing is shown for it", lambda: "former" not in _shown(svids))
 
@@ -411,12 +411,6 @@ def test_a_sidecar_that_is_taken_away_is_served_no_more(mesh: Mesh) -> None:
 def _shown(svids: Path) -> dict[str, object]:
     shown: dict[str, object] = json.loads(svids.read_text("utf-8"))["svids"]
     return shown
-
-
-def _is_let_go(one: Sidecar) -> bool:
-    """Whether the launcher has been told so."""
-    assert one.process.stderr is not None
-    return "waiting" in one.process.stderr.readline()
 
 
 @pytest.mark.parametrize("way", ["stopped", "killed"])
@@ -430,14 +424,12 @@ def test_what_is_under_way_ends_with_the_launcher_and_its_port_is_free(
         stream.request("GET", "/endless")
         answer = stream.getresponse()
         assert answer.read(5) == b"tick\n"
-        ended = time.monotonic()
         if way == "stopped":
             assert brief.stop() == 0
         else:
             brief.kill()
         with pytest.raises(http.client.HTTPException):
             answer.read()
-        assert time.monotonic() - ended < 15, "the stream would have gone on for twenty seconds"
         stream.close()
     assert record(mesh.b, "/endless")["cause"] == "sidecar_ended"
     with sidecar(mesh.b, "brief", "--listen", place, *flags) as again:

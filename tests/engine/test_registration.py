@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from tests.engine.conftest import SECONDS, Engine, asked
 
+from vedette.engine import registration as registration_module
 from vedette.engine.registration import Registration, Wish
 from vedette.errors import UnavailableError
 
@@ -63,8 +64,7 @@ def test_an_engine_that_says_no_later_is_asked_again_and_told_of_once(
     turns: queue.Queue[str | None] = queue.Queue()
     registration = Registration(wish(engine), listener, on_turn=turns.put)
     engine.registrar.serve_only({"another"})
-    assert turns.get(timeout=SECONDS) == "the engine has gone"
-    assert turns.get(timeout=SECONDS) == "the engine refuses: there is no such sidecar"
+    assert turns.get(timeout=SECONDS) == "the engine refuses: there is no sidecar of that name"
     refused = len(engine.registrar.wishes)
     deadline = time.monotonic() + SECONDS
     while len(engine.registrar.wishes) <= refused:  # it asks again without being told to
@@ -74,6 +74,43 @@ def test_an_engine_that_says_no_later_is_asked_again_and_told_of_once(
     engine.registrar.sidecars = None
     assert turns.get(timeout=SECONDS) is None
     registration.end()
+
+
+def test_it_is_over_when_the_engine_says_so_again_and_again(
+    engine: Engine, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration_module, "_ASKED_AGAIN", 0.01)
+    turns: queue.Queue[str | None] = queue.Queue()
+    over = threading.Event()
+    says = {"sidecar": "shop", "side": "inbound"}
+    final = Wish(engine.path, says, "sidecar_not_served", "there is no sidecar of that name")
+    registration = Registration(final, listener, on_turn=turns.put, on_over=over.set)
+    engine.registrar.serve_only({"another"})
+    assert over.wait(SECONDS)
+    assert turns.empty(), "the engine has not gone"
+    assert len(engine.registrar.wishes) == 4, "once in vain may be an engine that starts"
+    registration.end()
+
+
+def test_what_an_engine_that_starts_cannot_do_yet_is_not_told(
+    engine: Engine, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration_module, "_ASKED_AGAIN", 0.01)
+    turns: queue.Queue[str | None] = queue.Queue()
+    registration = Registration(wish(engine), listener, on_turn=turns.put)
+    engine.registrar.refusal = "no worker takes it"
+    engine.registrar.serve_only({"another"})
+    deadline = time.monotonic() + SECONDS
+    while len(engine.registrar.wishes) < 6:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    engine.registrar.sidecars = None
+    while not engine.registrar.open:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert [turns.get(timeout=SECONDS) for _ in range(2)] == ["the engine has gone", None]
+    registration.end()
+    assert turns.empty()
 
 
 def test_what_the_engine_tells_is_passed_on_to_the_last_line(
@@ -102,7 +139,7 @@ def test_a_refusal_has_the_code_of_the_wish(engine: Engine, listener: socket.soc
         Registration(wish(engine), listener)
     assert (caught.value.code, caught.value.message) == (
         "sidecar_not_served",
-        "the engine refuses: there is no such sidecar",
+        "the engine refuses: there is no sidecar of that name",
     )
 
 

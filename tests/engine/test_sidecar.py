@@ -9,6 +9,7 @@ import threading
 import pytest
 from tests.engine.conftest import Engine, asked
 
+from vedette.engine import registration
 from vedette.engine.sidecar import Side, listening, serve, shown_address
 from vedette.errors import ConfigError, UnavailableError
 
@@ -73,3 +74,27 @@ def test_an_address_that_is_taken_is_told(engine: Engine) -> None:
 def test_addresses_are_shown_as_people_write_them() -> None:
     assert shown_address(("127.0.0.1", 80)) == "127.0.0.1:80"
     assert shown_address(("::1", 80, 0, 0)) == "[::1]:80"
+
+
+def test_one_that_is_taken_away_ends_with_an_error(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "_ASKED_AGAIN", 0.01)
+    inbound = listening("127.0.0.1", 0)
+    address = inbound.getsockname()
+    turns: list[str | None] = []
+    with pytest.raises(ConfigError) as caught:
+        serve(
+            engine.path,
+            "shop",
+            {"inbound": inbound},
+            lambda: engine.registrar.serve_only(set()),
+            lambda _, why: turns.append(why),
+        )
+    assert (caught.value.code, caught.value.message) == (
+        "sidecar_unknown",
+        "the sidecar shop was taken away",
+    )
+    assert turns == []
+    with pytest.raises(OSError, match="refused"):
+        asked(address)

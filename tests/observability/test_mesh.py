@@ -121,3 +121,21 @@ def test_lines_of_other_listeners_are_not_read_as_json(
     monkeypatch.setattr(mesh, "_parsed", counted)
     assert mesh_calls(tmp_path).sidecars["billing"].fine == 1
     assert len(parsed) == 2, "the one call, and the oldest line"
+
+
+def test_a_call_of_a_sidecar_of_the_same_node_counts_as_one_of_whom_it_calls(
+    tmp_path: Path,
+) -> None:
+    local = {"listener": "shop.outbound", "route": "sidecar-billing", **shown(SHOP)}
+    (tmp_path / "a.jsonl").write_bytes(
+        record(1, **local)
+        + record(2, wouldBreak="policy_denied", **local)
+        + record(3, **{**local, "route": "elsewhere"})
+        + record(4, listener="https", route="sidecar-billing")
+        + record(5, listener="shop.outbound", route=None, note="sidecar-billing")
+    )
+    found = mesh_calls(tmp_path)
+    assert list(found.sidecars) == ["billing"]
+    calls = found.sidecars["billing"]
+    assert (calls.all.count, calls.fine, calls.broken) == (2, 1, 1)
+    assert list(calls.breaking) == [(SHOP, "policy_denied")]

@@ -22,6 +22,7 @@ class Registrar:
 
     def __init__(self) -> None:
         self.sidecars: set[str] | None = None
+        self.refusal = "there is no sidecar of that name"
         self.refused_sides: set[str] = set()
         self.wishes: list[Said] = []
         self._open: list[tuple[socket.socket, Said]] = []
@@ -63,7 +64,7 @@ class Registrar:
         with socket.socket(fileno=number) as listener:
             self.wishes.append(wish)
             if self.sidecars is not None and wish.get("sidecar", "") not in self.sidecars:
-                connection.sendall(b'{"error": "there is no such sidecar"}\n')
+                connection.sendall(json.dumps({"error": self.refusal}).encode() + b"\n")
                 return
             if wish.get("side") in self.refused_sides:
                 connection.sendall(b'{"error": "not this side"}\n')

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -130,7 +131,12 @@ def export(
 
 def _to_file(log: HomeLog, write: Callable[[BinaryIO], Counts], out: Path) -> Counts:
     def whole() -> Counts:
-        with out.open("wb") as file:
+        # It says who called what: nobody else's to read, also where there was a file that others could.
+        with open(
+            os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
+        ) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                os.fchmod(file.fileno(), 0o600)
             return write(file)
 
     return log.read(whole)

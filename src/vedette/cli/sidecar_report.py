@@ -5,7 +5,7 @@ Owns: the sentences and the table. Must not: count; `observability.mesh` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from vedette.cli.render import print_json, print_table, printable, say
@@ -14,9 +14,19 @@ from vedette.observability.mesh import MeshCalls, SidecarCalls
 _NOT_KNOWN = "not there now"
 
 
-def report_of(calls: MeshCalls, modes: Mapping[str, str | None], since: str) -> dict[str, Any]:
-    """What `--json` prints. `modes`: sidecars to tell of, and how strict each is now; `since`: as it was asked."""
-    rows = [_sidecar(name, calls.sidecars.get(name), mode) for name, mode in sorted(modes.items())]
+def report_of(
+    calls: MeshCalls,
+    modes: Mapping[str, str | None],
+    since: str,
+    only_call: Collection[str] = frozenset(),
+) -> dict[str, Any]:
+    """What `--json` prints. `modes`: sidecars to tell of, and how strict each is now; `since`: as it was asked;
+    `only_call`: those that nothing leads to.
+    """
+    rows = [
+        {**_sidecar(name, calls.sidecars.get(name), mode), "onlyCalls": name in only_call}
+        for name, mode in sorted(modes.items())
+    ]
     return {
         "recordsSince": calls.since,
         "askedSince": since or None,
@@ -121,5 +131,5 @@ def _say_what_it_rests_on(report: dict[str, Any]) -> None:
     if report["untold"]:
         say(f"note: {report['untold']:,} more calls would break, of callers beyond those listed")
     for one in report["sidecars"]:
-        if not one["requests"]:
+        if not one["requests"] and not one["onlyCalls"]:
             say(f"note: nobody has called {one['name']}: that nobody would break says nothing")

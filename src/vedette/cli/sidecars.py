@@ -20,6 +20,7 @@ import typer
 from vedette.cli.options import HomeOption, JsonOption, client_of, home_of, split_list
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away
 from vedette.errors import ConfigError, UnavailableError, VedetteError
+from vedette.policy.defaults import sidecar_policy_name
 
 if TYPE_CHECKING:
     import socket
@@ -63,7 +64,10 @@ def sidecar(
     ] = None,
     caller: Annotated[
         list[str] | None,
-        typer.Option(metavar="SPIFFE-ID", help="Who may call it; commas or repeated."),
+        typer.Option(
+            metavar="SPIFFE-ID",
+            help="Who may call it; commas or repeated. Default: those who may already.",
+        ),
     ] = None,
     permissive: Annotated[
         bool,
@@ -164,7 +168,8 @@ def _report(home: Path | None, name: str | None, since: str | None, as_json: boo
         if name not in modes:
             raise _unknown(name)
         modes = {name: modes[name]}
-    told = report_of(calls, modes, asked)
+    only_call = {one["name"] for one in known if not one["routes"]}
+    told = report_of(calls, modes, asked, only_call)
     print_report(told, as_json)
     raise typer.Exit(1 if told["wouldBreak"] or told["untold"] else 0)
 
@@ -209,6 +214,7 @@ def _serve(wish: _Wish, as_json: bool) -> None:
         _make(client, wish, known)
         status = _await_svid(client, wish.name)
         _require_way(status, sockets)
+        _note_callers(client, wish.callers, status)
         serve(
             node.engine_socket,
             wish.name,
@@ -258,12 +264,37 @@ def _make(client: ControlClient, wish: _Wish, known: dict[str, Any] | None) -> N
     path = f"/v1/sidecars/{segment(wish.name)}"
     if wish.port is not None:
         mode = "Permissive" if wish.permissive else "Strict"
-        said = {"port": wish.port, "mode": mode, "callers": wish.callers}
+        before = callers_given(known)
+        after = list(dict.fromkeys(wish.callers)) or before
+        said = {"port": wish.port, "mode": mode, "callers": after}
         say_if_away(client.put(path, said))
+        if known is not None and (changed := changes(known, f"127.0.0.1:{wish.port}", mode, after)):
+            say(printable(f"changes {wish.name}: {'; '.join(changed)}"))
     elif known is None:
         if wish.listen != _NONE:
             raise _unknown(wish.name)
         say_if_away(client.put(path, {}))
+
+
+def callers_given(known: dict[str, Any] | None) -> list[str]:
+    """SPIFFE IDs that the sidecar's own policy lets in: those of `--caller` or of its manifest, no other policy's."""
+    if known is None:
+        return []
+    own = sidecar_policy_name(known["name"])
+    found = (each["principalId"] for each in known["callers"] if each["file"] == own)
+    return [each for each in found if each is not None]
+
+
+def changes(known: dict[str, Any], program: str, mode: str, callers: list[str]) -> list[str]:
+    """What becomes of a sidecar that there is, a part each; nothing when it is so already."""
+    before = callers_given(known)
+    pairs = (
+        (known["mode"].lower(), mode.lower()),
+        (known["program"] or "only calls", program),
+    )
+    said = [f"{old} -> {new}" for old, new in pairs if old != new]
+    said += [f"caller {one} removed" for one in before if one not in callers]
+    return said + [f"caller {one} added" for one in callers if one not in before]
 
 
 def _unknown(name: str) -> ConfigError:
@@ -339,6 +370,18 @@ def _say_begun(status: dict[str, Any], sockets: dict[Side, socket.socket], as_js
         print(f"  out  {proxy}: HTTP_PROXY={proxy}, or {proxy}/ with Host: NAME.mesh")
     print("Ctrl-C stops it.", flush=True)
     _say_notes(status, sockets)
+
+
+def _note_callers(client: ControlClient, callers: list[str], status: dict[str, Any]) -> None:
+    """Says whose callers nobody can prove to be who they are yet."""
+    from vedette.control.sidecar_parts import unknown_domains
+
+    if not callers:
+        return
+    own = status["spiffeId"].split("/")[2]
+    known = {own, *(one["trustDomain"] for one in client.get("/v1/bundles"))}
+    for each in unknown_domains(callers, known):
+        say(printable(f"note: {each}"))
 
 
 def _say_notes(status: dict[str, Any], sockets: dict[Side, socket.socket]) -> None:

@@ -42,6 +42,13 @@ class FailuresSpec(Model):
     def _require_duration(self) -> Self:
         if self.slow_percentage is not None and self.slow_duration is None:
             raise ValueError("slowPercentage needs slowDuration")
+        idle = {"request_volume": "requestVolume", "interval": "interval"}
+        if self.shares() is None and (
+            said := [idle[one] for one in idle if one in self.model_fields_set]
+        ):
+            raise ValueError(
+                f"{said[0]} is about shares: give it failurePercentage or slowDuration"
+            )
         return self
 
     def shares(self) -> dict[str, Any] | None:

@@ -298,7 +298,9 @@ class Node:
 
     def plan(self, wish: ManifestSetWish) -> PlanAnswer:
         """What applying manifests would do. Raises `ConfigError` with file and line."""
-        kept = Kept(self.certificates.names(), self.credentials.names())
+        domains = {*self.identities.federation.bundles(), self.identities.trust_domain}
+        names = self.certificates.names(), self.credentials.names()
+        kept = Kept(*names, frozenset(domains))
         return planning.plan(self._activator, self.feeds, wish, self._base(), kept)
 
     def apply(self, wish: PlanWish, actor: str) -> Activation:

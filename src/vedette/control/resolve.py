@@ -54,7 +54,7 @@ from vedette.config.written import millis, parse_origin, parse_quota, parse_rate
 from vedette.control.desired import first_admit, function_route
 from vedette.control.feeds import begin
 from vedette.control.resolve_routes import MIXED, Made, Names, routes_of
-from vedette.control.sidecar_parts import parts_of
+from vedette.control.sidecar_parts import parts_of, unknown_domains
 from vedette.errors import ConfigError
 from vedette.identity.tokens import ISSUER_NAME
 from vedette.identity.web import NoAnswerError, split_url
@@ -88,10 +88,13 @@ def _policy_holds(text: str) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Names of what the node keeps besides snapshots: client certificates, and credentials of egress."""
+    """Names of what the node keeps besides snapshots: client certificates, credentials of egress, and the trust domains
+    whose bundle it has, its own with them (None: not asked).
+    """
 
     certificates: frozenset[str] = frozenset()
     credentials: frozenset[str] = frozenset()
+    domains: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,6 +579,13 @@ class _Resolver:
             text = callers_route_policy(manifest.name, routes, callers)
             name = callers_route_policy_name(manifest.name)
             self._put_text(manifest, name, text, "spec", "callers")
+            # Elsewhere a caller may be proved by an authority of client certificates.
+            if all(is_mesh(host) for route in routes for host in route.hosts):
+                self._note_callers(callers)
+
+    def _note_callers(self, callers: Iterable[str]) -> None:
+        if self.kept.domains is not None:
+            self.notes.extend(unknown_domains(callers, self.kept.domains))
 
     def _sidecar(self, manifest: Manifest, model: SidecarManifest) -> None:
         waf = self._waf(manifest, model.spec.waf, WafSpec.override) if model.spec.waf else None
@@ -592,6 +602,7 @@ class _Resolver:
         if parts.policy is not None:
             name = sidecar_policy_name(manifest.name)
             self._put_text(manifest, name, parts.policy, "spec", "callers")
+            self._note_callers(model.spec.callers)
 
     def _limit(self, manifest: Manifest, model: LimitManifest) -> None:
         spec = model.spec

@@ -5,6 +5,7 @@ Owns: the names of its parts. Pure. Must not: say which snapshot they go into.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from vedette.config.sidecar import MESH_SUFFIX, OWN_PATHS, Sidecar
@@ -43,6 +44,15 @@ def route_name(name: str) -> str:
 def mesh_host(name: str) -> str:
     """The host that callers ask for."""
     return f"{name}{MESH_SUFFIX}"
+
+
+def unknown_domains(callers: Iterable[str], known: Collection[str]) -> list[str]:
+    """A sentence for each trust domain of callers that nobody can prove to be of yet: its bundle is not known."""
+    domains = {each.removeprefix("spiffe://").partition("/")[0] for each in callers}
+    return [
+        f"no bundle of {each}: its callers are refused until `vedette federation set {each} --bundle FILE`"
+        for each in sorted(domains.difference(known))
+    ]
 
 
 def parts_of(name: str, spec: SidecarSpec, waf: WafOverride | None = None) -> SidecarParts:

@@ -12,6 +12,7 @@ from typing import Any
 
 from vedette.clock import to_rfc3339
 from vedette.config.clients import Mode as ChallengeMode
+from vedette.config.sidecar import is_mesh
 from vedette.config.snapshot import (
     FilesBackend,
     FunctionBackend,
@@ -41,12 +42,21 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def upstream_statuses(snapshot: Snapshot, rows: Rows | None) -> list[UpstreamStatus]:
-    """The services of a snapshot by name. `rows`: what the engine says of them; None: it is away."""
+    """The services of a snapshot by name. `rows`: what the engine says of them; None: it is away.
+
+    One that sidecars call is there once more for each, as `NAME@SIDECAR`: it has connections, health and a breaker
+    of its own.
+    """
     known = {row["name"]: row for row in rows or ()}
-    return [
-        _upstream(each, known.get(each.name), _leading_to(snapshot, each.name))
-        for each in snapshot.upstreams
-    ]
+    found = []
+    for each in snapshot.upstreams:
+        routes = _leading_to(snapshot, each.name)
+        found.append(_upstream(each, known.get(each.name), [one.name for one in routes]))
+        of_mesh = [one.name for one in routes if _is_of_mesh(one)]
+        for name in sorted(name for name in known if name.startswith(f"{each.name}@")):
+            called = each.model_copy(update={"name": name})
+            found.append(_upstream(called, known[name], of_mesh))
+    return found
 
 
 def route_statuses(
@@ -135,8 +145,11 @@ def _location(backend: RedirectBackend) -> str:
 
 
 def callers_of(route: Route, outlines: Iterable[Outline]) -> list[RouteCaller]:
-    """The policies about a route, permits first."""
+    """The policies about a route, permits first. On hosts of the mesh no token is looked at, so policies about
+    tokens are about nobody there.
+    """
     resources = resources_of(route)
+    is_of_mesh = _is_of_mesh(route)
     about = [
         RouteCaller(
             policy=each.id,
@@ -149,13 +162,18 @@ def callers_of(route: Route, outlines: Iterable[Outline]) -> list[RouteCaller]:
         )
         for each in outlines
         if any(each.resource.takes(*resource) for resource in resources)
+        and not (is_of_mesh and each.principal.type == "Subject")
     ]
     return sorted(about, key=lambda each: (each.effect == "forbid", each.file, each.line))
 
 
-def _leading_to(snapshot: Snapshot, upstream: str) -> tuple[str, ...]:
+def _is_of_mesh(route: Route) -> bool:
+    return bool(route.hosts) and all(map(is_mesh, route.hosts))
+
+
+def _leading_to(snapshot: Snapshot, upstream: str) -> tuple[Route, ...]:
     return tuple(
-        route.name
+        route
         for route in snapshot.routes
         if isinstance(route.backend, ServicesBackend)
         and any((one.kind, one.name) == ("Upstream", upstream) for one in route.backend.services)
@@ -163,7 +181,7 @@ def _leading_to(snapshot: Snapshot, upstream: str) -> tuple[str, ...]:
 
 
 def _upstream(
-    declared: Upstream, row: Mapping[str, Any] | None, routes: tuple[str, ...]
+    declared: Upstream, row: Mapping[str, Any] | None, routes: Iterable[str]
 ) -> UpstreamStatus:
     known = {(one["host"], one["port"]): one for one in row["endpoints"]} if row else {}
     endpoints = tuple(
@@ -189,7 +207,7 @@ def _upstream(
         hedges_won=(row or {}).get("hedgesWon", 0),
         mirrors_dropped=row["mirrorsDropped"] if row else 0,
         endpoints=endpoints,
-        routes=routes,
+        routes=tuple(routes),
     )
 
 

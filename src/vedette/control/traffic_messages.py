@@ -143,7 +143,9 @@ class CircuitStatus(Model):
 class UpstreamStatus(Model):
     """A service behind the node, and how it does."""
 
-    name: str = Field(description="Name of the upstream.")
+    name: str = Field(
+        description="Name of the upstream; `NAME@SIDECAR`: the same as that sidecar calls it."
+    )
     protocol: Literal["auto", "http1", "http2"] = Field(description="What is spoken.")
     tls: bool = Field(description="Whether over TLS.")
     check: Literal["active", "passive"] = Field(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import signal
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -21,6 +22,8 @@ from vedette.errors import ConfigError, UnavailableError
 Side = Literal["inbound", "outbound"]
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BACKLOG: Final = 4_096
+_LOOK: Final = 0.2  # seconds within which it is seen that the engine has no such sidecar any more
+_NONE_LIKE_IT: Final = "there is no sidecar of that name"  # the engine's sentence
 _HINT: Final = "Choose another with --listen or --outbound; port 0 is any that is free."
 
 
@@ -64,17 +67,24 @@ def serve(
     """Has the engine serve the sockets of the sidecar `name` until one of `STOPS` comes; then what is open is cut.
 
     `begun` is called when both are served; `on_turn`, on a thread of its own, with why a side is served no more, and
-    with None when it is again. Raises `UnavailableError` engine_away, sidecar_not_served.
+    with None when it is again. Raises `UnavailableError` engine_away, sidecar_not_served, `ConfigError`
+    sidecar_unknown when it is taken away meanwhile.
     """
+    over = threading.Event()
     # Blocked before there are threads, which inherit it: a signal then waits until it is asked for.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         with ExitStack() as registered:
             for side, listener in sockets.items():
-                wish = Wish(engine_socket, {"sidecar": name, "side": side}, "sidecar_not_served")
-                one = Registration(wish, listener, on_turn=partial(on_turn, side))
+                says = {"sidecar": name, "side": side}
+                wish = Wish(engine_socket, says, "sidecar_not_served", _NONE_LIKE_IT)
+                turn = partial(on_turn, side)
+                one = Registration(wish, listener, on_turn=turn, on_over=over.set)
                 registered.callback(one.end)
             begun()
-            signal.sigwait(STOPS)
+            while not over.is_set() and signal.sigtimedwait(STOPS, _LOOK) is None:
+                pass
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if over.is_set():
+        raise ConfigError("sidecar_unknown", f"the sidecar {name} was taken away")

@@ -1,7 +1,8 @@
 """Who would be refused if sidecars were strict, from the records of requests.
 
-Owns: counting records of `NAME.inbound`, by caller and cause (`wouldBreak`), in bounded memory. Must not: know which
-sidecars there are now, or how a report looks.
+Owns: counting records of `NAME.inbound`, and those of `ANOTHER.outbound` that the route `sidecar-NAME` answered on the
+same node, by caller and cause (`wouldBreak`), in bounded memory. Must not: know which sidecars there are now, or how a
+report looks.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from vedette.observability import spool
 
 MOST_CALLERS: Final = 10_000
 MOST_SIDECARS: Final = 1_000
-_SUFFIX: Final = ".inbound"
-_MARK: Final = b'.inbound"'
+_INBOUND: Final = ".inbound"
+_OUTBOUND: Final = ".outbound"
+_OWN_ROUTE: Final = "sidecar-"
+_MARKS: Final = (b'.inbound"', b'"sidecar-')
 """What is not in a line need not be read as JSON: most lines are of other listeners."""
 
 
@@ -74,7 +77,7 @@ def mesh_calls(folder: Path, since: str = "") -> MeshCalls:
     for segment in spool.segments(folder):
         raw = b""
         for raw in spool.lines_backwards(segment):
-            if _MARK in raw:
+            if any(mark in raw for mark in _MARKS):
                 _count(found, _parsed(raw), since)
         oldest = _parsed(raw).get("time")  # a segment is in order, and was read from its end
         if isinstance(oldest, str):
@@ -92,12 +95,9 @@ def _parsed(raw: bytes) -> dict[str, Any]:
 
 
 def _count(found: MeshCalls, line: dict[str, Any], since: str) -> None:
-    listener, time = line.get("listener"), line.get("time")
-    if not isinstance(listener, str) or not isinstance(time, str) or time < since:
+    name, time, cause = _called(line), line.get("time"), line.get("wouldBreak")
+    if name is None or not isinstance(time, str) or time < since or line.get("kind") != "request":
         return
-    if line.get("kind") != "request" or not listener.endswith(_SUFFIX):
-        return
-    name, cause = listener.removesuffix(_SUFFIX), line.get("wouldBreak")
     if name not in found.sidecars and len(found.sidecars) >= MOST_SIDECARS:
         found.untold += cause is not None
         return
@@ -112,6 +112,18 @@ def _count(found: MeshCalls, line: dict[str, Any], since: str) -> None:
         found.untold += 1
         return
     calls.breaking.setdefault(key, Span()).add(time)
+
+
+def _called(line: dict[str, Any]) -> str | None:
+    """The sidecar that was called. Between two of one node there is no hop: what has a record is the caller's side."""
+    listener, route = line.get("listener"), line.get("route")
+    if not isinstance(listener, str):
+        return None
+    if listener.endswith(_INBOUND):
+        return listener.removesuffix(_INBOUND)
+    if listener.endswith(_OUTBOUND) and isinstance(route, str) and route.startswith(_OWN_ROUTE):
+        return route.removeprefix(_OWN_ROUTE)
+    return None
 
 
 def _caller(line: dict[str, Any]) -> str:
