@@ -20,7 +20,6 @@ import typer
 from vedette.cli.options import HomeOption, JsonOption, client_of, home_of, split_list
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away
 from vedette.errors import ConfigError, UnavailableError, VedetteError
-from vedette.policy.defaults import sidecar_policy_name
 
 if TYPE_CHECKING:
     import socket
@@ -278,6 +277,8 @@ def _make(client: ControlClient, wish: _Wish, known: dict[str, Any] | None) -> N
 
 def callers_given(known: dict[str, Any] | None) -> list[str]:
     """SPIFFE IDs that the sidecar's own policy lets in: those of `--caller` or of its manifest, no other policy's."""
+    from vedette.policy.defaults import sidecar_policy_name
+
     if known is None:
         return []
     own = sidecar_policy_name(known["name"])
