@@ -16,6 +16,7 @@ from tests.e2e.caller import Caller
 from tests.e2e.node import PROGRAM, Node, new_home
 from tests.e2e.wire import HTTP_1, HTTP_2
 from tests.guests import Guests
+from tests.simulators.origin import Origin, running_origin
 
 # Every limit set, so that each is known to be settable, and low, so that the tests are quick.
 TIGHT = """\
@@ -78,6 +79,19 @@ def tight_project(guests: Guests, folder: Path) -> Path:
     (folder / "vedette.yaml").write_text(TIGHT, "utf-8")
     shutil.copy(guests.hostile, folder / "hostile.wasm")
     return folder
+
+
+@pytest.fixture(scope="module")
+def lone(start_node: StartNode) -> Node:
+    """A node of the module's own."""
+    return start_node()
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    """A server for others to call."""
+    with running_origin() as origin:
+        yield origin
 
 
 @pytest.fixture(params=[HTTP_1, HTTP_2])

@@ -15,24 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.node import Node, new_home, wait_until
+from tests.e2e.node import Node, wait_until
 from tests.e2e.test_run import Allow
-from tests.simulators.origin import Origin, running_origin
-
-
-@pytest.fixture(scope="module")
-def lone() -> Iterator[Node]:
-    node = Node(new_home())
-    try:
-        yield node.start()
-    finally:
-        node.discard()
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[Origin]:
-    with running_origin() as origin:
-        yield origin
+from tests.simulators.origin import Origin
 
 
 @contextlib.contextmanager

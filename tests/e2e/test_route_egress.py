@@ -13,7 +13,7 @@ from tests.e2e.node import Node, wait_until
 from tests.e2e.spool import Line
 from tests.e2e.wire import HTTP_1
 from tests.guests import Guests
-from tests.simulators.origin import Origin, running_origin
+from tests.simulators.origin import Origin
 
 REFUSED = b"refused: ErrorCode::HttpRequestDenied\n"
 REACHED = b"REACHED 200\norigin\n"
@@ -44,12 +44,6 @@ def node(start_node: StartNode, guests: Guests) -> Node:
     for component, name in ((guests.outbound, "courier"), (guests.service, "courier3")):
         started.deploy(component, name, "--waf", "off", "--reuse")
     return started
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[Origin]:
-    with running_origin() as origin:
-        yield origin
 
 
 def _apply(node: Node, origin: Origin, routes: str, rule: str = "") -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.certificates import SERVER, Authority
-from tests.e2e.node import PROGRAM, Node, new_home, wait_until
+from tests.e2e.node import PROGRAM, Node, wait_until
 from tests.e2e.spool import Line
-from tests.simulators.origin import Origin, running_origin
+from tests.simulators.origin import Origin
 
 _ASK = """
 import sys, urllib.request, urllib.error
@@ -55,21 +55,6 @@ class _Secure(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(204)
         self.end_headers()
-
-
-@pytest.fixture(scope="module")
-def lone() -> Iterator[Node]:
-    node = Node(new_home())
-    try:
-        yield node.start()
-    finally:
-        node.discard()
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[Origin]:
-    with running_origin() as origin:
-        yield origin
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tests.e2e.certificates import Credential, context_with
 from tests.e2e.node import Node, new_home, wait_until
 from tests.e2e.test_run import Allow
 from tests.e2e.wire import HTTP_1, HTTP_2, tls_context
-from tests.simulators.origin import Origin, running_origin
+from tests.simulators.origin import Origin
 
 ROUTE = """\
 apiVersion: vedette.dev/v1alpha1
@@ -62,12 +62,6 @@ def told() -> Iterator[Told]:
         yield Told(node.start())
     finally:
         node.discard()
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[Origin]:
-    with running_origin() as origin:
-        yield origin
 
 
 def _tokens(told: Told, folder: Path) -> dict[str, str]:

@@ -58,6 +58,8 @@ struct Held {
     revoked: HashSet<String>,
     /// What `bundles` and `revoked` were read from.
     written: (BTreeMap<String, Vec<String>>, BTreeSet<String>),
+    /// Another one when these are others.
+    number: u64,
 }
 
 struct Shown {
@@ -120,16 +122,17 @@ impl Svids {
         // What a parser says could quote a key.
         let file: File = serde_json::from_slice(&bytes).map_err(|_| invalid("it is malformed"))?;
         let held = Held::of(file).ok_or_else(|| invalid("it holds no keys and certificates"))?;
-        let before = self.held.swap(Arc::new(held));
-        if before.written != self.held.load().written {
-            self.believed.send_modify(|number| *number += 1);
-        }
+        let before = self.held.load();
+        let number = before.number + u64::from(before.written != held.written);
+        self.held.store(Arc::new(Held { number, ..held }));
+        self.believed
+            .send_if_modified(|known| std::mem::replace(known, number) != number);
         Ok(())
     }
 
     /// The state of what is believed: another number, when other chains may be.
     pub fn number(&self) -> u64 {
-        *self.believed.borrow()
+        self.held.load().number
     }
 
     /// Says when other chains are believed.
@@ -240,6 +243,7 @@ impl Held {
             bundles: bundles.collect::<Option<_>>()?,
             revoked: file.revoked.iter().cloned().collect(),
             written: (file.bundles, file.revoked),
+            number: 0,
         })
     }
 

@@ -22,7 +22,7 @@ from vedette.config.snapshot import Snapshot
 from vedette.control.function_tokens import FunctionTokens
 from vedette.control.workload.identities import Identities
 from vedette.engine.client import EngineClient
-from vedette.errors import UnavailableError, VedetteError
+from vedette.errors import VedetteError
 from vedette.identity.domain import SpiffeId, spiffe_id
 from vedette.identity.x509_svid import MAX_TTL, X509Svid
 from vedette.store.atomic import write_atomic
@@ -73,12 +73,8 @@ class EngineSvids:
             try:
                 self.step()
                 self._said = ""
-            except UnavailableError as error:
-                if error.code != "engine_away" and str(error) != self._said:
-                    _log.warning("SVIDs of the engine: %s", error)
-                self._said = str(error)
             except VedetteError as error:
-                if str(error) != self._said:
+                if error.code != "engine_away" and str(error) != self._said:
                     _log.warning("SVIDs of the engine: %s", error)
                 self._said = str(error)
             except Exception:  # noqa: BLE001 - the next step may succeed
