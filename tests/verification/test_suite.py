@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.e2e.node import PROGRAM, Node, new_home
 from vedette.verification.catalogue import ALL
 from vedette.verification.checks import Check, Outcome
 from vedette.verification.suite import PATIENCE, merged
+from vedette.verification.twin import scratch_folder
 
 NEED_A_NAMESPACE = {18, 26}
 """Checks that do not pass where the machine gives nobody a network namespace."""
@@ -98,6 +100,18 @@ def test_a_node_that_speaks_old_tls_fails_the_check_of_it() -> None:
         assert done.returncode == 1
     finally:
         node.discard()
+
+
+def test_nothing_that_names_the_folder_of_a_twin_outlives_it() -> None:
+    script = "import sys, time; print(flush=True); time.sleep(600)"
+    with scratch_folder() as folder:
+        command = [sys.executable, "-c", script, "--home", str(folder / "node")]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()  # it runs, under arguments that are no role's of a node
+    with child:
+        assert child.poll() == -signal.SIGTERM
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -36,6 +36,7 @@ SITE: Final = "verify.invalid"
 MESH: Final = "mesh.invalid"
 PROBE: Final = Path(__file__).with_name("probe.wasm")
 _STOP_PATIENCE: Final = 15.0
+_TIDYING_ROUNDS: Final = 3
 
 _MANIFEST: Final = """\
 apiVersion: vedette.dev/v1alpha1
@@ -204,6 +205,8 @@ def scratch_folder() -> Iterator[Path]:
         with undisturbed():
             for home in sorted(folder.glob("node*")):
                 launch.stop(Home(home), _STOP_PATIENCE)
+            for _ in range(_TIDYING_ROUNDS):  # of what was only just being started
+                processes.end_all(processes.naming(folder), _STOP_PATIENCE)
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -117,6 +117,21 @@ def find(home: Path, role: str) -> list[Found]:
     return sorted(found, key=lambda process: process.started, reverse=True)
 
 
+def naming(folder: Path) -> list[int]:
+    """The pids of all other processes of this user that have `folder`, or something in it, among their arguments.
+
+    Also a child that has not yet become another program, which has the arguments of its parent.
+    """
+    marks = (str(folder), f"{folder}/")
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [
+        pid
+        for pid in pids
+        if pid != os.getpid()
+        and any(word == marks[0] or word.startswith(marks[1]) for word in _arguments(pid))
+    ]
+
+
 def _arguments(pid: int) -> list[str]:
     try:
         if os.stat(f"/proc/{pid}/task/{pid}").st_uid not in (os.getuid(), 0):
