@@ -354,6 +354,105 @@ pub struct Function {
     pub reuse: Option<Reuse>,
 }
 
+/// What the file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ServedModelFormat {
+    /// `onnx`.
+    #[serde(rename = "onnx")]
+    Onnx,
+    /// `tflite`.
+    #[serde(rename = "tflite")]
+    Tflite,
+}
+
+/// Type of its elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum TensorDatatype {
+    /// `BOOL`.
+    BOOL,
+    /// `UINT8`.
+    UINT8,
+    /// `UINT16`.
+    UINT16,
+    /// `UINT32`.
+    UINT32,
+    /// `UINT64`.
+    UINT64,
+    /// `INT8`.
+    INT8,
+    /// `INT16`.
+    INT16,
+    /// `INT32`.
+    INT32,
+    /// `INT64`.
+    INT64,
+    /// `FP16`.
+    FP16,
+    /// `FP32`.
+    FP32,
+    /// `FP64`.
+    FP64,
+    /// `BYTES`.
+    BYTES,
+}
+
+/// One input or output of a model.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tensor {
+    /// Its name in the model's file.
+    pub name: String,
+    /// Type of its elements.
+    pub datatype: TensorDatatype,
+    /// Its dimensions; 0: any.
+    pub shape: Vec<u64>,
+}
+
+/// What a model may use of the node, and how much may wait for it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelLimits {
+    /// Memory of its process, in bytes; beyond: the run fails, and 503.
+    pub memory_bytes: u64,
+    /// Longest run, in milliseconds; beyond: 504, and its process starts anew.
+    pub run_millis: u64,
+    /// Requests that may wait for a session; beyond: 503 with `retry-after`.
+    pub queue: u64,
+    /// Largest request body, in bytes; beyond: 413.
+    pub request_bytes: u64,
+}
+
+/// A model, one version of it, and how it runs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServedModel {
+    /// Name of the model, unique on the node.
+    pub name: String,
+    /// Its version; the registry counts upwards.
+    pub version: u64,
+    /// Digest of its file.
+    pub blob: String,
+    /// Size of its file, in bytes.
+    pub size: u64,
+    /// What the file is.
+    pub format: ServedModelFormat,
+    /// What it is for, such as `image-classification`; `tensors`: nothing is known.
+    pub task: String,
+    /// What it takes, in the file's order.
+    pub inputs: Vec<Tensor>,
+    /// What it gives, in the file's order.
+    pub outputs: Vec<Tensor>,
+    /// Sessions, each of which runs one request at a time.
+    pub sessions: u64,
+    /// Threads of each session.
+    pub threads: u64,
+    /// What it may use.
+    pub limits: ModelLimits,
+    /// Name of its process and socket: everything above, hashed. What changes any of it runs in a
+    /// process of its own beside the one before.
+    pub worker: String,
+}
+
 /// `Exact`: this path only. `PathPrefix`: this path and all below it, by segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum PathMatchType {
@@ -521,6 +620,15 @@ pub struct FilesBackend {
     pub fallback: Option<String>,
 }
 
+/// A model answers, by the Open Inference Protocol: what follows the route's path follows
+/// `/v2/models/NAME`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelBackend {
+    /// Name of the model that answers.
+    pub model: String,
+}
+
 /// Who answers.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "type")]
@@ -535,6 +643,9 @@ pub enum RouteBackend {
     Redirect(RedirectBackend),
     /// A tree of files answers GET and HEAD; a folder answers with its `index.html`.
     Files(FilesBackend),
+    /// A model answers, by the Open Inference Protocol: what follows the route's path follows
+    /// `/v2/models/NAME`.
+    Model(ModelBackend),
 }
 
 /// What the service sees in place of what the caller sent (Gateway API `HTTPURLRewriteFilter`).
@@ -1337,6 +1448,9 @@ pub struct Snapshot {
     pub policy: PolicySet,
     /// Functions, sorted by name.
     pub functions: Vec<Function>,
+    /// Models, sorted by name; absent: none.
+    #[serde(default)]
+    pub models: Option<Vec<ServedModel>>,
     /// Routes, sorted by name.
     pub routes: Vec<Route>,
     /// Upstreams, sorted by name.

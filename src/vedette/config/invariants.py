@@ -69,6 +69,7 @@ def _order(snapshot: Snapshot) -> Iterator[str]:
     yield from _sorted("routes", [each.name for each in snapshot.routes])
     yield from _sorted("upstreams", [each.name for each in snapshot.upstreams])
     yield from _sorted("limits", [each.name for each in snapshot.limits])
+    yield from _sorted("models", [each.name for each in snapshot.models or ()])
     yield from _sorted("egress", [each.name for each in snapshot.egress or ()])
     yield from _sorted("sidecars", [each.name for each in snapshot.sidecars or ()])
     yield from _sorted(
@@ -164,6 +165,8 @@ def _routes(snapshot: Snapshot) -> Iterator[str]:
         yield from _path(route)
         if route.backend.type == "Function" and route.backend.function not in functions:
             yield f"routes.{route.name}: there is no function {route.backend.function!r}"
+        if route.backend.type == "Model" and snapshot.model(route.backend.model) is None:
+            yield f"routes.{route.name}: there is no model {route.backend.model!r}"
 
 
 def _path(route: Route) -> Iterator[str]:

@@ -22,6 +22,7 @@ from vedette.config.egress import EgressPolicy, SpiffeIdText
 from vedette.config.faults import Fault
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.rate import Rate
+from vedette.config.served import ServedModel
 from vedette.config.sidecar import Sidecar
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
@@ -388,6 +389,13 @@ class ServicesBackend(Model):
     )
 
 
+class ModelBackend(Model):
+    """A model answers, by the Open Inference Protocol: what follows the route's path follows `/v2/models/NAME`."""
+
+    type: Literal["Model"] = Field(default="Model", description="Always `Model`.")
+    model: Name = Field(description="Name of the model that answers.")
+
+
 class PathModifier(Model):
     """How a path is changed (Gateway API `HTTPPathModifier`)."""
 
@@ -440,7 +448,7 @@ class FilesBackend(Model):
 
 
 Backend = Annotated[
-    FunctionBackend | StaticBackend | ServicesBackend | RedirectBackend | FilesBackend,
+    FunctionBackend | StaticBackend | ServicesBackend | RedirectBackend | FilesBackend | ModelBackend,
     Field(discriminator="type"),
 ]
 
@@ -748,6 +756,9 @@ class Snapshot(Model):
     identity: Identity = Field(description="Who may prove themselves.")
     policy: PolicySet = Field(description="What is allowed.")
     functions: tuple[Function, ...] = Field(default=(), description="Functions, sorted by name.")
+    models: tuple[ServedModel, ...] | None = Field(
+        default=None, max_length=10_000, description="Models, sorted by name; absent: none."
+    )
     routes: tuple[Route, ...] = Field(default=(), description="Routes, sorted by name.")
     upstreams: tuple[Upstream, ...] = Field(default=(), description="Upstreams, sorted by name.")
     limits: tuple[Limit, ...] = Field(default=(), description="Limits, sorted by name.")
@@ -813,6 +824,10 @@ class Snapshot(Model):
         """The function of that name."""
         return next((each for each in self.functions if each.name == name), None)
 
+    def model(self, name: str) -> ServedModel | None:
+        """The model of that name."""
+        return next((each for each in self.models or () if each.name == name), None)
+
     def route(self, name: str) -> Route | None:
         """The route of that name."""
         return next((each for each in self.routes if each.name == name), None)
@@ -829,7 +844,10 @@ class Snapshot(Model):
         }
         rules = {self.waf.rules} if self.waf else set()
         named = self.rule_files() | self.address_files()
-        return frozenset(policies | components | files | rules | named | {self.policy.schema_})
+        models = {each.blob for each in self.models or ()}
+        return frozenset(
+            policies | components | models | files | rules | named | {self.policy.schema_}
+        )
 
     def rule_files(self) -> frozenset[str]:
         """The digests of the firewall's rule files that are a user's own."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vedette.config.manifests import nearest
-from vedette.config.snapshot import FunctionBackend, Route, ServicesBackend, Snapshot
+from vedette.config.snapshot import FunctionBackend, ModelBackend, Route, ServicesBackend, Snapshot
 from vedette.policy.check import Finding, Outline
 
 Resource = tuple[str, str]
@@ -22,6 +22,8 @@ def resources_of(route: Route) -> tuple[Resource, ...]:
     backend = route.backend
     if isinstance(backend, FunctionBackend):
         return (("Function", backend.function),)
+    if isinstance(backend, ModelBackend):
+        return (("Model", backend.model),)
     if isinstance(backend, ServicesBackend):
         functions = [("Function", one.name) for one in backend.services if one.kind == "Function"]
         others = [one for one in backend.services if one.kind != "Function"]
@@ -30,9 +32,11 @@ def resources_of(route: Route) -> tuple[Resource, ...]:
 
 
 def all_resources(snapshot: Snapshot) -> frozenset[Resource]:
-    """Everything that policies can be asked about. A function counts though no route leads to it."""
+    """Everything that policies can be asked about. Functions and models count though no route leads to them."""
     functions = {("Function", each.name) for each in snapshot.functions}
-    return frozenset(functions | {one for route in snapshot.routes for one in resources_of(route)})
+    models = {("Model", each.name) for each in snapshot.models or ()}
+    behind = {one for route in snapshot.routes for one in resources_of(route)}
+    return frozenset(functions | models | behind)
 
 
 def unknown_names(outlines: Iterable[Outline], snapshot: Snapshot) -> Iterator[Finding]:

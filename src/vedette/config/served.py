@@ -1,0 +1,96 @@
+"""Models as a snapshot says them: which file, how it is run, and what goes in and comes out.
+
+Owns: the shape. The words are those of the Open Inference Protocol (KServe V2). Must not: say who may ask one; policies
+do.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, StringConstraints
+
+from vedette.config.model import Count, Model
+from vedette.ids import DIGEST_PATTERN, NAME_PATTERN
+
+Datatype = Literal[
+    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+    *("FP16", "FP32", "FP64", "BYTES"),
+]
+"""Element types of the Open Inference Protocol."""
+WORKER_PATTERN: Final = r"^[0-9a-f]{16}$"
+
+
+class Tensor(Model):
+    """One input or output of a model."""
+
+    name: str = Field(min_length=1, max_length=256, description="Its name in the model's file.")
+    datatype: Datatype = Field(description="Type of its elements.")
+    shape: tuple[Annotated[Count, Field(ge=0, le=2**40)], ...] = Field(
+        max_length=16, description="Its dimensions; 0: any."
+    )
+
+
+class ModelLimits(Model):
+    """What a model may use of the node, and how much may wait for it."""
+
+    memory_bytes: Count = Field(
+        default=2_147_483_648,
+        ge=67_108_864,
+        le=1_099_511_627_776,
+        description="Memory of its process, in bytes; beyond: the run fails, and 503.",
+    )
+    run_millis: Count = Field(
+        default=10_000,
+        ge=1,
+        le=3_600_000,
+        description="Longest run, in milliseconds; beyond: 504, and its process starts anew.",
+    )
+    queue: Count = Field(
+        default=64,
+        ge=0,
+        le=100_000,
+        description="Requests that may wait for a session; beyond: 503 with `retry-after`.",
+    )
+    request_bytes: Count = Field(
+        default=67_108_864,
+        ge=1_024,
+        le=1_073_741_824,
+        description="Largest request body, in bytes; beyond: 413.",
+    )
+
+
+class ServedModel(Model):
+    """A model, one version of it, and how it runs."""
+
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = Field(
+        description="Name of the model, unique on the node."
+    )
+    version: Count = Field(ge=1, le=2**53, description="Its version; the registry counts upwards.")
+    blob: Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)] = Field(
+        description="Digest of its file."
+    )
+    size: Count = Field(ge=1, le=1_099_511_627_776, description="Size of its file, in bytes.")
+    format: Literal["onnx", "tflite"] = Field(description="What the file is.")
+    task: str = Field(
+        default="tensors",
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z][a-z0-9-]*$",
+        description="What it is for, such as `image-classification`; `tensors`: nothing is known.",
+    )
+    inputs: tuple[Tensor, ...] = Field(
+        min_length=1, max_length=256, description="What it takes, in the file's order."
+    )
+    outputs: tuple[Tensor, ...] = Field(
+        min_length=1, max_length=256, description="What it gives, in the file's order."
+    )
+    sessions: Count = Field(
+        default=1, ge=1, le=256, description="Sessions, each of which runs one request at a time."
+    )
+    threads: Count = Field(default=1, ge=1, le=256, description="Threads of each session.")
+    limits: ModelLimits = Field(default_factory=ModelLimits, description="What it may use.")
+    worker: Annotated[str, StringConstraints(pattern=WORKER_PATTERN)] = Field(
+        description="Name of its process and socket: everything above, hashed. What changes any of it runs in "
+        "a process of its own beside the one before."
+    )
