@@ -147,6 +147,7 @@ _CONFIG = [
     ("waf_invalid", "The firewall's rules or exclusions cannot be used.", "Mend the rule or line named; docs/waf.md says what rules can say, and `vedette waf test` tries them."),
     ("workload_invalid", "The workload cannot be kept as it is described.", "Mend what the message names; docs/identity.md says what an entry may say."),
     ("workload_unknown", "The node has no workload of that name.", "Run `vedette workload list` to see the names."),
+    ("runtime_missing", "The library that runs models is not installed.", "Install it beside vedette: pip install 'vedette[models]'"),
     ("tool_missing", "A program that the build needs is not installed.", "Install it as the message says."),
 ]
 _TRUST = [
@@ -176,6 +177,7 @@ _UNAVAILABLE = [
     ("feed_unavailable", "A list of addresses cannot be fetched.", "Check what the message names; the node keeps the list that it has and tries again."),
     ("jwks_unavailable", "The keys of an issuer cannot be fetched.", "Check the URL from this machine (curl); the node keeps the last good keys and tries again."),
     ("key_store_away", "The token with the CA's key does not answer.", "Check that it is plugged in and that the PIN is right; too many wrong ones lock a token."),
+    ("model_not_ready", "A model cannot be run.", "Nothing was changed. log/models.log in the home folder says more."),
     ("namespace_refused", "The kernel gives no network namespace.", "Run as root, or allow user namespaces (sysctl user.max_user_namespaces and user.max_net_namespaces)."),
     ("node_not_running", "The node is not running.", "Start it with: vedette up"),
     ("node_running", "A node is already running in that home folder.", "Stop it with `vedette down`, or choose another folder with --home."),
