@@ -190,6 +190,7 @@ _UNAVAILABLE = [
     ("model_unavailable", "The model does not answer now.", "Try again in a moment; `vedette model show NAME` says how its process is."),
     ("jwks_unavailable", "The keys of an issuer cannot be fetched.", "Check the URL from this machine (curl); the node keeps the last good keys and tries again."),
     ("key_store_away", "The token with the CA's key does not answer.", "Check that it is plugged in and that the PIN is right; too many wrong ones lock a token."),
+    ("model_not_ready", "A model cannot be run.", "Nothing was changed. log/models.log in the home folder says more."),
     ("namespace_refused", "The kernel gives no network namespace.", "Run as root, or allow user namespaces (sysctl user.max_user_namespaces and user.max_net_namespaces)."),
     ("node_not_running", "The node is not running.", "Start it with: vedette up"),
     ("node_running", "A node is already running in that home folder.", "Stop it with `vedette down`, or choose another folder with --home."),

@@ -1,4 +1,4 @@
-"""`vedette model …` on a started node whose engine and inspection are simulated."""
+"""`vedette model …` on a started node whose engine, inspection and workers are simulated."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_a_model_goes_through_its_whole_life(node: Shell, folder: Path) -> None:
     assert table[0].split("\t")[:4] == ["name", "serves", "versions", "task"]
     assert table[1].split("\t") == [
         *("digits", "1", "2, 1", "image-classification", "onnx", "7 B"),
-        *("x FP32[?,3]", "y FP32[?,3]", "-"),
+        *("x FP32[?,3]", "y FP32[?,3]", "ready"),
     ]
-    assert "models\tdigits 1" in node("status").stdout
+    assert "models served\tdigits 1\n" in node("status").stdout
     page = node("model", "show", "digits").stdout
     assert "input\tx FP32[?,3]" in page
     assert "2\tprevious\t7 B" in page

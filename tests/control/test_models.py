@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from vedette.config.snapshot import ModelBackend, StaticBackend, StaticFile
 from vedette.control.messages import ManifestSetWish, PlanAnswer, PlanWish, StaticRouteWish
 from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish
 from vedette.control.models import Models
-from vedette.errors import ConfigError, TrustError, VedetteError
+from vedette.errors import ConfigError, TrustError, UnavailableError, VedetteError
 from vedette.ids import digest_of
 
 MODEL = f"{OUR}kind: Model\nmetadata: {{name: m}}\nspec: {{file: m.onnx}}\n"
@@ -79,8 +80,10 @@ def test_a_model_is_served_at_once_under_its_own_route(running: Running) -> None
     status = shown(running)
     assert (status.version, status.routes, status.task) == (1, ("model-m",), "tensors")
     assert (status.versions[0].state, status.versions[0].actor) == ("serving", "uid:1")
-    assert status.worker is None, "no keeper has said anything"
-    assert [each.name for each in running.node.status().models] == ["m"]
+    assert status.worker is not None
+    assert (status.worker.state, status.worker.load_millis) == ("ready", 1.5)
+    (summary,) = running.node.status().models
+    assert (summary.name, summary.version, summary.state) == ("m", 1, "ready")
 
 
 def test_what_the_keeper_says_of_a_worker_is_told(running: Running) -> None:
@@ -98,6 +101,7 @@ def test_what_the_keeper_says_of_a_worker_is_told(running: Running) -> None:
         "loadMillis": None,
         "memoryBytes": None,
     }
+    running.keeper.stop()
     running.home.models_state.write_text(json.dumps({"models": {served.worker: told}}))
     worker = shown(running).worker
     assert worker is not None
@@ -208,6 +212,35 @@ def test_a_model_that_the_engine_refuses_leaves_nothing_behind(running: Running)
     refuse.unlink()
     assert states(running) == {1: "serving"}
     assert add(running, b"two").version == 2, "its number is still free"
+
+
+def test_a_model_whose_worker_fails_leaves_nothing_behind(running: Running) -> None:
+    add(running)
+    running.keeper.fails["m"] = {"code": "model_invalid", "message": "no memory for it"}
+    error = refused(running, b"two")
+    assert (error.code, "no memory for it" in error.message) == ("model_not_ready", True)
+    running.keeper.fails.clear()
+    assert states(running) == {1: "serving"}
+    assert add(running, b"two").version == 2
+
+
+def test_a_full_disk_of_the_registry_does_not_undo_what_is_active(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = UnavailableError("disk_full", "no room")
+    add(running)
+    with monkeypatch.context() as patched:
+        patched.setattr(running.node.models.store, "note_serving", _raising(full))
+        assert add(running, b"two").applied
+        assert shown(running).version == 2
+    assert states(running) == {2: "serving", 1: "previous"}
+
+
+def _raising(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_a_file_is_looked_at_once(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,8 +279,10 @@ def _print_status(answer: dict[str, Any]) -> None:
     rows.append(("metrics", answer["metrics"]["url"]))
     rows.append(("workload API", answer["workloadApi"] or "-"))
     rows.append(("supervisor", f"pid {processes['supervisor']['pid']}"))
-    for name in ("engine", "control"):
-        one = processes[name]
+    for name in ("engine", "control", "models"):
+        one = processes.get(name)
+        if one is None:  # a control of before
+            continue
         shown = f"{one['state']}, pid {one['pid']}, since {one['startedAt']}"
         rows.append((name, f"{shown}, {one['restarts']} restarts"))
     rows.append(("engine version", engine["version"] or "-"))
@@ -298,7 +300,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         rows.append(("sidecars", ", ".join(modes)))
     if answer.get("models"):  # not of a control of before
         models = (_shown_model(one) for one in answer["models"])
-        rows.append(("models", ", ".join(models)))
+        rows.append(("models served", ", ".join(models)))
     rows += [("addresses", _shown_list(one)) for one in answer["addressLists"]]
     if answer["countries"]:
         countries = answer["countries"]

@@ -1,8 +1,8 @@
 """From a desired snapshot to the one the engine serves.
 
 Owns: the only way a snapshot becomes active: sign, check with the engine's own code, record durably, apply, and go
-back when the engine refuses. One lock, so that every change starts from the state before it. Must not: decide what
-changes; `desired` and `node` do.
+back when the engine refuses. Workers of models are ready before it and end after it. One lock, so that every change
+starts from the state before it. Must not: decide what changes; `desired` and `node` do.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from vedette.config.snapshot import Snapshot
 from vedette.control import desired, tls
 from vedette.control.bootstrap import Keys
 from vedette.control.desired import Change, keep_standing
+from vedette.control.model_workers import ModelWorkers
 from vedette.control.refusals import About, about
 from vedette.engine.client import EngineClient, EngineStatus
 from vedette.engine.native import Native, Questions, refusal_of
@@ -69,6 +70,7 @@ class Activator:
         self.blobs = BlobStore(home.blobs)
         self.history = history
         self.engine = engine
+        self.workers = ModelWorkers(home)
         self._home = home
         self._keys = keys
         self._native = native
@@ -197,6 +199,14 @@ class Activator:
         refused = self._refusal(snapshot, envelope)
         if refused is not None:
             raise refused.error
+        try:
+            self.workers.bring_up(self.active()[1].models or (), snapshot.models or ())
+            return self._serve(snapshot, envelope, action, actor)
+        finally:
+            self.workers.settle(self.active()[1].models or ())
+
+    def _serve(self, snapshot: Snapshot, envelope: bytes, action: str, actor: str) -> Outcome:
+        """Makes a snapshot the active one, and has the engine serve it; goes back when the engine refuses."""
         before = self.history.active()
         entry = self._record(snapshot.digest(), envelope, action, actor)
         self.history.note_components(entry.generation, _components(snapshot))
@@ -363,9 +373,10 @@ class Activator:
             entry = heal(self._home, self.history)
             if entry is None:
                 return None, None
+            _, snapshot = self.active()
+            self.workers.settle(snapshot.models or ())  # control starts with this, too
             status = self.engine.look()
             serving = (status["digest"], status["generation"], status["error"])
-            _, snapshot = self.active()
             # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.
             self._ensure_analysed(snapshot)
             if serving == (entry.digest, entry.generation, None):

@@ -64,6 +64,7 @@ class ProcessesStatus(Model):
     supervisor: SupervisorStatus = Field(description="Starts and restarts the others.")
     engine: ProcessStatus = Field(description="The request path.")
     control: ProcessStatus = Field(description="Desired state and the admin API.")
+    models: ProcessStatus = Field(description="Keeps the processes of models.")
 
 
 class EngineState(Model):

@@ -57,7 +57,9 @@ def model_statuses(
                 limits=told.limits,
                 url=route_url(base, best) if best else None,
                 routes=tuple(each.name for each in routes),
-                versions=tuple(_version(each, registered[name]) for each in known),
+                versions=tuple(
+                    _version(each, registered.get(name, Registered())) for each in known
+                ),
                 worker=_worker(states.get(served.worker)) if served else None,
                 manifest=owners.get(name),
             )

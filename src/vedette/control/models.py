@@ -7,6 +7,7 @@ does.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,7 +24,7 @@ from vedette.control.activate import Activator, Outcome
 from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish
 from vedette.control.model_statuses import model_statuses
 from vedette.control.resolve_models import KnownModels, ModelFile, blob_of
-from vedette.errors import ConfigError, TrustError, VedetteError
+from vedette.errors import ConfigError, TrustError, UnavailableError, VedetteError
 from vedette.ids import require_digest
 from vedette.models.admit import MAX_MODEL_BYTES, format_of
 from vedette.models.inspection import Inspected, InspectionLimits, inspect_model
@@ -75,8 +76,8 @@ class Models:
         """The models, by name: those that serve, and those of which versions are kept."""
         with self._activator.lock:
             snapshot = self._activator.active()[1]
-            self._note(snapshot, "control")
-            versions, registered = self.store.versions(), self._registered()
+            self.note(snapshot, "control")
+            versions, registered = self._versions(snapshot), self._registered()
             applied = self._activator.history.applied()
         owners = {each.name: each.file for each in applied if each.kind == "Model"}
         states = read_states(self._home.models_state)
@@ -127,8 +128,9 @@ class Models:
                 entry = outcome.entry
             else:
                 self.store.put(_kept(model, actor))
-            self._prune(name)
-            pruned = tuple(sorted(before.versions.keys() - self._known(name).versions.keys()))
+                self._prune(name)
+            kept = {each.version for each in self._versions(active) if each.name == name}
+            pruned = tuple(sorted(before.versions.keys() - kept))
         status = self.show(name)
         added = ModelAdded(
             digest=entry.digest,
@@ -228,8 +230,10 @@ class Models:
                 raise ConfigError("plan_stale", message)
 
     def note(self, snapshot: Snapshot, actor: str) -> None:
-        """Keeps in the registry what a new snapshot serves, and forgets old versions that nobody needs."""
-        with self._activator.lock:
+        """Keeps in the registry what a new snapshot serves, and forgets old versions that nobody needs. A disk that
+        refuses is no failure: the snapshot is active already, and the registry catches up when it is asked.
+        """
+        with self._activator.lock, contextlib.suppress(UnavailableError):
             self._note(snapshot, actor)
 
     def needed(self) -> frozenset[str]:
@@ -275,6 +279,13 @@ class Models:
         self._noted = served
         for each in served:
             self._prune(each.name)
+
+    def _versions(self, snapshot: Snapshot) -> tuple[KeptVersion, ...]:
+        """Every version, by name and number: those that are kept, and what serves though nobody could note it yet."""
+        found = {(each.name, each.version): each for each in self.store.versions()}
+        for model in snapshot.models or ():
+            found.setdefault((model.name, model.version), _kept(model, "control"))
+        return tuple(found[key] for key in sorted(found))
 
     def _prune(self, name: str) -> None:
         gone = superfluous(self._registered().get(name, Registered()))

@@ -275,7 +275,9 @@ class Node:
             location=state.location,
             generation=entry.generation,
             functions=len(snapshot.functions),
-            restarts={"engine": state.engine.restarts, "control": state.control.restarts},
+            restarts={
+                role: getattr(state, role).restarts for role in ("engine", "control", "models")
+            },
             audited=audit.records,
             audited_at=None
             if audit.signed_at is None

@@ -121,6 +121,7 @@ def _assemble(
             supervisor=SupervisorStatus(pid=state.supervisor.pid),
             engine=_process(state.engine),
             control=_process(state.control),
+            models=_process(state.models),
         ),
         engine=engine_state(engine),
         workload_api=_workload_api(home),
