@@ -81,6 +81,7 @@ from vedette.store.blobs import MAX_BLOB_BYTES
 FOLLOW_INTERVAL = 0.1  # seconds between looks at the spool
 _NOT_FOUND = (
     "function_unknown",
+    "model_unknown",
     "route_unknown",
     "policy_unknown",
     "issuer_unknown",
@@ -88,7 +89,6 @@ _NOT_FOUND = (
     "certificate_unknown",
     "credential_unknown",
     "workload_unknown",
-    "model_unknown",
     "model_version_unknown",
     "box_unknown",
     "bundle_unknown",

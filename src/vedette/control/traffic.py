@@ -101,7 +101,7 @@ def challenge_of(snapshot: Snapshot, route: Route) -> ChallengeMode:
     node = snapshot.admit.challenge
     if node is None:
         return "Never"
-    answers = isinstance(route.backend, FunctionBackend | ServicesBackend)
+    answers = isinstance(route.backend, FunctionBackend | ServicesBackend | ModelBackend)
     return route.challenge or (node.mode if answers else "Never")
 
 
@@ -125,8 +125,6 @@ def _backends(route: Route, ready: Mapping[str, bool | None]) -> Iterable[RouteB
     match backend:
         case FunctionBackend():
             yield RouteBackend(kind="Function", name=backend.function)
-        case ModelBackend():
-            yield RouteBackend(kind="Model", name=backend.model)
         case ServicesBackend():
             for one in backend.services:
                 known = ready.get(one.name) if one.kind == "Upstream" else None
@@ -135,6 +133,8 @@ def _backends(route: Route, ready: Mapping[str, bool | None]) -> Iterable[RouteB
             yield RouteBackend(kind="Static", detail=f"{backend.status} {backend.content_type}")
         case RedirectBackend():
             yield RouteBackend(kind="Redirect", detail=f"{backend.status} {_location(backend)}")
+        case ModelBackend():
+            yield RouteBackend(kind="Model", name=backend.model)
         case FilesBackend():
             count = len(backend.files)
             yield RouteBackend(kind="Files", detail=f"{count} file{'' if count == 1 else 's'}")
@@ -164,7 +164,7 @@ def callers_of(route: Route, outlines: Iterable[Outline]) -> list[RouteCaller]:
             conditional=each.conditional,
         )
         for each in outlines
-        if any(each.resource.takes(*resource) for resource in resources)
+        if any(each.is_about(*resource) for resource in resources)
         and not (is_of_mesh and each.principal.type == "Subject")
     ]
     return sorted(about, key=lambda each: (each.effect == "forbid", each.file, each.line))
