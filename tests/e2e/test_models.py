@@ -46,7 +46,16 @@ MODEL = ServedModel(
     limits=ModelLimits(request_bytes=65_536),
     worker=WORKER,
 )
+TEXT_WORKER = "fedcba9876543210"
+TEXT = MODEL.model_copy(
+    update={
+        "name": "notes",
+        "inputs": (Tensor(name="text", datatype="BYTES", shape=(0,)),),
+        "worker": TEXT_WORKER,
+    }
+)
 INFER = "/v2/models/digits/infer"
+ATTACK = "' UNION SELECT password FROM users -- <script>alert(1)</script>"
 
 
 class Engine:
@@ -121,12 +130,15 @@ def _serve(home: Home, keys: Keys) -> None:
     entry = history.active()
     assert entry is not None
     before = Snapshot.parse(verify_envelope(history.envelope(entry.digest), keys.signer.public_pem))
-    route = Route(
-        name="model-digits",
-        path=PathMatch(type="PathPrefix", value="/v2/models/digits"),
-        backend=ModelBackend(model="digits"),
-    )
-    snapshot = before.with_(models=(MODEL,), routes=(*before.routes, route))
+    routes = [
+        Route(
+            name=f"model-{model.name}",
+            path=PathMatch(type="PathPrefix", value=f"/v2/models/{model.name}"),
+            backend=ModelBackend(model=model.name),
+        )
+        for model in (MODEL, TEXT)
+    ]
+    snapshot = before.with_(models=(MODEL, TEXT), routes=(*before.routes, *routes))
     envelope = keys.signer.sign(snapshot.canonical_bytes())
     activate(
         home, history, digest=snapshot.digest(), envelope=envelope, action="test", actor="test"
@@ -153,8 +165,8 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-def _socket(engine: Engine) -> Path:
-    return engine.home.models_run / f"{WORKER}.sock"
+def _socket(engine: Engine, worker: str = WORKER) -> Path:
+    return engine.home.models_run / f"{worker}.sock"
 
 
 def test_a_holder_of_the_node_s_token_asks_the_model_and_nobody_else_does(
@@ -183,7 +195,7 @@ def test_a_holder_of_the_node_s_token_asks_the_model_and_nobody_else_does(
 def test_tensors_reach_the_model_as_they_came(engine: Engine, protocol: str) -> None:
     """Bytes that would be an attack if they were text; the firewall is on and blocks."""
     header = b'{"inputs":[]}'
-    attack = b"' OR 1=1 -- <script>alert(1)</script> ../../etc/passwd \x00\xff" * 100
+    attack = ATTACK.encode() + b" ../../etc/passwd \x00\xff"
     fields = {
         "content-type": "application/json",
         "inference-header-content-length": str(len(header)),
@@ -191,11 +203,33 @@ def test_tensors_reach_the_model_as_they_came(engine: Engine, protocol: str) -> 
     }
     with running_model(_socket(engine)) as model, engine.client(protocol) as client:
         answer = client.post(INFER, content=header + attack, headers=fields)
-        text = {"q": "' OR 1=1 -- <script>alert(1)</script>"}
-        blocked = client.get("/v2/models/digits", params=text, headers=fields)
+        blocked = client.get("/v2/models/digits", params={"q": ATTACK}, headers=fields)
     assert (answer.status_code, blocked.status_code) == (200, 403)
     assert [got for _, _, got in model.asked] == [header + attack]
     assert model.asked[0][1]["inference-header-content-length"] == str(len(header))
+
+
+def test_text_for_a_model_is_judged_and_cannot_be_called_something_else(
+    engine: Engine, protocol: str
+) -> None:
+    def ask(client: httpx.Client, text: str, **fields: str) -> tuple[int, str | None]:
+        inputs = [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]
+        content = json.dumps({"inputs": inputs}).encode()
+        told = {name.replace("_", "-"): value for name, value in fields.items()}
+        answer = client.post(
+            "/v2/models/notes/infer", content=content, headers={**told, **engine.authorization}
+        )
+        return answer.status_code, engine.record(answer).get("cause")
+
+    plain, other = "application/json", "application/octet-stream"
+    path = _socket(engine, TEXT_WORKER)
+    with running_model(path) as model, engine.client(protocol) as client:
+        assert ask(client, "a quiet day", content_type=plain) == (200, None)
+        assert ask(client, ATTACK, content_type=plain) == (403, "waf_blocked")
+        assert ask(client, ATTACK, content_type=other) == (400, "body_malformed")
+        assert len(model.asked) == 1
+        fields = {"content_type": other, "inference_header_content_length": "2"}
+        assert ask(client, ATTACK, **fields) == (200, None)
 
 
 def test_a_body_beyond_the_model_s_limit_does_not_reach_it(engine: Engine, protocol: str) -> None:

@@ -17,7 +17,7 @@ from vedette.store.home import Home
 def test_every_folder_is_for_the_owner_and_two_let_others_pass(tmp_path: Path) -> None:
     home = home_in(tmp_path)
     folders = [home.root, *[path for path in home.root.rglob("*") if path.is_dir()]]
-    assert len(folders) == 16
+    assert len(folders) == 17
     passable = {path for path in folders if path.stat().st_mode & 0o777 == 0o711}
     assert passable == {home.root, home.run}
     assert {path.stat().st_mode & 0o777 for path in folders if path not in passable} == {0o700}
