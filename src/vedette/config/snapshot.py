@@ -448,7 +448,12 @@ class FilesBackend(Model):
 
 
 Backend = Annotated[
-    FunctionBackend | StaticBackend | ServicesBackend | RedirectBackend | FilesBackend | ModelBackend,
+    FunctionBackend
+    | StaticBackend
+    | ServicesBackend
+    | RedirectBackend
+    | FilesBackend
+    | ModelBackend,
     Field(discriminator="type"),
 ]
 

@@ -67,6 +67,7 @@ class Home:
         return (
             self.root,
             self.run,
+            self.models_run,
             self.control,
             self.admin_records,
             self.engine,
@@ -127,6 +128,11 @@ class Home:
     def engine_socket(self) -> Path:
         """Control's way to the engine."""
         return self.run / "engine.sock"
+
+    @property
+    def models_run(self) -> Path:
+        """Sockets on which the processes of models answer; the engine has them connected to."""
+        return self.run / "models"
 
     @property
     def challenge_key(self) -> Path:
