@@ -93,7 +93,7 @@ _CONFIG = [
     ("principal_invalid", "That is not a principal.", "Write a subject of this node's tokens, ISSUER#SUBJECT, a SPIFFE ID, or x509:AUTHORITY#SUBJECT, as records have it."),
     ("revocation_refused", "That cannot be revoked.", "A node's own trust domain cannot; at most 10,000 of a kind can."),
     ("revocation_unknown", "That is not revoked.", "Run `vedette revoke --list` to see what is; give it as it is written there."),
-    ("grant_invalid", "That cannot be granted.", "Run `vedette grant --help`: a principal that proves itself, a function or route, a time of up to 30 days."),
+    ("grant_invalid", "That cannot be granted.", "Run `vedette grant --help`: a principal that proves itself, a function, model or route, a time of up to 30 days."),
     ("grant_unknown", "There is no grant of that name.", "Run `vedette grant --list` to see the names."),
     ("jti_unknown", "That is not a token, and not the id of one.", "Give the `jti` of the token, or the token itself on stdin with `-`."),
     ("language_unknown", "There is no project template for that language.", "Choose one of the languages that `vedette new --help` lists."),

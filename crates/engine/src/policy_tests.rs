@@ -39,6 +39,7 @@ fn request(path: &str) -> Attributes<'_> {
         source_ip: "127.0.0.1",
         listener: "https",
         certificate: None,
+        version: None,
         posture: None,
     }
 }
@@ -375,6 +376,7 @@ fn what_is_known_of_a_caller_decides_until_it_ends() {
     assert!(slice.reads_posture());
     let decide = |facts: Option<&posture::Facts>| {
         let attributes = Attributes {
+            version: None,
             posture: facts,
             ..request("/hello")
         };
@@ -394,6 +396,7 @@ fn what_is_known_is_looked_up_only_where_a_policy_reads_it() {
     assert!(!slice(&[ALL], "hello").reads_posture());
     let facts = posture::Facts::new(vec!["patched".to_owned()], Some(9));
     let attributes = Attributes {
+        version: None,
         posture: Some(&facts),
         ..request("/hello")
     };

@@ -81,6 +81,7 @@ from vedette.store.blobs import MAX_BLOB_BYTES
 FOLLOW_INTERVAL = 0.1  # seconds between looks at the spool
 _NOT_FOUND = (
     "function_unknown",
+    "model_unknown",
     "route_unknown",
     "policy_unknown",
     "issuer_unknown",

@@ -601,6 +601,7 @@ class AskedRequest(Model):
     host: str = Field(default="localhost", max_length=512, description="Host.")
     path: str = Field(default="/", max_length=65_536, description="Path.")
     function: str | None = Field(default=None, description="Function, whatever the path.")
+    model: str | None = Field(default=None, description="Model, whatever the path.")
     route: str | None = Field(default=None, description="Route, whatever the path.")
     source_ip: str = Field(default="127.0.0.1", max_length=64, description="Address of the client.")
     posture: tuple[str, ...] | None = Field(

@@ -630,6 +630,7 @@ class Node:
             "sourceIp": request.source_ip,
             "listener": listener,
             "function": request.function,
+            "model": request.model,
             "route": request.route,
         }
         proof = self._certificate(request)

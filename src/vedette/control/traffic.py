@@ -101,7 +101,7 @@ def challenge_of(snapshot: Snapshot, route: Route) -> ChallengeMode:
     node = snapshot.admit.challenge
     if node is None:
         return "Never"
-    answers = isinstance(route.backend, FunctionBackend | ServicesBackend)
+    answers = isinstance(route.backend, FunctionBackend | ServicesBackend | ModelBackend)
     return route.challenge or (node.mode if answers else "Never")
 
 
@@ -164,7 +164,7 @@ def callers_of(route: Route, outlines: Iterable[Outline]) -> list[RouteCaller]:
             conditional=each.conditional,
         )
         for each in outlines
-        if any(each.resource.takes(*resource) for resource in resources)
+        if any(each.is_about(*resource) for resource in resources)
         and not (is_of_mesh and each.principal.type == "Subject")
     ]
     return sorted(about, key=lambda each: (each.effect == "forbid", each.file, each.line))

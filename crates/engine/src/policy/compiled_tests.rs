@@ -266,6 +266,7 @@ fn the_walk_says_what_cedar_says_or_nothing() {
             source_ip: dice.of(&ADDRESSES),
             listener: "a",
             certificate: [None, Some(&workload)][dice.roll(2)],
+            version: None,
             posture: [None, Some(&known)][dice.roll(2)],
         };
         let said = slice
@@ -312,6 +313,7 @@ fn a_certificate_s_workload_is_walked_like_cedar_does() {
             source_ip: "::1",
             listener: "https",
             certificate: Some(&workload),
+            version: None,
             posture: None,
         };
         let caller = caller.unwrap();
@@ -339,6 +341,7 @@ fn an_attribute_that_is_absent_is_left_to_cedar() {
         source_ip: "::1",
         listener: "https",
         certificate: None,
+        version: None,
         posture: None,
     };
     assert!(slice.walk(None, &attributes).is_none());
