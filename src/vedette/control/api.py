@@ -89,7 +89,6 @@ _NOT_FOUND = (
     "certificate_unknown",
     "credential_unknown",
     "workload_unknown",
-    "model_unknown",
     "model_version_unknown",
     "box_unknown",
     "bundle_unknown",

@@ -96,7 +96,7 @@ class Home:
 
     @property
     def models_run(self) -> Path:
-        """Sockets and state of the processes of models."""
+        """Sockets and state of the processes of models; the engine has the sockets connected to."""
         return self.run / "models"
 
     @property
