@@ -125,6 +125,8 @@ def _backends(route: Route, ready: Mapping[str, bool | None]) -> Iterable[RouteB
     match backend:
         case FunctionBackend():
             yield RouteBackend(kind="Function", name=backend.function)
+        case ModelBackend():
+            yield RouteBackend(kind="Model", name=backend.model)
         case ServicesBackend():
             for one in backend.services:
                 known = ready.get(one.name) if one.kind == "Upstream" else None
