@@ -41,6 +41,9 @@ def test_the_layout_is_the_documented_one() -> None:
     assert home.tls_key == Path("/h/engine/tls/server.key")
     assert home.admin_socket == Path("/h/run/admin.sock")
     assert home.spool_requests == Path("/h/spool/requests")
+    assert home.model_socket("0a" * 8) == Path("/h/run/models/0a0a0a0a0a0a0a0a.sock")
+    assert home.models_wanted == Path("/h/run/models/wanted.json")
+    assert home.models_state == Path("/h/run/models/state.json")
 
 
 def test_the_environment_chooses_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +58,15 @@ def test_a_path_too_long_for_a_socket_is_told() -> None:
     Home(Path("/" + "a" * 88)).require_socket_paths()
     with pytest.raises(ConfigError) as caught:
         Home(Path("/" + "ä" * 50)).require_socket_paths()
+    assert caught.value.code == "socket_path_too_long"
+
+
+def test_a_path_too_long_for_the_sockets_of_models_harms_only_who_has_models() -> None:
+    Home(Path("/" + "a" * 73)).require_model_sockets()
+    home = Home(Path("/" + "a" * 74))
+    home.require_socket_paths()
+    with pytest.raises(ConfigError) as caught:
+        home.require_model_sockets()
     assert caught.value.code == "socket_path_too_long"
 
 
