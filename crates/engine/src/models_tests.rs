@@ -413,7 +413,7 @@ async fn no_path_is_made_of_what_is_no_name_of_a_process() {
             .plan(json!([model("digits", 2, worker)]))
             .err()
             .unwrap();
-        assert_eq!(refused.code, "model_invalid", "{worker}");
+        assert_eq!(refused.code, "snapshot_malformed", "{worker}");
     }
     let unknown = bench.plan(json!([])).err().unwrap();
     assert_eq!(unknown.code, "route_invalid");

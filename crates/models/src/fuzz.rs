@@ -1,0 +1,2 @@
+#[allow(missing_docs)]
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[];
