@@ -115,7 +115,10 @@ impl Challenge {
     /// What the plan says of a target, if anything can come of it at this level. Files and fixed answers
     /// cost nothing: they are left out unless their route says otherwise.
     fn mode(&self, target: &Target, level: Level) -> Option<ChallengeMode> {
-        let is_cheap = !matches!(target.backend, Backend::Function(_) | Backend::Upstream(_));
+        let is_cheap = !matches!(
+            target.backend,
+            Backend::Function(_) | Backend::Upstream(_) | Backend::Model(..)
+        );
         let mode = match target.challenge {
             Some(own) => own,
             None if is_cheap => return None,

@@ -19,8 +19,8 @@ use seccompiler::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 /// How far the kernel went along.
@@ -47,7 +47,27 @@ impl Confinement {
 
 /// Confines this thread and all that it starts.
 pub fn confine(engine_dir: &Path, spool_dir: &Path) -> Confinement {
-    match restrict(engine_dir, spool_dir) {
+    let read = AccessFs::from_read(ABI_USED);
+    let spool =
+        read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate;
+    // The page-map scan of the instance pool opens /proc/self/pagemap.
+    let own = [
+        (engine_dir, read),
+        (spool_dir, spool),
+        (Path::new("/proc/self"), read),
+    ];
+    told(restrict(&own))
+}
+
+/// Confines a process whose one work is to connect to Unix sockets, which no rule of Landlock covers: no file, no
+/// other socket.
+pub fn confine_to_unix_sockets() {
+    told(restrict(&[]));
+    refuse(not_unix_streams());
+}
+
+fn told(restricted: Result<RulesetStatus, RulesetError>) -> Confinement {
+    match restricted {
         Ok(RulesetStatus::FullyEnforced) => Confinement::Enforced,
         Ok(RulesetStatus::PartiallyEnforced) => Confinement::Partial,
         Ok(RulesetStatus::NotEnforced) => Confinement::Unavailable,
@@ -58,27 +78,21 @@ pub fn confine(engine_dir: &Path, spool_dir: &Path) -> Confinement {
     }
 }
 
-fn restrict(engine_dir: &Path, spool_dir: &Path) -> Result<RulesetStatus, RulesetError> {
-    let abi = ABI::V6;
-    let read = AccessFs::from_read(abi);
-    let spool =
-        read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate;
+/// The newest version of Landlock whose rules are asked for.
+const ABI_USED: ABI = ABI::V6;
+
+fn restrict(own: &[(&Path, BitFlags<AccessFs>)]) -> Result<RulesetStatus, RulesetError> {
+    let abi = ABI_USED;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::from_all(abi))?
         .create()?;
-    // The page-map scan of the instance pool opens /proc/self/pagemap.
-    let own = [
-        (engine_dir, read),
-        (spool_dir, spool),
-        (Path::new("/proc/self"), read),
-    ];
     for (path, access) in own {
         // A path that is not there needs no rule; without one it stays closed.
         if let Ok(path) = PathFd::new(path) {
-            rules = rules.add_rule(PathBeneath::new(path, access))?;
+            rules = rules.add_rule(PathBeneath::new(path, *access))?;
         }
     }
     Ok(rules.restrict_self()?.ruleset)
@@ -101,9 +115,14 @@ const REFUSED: [libc::c_long; 10] = [
 /// Refuses, for this thread and all that it starts, [`REFUSED`] and sockets but those of TCP and
 /// UDP over IP. They fail with EPERM.
 pub fn refuse_system_calls() -> Confinement {
+    refuse(other_sockets())
+}
+
+/// The same, with sockets that are refused.
+fn refuse(sockets: Rules) -> Confinement {
     let applied = TargetArch::try_from(std::env::consts::ARCH).and_then(|arch| {
         let mut rules: BTreeMap<_, _> = REFUSED.map(|call| (call, Vec::new())).into();
-        rules.insert(libc::SYS_socket, other_sockets()?);
+        rules.insert(libc::SYS_socket, sockets?);
         rules.insert(libc::SYS_socketpair, datagram_pairs()?);
         let filter = SeccompFilter::new(
             rules,
@@ -138,6 +157,15 @@ fn other_sockets() -> Rules {
     ];
     let kinds = (0..=TYPE).filter(|kind| !is_kind(*kind, &[libc::SOCK_STREAM, libc::SOCK_DGRAM]));
     for kind in kinds {
+        rules.push(of_kind(kind)?);
+    }
+    Ok(rules)
+}
+
+/// Any socket but a stream of Unix.
+fn not_unix_streams() -> Rules {
+    let mut rules = vec![none_of(0, &[libc::AF_UNIX])?];
+    for kind in (0..=TYPE).filter(|kind| !is_kind(*kind, &[libc::SOCK_STREAM])) {
         rules.push(of_kind(kind)?);
     }
     Ok(rules)

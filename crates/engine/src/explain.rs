@@ -19,6 +19,7 @@ use crate::caller::{Caller, Proof};
 use crate::certificate::{Leaf, Vouched, Workload};
 use crate::jwt::Verified;
 use crate::load::{EngineDir, LoadError};
+use crate::models::Version;
 use crate::path::normalize;
 use crate::plan::{Before, Plan, Rule};
 use crate::policy::{
@@ -57,6 +58,8 @@ struct Asked {
     /// Asked about instead of what host and path lead to.
     #[serde(default)]
     function: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
     #[serde(default)]
     route: Option<String>,
 }
@@ -171,7 +174,7 @@ fn answer(
         principal: told_of(caller.as_ref()),
         ..Explanation::default()
     };
-    let (host, path, slice, route) = match lead(plan, policies, asked)? {
+    let (host, path, slice, (route, version)) = match lead(plan, policies, asked)? {
         Ok(led) => led,
         Err(refusal) => return Ok(refused(&refusal, found)),
     };
@@ -186,6 +189,7 @@ fn answer(
         source_ip: &asked.source_ip,
         listener: &asked.listener,
         certificate: own.or(beside.as_ref()),
+        version: version.as_ref(),
         posture: Some(&known),
     };
     let decision = slice.decide(caller.as_ref(), &attributes);
@@ -212,7 +216,8 @@ fn answer(
     Ok(refused(&cause.into(), found))
 }
 
-type Led = (Box<str>, String, Slice, Option<String>);
+/// Host, path, policies, and the route with the version of the model behind it.
+type Led = (Box<str>, String, Slice, (Option<String>, Option<Version>));
 
 /// Where the request leads: what `admit` and `route` would find, or refuse.
 fn lead(
@@ -230,7 +235,15 @@ fn lead(
             return Err(LoadError::new("function_unknown", unknown));
         }
         let slice = policies.slice(ResourceKind::Function, name)?;
-        return Ok(Ok((host, path, slice, None)));
+        return Ok(Ok((host, path, slice, (None, None))));
+    }
+    if let Some(name) = &asked.model {
+        let Some(model) = plan.model(name) else {
+            let unknown = format!("there is no model {name:?}");
+            return Err(LoadError::new("model_unknown", unknown));
+        };
+        let slice = policies.slice(ResourceKind::Model, name)?;
+        return Ok(Ok((host, path, slice, (None, Some(model.version.clone())))));
     }
     let parts = parts_of(asked);
     let target = match &asked.route {
@@ -248,7 +261,8 @@ fn lead(
     };
     let (kind, name) = target.slice.resource();
     let slice = policies.slice(kind, name)?;
-    Ok(Ok((host, path, slice, Some(target.route.clone()))))
+    let led = (Some(target.route.clone()), target.version().cloned());
+    Ok(Ok((host, path, slice, led)))
 }
 
 /// The request as conditions of routes see it: it has no header fields, so no condition on one holds.
@@ -356,8 +370,14 @@ fn told_of_context(attributes: &Attributes<'_>) -> Value {
         "listener": attributes.listener,
         "posture": attributes.posture.map(|facts| &facts.names),
     });
-    if let (Some(workload), Some(members)) = (attributes.certificate, told.as_object_mut()) {
+    let Some(members) = told.as_object_mut() else {
+        return told;
+    };
+    if let Some(workload) = attributes.certificate {
         members.insert("certificate".to_owned(), json!(workload));
+    }
+    if let Some(version) = attributes.version {
+        members.insert("version".to_owned(), json!(version.number));
     }
     told
 }

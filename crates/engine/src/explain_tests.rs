@@ -30,6 +30,7 @@ fn asked(caller: Option<&Caller>, path: &str, method: &str) -> Vec<Judged> {
         source_ip: "127.0.0.1",
         listener: "https",
         certificate: caller.and_then(Caller::workload),
+        version: None,
         posture: None,
     };
     let facts = Explanation {

@@ -58,7 +58,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("http2", connection::http2),
 ];
 
-const SNAPSHOT: &str = include_str!("fuzz/snapshot.json");
+pub(crate) const SNAPSHOT: &str = include_str!("fuzz/snapshot.json");
 const AUTHORITY: &str = include_str!("fuzz/authority.pem");
 
 /// The snapshot that targets are run under; its policy lets everybody in everywhere but `/closed`.
@@ -351,7 +351,7 @@ fn traceparent(data: &[u8]) {
 }
 
 /// Somebody at an address of this machine.
-fn peer() -> SocketAddr {
+pub(crate) fn peer() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1))
 }
 

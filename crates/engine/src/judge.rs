@@ -23,8 +23,8 @@ use crate::plan::{Before, Plan, Rule, Target};
 use crate::refusal::{Cause, Refusal};
 use crate::snapshot::{Waf, WafOverride};
 use crate::stages::admit::Admitted;
-use crate::stages::inspect::{is_read, kind_of};
-use crate::waf::{self, BodyKind, Policy, Ruling};
+use crate::stages::inspect::kind_for;
+use crate::waf::{self, Policy, Ruling};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,10 +157,7 @@ impl<'p> Judge<'p> {
         body: &[u8],
         address: IpAddr,
     ) -> Judged {
-        let kind = match is_read(target) {
-            true => kind_of(&admitted.parts().headers),
-            false => BodyKind::Opaque,
-        };
+        let kind = kind_for(target, &admitted.parts().headers);
         let most = policy.body.of(kind);
         let seen = body.get(..most).unwrap_or(body);
         let is_beyond = most > 0 && seen.len() < body.len();

@@ -345,6 +345,8 @@ impl Facts {
                 source_ip: &connection.client_ip,
                 listener: &connection.listener,
                 certificate: workload,
+                // That which answers; its successor may be another one.
+                version: self.target.version(),
                 posture: known.as_ref(),
             },
         );

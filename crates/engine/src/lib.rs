@@ -5,7 +5,7 @@
 //! snapshot and swapped whole.
 //!
 //! Must not: hold a signing key, write anything but its spool, read anything but its own folder,
-//! connect to anything but the services and listed hosts of its plan, or wait for control.
+//! connect to anything but the services, models and listed hosts of its plan, or wait for control.
 
 mod addresses;
 mod body;
@@ -39,6 +39,7 @@ mod load;
 mod measure_tests;
 mod mesh;
 mod metrics;
+mod models;
 mod node;
 mod offenders;
 mod outline;

@@ -46,6 +46,7 @@ pub struct EngineDir {
     root: PathBuf,
     engine_key: String,
     svids: Arc<Svids>,
+    models: PathBuf,
 }
 
 /// Which snapshot is active, as control published it.
@@ -64,7 +65,27 @@ impl EngineDir {
             root: root.into(),
             engine_key: engine_key.into(),
             svids: Arc::default(),
+            models: PathBuf::new(),
         }
+    }
+
+    /// With the folder in which the sockets of models are. Who only checks a snapshot connects to none.
+    #[must_use]
+    pub fn with_models(self, folder: impl Into<PathBuf>) -> Self {
+        let models = folder.into();
+        Self { models, ..self }
+    }
+
+    /// Where the process of a model answers; refuses a name that no process has, so that no other path can be made of it.
+    pub fn model_socket(&self, worker: &str) -> Result<PathBuf, LoadError> {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if worker.len() == 16 && worker.bytes().all(is_hex) {
+            return Ok(self.models.join(format!("{worker}.sock")));
+        }
+        Err(LoadError::new(
+            "snapshot_malformed",
+            "a model's process is named by 16 hex digits",
+        ))
     }
 
     /// Where the TLS chain and key are.

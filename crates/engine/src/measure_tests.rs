@@ -98,6 +98,7 @@ fn measure_a_decision_of_20_policies() {
         source_ip: "127.0.0.1",
         listener: "https",
         certificate: None,
+        version: None,
         posture: None,
     };
     assert!(slice.decide(Some(&caller), &attributes).is_allowed);

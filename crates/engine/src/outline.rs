@@ -3,7 +3,9 @@
 //! Must not: judge a request. An outline is for people who look for a policy, and for warnings about
 //! names that nothing has.
 
-use cedar_policy::{Effect, EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
+use cedar_policy::{
+    ActionConstraint, Effect, EntityUid, Policy, PrincipalConstraint, ResourceConstraint,
+};
 use serde::Serialize;
 
 use crate::policy::{place_of, statements};
@@ -18,10 +20,12 @@ pub struct Outline {
     id: String,
     effect: &'static str,
     principal: Scope,
+    /// Names of the actions that it is about; none: every action.
+    actions: Vec<String>,
     resource: Scope,
     /// Whether it asks more than its scope says.
     conditional: bool,
-    /// Functions and routes it names, wherever.
+    /// Functions, models and routes it names, wherever.
     names: Vec<Named>,
 }
 
@@ -65,6 +69,7 @@ fn outline(file: &str, line: usize, policy: &Policy) -> Outline {
             Effect::Forbid => "forbid",
         },
         principal: principal(policy),
+        actions: actions(policy),
         resource: resource(policy),
         conditional: policy.has_non_scope_constraint(),
         names: named(policy),
@@ -80,6 +85,16 @@ fn principal(policy: &Policy) -> Scope {
         | PrincipalConstraint::IsIn(_, one) => Scope::of(&one),
         PrincipalConstraint::Is(kind) => Scope::kind(kind.to_string()),
     }
+}
+
+fn actions(policy: &Policy) -> Vec<String> {
+    let named = match policy.action_constraint() {
+        ActionConstraint::Any => Vec::new(),
+        ActionConstraint::Eq(one) => vec![one],
+        ActionConstraint::In(some) => some,
+    };
+    let names = named.iter().map(|it| it.id().unescaped().to_owned());
+    names.collect()
 }
 
 fn resource(policy: &Policy) -> Scope {
@@ -99,7 +114,7 @@ fn named(policy: &Policy) -> Vec<Named> {
         id: one.id().unescaped().to_owned(),
     });
     let mut found: Vec<_> = resources
-        .filter(|one| matches!(one.r#type.as_str(), "Function" | "Route"))
+        .filter(|one| matches!(one.r#type.as_str(), "Function" | "Model" | "Route"))
         .collect();
     found.sort();
     found.dedup();

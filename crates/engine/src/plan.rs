@@ -2,6 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{HashMap, HashSet};
+use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, atomic};
@@ -25,6 +26,7 @@ use crate::fault::Fault;
 use crate::files::Files;
 use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError, sha256};
+use crate::models::{self, Models, Served, Version};
 use crate::node::{Counter, Node, now};
 use crate::policy::{Policies, ResourceKind, Slice};
 use crate::revoked::{Revocation, Revoked};
@@ -64,6 +66,7 @@ pub struct Plan {
     /// Services behind the node, by name.
     pub services: Services,
     functions: HashMap<String, Arc<Deployed>>,
+    models: Models,
     workloads: egress::Workloads,
     sidecars: HashMap<String, SidecarMode>,
 }
@@ -142,16 +145,20 @@ pub enum Backend {
     Files(Files),
     /// A service behind the node.
     Upstream(Forward),
+    /// A model, within this time where the route has one.
+    Model(Arc<Served>, Option<Duration>),
 }
 
 impl Backend {
-    /// The function or service; other backends are their route's.
-    fn name(&self) -> Option<&str> {
-        match self {
-            Self::Function(function) => Some(&function.declared.name),
-            Self::Upstream(forward) => Some(&forward.upstream.config().name),
-            Self::Static(_) | Self::Redirect(_) | Self::Files(_) => None,
-        }
+    /// The function, service or model; other backends are their route's.
+    fn name(&self) -> Option<(Discriminant<Self>, &str)> {
+        let name = match self {
+            Self::Function(function) => &function.declared.name,
+            Self::Upstream(forward) => &forward.upstream.config().name,
+            Self::Model(model, _) => &model.declared.name,
+            Self::Static(_) | Self::Redirect(_) | Self::Files(_) => return None,
+        };
+        Some((discriminant(self), name))
     }
 }
 
@@ -232,8 +239,11 @@ impl Plan {
                 deploy(function, ways, dir, previous)
             })
             .collect::<Result<HashMap<_, _>, _>>()?;
+        let models = snapshot.models.unwrap_or_default();
+        let models = models::compile(models, dir, previous.map(|plan| &plan.models))?;
         let mut builder = Builder {
             functions: &functions,
+            models: &models,
             services: &services,
             policies: &policies,
             dir,
@@ -281,6 +291,7 @@ impl Plan {
             rules,
             services,
             functions,
+            models,
             workloads,
             sidecars,
         })
@@ -330,6 +341,11 @@ impl Plan {
             }
             Revocation::SpiffeId { .. } | Revocation::TrustDomain { .. } => self.revoked.has(one),
         }
+    }
+
+    /// The model of that name.
+    pub fn model(&self, name: &str) -> Option<&Served> {
+        self.models.get(name).map(Arc::as_ref)
     }
 
     /// The functions of the plan.
@@ -404,6 +420,19 @@ impl Target {
             Backend::Upstream(forward) => Some(&forward.upstream.config().name),
             _ => None,
         }
+    }
+
+    /// The model behind the route, if it is one.
+    pub fn model(&self) -> Option<&Served> {
+        match &self.backend {
+            Backend::Model(model, _) => Some(model),
+            _ => None,
+        }
+    }
+
+    /// The version of the model, if it is one: what policies are told beside the request.
+    pub fn version(&self) -> Option<&Version> {
+        self.model().map(|model| &model.version)
     }
 
     /// Makes the outbound calls of `function`, which answers here.
@@ -584,6 +613,7 @@ fn numbered(name: &str) -> (&str, u64) {
 /// What routes are compiled with.
 struct Builder<'a> {
     functions: &'a HashMap<String, Arc<Deployed>>,
+    models: &'a Models,
     services: &'a Services,
     policies: &'a Policies,
     dir: &'a EngineDir,
@@ -658,6 +688,10 @@ impl Builder<'_> {
                     self.slice(&route)?,
                 )]
             }
+            RouteBackend::Model(it) => {
+                let (backend, slice) = self.model(&route, &it.model)?;
+                vec![own(backend, slice)]
+            }
             RouteBackend::Services(it) => it
                 .services
                 .iter()
@@ -722,6 +756,16 @@ impl Builder<'_> {
             .ok_or_else(|| invalid(route, &format!("no function {name}")))?;
         let slice = self.policies.slice(ResourceKind::Function, name)?;
         Ok((Backend::Function(Arc::clone(function)), slice))
+    }
+
+    fn model(&self, route: &snapshot::Route, name: &str) -> Result<(Backend, Slice), LoadError> {
+        let model = self
+            .models
+            .get(name)
+            .ok_or_else(|| invalid(route, &format!("no model {name}")))?;
+        let slice = self.policies.slice(ResourceKind::Model, name)?;
+        let timeout = route.timeout_millis.map(Duration::from_millis);
+        Ok((Backend::Model(Arc::clone(model), timeout), slice))
     }
 
     fn forward(&self, route: &snapshot::Route, name: &str) -> Result<Forward, LoadError> {

@@ -26,12 +26,13 @@ use crate::certificate::Workload;
 use crate::clock;
 use crate::jwt::Verified;
 use crate::load::LoadError;
+use crate::models::Version;
 use crate::outline::{Outline, outlines};
 use crate::posture;
 use compiled::{Compiled, Facts};
 
 /// The attributes of a request that policies see, in the order of [`Attributes::values`].
-pub const ATTRIBUTES: [&str; 8] = [
+pub const ATTRIBUTES: [&str; 9] = [
     "method",
     "path",
     "host",
@@ -39,9 +40,11 @@ pub const ATTRIBUTES: [&str; 8] = [
     "sourceIp",
     "listener",
     "certificate",
+    VERSION,
     POSTURE,
 ];
 const POSTURE: &str = "posture";
+const VERSION: &str = "version";
 
 /// What policies are told of a request.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +63,8 @@ pub struct Attributes<'a> {
     pub listener: &'a str,
     /// Whose certificate the connection has.
     pub certificate: Option<&'a Workload>,
+    /// The version of the model asked for; none where it is no model.
+    pub version: Option<&'a Version>,
     /// What is known of the caller; none where no policy of the slice reads it.
     pub posture: Option<&'a posture::Facts>,
 }
@@ -75,6 +80,7 @@ impl<'a> Attributes<'a> {
             self.source_ip,
             self.listener,
             self.certificate.map_or("", |workload| &workload.key),
+            self.version.map_or("", |version| &version.text),
             self.posture.map_or("", |facts| &facts.key),
         ]
     }
@@ -109,13 +115,15 @@ pub struct Question {
     pub entities: Entities,
 }
 
-/// What is asked about: a function or a static route.
+/// What is asked about: a function, a model, or a route of anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResourceKind {
     /// `Function::"name"`.
     Function,
     /// `Route::"name"`.
     Route,
+    /// `Model::"name"`.
+    Model,
 }
 
 /// The policies of a plan, before they are sliced.
@@ -179,7 +187,7 @@ impl Policies {
                 compiled.add(name, policy, endings.get(name));
             }
         }
-        for kind in [ResourceKind::Function, ResourceKind::Route] {
+        for kind in ResourceKind::ALL {
             let rules = Arc::new(Rules::new(&compiled.general, &[], &compiled.endings)?);
             compiled.shared.insert(kind.type_name(), rules);
         }
@@ -230,11 +238,23 @@ impl Policies {
 }
 
 impl ResourceKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Function, Self::Route, Self::Model];
+
+    /// The name of the action that policies are asked about.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Function | Self::Route => "invoke",
+            Self::Model => "predict",
+        }
+    }
+
     /// The name of the type in policies.
     pub fn type_name(self) -> &'static str {
         match self {
             Self::Function => "Function",
             Self::Route => "Route",
+            Self::Model => "Model",
         }
     }
 }
@@ -437,7 +457,7 @@ impl Slice {
             Entities::from_entities(entities, None).map_err(|error| error.to_string())?;
         let request = Request::new(
             principal,
-            INVOKE.clone(),
+            action(self.kind).clone(),
             self.resource.clone(),
             context(attributes, self.mentions())?,
             None,
@@ -578,10 +598,15 @@ fn context(
         .iter()
         .zip(attributes.values())
         .zip(mentions)
-        .filter(|((name, _), is_read)| *is_read && **name != "certificate")
+        .filter(|((name, _), is_read)| {
+            *is_read
+                && **name != "certificate"
+                && (**name != VERSION || attributes.version.is_some())
+        })
         .map(|((name, value), _)| {
             let value = match *name {
                 "sourceIp" => RestrictedExpression::new_ip(value),
+                VERSION => long(attributes.version),
                 POSTURE => set(attributes.posture.map_or(&[], |facts| &facts.names)),
                 _ => string(value),
             };
@@ -598,6 +623,10 @@ fn string(text: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(text.to_owned())
 }
 
+fn long(version: Option<&Version>) -> RestrictedExpression {
+    RestrictedExpression::new_long(version.map_or(0, |it| it.number))
+}
+
 fn set(items: &[String]) -> RestrictedExpression {
     RestrictedExpression::new_set(items.iter().map(|item| string(item)))
 }
@@ -606,9 +635,19 @@ fn set(items: &[String]) -> RestrictedExpression {
 static ANONYMOUS: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Anonymous"));
 static SUBJECT: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Subject"));
 static WORKLOAD: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Workload"));
-static INVOKE: LazyLock<EntityUid> = LazyLock::new(|| {
-    EntityUid::from_type_name_and_id(type_name("Action"), EntityId::new("invoke"))
-});
+static INVOKE: LazyLock<EntityUid> = LazyLock::new(|| action_uid(ResourceKind::Function));
+static PREDICT: LazyLock<EntityUid> = LazyLock::new(|| action_uid(ResourceKind::Model));
+
+fn action_uid(kind: ResourceKind) -> EntityUid {
+    EntityUid::from_type_name_and_id(type_name("Action"), EntityId::new(kind.action()))
+}
+
+fn action(kind: ResourceKind) -> &'static EntityUid {
+    match kind {
+        ResourceKind::Function | ResourceKind::Route => &INVOKE,
+        ResourceKind::Model => &PREDICT,
+    }
+}
 
 /// `name` is a type of the schema, written here: it parses.
 #[allow(clippy::expect_used)]

@@ -15,7 +15,9 @@ use crate::body::BodyMeter;
 use crate::caller::Caller;
 use crate::certificate::Workload;
 use crate::clock;
+use crate::models;
 use crate::node::Connection;
+use crate::plan::Target;
 use crate::refusal::{Refusal, Stage};
 use crate::trace::Ids;
 use crate::worker;
@@ -57,7 +59,7 @@ pub struct Record {
     /// The digest of the snapshot it was served under.
     pub snapshot: Option<Arc<str>>,
     /// The route, its function and the function's component.
-    pub target: Option<Arc<crate::plan::Target>>,
+    pub target: Option<Arc<Target>>,
     /// Who calls, as [`Caller::principal`] names them, or anonymous.
     pub principal: Option<Arc<str>>,
     /// Whose certificate the connection has, once the plan vouches for it.
@@ -82,6 +84,10 @@ pub struct Record {
     pub tries: u32,
     /// Whether a hedge answered.
     pub has_hedge_won: bool,
+    /// How long it waited for a model, in microseconds, as the model's process says.
+    pub queue_micros: Option<u64>,
+    /// How long the model ran for it, in microseconds.
+    pub run_micros: Option<u64>,
     /// How long it was held back on purpose, in milliseconds.
     pub fault_delay_millis: u64,
     /// Whether it was not inspected because nothing was found when it came before.
@@ -125,6 +131,8 @@ struct Line<'a> {
     component: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a str>,
+    #[serde(flatten)]
+    model: Option<ModelLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,6 +163,20 @@ struct Line<'a> {
     spoofed: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     would_break: Option<&'a str>,
+}
+
+/// What is said of a request to a model.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ModelLine<'a> {
+    model: &'a str,
+    model_version: u64,
+    model_digest: &'a str,
+    tier: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_micros: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_micros: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -209,6 +231,8 @@ impl Record {
             is_cold: false,
             tries: 0,
             has_hedge_won: false,
+            queue_micros: None,
+            run_micros: None,
             fault_delay_millis: 0,
             is_known: false,
             bytes_in: None,
@@ -266,6 +290,18 @@ impl Record {
         }
     }
 
+    fn model_line<'a>(&self, target: &'a Target) -> Option<ModelLine<'a>> {
+        let model = target.model()?;
+        Some(ModelLine {
+            model: &model.declared.name,
+            model_version: model.declared.version,
+            model_digest: &model.declared.blob,
+            tier: models::TIER,
+            queue_micros: self.queue_micros,
+            run_micros: self.run_micros,
+        })
+    }
+
     /// Writes the record as one line.
     pub fn write(&self, total: Duration, into: &mut Vec<u8>) {
         let target = self.target.as_deref();
@@ -290,6 +326,7 @@ impl Record {
             function: target.and_then(|it| it.function()),
             component: target.and_then(|it| it.component()),
             upstream: target.and_then(|it| it.upstream()),
+            model: target.and_then(|it| self.model_line(it)),
             principal: self.principal.as_deref(),
             certificate: self.workload(),
             policies: self.policies.as_deref(),

@@ -212,6 +212,10 @@ causes! {
     CircuitOpen Execute "circuit_open" 503 "The service is not available";
     /// The route injects this error on purpose.
     FaultInjected Execute "fault_injected" 503 "The service is not available";
+    /// The process of the model is not there, or ended before it answered.
+    ModelUnavailable Execute "model_unavailable" 503 "The model is not available";
+    /// What the caller says of its patience is no number of milliseconds.
+    DeadlineMalformed Execute "deadline_malformed" 400 "The deadline is malformed";
     /// The request cannot be sent on as it is.
     UpstreamUnsupported Execute "upstream_unsupported" 502 "The service cannot be asked this";
     /// What answers cannot speak WebSocket.

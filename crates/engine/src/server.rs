@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use vedette_upstream::DialSocket;
 use vedette_wasm::{Runtime, RuntimeOptions};
 
 use crate::confine::{confine, refuse_system_calls};
@@ -25,6 +26,7 @@ use crate::connection::{ListenerShared, accept};
 use crate::control::{self, Control};
 use crate::handover::{self, Charge, Counted, Phase};
 use crate::load::EngineDir;
+use crate::models::Dialler;
 use crate::node::Node;
 use crate::record::log::FunctionLog;
 use crate::services::Watches;
@@ -53,6 +55,8 @@ pub struct Config {
     pub location: String,
     /// How many worker threads; each listener has as many sockets.
     pub workers: usize,
+    /// The folder in which the sockets of models are; absent: there are none.
+    pub models_dir: Option<PathBuf>,
     /// The oldest TLS spoken.
     pub tls_min_version: TlsVersion,
     /// What to listen on.
@@ -93,15 +97,18 @@ pub struct ListenerInfo {
 pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     let config: Config = serde_json::from_slice(config).context("the engine's configuration")?;
     let location = HeaderValue::from_str(&config.location).context("location")?;
+    // While there is one thread, and nothing in memory that is worth a copy.
+    let dialler = config.models_dir.as_deref().map(dialler_for).transpose()?;
     let sockets = Sockets::inherit(&config)?;
     sys::raise_open_files();
     sys::grow_descriptor_table();
     spool::tidy(&config.spool_dir.join("requests")).context("spool/requests")?;
     // Name servers, hosts and the machine's trusted certificates lie where it can look no more soon.
-    crate::services::machine()?;
+    crate::services::machine_with(dialler)?;
     let confinement = confine(&config.engine_dir, &config.spool_dir);
     let system_calls = refuse_system_calls();
-    let dir = EngineDir::new(&config.engine_dir, engine_key);
+    let dir = EngineDir::new(&config.engine_dir, engine_key)
+        .with_models(config.models_dir.clone().unwrap_or_default());
     let prefix = format!(
         "{:013}-{}",
         clock::since_epoch().as_millis(),
@@ -169,6 +176,12 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
         counted.write(&node);
     }
     Ok(())
+}
+
+/// Who connects to the models, whose sockets are in `folder`.
+fn dialler_for(folder: &Path) -> anyhow::Result<Arc<dyn DialSocket>> {
+    let dialler = Dialler::start(folder).context("modelsDir")?;
+    Ok(dialler)
 }
 
 /// Returns once this engine is in charge, with what may have changed while it waited for that.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use vedette_upstream::{
-    AddressRule, ClientCertificate, EndpointConfig, HealthConfig, Machine, Protocol, SpiffeConfig,
-    TlsConfig, Upstream, UpstreamConfig,
+    AddressRule, ClientCertificate, DialSocket, EndpointConfig, HealthConfig, Machine, Protocol,
+    SpiffeConfig, TlsConfig, Upstream, UpstreamConfig,
 };
 
 use crate::certificate::spiffe_id;
@@ -33,11 +33,23 @@ pub type Services = HashMap<String, Arc<Upstream>>;
 /// # Errors
 /// When the machine's name servers cannot be used.
 pub fn machine() -> Result<&'static Machine, LoadError> {
+    machine_with(None)
+}
+
+/// The same, read now with who connects to Unix sockets.
+///
+/// # Errors
+/// As [`machine`].
+pub fn machine_with(dialler: Option<Arc<dyn DialSocket>>) -> Result<&'static Machine, LoadError> {
     static MACHINE: OnceLock<Machine> = OnceLock::new();
     if let Some(machine) = MACHINE.get() {
         return Ok(machine);
     }
     let read = Machine::read().map_err(|error| LoadError::new("resolver_invalid", error.0))?;
+    let read = match dialler {
+        Some(dialler) => read.dialling(dialler),
+        None => read,
+    };
     Ok(MACHINE.get_or_init(|| read))
 }
 
@@ -113,6 +125,7 @@ fn config(
         host: it.host.clone(),
         port: u16::try_from(it.port).unwrap_or_default(),
         weight: number(it.weight),
+        socket: None,
     });
     Ok(UpstreamConfig {
         name: declared.name.clone(),

@@ -1,6 +1,8 @@
 //! The few system calls that have no safe wrapper here. One of two files with `unsafe`.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Sixty-four random bits from the kernel.
 pub fn random_u64() -> u64 {
@@ -14,14 +16,76 @@ pub fn random_u64() -> u64 {
 ///
 /// # Errors
 /// When the descriptor is not open.
-pub fn inherit(fd: RawFd) -> std::io::Result<OwnedFd> {
+pub fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: fcntl with F_SETFD reads no memory; on a closed descriptor it fails with EBADF.
     if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
-        return Err(std::io::Error::last_os_error());
+        return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor is open, was passed to this process for this purpose, and the
     // configuration names it once (checked by the caller), so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Splits off a process that does `work` with one descriptor and the three standard ones, and ends. It is killed when
+/// this thread ends.
+///
+/// # Errors
+/// When the kernel gives no process; or this one has other threads, whose locks the new one would find locked for good.
+pub fn split_off(kept: &OwnedFd, work: impl FnOnce(&OwnedFd)) -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("there are other threads"));
+    }
+    let parent = std::process::id();
+    // SAFETY: this process has one thread, so the new one may do all that this one may.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // SAFETY: both have integers for arguments and touch no memory of ours.
+            let has_parent = unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+                u32::try_from(libc::getppid()) == Ok(parent)
+            };
+            if has_parent {
+                close_all_but(kept.as_raw_fd());
+                let _ = catch_unwind(AssertUnwindSafe(|| work(kept)));
+            }
+            // SAFETY: ends the process without a look at what it has of its parent's.
+            unsafe { libc::_exit(0) }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Closes what a process has of its parent's. Whoever owns one of them here never runs again.
+fn close_all_but(kept: RawFd) {
+    let Ok(kept) = libc::c_uint::try_from(kept) else {
+        return;
+    };
+    let ranges = [
+        (3, kept.saturating_sub(1)),
+        (kept.saturating_add(1).max(3), libc::c_uint::MAX),
+    ];
+    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
+        // SAFETY: it has integers for arguments; the caller says that nothing uses the descriptors any more.
+        unsafe { libc::close_range(first, last, 0) };
+    }
+}
+
+/// Leaves it to others to end this process: those who ask it to by a signal that can be ignored are not heard.
+pub fn ignore_signals() {
+    let signals = [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGPIPE,
+    ];
+    for signal in signals {
+        // SAFETY: no handler is installed, so none can run at a bad moment.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
 }
 
 /// No core dump, no debugger of the same user: keys and tokens stay in this process.
@@ -143,13 +207,13 @@ pub fn own_uid() -> u32 {
 ///
 /// # Errors
 /// `ENOSPC` when the disk is full.
-pub fn reserve(file: &std::fs::File, size: u64) -> std::io::Result<()> {
+pub fn reserve(file: &std::fs::File, size: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let size = libc::off_t::try_from(size).map_err(std::io::Error::other)?;
+    let size = libc::off_t::try_from(size).map_err(io::Error::other)?;
     // SAFETY: fallocate reads no memory of ours and the descriptor is open for as long as `file`.
     match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size) } {
         0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -157,7 +221,7 @@ pub fn reserve(file: &std::fs::File, size: u64) -> std::io::Result<()> {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn map_file(file: &std::fs::File) -> std::io::Result<memmap2::Mmap> {
+pub fn map_file(file: &std::fs::File) -> io::Result<memmap2::Mmap> {
     // SAFETY: blobs are written once under another name, renamed into place and never changed; this
     // process can only read that folder. One that is removed stays mapped.
     unsafe { memmap2::Mmap::map(file) }

@@ -1,5 +1,6 @@
 //! What a caller of this crate says about a service: plain values, no policy.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct EndpointConfig {
     pub port: u16,
     /// Its share of the requests; 0: none.
     pub weight: u32,
+    /// The Unix socket that it answers on, in plain HTTP/1.1. Then host and port only say what it is called.
+    pub socket: Option<PathBuf>,
 }
 
 impl EndpointConfig {
@@ -79,6 +82,15 @@ impl EndpointConfig {
             host: host.to_owned(),
             port,
             weight: 1,
+            socket: None,
+        }
+    }
+
+    /// An endpoint of weight 1 that answers on the Unix socket at `path`; `name` is its `Host`.
+    pub fn on_socket(name: &str, path: &Path) -> Self {
+        Self {
+            socket: Some(path.to_owned()),
+            ..Self::new(name, 80)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A new connection: the name, TCP, TLS, HTTP.
+//! A new connection: the name, TCP, TLS, HTTP; or a Unix socket and HTTP.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -48,8 +48,14 @@ pub(crate) async fn connect(
 ) -> Result<Connection, SendError> {
     let opened = target.open().ok_or(SendError::Overloaded)?;
     let dialled = timeout_at(deadline, async {
-        let tcp = dial(target).await?;
-        let (stream, is_http2) = secure(target, need, tcp).await?;
+        let (stream, is_http2) = match &target.socket {
+            Some((path, dialler)) => {
+                let stream = dialler.dial(path).await;
+                let stream = stream.map_err(|it| SendError::ConnectFailed(it.to_string()))?;
+                (Stream::Unix(stream), false)
+            }
+            None => secure(target, need, dial(target).await?).await?,
+        };
         let wire = Arc::new(Wire::default());
         let io = TokioIo::new(Socket::new(stream, Arc::clone(&wire), opened));
         if is_http2 {

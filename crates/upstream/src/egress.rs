@@ -279,6 +279,7 @@ impl Egress {
             // Never a name of the machine's search list instead of the one in the rule.
             is_absolute: true,
             port: destination.port,
+            socket: None,
             protocol: Protocol::Auto,
             tls,
             addresses: allowed.addresses,

@@ -43,6 +43,7 @@ pub mod fuzz;
 mod health;
 mod mirror;
 mod pool;
+mod socket;
 mod tally;
 mod target;
 mod tls;
@@ -68,6 +69,7 @@ pub use egress::{
 };
 pub use error::{BodyError, BoxError, ConfigError, SendError};
 pub use fields::strip_hop_by_hop;
+pub use socket::{DialSocket, DiallingSocket};
 pub use tries::Tries;
 pub use trouble::LastError;
 pub use tunnel::{Tunnel, WebSocketKey};

@@ -1,6 +1,7 @@
 //! One destination: where it is, how it is spoken to, and how many connections to it are open.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use crate::config::{AddressRule, Protocol};
 use crate::dns::Resolve;
 use crate::error::{ConfigError, SendError};
+use crate::socket::DialSocket;
 use crate::tls::Settings;
 
 /// What a target is made of.
@@ -21,6 +23,8 @@ pub(crate) struct TargetConfig<'a> {
     /// Whether the name is whole: the machine's search list is not for it.
     pub(crate) is_absolute: bool,
     pub(crate) port: u16,
+    /// Connected to in place of host and port.
+    pub(crate) socket: Option<(&'a Path, Arc<dyn DialSocket>)>,
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<(Arc<Settings>, ServerName<'static>)>,
     pub(crate) addresses: AddressRule,
@@ -43,6 +47,7 @@ pub(crate) struct Target {
     pub(crate) tls: Option<(Arc<Settings>, ServerName<'static>)>,
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) socket: Option<(PathBuf, Arc<dyn DialSocket>)>,
     address: Option<IpAddr>,
     addresses: AddressRule,
     resolver: Arc<dyn Resolve>,
@@ -83,6 +88,9 @@ impl Target {
             tls: config.tls,
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
+            socket: config
+                .socket
+                .map(|(path, dialler)| (path.to_owned(), dialler)),
             address,
             addresses: config.addresses,
             resolver: config.resolver,

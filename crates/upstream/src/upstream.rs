@@ -23,6 +23,7 @@ use crate::error::{BoxError, ConfigError, SendError};
 use crate::exchange::{Limits, exchange, plain_answer};
 use crate::fields::{Outgoing, wanted_upgrade};
 use crate::mirror::Mirrors;
+use crate::socket::{ByItself, DialSocket};
 use crate::target::{Target, TargetConfig};
 use crate::tls;
 use crate::tries::Tries;
@@ -33,6 +34,7 @@ use crate::tunnel::{Tunnel, upgraded};
 pub struct Machine {
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) roots: Arc<RootCertStore>,
+    dialler: Arc<dyn DialSocket>,
 }
 
 impl Machine {
@@ -50,7 +52,14 @@ impl Machine {
         Self {
             resolver,
             roots: Arc::new(roots),
+            dialler: Arc::new(ByItself),
         }
+    }
+
+    /// With another one who connects to Unix sockets.
+    #[must_use]
+    pub fn dialling(self, dialler: Arc<dyn DialSocket>) -> Self {
+        Self { dialler, ..self }
     }
 }
 
@@ -111,6 +120,11 @@ impl Upstream {
         };
         let mut endpoints = Vec::with_capacity(config.endpoints.len());
         for endpoint in &config.endpoints {
+            let is_plain = settings.is_none() && config.protocol != Protocol::Http2;
+            if endpoint.socket.is_some() && !is_plain {
+                let what = "a Unix socket is spoken to in plain HTTP/1.1";
+                return Err(ConfigError(format!("{}: {what}", config.name)));
+            }
             let named = config.tls.as_ref().and_then(|it| it.server_name.as_deref());
             let tls = match &settings {
                 None => None,
@@ -123,6 +137,10 @@ impl Upstream {
                 host: &endpoint.host,
                 is_absolute: false,
                 port: endpoint.port,
+                socket: endpoint
+                    .socket
+                    .as_deref()
+                    .map(|path| (path, Arc::clone(&machine.dialler))),
                 protocol: config.protocol,
                 tls,
                 addresses: config.addresses.clone(),

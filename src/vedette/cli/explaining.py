@@ -40,6 +40,7 @@ def explain(
     host: Annotated[str, typer.Option(help="Host.")] = "localhost",
     path: Annotated[str, typer.Option(help="Path.")] = "/",
     function: Annotated[str | None, typer.Option(help="Function, whatever the path.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, whatever the path.")] = None,
     route: Annotated[str | None, typer.Option(help="Route, whatever the path.")] = None,
     source_ip: Annotated[str, typer.Option(help="Address of the client.")] = "127.0.0.1",
     posture: Annotated[
@@ -62,6 +63,7 @@ def explain(
         "host": host,
         "path": path,
         "function": function,
+        "model": model,
         "route": route,
         "sourceIp": source_ip,
         "posture": None if posture is None else split_list(posture),

@@ -298,6 +298,9 @@ def _print_status(answer: dict[str, Any]) -> None:
     if answer.get("sidecars"):  # not of a control of before
         modes = (f"{one['name']} ({one['mode'].lower()})" for one in answer["sidecars"])
         rows.append(("sidecars", ", ".join(modes)))
+    if answer.get("models"):  # not of a control of before
+        models = (_shown_model(one) for one in answer["models"])
+        rows.append(("models served", ", ".join(models)))
     rows += [("addresses", _shown_list(one)) for one in answer["addressLists"]]
     if answer["countries"]:
         countries = answer["countries"]
@@ -329,6 +332,12 @@ def _print_status(answer: dict[str, Any]) -> None:
         from vedette.cli.functions import print_functions
 
         print_functions(answer["functions"])
+
+
+def _shown_model(one: dict[str, Any]) -> str:
+    """A model in a few words; that its process is ready goes without saying."""
+    state = "" if one["state"] in (None, "ready") else f" ({one['state']})"
+    return f"{one['name']} {one['version']}{state}"
 
 
 def _shown_list(one: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,10 @@ class Activator:
         """Called when the engine refuses what the snapshot does not (ADR 0038)."""
         self.told: Callable[[EngineStatus], None] | None = None
         """Called with what the engine says of itself, once a second."""
+        self.noted: Callable[[Snapshot, str], None] | None = None
+        """Called with each snapshot that is active and served, and who wanted it."""
+        self.besides: Callable[[], Iterable[str]] = tuple
+        """Digests of blobs that are kept though no generation needs them."""
 
     def active(self) -> tuple[Entry, Snapshot]:
         """The active entry and its snapshot. Raises `UnavailableError` when the node was never bootstrapped."""
@@ -219,6 +223,8 @@ class Activator:
                 self._apply_if_there(back)
             raise
         self._parsed = (entry.digest, snapshot)
+        if self.noted is not None:
+            self.noted(snapshot, actor)
         return Outcome(entry, snapshot, applied)
 
     def _record(self, digest: str, envelope: bytes, action: str, actor: str) -> Entry:
@@ -336,7 +342,11 @@ class Activator:
         """Removes what no recent generation needs."""
         with self.lock:
             return collect_garbage(
-                self._home, self.history, self._blobs_of, engine_key=self._native.engine_key()
+                self._home,
+                self.history,
+                self._blobs_of,
+                engine_key=self._native.engine_key(),
+                besides=self.besides(),
             )
 
     def _blobs_of(self, envelope: bytes) -> frozenset[str]:

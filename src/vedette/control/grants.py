@@ -141,21 +141,20 @@ def _without(active: Snapshot, name: str, file: str) -> Snapshot:
 
 
 def _target(snapshot: Snapshot, text: str) -> tuple[str, str]:
-    """`function/NAME`, `route/NAME`, or a name alone: a function's, else a route's."""
+    """`function/NAME`, `model/NAME`, `route/NAME`, or a name alone: a function's, else a model's, else a route's."""
     known = all_resources(snapshot)
     kind, slash, name = text.rpartition("/")
     kinds = (
-        {"function": ["Function"], "route": ["Route"]}.get(kind, [])
+        {"function": ["Function"], "model": ["Model"], "route": ["Route"]}.get(kind, [])
         if slash
-        else [
-            "Function",
-            "Route",
-        ]
+        else ["Function", "Model", "Route"]
     )
     for one in kinds:
         if (one, name) in known:
             return one, name
-    raise ConfigError("grant_invalid", f"there is no function or route {text[:80]!r} to be called")
+    raise ConfigError(
+        "grant_invalid", f"there is no function, model or route {text[:80]!r} to be called"
+    )
 
 
 def _status(ref: PolicyRef, note: dict[str, Any]) -> GrantStatus:

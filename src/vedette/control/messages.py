@@ -225,6 +225,16 @@ class KeyStatus(Model):
     )
 
 
+class ModelSummary(Model):
+    """A model in the status of a node."""
+
+    name: str = Field(description="Name of the model.")
+    version: int = Field(description="The version that serves.")
+    state: str | None = Field(
+        default=None, description="State of its process; null: nobody knows of one."
+    )
+
+
 class NodeStatus(Model):
     """The answer of `vedette status --json`."""
 
@@ -244,6 +254,9 @@ class NodeStatus(Model):
     )
     sidecars: tuple[SidecarSummary, ...] = Field(
         default=(), description="Programs that the engine speaks for in the mesh, by name."
+    )
+    models: tuple[ModelSummary, ...] = Field(
+        default=(), description="Models that the node serves, by name."
     )
     address_lists: tuple[AddressListStatus, ...] = Field(
         default=(), description="Lists of addresses, by name."
@@ -588,6 +601,7 @@ class AskedRequest(Model):
     host: str = Field(default="localhost", max_length=512, description="Host.")
     path: str = Field(default="/", max_length=65_536, description="Path.")
     function: str | None = Field(default=None, description="Function, whatever the path.")
+    model: str | None = Field(default=None, description="Model, whatever the path.")
     route: str | None = Field(default=None, description="Route, whatever the path.")
     source_ip: str = Field(default="127.0.0.1", max_length=64, description="Address of the client.")
     posture: tuple[str, ...] | None = Field(

@@ -16,6 +16,7 @@ from vedette.config.sidecar import is_mesh
 from vedette.config.snapshot import (
     FilesBackend,
     FunctionBackend,
+    ModelBackend,
     RedirectBackend,
     Route,
     ServicesBackend,
@@ -100,7 +101,7 @@ def challenge_of(snapshot: Snapshot, route: Route) -> ChallengeMode:
     node = snapshot.admit.challenge
     if node is None:
         return "Never"
-    answers = isinstance(route.backend, FunctionBackend | ServicesBackend)
+    answers = isinstance(route.backend, FunctionBackend | ServicesBackend | ModelBackend)
     return route.challenge or (node.mode if answers else "Never")
 
 
@@ -124,6 +125,8 @@ def _backends(route: Route, ready: Mapping[str, bool | None]) -> Iterable[RouteB
     match backend:
         case FunctionBackend():
             yield RouteBackend(kind="Function", name=backend.function)
+        case ModelBackend():
+            yield RouteBackend(kind="Model", name=backend.model)
         case ServicesBackend():
             for one in backend.services:
                 known = ready.get(one.name) if one.kind == "Upstream" else None
@@ -161,7 +164,7 @@ def callers_of(route: Route, outlines: Iterable[Outline]) -> list[RouteCaller]:
             conditional=each.conditional,
         )
         for each in outlines
-        if any(each.resource.takes(*resource) for resource in resources)
+        if any(each.is_about(*resource) for resource in resources)
         and not (is_of_mesh and each.principal.type == "Subject")
     ]
     return sorted(about, key=lambda each: (each.effect == "forbid", each.file, each.line))

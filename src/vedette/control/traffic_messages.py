@@ -22,10 +22,10 @@ from vedette.config.waf import Mode
 class RouteBackend(Model):
     """Who answers a route, or its share of it."""
 
-    kind: Literal["Function", "Upstream", "Static", "Redirect", "Files"] = Field(
+    kind: Literal["Function", "Upstream", "Static", "Redirect", "Files", "Model"] = Field(
         description="What it is."
     )
-    name: str | None = Field(default=None, description="Name of the function or upstream.")
+    name: str | None = Field(default=None, description="Name of the function, upstream or model.")
     weight: int = Field(default=1, description="Its share, out of the sum of all weights.")
     detail: str | None = Field(
         default=None, description="What the node itself answers: status, location or files."

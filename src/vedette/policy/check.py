@@ -45,10 +45,15 @@ class Scope:
         return self.type in (None, kind) and self.id in (None, name)
 
 
+def action_of(kind: str) -> str:
+    """The action that policies are asked about: a model is to predict, all else is invoked."""
+    return "predict" if kind == "Model" else "invoke"
+
+
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What one policy says: its scope, whether it asks more than that, and the functions and routes it
-    names, each as type and id.
+    """What one policy says: its scope, whether it asks more than that, and the functions, models and routes
+    it names, each as type and id. `actions` empty: every action.
     """
 
     id: str
@@ -59,6 +64,12 @@ class Outline:
     resource: Scope
     conditional: bool
     names: tuple[tuple[str, str], ...]
+    actions: tuple[str, ...] = ()
+
+    def is_about(self, kind: str, name: str) -> bool:
+        """Whether the resource `kind::"name"` is ever judged by it."""
+        is_action = not self.actions or action_of(kind) in self.actions
+        return is_action and self.resource.takes(kind, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,7 @@ def _outline(row: Mapping[str, Any]) -> Outline:
         resource=Scope(**row["resource"]),
         conditional=row["conditional"],
         names=tuple((each["type"], each["id"]) for each in row["names"]),
+        actions=tuple(row["actions"]),
     )
 
 

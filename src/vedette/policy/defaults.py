@@ -1,7 +1,8 @@
 """The policies that the node itself writes.
 
 Owns: what is allowed when nobody said anything (holders of this node's own tokens may call what is
-deployed), and what `--public` and `callers` mean. Must not: allow anything that is not visible as a policy file.
+deployed, and ask every model), and what `--public` and `callers` mean. Must not: allow anything that is not visible as
+a policy file.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ from typing import Final
 
 from vedette.config.snapshot import Route
 from vedette.ids import require_name
-from vedette.policy.resources import resources_of
+from vedette.policy.check import action_of
+from vedette.policy.resources import Resource, resources_of
 
 DEFAULT_POLICY_NAME: Final = "default.cedar"
 
 
 def default_policy(trust_domain: str) -> str:
-    """Who holds a token of this node may call every function; nobody else may call any."""
+    """Who holds a token of this node may call every function and ask every model; nobody else may any."""
     issuer = json.dumps(f"spiffe://{trust_domain}")
     return f"""\
-// Who holds a token of this node may call what is deployed. Everybody else is refused: Cedar denies by default.
+// Who holds a token of this node may call what is deployed, and ask every model. Everybody else is refused: Cedar
+// denies by default.
 @id("node-token")
 permit (
   principal is Subject,
-  action == Action::"invoke",
+  action in [Action::"invoke", Action::"predict"],
   resource
 )
 when {{ principal.issuer == {issuer} }};
@@ -57,7 +60,7 @@ def public_route_policy_name(name: str) -> str:
 
 
 def public_route_policy(name: str, routes: Sequence[Route]) -> str:
-    """Anybody may call these routes, without a token. A function behind one is open for the hosts,
+    """Anybody may call these routes, without a token. A function or model behind one is open for the hosts,
     the path and the method of the route only, not for its other routes.
     """
     said = f"// The Route {require_name(name)} is public: anybody may call it, without a token."
@@ -93,26 +96,27 @@ def sidecar_policy(name: str, route: Route, callers: Sequence[str]) -> str:
 def _permits(routes: Sequence[Route], identity: str, principal: str) -> Iterator[str]:
     for route in routes:
         for number, (kind, asked) in enumerate(resources_of(route), 1):
-            resource, known = f'{kind}::"{asked}"', f"{identity}-{route.name}"
+            known = f"{identity}-{route.name}"
             if kind == "Route":
-                yield _permit(known, principal, resource, "")
+                yield _permit(known, principal, (kind, asked), "")
             else:
-                known = f"{known}-function-{number}"
-                yield _permit(known, principal, resource, _conditions(route))
+                known = f"{known}-{kind.lower()}-{number}"
+                yield _permit(known, principal, (kind, asked), _conditions(route))
 
 
 def _workload(caller: str) -> str:
     return f"principal == Workload::{_text(caller)}"
 
 
-def _permit(identity: str, principal: str, resource: str, conditions: str) -> str:
+def _permit(identity: str, principal: str, resource: Resource, conditions: str) -> str:
+    kind, name = resource
     when = f"\nwhen {{ {conditions} }}" if conditions else ""
     return f"""\
 @id("{identity}")
 permit (
   {principal},
-  action == Action::"invoke",
-  resource == {resource}
+  action == Action::"{action_of(kind)}",
+  resource == {kind}::"{name}"
 ){when};"""
 
 

@@ -34,6 +34,7 @@ class Caller(Model):
     host: str = Field(default="localhost", description="Host.")
     path: str = Field(default="/", description="Path.")
     function: str | None = Field(default=None, description="Function, whatever the path.")
+    model: str | None = Field(default=None, description="Model, whatever the path.")
     route: str | None = Field(default=None, description="Route, whatever the path.")
     source_ip: str = Field(default="127.0.0.1", description="Address of the client.")
     posture: tuple[str, ...] | None = Field(

@@ -24,7 +24,7 @@ def explain(
 ) -> list[dict[str, Any]]:
     """One explanation (docs/callers.md) for each request, under the routes of a snapshot and `policies`, name to text.
 
-    Raises `ConfigError` function_unknown, route_unknown, policy_invalid or snapshot_invalid.
+    Raises `ConfigError` function_unknown, model_unknown, route_unknown, policy_invalid or snapshot_invalid.
     """
     query = {
         "digest": digest,

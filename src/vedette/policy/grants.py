@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vedette.errors import ConfigError
+from vedette.policy.check import action_of
 from vedette.policy.principals import read_principal
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -63,7 +64,7 @@ def grant_text(grant: Grant) -> str:
     head = (
         f"@id({_quoted(f'grant {grant.name}')})\npermit (\n"
         f"  principal == {grant.kind}::{_quoted(grant.principal)},\n"
-        f'  action == Action::"invoke",\n  resource == {kind}::{_quoted(name)}\n)'
+        f'  action == Action::"{action_of(kind)}",\n  resource == {kind}::{_quoted(name)}\n)'
     )
     if not grant.methods:
         return f"{head};\n"

@@ -1,4 +1,4 @@
-"""What policies are asked about: the functions and routes of a snapshot.
+"""What policies are asked about: the functions, models and routes of a snapshot.
 
 Owns: which resource each of them is (docs/request.md), and finding names in policies that nothing has.
 Must not: judge a request; the engine does.
@@ -16,8 +16,8 @@ Resource = tuple[str, str]
 
 
 def resources_of(route: Route) -> tuple[Resource, ...]:
-    """What is asked about when a request takes this route: the functions behind it, and the route
-    itself where anything else answers.
+    """What is asked about when a request takes this route: the functions or the model behind it, and the
+    route itself where anything else answers.
     """
     backend = route.backend
     if isinstance(backend, FunctionBackend):
@@ -53,7 +53,8 @@ def _why(resource: Resource, known: frozenset[Resource], snapshot: Snapshot) -> 
     kind, name = resource
     route = snapshot.route(name) if kind == "Route" else None
     if route is not None:
-        behind = " or ".join(f'Function::"{each}"' for _, each in resources_of(route))
-        return f'Route::"{name}", which only leads to functions; write {behind}'
+        behind = " or ".join(f'{one}::"{each}"' for one, each in resources_of(route))
+        led = "functions" if behind.startswith("Function") else "a model"
+        return f'Route::"{name}", which only leads to {led}; write {behind}'
     named = [each for one, each in known if one == kind]
     return f'{kind}::"{name}", which does not exist{nearest(name, named)}'

@@ -96,7 +96,7 @@ class Home:
 
     @property
     def models_run(self) -> Path:
-        """Sockets and state of the processes of models."""
+        """Sockets and state of the processes of models; the engine has the sockets connected to."""
         return self.run / "models"
 
     @property
@@ -203,6 +203,11 @@ class Home:
     def database(self) -> Path:
         """The history, SQLite."""
         return self.control / "node.db"
+
+    @property
+    def models_database(self) -> Path:
+        """Which versions of which models are kept, and which served when, SQLite."""
+        return self.control / "models.db"
 
     @property
     def audit_key(self) -> Path:

@@ -51,7 +51,10 @@ pub fn answered(policies: &[EgressPolicy], routes: &[snapshot::Route]) -> Answer
                 .filter(|service| service.kind == BackendRefKind::Function)
                 .map(|service| &service.name)
                 .collect(),
-            RouteBackend::Static(_) | RouteBackend::Redirect(_) | RouteBackend::Files(_) => vec![],
+            RouteBackend::Static(_)
+            | RouteBackend::Redirect(_)
+            | RouteBackend::Files(_)
+            | RouteBackend::Model(_) => vec![],
         };
         for function in functions {
             let routes = answered.entry(function.clone()).or_default();

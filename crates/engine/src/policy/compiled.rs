@@ -51,6 +51,7 @@ pub struct Facts<'a> {
 #[derive(Debug)]
 enum Expr {
     Bool(bool),
+    Long(i64),
     Text(String),
     Texts(Vec<String>),
     Net(Net),
@@ -61,6 +62,7 @@ enum Expr {
     Resource,
     Context(Attribute),
     HasCertificate,
+    HasVersion,
     Get(Box<Expr>, String),
     Has(Box<Expr>, String),
     Not(Box<Expr>),
@@ -73,10 +75,20 @@ enum Expr {
     ContainsAll(Box<(Expr, Expr)>),
     ContainsAny(Box<(Expr, Expr)>),
     IsEmpty(Box<Expr>),
+    Compare(Order, Box<(Expr, Expr)>),
     Like(Box<Expr>, Vec<Part>),
     Is(Box<Expr>, String),
     InRange(Box<(Expr, Expr)>),
     AddressIs(Box<Expr>, Kind),
+}
+
+/// How two numbers are compared.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    Less,
+    LessOrEqual,
+    More,
+    MoreOrEqual,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +100,7 @@ enum Attribute {
     SourceIp,
     Listener,
     Certificate,
+    Version,
     Posture,
 }
 
@@ -123,6 +136,7 @@ struct Net {
 #[derive(Clone, Copy)]
 enum Value<'a> {
     Bool(bool),
+    Long(i64),
     Text(&'a str),
     Texts(&'a [String]),
     Net(Net),
@@ -136,7 +150,7 @@ enum Entity<'a> {
     Subject(&'a str, &'a Verified),
     Workload(&'a Workload),
     Resource(ResourceKind, &'a str),
-    Invoke,
+    Action(ResourceKind),
     Named(&'a Named),
 }
 
@@ -242,6 +256,10 @@ fn compile(json: &Json, depth: usize) -> Option<Expr> {
         "||" => Expr::Or(two()?),
         "==" => Expr::Equal(two()?),
         "!=" => Expr::Not(Box::new(Expr::Equal(two()?))),
+        "<" => Expr::Compare(Order::Less, two()?),
+        "<=" => Expr::Compare(Order::LessOrEqual, two()?),
+        ">" => Expr::Compare(Order::More, two()?),
+        ">=" => Expr::Compare(Order::MoreOrEqual, two()?),
         "in" => Expr::In(two()?),
         "contains" => Expr::Contains(two()?),
         "containsAll" => Expr::ContainsAll(two()?),
@@ -250,6 +268,7 @@ fn compile(json: &Json, depth: usize) -> Option<Expr> {
         "." if is_context(operands) => Expr::Context(attribute(&name("attr")?)?),
         "has" if is_context(operands) => match attribute(&name("attr")?)? {
             Attribute::Certificate => Expr::HasCertificate,
+            Attribute::Version => Expr::HasVersion,
             _ => Expr::Bool(true),
         },
         "." => Expr::Get(boxed("left")?, name("attr")?),
@@ -286,6 +305,7 @@ fn attribute(name: &str) -> Option<Attribute> {
         "sourceIp" => Attribute::SourceIp,
         "listener" => Attribute::Listener,
         "certificate" => Attribute::Certificate,
+        "version" => Attribute::Version,
         "posture" => Attribute::Posture,
         _ => return None,
     })
@@ -295,6 +315,7 @@ fn literal(json: &Json) -> Option<Expr> {
     Some(match json {
         Json::Bool(truth) => Expr::Bool(*truth),
         Json::String(text) => Expr::Text(text.clone()),
+        Json::Number(number) => Expr::Long(number.as_i64()?),
         Json::Object(_) => Expr::Entity(entity(json)?),
         _ => return None,
     })
@@ -370,13 +391,14 @@ impl Expr {
     fn value<'a>(&'a self, facts: &Facts<'a>) -> Result<Value<'a>, Unsure> {
         Ok(match self {
             Self::Bool(truth) => Value::Bool(*truth),
+            Self::Long(number) => Value::Long(*number),
             Self::Text(text) => Value::Text(text),
             Self::Texts(texts) => Value::Texts(texts),
             Self::Net(net) => Value::Net(*net),
             Self::Entity(named) => Value::Entity(Entity::Named(named)),
             Self::Entities(named) => Value::Entities(named),
             Self::Principal => Value::Entity(principal(facts.caller)),
-            Self::Action => Value::Entity(Entity::Invoke),
+            Self::Action => Value::Entity(Entity::Action(facts.resource.0)),
             Self::Resource => {
                 let (kind, name) = facts.resource;
                 Value::Entity(Entity::Resource(kind, name))
@@ -391,6 +413,7 @@ impl Expr {
     fn judge(&self, facts: &Facts<'_>) -> Result<bool, Unsure> {
         match self {
             Self::HasCertificate => Ok(facts.attributes.certificate.is_some()),
+            Self::HasVersion => Ok(facts.attributes.version.is_some()),
             Self::Has(of, name) => of.entity(facts)?.has(name),
             Self::Not(operand) => Ok(!operand.truth(facts)?),
             Self::And(two) => Ok(two.0.truth(facts)? && two.1.truth(facts)?),
@@ -427,6 +450,15 @@ impl Expr {
                 Ok(some.iter().any(|text| all.contains(text)))
             }
             Self::IsEmpty(set) => Ok(set.texts(facts)?.is_empty()),
+            Self::Compare(order, two) => {
+                let (one, other) = (two.0.long(facts)?, two.1.long(facts)?);
+                Ok(match order {
+                    Order::Less => one < other,
+                    Order::LessOrEqual => one <= other,
+                    Order::More => one > other,
+                    Order::MoreOrEqual => one >= other,
+                })
+            }
             Self::Like(operand, pattern) => match operand.value(facts)? {
                 Value::Text(text) => Ok(is_like(text, pattern)),
                 _ => Err(Unsure),
@@ -448,6 +480,13 @@ impl Expr {
     fn texts<'a>(&'a self, facts: &Facts<'a>) -> Result<&'a [String], Unsure> {
         match self.value(facts)? {
             Value::Texts(texts) => Ok(texts),
+            _ => Err(Unsure),
+        }
+    }
+
+    fn long(&self, facts: &Facts<'_>) -> Result<i64, Unsure> {
+        match self.value(facts)? {
+            Value::Long(number) => Ok(number),
             _ => Err(Unsure),
         }
     }
@@ -480,6 +519,7 @@ fn of_request<'a>(attribute: Attribute, attributes: &Attributes<'a>) -> Result<V
             let prefix = if address.is_ipv4() { 32 } else { 128 };
             Value::Net(Net { address, prefix })
         }
+        Attribute::Version => Value::Long(attributes.version.ok_or(Unsure)?.number),
         Attribute::Posture => Value::Texts(attributes.posture.map_or(&[], |facts| &facts.names)),
         Attribute::Certificate => {
             Value::Entity(Entity::Workload(attributes.certificate.ok_or(Unsure)?))
@@ -491,6 +531,7 @@ impl<'a> Value<'a> {
     fn equals(&self, other: &Value<'a>) -> Result<bool, Unsure> {
         match (self, other) {
             (Value::Bool(one), Value::Bool(other)) => Ok(one == other),
+            (Value::Long(one), Value::Long(other)) => Ok(one == other),
             (Value::Text(one), Value::Text(other)) => Ok(one == other),
             (Value::Entity(one), Value::Entity(other)) => Ok(one.is(other)),
             _ => Err(Unsure),
@@ -505,7 +546,7 @@ impl<'a> Entity<'a> {
             Self::Subject(..) => "Subject",
             Self::Workload(_) => "Workload",
             Self::Resource(kind, _) => kind.type_name(),
-            Self::Invoke => "Action",
+            Self::Action(_) => "Action",
             Self::Named(named) => &named.kind,
         }
     }
@@ -516,7 +557,7 @@ impl<'a> Entity<'a> {
             Self::Subject(principal, _) => (*principal).into(),
             Self::Workload(workload) => workload.principal().into(),
             Self::Resource(_, name) => (*name).into(),
-            Self::Invoke => "invoke".into(),
+            Self::Action(kind) => kind.action().into(),
             Self::Named(named) => named.id.as_str().into(),
         }
     }
@@ -545,7 +586,7 @@ impl<'a> Entity<'a> {
     fn has(&self, name: &str) -> Result<bool, Unsure> {
         match self {
             // Whether Cedar knows anything of it depends on what else is in the question.
-            Self::Named(_) | Self::Invoke => Err(Unsure),
+            Self::Named(_) | Self::Action(_) => Err(Unsure),
             _ => Ok(self.get(name).is_ok()),
         }
     }

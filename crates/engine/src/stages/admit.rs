@@ -21,6 +21,7 @@ use crate::path::normalize;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
+use crate::stages::predict::DEADLINE;
 use crate::worker;
 
 /// A request whose head is within bounds and means one thing.
@@ -32,6 +33,7 @@ pub struct Admitted {
     websocket: Option<WebSocketKey>,
     /// Boxed where they are rare: what is admitted passes through every stage.
     passes: Option<Box<Passes>>,
+    deadline: Option<Box<HeaderValue>>,
 }
 
 /// The path in its two forms; most are their own normal form.
@@ -51,6 +53,7 @@ impl Admitted {
             return Err(Cause::HostNotAllowed.into());
         }
         require_one_length(&parts.headers)?;
+        let deadline = take_deadline(&mut parts.headers);
         strip_reserved(&mut parts.headers);
         join_cookies(&mut parts.headers);
         let passes = take_passes(&mut parts.headers);
@@ -62,6 +65,7 @@ impl Admitted {
             path,
             websocket: None,
             passes,
+            deadline,
         })
     }
 
@@ -83,6 +87,11 @@ impl Admitted {
     /// The cookies that are passes of the challenge; the header fields have them no more.
     pub fn passes(&self) -> Option<&Passes> {
         self.passes.as_deref()
+    }
+
+    /// How long the caller waits, as it said; the header fields have it no more.
+    pub fn deadline(&self) -> Option<&HeaderValue> {
+        self.deadline.as_deref()
     }
 
     /// Host and port as the caller named them.
@@ -159,6 +168,7 @@ impl Admitted {
             path: self.path.clone(),
             websocket: None,
             passes: None,
+            deadline: None,
         }
     }
 
@@ -197,6 +207,7 @@ pub fn admit(
     require_method(&parts.method)?;
     require_host(plan, record, &host)?;
     require_one_length(&parts.headers)?;
+    let deadline = take_deadline(&mut parts.headers);
     record.spoofed = strip_reserved(&mut parts.headers);
     join_cookies(&mut parts.headers);
     let passes = take_passes(&mut parts.headers);
@@ -209,6 +220,7 @@ pub fn admit(
         path,
         websocket,
         passes,
+        deadline,
     };
     if !admitted.is_as_it_came() {
         record.path = admitted.wire_path().into();
@@ -406,6 +418,15 @@ fn is_reserved(name: &str) -> bool {
     PREFIXES.iter().any(|prefix| {
         name.len() >= prefix.len() && folded().take(prefix.len()).eq(prefix.iter().copied())
     })
+}
+
+/// Takes out the one field of ours that is the caller's to say, since it only makes things stricter: how long it waits.
+/// Said twice, it says nothing that can be read.
+fn take_deadline(headers: &mut HeaderMap) -> Option<Box<HeaderValue>> {
+    let is_doubled = headers.get_all(DEADLINE).iter().nth(1).is_some();
+    let said = headers.remove(DEADLINE)?;
+    let unreadable = HeaderValue::from_static("");
+    Some(Box::new(if is_doubled { unreadable } else { said }))
 }
 
 /// HTTP/2 may have cut one cookie field into several (RFC 9113 §8.2.3): they are one again, for whoever judges the request

@@ -124,6 +124,7 @@ fn decide(node: &Node, plan: &Plan, record: &Record, authenticated: &Authenticat
         source_ip: &record.connection.client_ip,
         listener: &record.connection.listener,
         certificate: record.workload(),
+        version: routed.target().version(),
         posture: known.as_ref(),
     };
     let remembered = worker::with(|worker| {
@@ -157,6 +158,7 @@ fn put_key(memory: &mut Memory, caller: u64, target: &Target, attributes: &Attri
     match target.slice.is_for_all() {
         Some(ResourceKind::Function) => key.push(b'F'),
         Some(ResourceKind::Route) => key.push(b'R'),
+        Some(ResourceKind::Model) => key.push(b'M'),
         None => {
             key.push(b'=');
             key.extend_from_slice(&target.index.to_ne_bytes());

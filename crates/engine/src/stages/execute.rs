@@ -1,4 +1,4 @@
-//! Execute: the function, or the fixed answer, behind a route.
+//! Execute: the function, the model, or the fixed answer, behind a route.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
 use crate::stages::forward::forward;
 use crate::stages::inspect::Inspected;
+use crate::stages::predict::predict;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
@@ -69,6 +70,13 @@ pub async fn execute(
             let body = metered(record, body, u64::MAX, pace);
             // On the heap: it is three times the size of all else, and requests are moved when they begin.
             Box::pin(forward(plan, record, service, &asked, admitted, body)).await?
+        }
+        Backend::Model(model, timeout) => {
+            change(&mut admitted, &target)?;
+            let limit = model.declared.limits.request_bytes;
+            let body = limited(record, &admitted, body, limit, pace)?;
+            // On the heap, as forwarding is.
+            Box::pin(predict(record, &target, (model, *timeout), admitted, body)).await?
         }
         Backend::Function(function) => {
             introduce(&mut admitted, &target, caller.as_deref(), record)?;

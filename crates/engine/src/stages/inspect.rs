@@ -13,11 +13,13 @@ use http_body::Body;
 use http_body_util::BodyExt;
 
 use crate::body::{BodyMeter, Content, LimitedBody, Unread};
+use crate::models::Served;
 use crate::node::Node;
 use crate::plan::{Backend, Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::authorize::Permitted;
+use crate::stages::predict::INFERENCE_HEADER;
 use crate::waf::{self, Acquaintance, BodyKind, Judgement, Ruling};
 
 /// Bytes of bodies that the node keeps back at most, all requests together; beyond: 503.
@@ -59,9 +61,12 @@ pub async fn inspect<'p>(
     };
     let admitted = permitted.admitted();
     let headers = &admitted.parts().headers;
-    let kind = match is_read(target) && !body.is_end_stream() {
-        true => kind_of(headers),
-        false => BodyKind::Opaque,
+    if !body.is_end_stream() {
+        require_judged(target, headers)?;
+    }
+    let kind = match body.is_end_stream() {
+        true => BodyKind::Opaque,
+        false => kind_for(target, headers),
     };
     let most = policy.body.of(kind);
     let acquaintance = match most {
@@ -160,14 +165,34 @@ impl Ongoing<'_> {
     }
 }
 
-/// Whether whoever answers reads bodies at all.
-pub fn is_read(target: &Target) -> bool {
-    matches!(target.backend, Backend::Function(_) | Backend::Upstream(_))
+/// The kind of body that whoever answers reads. A model that takes text reads it in JSON; what comes as tensors, to this
+/// one or another, holds nothing that a rule knows.
+pub fn kind_for(target: &Target, headers: &HeaderMap) -> BodyKind {
+    let is_read = match &target.backend {
+        Backend::Function(_) | Backend::Upstream(_) => true,
+        Backend::Model(model, _) => model.takes_text() && !headers.contains_key(INFERENCE_HEADER),
+        Backend::Static(_) | Backend::Redirect(_) | Backend::Files(_) => false,
+    };
+    if is_read {
+        kind_of(headers)
+    } else {
+        BodyKind::Opaque
+    }
+}
+
+/// A model that takes text reads JSON, whatever its sender calls it; the rules take apart what is called so.
+fn require_judged(target: &Target, headers: &HeaderMap) -> Result<(), Refusal> {
+    let takes_text = target.model().is_some_and(Served::takes_text);
+    if !takes_text || headers.contains_key(INFERENCE_HEADER) || waf::is_json(headers) {
+        return Ok(());
+    }
+    let what = "text for a model comes as JSON";
+    Err(Refusal::with(Cause::BodyMalformed, what))
 }
 
 /// What is encoded cannot be looked into: the Core Rule Set refuses it (920450), and where a route
 /// has excluded that rule, it flows on.
-pub fn kind_of(headers: &HeaderMap) -> BodyKind {
+fn kind_of(headers: &HeaderMap) -> BodyKind {
     let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     match headers.get(CONTENT_ENCODING) {
         Some(coding) if !identity(coding) => BodyKind::Opaque,

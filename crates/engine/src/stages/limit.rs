@@ -64,7 +64,10 @@ fn require_calm(
     };
     let asked = Asked {
         is_known: authenticated.caller().is_some() || has_pass(),
-        is_expensive: matches!(routed.target().backend, Backend::Function(_)),
+        is_expensive: matches!(
+            routed.target().backend,
+            Backend::Function(_) | Backend::Model(..)
+        ),
     };
     if !level.sheds(asked) {
         return Ok(());

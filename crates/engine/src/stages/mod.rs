@@ -7,5 +7,6 @@ pub mod execute;
 pub mod forward;
 pub mod inspect;
 pub mod limit;
+pub mod predict;
 pub mod respond;
 pub mod route;

@@ -181,6 +181,7 @@ fn is_a_no(cause: Cause) -> bool {
             | Cause::FileNotFound
             | Cause::CircuitOpen
             | Cause::FaultInjected
+            | Cause::DeadlineMalformed
     )
 }
 

@@ -7,6 +7,7 @@ mod http1;
 mod http2;
 mod many;
 mod outside;
+mod socket;
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -230,6 +230,7 @@ def _engine_child(plan: Plan, home: Home) -> Child:
     config = {
         "engineDir": str(home.engine),
         "spoolDir": str(home.spool_requests.parent),
+        "modelsDir": str(home.models_run),
         "location": plan.location,
         "workers": plan.workers,
         "tlsMinVersion": plan.tls_min_version,

@@ -1,0 +1,155 @@
+//! Models: from their shape in the snapshot to the process that answers for each, over its socket.
+//!
+//! Owns: how such a process is spoken to: where, how many at once, for how long. Must not: know tensors, which its
+//! process reads; start one, which the keeper does.
+
+mod dialler;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vedette_upstream::{
+    EndpointConfig, Host, OutlierConfig, Protocol, SendOptions, Upstream, UpstreamConfig,
+};
+
+use crate::changes::PathChange;
+use crate::load::{EngineDir, LoadError};
+use crate::services;
+use crate::snapshot::{ServedModel, TensorDatatype};
+
+pub use dialler::Dialler;
+
+/// The models of a plan, by name.
+pub type Models = HashMap<String, Arc<Served>>;
+
+/// Where a model runs: in a process of this node.
+pub const TIER: &str = "edge";
+
+/// What a process may take beyond its runs, to read a request and write its answer.
+const GRACE: Duration = Duration::from_secs(1);
+/// However long its queue is, nobody waits longer for a model, but for two of its runs.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// Longest pause between two parts of an answer, which is whole before it is sent.
+const BODY_IDLE: Duration = Duration::from_secs(30);
+/// Connections beyond those of requests that run or wait: to ask what it is, and to be refused.
+const SPARE_CONNECTIONS: u64 = 16;
+const MOST_CONNECTIONS: u64 = 8192;
+
+/// A model of the snapshot, and how it is asked.
+pub struct Served {
+    /// What it is and may take.
+    pub declared: ServedModel,
+    /// The version, as policies see it.
+    pub version: Version,
+    /// The way to its process.
+    pub upstream: Arc<Upstream>,
+    /// How its requests are sent.
+    pub options: SendOptions,
+    /// Its path by the Open Inference Protocol, without the slash it begins with.
+    path: Box<str>,
+}
+
+/// The version of a model; policies read the number, and the memory of decisions the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The number.
+    pub number: i64,
+    /// The same as text.
+    pub text: Box<str>,
+}
+
+impl Version {
+    /// A version as the snapshot counts it.
+    pub fn new(number: u64) -> Self {
+        Self {
+            number: i64::try_from(number).unwrap_or(i64::MAX),
+            text: number.to_string().into(),
+        }
+    }
+}
+
+/// The models of a snapshot. One that is as in `previous` stays, with its connections.
+pub fn compile(
+    declared: Vec<ServedModel>,
+    dir: &EngineDir,
+    previous: Option<&Models>,
+) -> Result<Models, LoadError> {
+    let models = declared.into_iter().map(|model| {
+        let known = previous.and_then(|models| models.get(&model.name));
+        let served = match known.filter(|known| known.declared == model) {
+            Some(same) => Arc::clone(same),
+            None => Arc::new(Served::new(model, dir)?),
+        };
+        Ok((served.declared.name.clone(), served))
+    });
+    models.collect()
+}
+
+impl Served {
+    fn new(declared: ServedModel, dir: &EngineDir) -> Result<Self, LoadError> {
+        let invalid = |what: String| LoadError::new("upstream_invalid", what);
+        let socket = dir.model_socket(&declared.worker)?;
+        let endpoint = EndpointConfig::on_socket(&declared.name, &socket);
+        let config = UpstreamConfig {
+            protocol: Protocol::Http1,
+            response_timeout: patience(&declared),
+            max_connections: connections(&declared),
+            // There is no other to use instead.
+            outlier: OutlierConfig {
+                failures: 0,
+                ..OutlierConfig::default()
+            },
+            ..UpstreamConfig::new(&declared.name, vec![endpoint])
+        };
+        Ok(Self {
+            upstream: Upstream::new(config, services::machine()?).map_err(|it| invalid(it.0))?,
+            version: Version::new(declared.version),
+            options: SendOptions {
+                host: Host::Endpoint,
+                body_idle: Some(BODY_IDLE),
+                ..SendOptions::default()
+            },
+            path: format!("v2/models/{}", declared.name).into(),
+            declared,
+        })
+    }
+
+    /// Whether it takes text, which the firewall knows attacks in; tensors of numbers hold none.
+    pub fn takes_text(&self) -> bool {
+        let mut inputs = self.declared.inputs.iter();
+        inputs.any(|it| it.datatype == TensorDatatype::BYTES)
+    }
+
+    /// The path that its process is asked for: `wire` (escaped normal form), of which the route matched `matched`. What
+    /// already is a path of this model stays.
+    pub fn path(&self, matched: &str, wire: &str) -> String {
+        let own = wire.strip_prefix('/');
+        let below = own.and_then(|it| it.strip_prefix(&*self.path));
+        if below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return wire.to_owned();
+        }
+        PathChange::Prefix(self.path.clone()).apply(matched, wire)
+    }
+}
+
+/// How long an answer may take: its own run, and those of all who may wait before it.
+fn patience(declared: &ServedModel) -> Duration {
+    let limits = &declared.limits;
+    let run = Duration::from_millis(limits.run_millis);
+    let before = limits.queue.div_ceil(declared.sessions.max(1));
+    let turns = u32::try_from(before.saturating_add(2)).unwrap_or(u32::MAX);
+    let longest = LONGEST.max(run.saturating_mul(2));
+    run.saturating_mul(turns).min(longest).saturating_add(GRACE)
+}
+
+fn connections(declared: &ServedModel) -> usize {
+    let under_way = declared.sessions.saturating_add(declared.limits.queue);
+    let most = under_way.saturating_add(SPARE_CONNECTIONS);
+    usize::try_from(most.min(MOST_CONNECTIONS)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+#[path = "models_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests;
