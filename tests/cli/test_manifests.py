@@ -206,6 +206,6 @@ def test_json_is_for_programs(node: Shell, edge: Path) -> None:
 def test_schema_prints_one_kind_or_all(shell: Shell) -> None:
     assert json.loads(shell("schema", "Route").stdout)["title"] == "RouteManifest"
     everything = json.loads(shell("schema").stdout)
-    assert len(everything["oneOf"]) == len(everything["properties"]["kind"]["enum"]) == 12
+    assert len(everything["oneOf"]) == len(everything["properties"]["kind"]["enum"]) == 13
     wrong = shell("schema", "Rout")
     assert (wrong.returncode, "did you mean 'Route'?" in wrong.stderr) == (2, True)

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.config.samples import snapshot, snapshot_data
+from tests.config.samples import DIGEST, snapshot, snapshot_data
 
 from vedette.config.difference import difference
-from vedette.config.model import build
+from vedette.config.model import build, wire_value
+from vedette.config.served import served_model
 from vedette.config.snapshot import Snapshot
+
+_TENSOR = {"name": "x", "datatype": "FP32", "shape": [0]}
+MODEL = served_model(
+    {
+        "name": "m",
+        "version": 1,
+        "blob": DIGEST,
+        "size": 1,
+        "format": "onnx",
+        "inputs": [_TENSOR],
+        "outputs": [_TENSOR],
+    }
+)
 
 
 def _changed(**parts: Any) -> Snapshot:
@@ -78,6 +92,7 @@ def test_no_part_of_a_snapshot_can_change_unseen() -> None:
         "egress": [{"name": "e", "workloads": ["w"], "rules": [{"to": "https://a.example.com"}]}],
         "sidecars": [{"name": "shop"}],
         "waf": {"version": "4.25.0", "rules": "sha256:" + "d" * 64},
+        "models": [dict(wire_value(MODEL))],
         "addresses": {
             "lists": [],
             "countries": {"blob": "sha256:" + "e" * 64, "size": 1},
@@ -86,7 +101,7 @@ def test_no_part_of_a_snapshot_can_change_unseen() -> None:
         assert len(difference(snapshot(), _changed(**{part: value}))) == 1, part
     assert set(Snapshot.model_fields) - {"api_version", "kind"} == {
         "node", "admit", "identity", "policy", "functions", "routes", "upstreams", "limits", "egress", "waf",
-        "addresses", "sidecars",
+        "addresses", "sidecars", "models",
     }  # fmt: skip
 
 

@@ -32,6 +32,7 @@ MINIMAL = {
     "Node": "{}",
     "Route": "{rules: [{static: {}}]}",
     "Function": "{}",
+    "Model": "{file: m.onnx}",
     "Upstream": "{url: 'http://127.0.0.1:1'}",
     "Policy": "{cedar: ''}",
     "Limit": "{rate: 100/s}",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.simulators.engine import EngineSimulator, serve_control
+from tests.simulators.keeper import KeeperSimulator
 from tests.simulators.native import NativeSimulator, compile_to
 
 from vedette.clock import now
@@ -51,6 +52,7 @@ class Running:
     activator: Activator
     engine: EngineSimulator
     engine_listener: socket.socket
+    keeper: KeeperSimulator
 
 
 @pytest.fixture
@@ -81,7 +83,9 @@ def running(home: Home) -> Iterator[Running]:
     native = NativeSimulator()
     engine_client = EngineClient(home.engine_socket)
     activator = Activator(home, history, keys, engine_client, native, compile_to, native)
-    yield Running(home, Node(home, keys, activator), activator, engine, listener)
+    keeper = KeeperSimulator(home)
+    yield Running(home, Node(home, keys, activator), activator, engine, listener, keeper)
+    keeper.stop()
     listener.close()
     history.close()
 

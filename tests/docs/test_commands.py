@@ -21,7 +21,16 @@ from tests.components import MINUTES
 from tests.e2e.node import PROGRAM, Node, new_home
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("audit", "authority", "certificate", "federation", "issuer", "policy", "workload")
+GROUPS = (
+    "audit",
+    "authority",
+    "certificate",
+    "federation",
+    "issuer",
+    "model",
+    "policy",
+    "workload",
+)
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```sh\n(?P<text>.*?)^```", re.M | re.S)
 RUN = [
     "README.md",

@@ -48,7 +48,7 @@ def test_status_has_the_shape_that_is_documented(node: Node) -> None:
     assert listener["name"] == "https"
     assert listener["url"] == f"https://{listener['address']}"
     assert status["metrics"]["url"].startswith("http://127.0.0.1:")
-    for name in ("supervisor", "engine", "control"):
+    for name in ("supervisor", "engine", "control", "models"):
         assert os.path.exists(f"/proc/{status['processes'][name]['pid']}")
     assert status["processes"]["engine"]["restarts"] == 0
     engine = status["engine"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vedette.errors import ConfigError
-from vedette.policy.check import PolicyError, check
+from vedette.policy.check import Outline, PolicyError, Scope, check
 from vedette.policy.schema import schema_text
 
 ERROR = {
@@ -29,6 +29,7 @@ OUTLINES = [
         "resource": {"type": "Function", "id": "hello"},
         "conditional": True,
         "names": [{"type": "Function", "id": "hello"}],
+        "actions": ["invoke"],
     }
 ]
 
@@ -91,3 +92,15 @@ def test_each_policy_is_outlined() -> None:
     assert not outline.principal.takes("Workload", "anybody")
     assert outline.resource.takes("Function", "hello")
     assert not outline.resource.takes("Function", "other")
+
+
+def test_a_policy_is_about_a_resource_only_with_the_action_that_is_asked() -> None:
+    anything = Scope(None, None)
+
+    def about(*actions: str) -> tuple[bool, bool]:
+        outline = Outline("a", "a.cedar", 1, "permit", anything, anything, False, (), actions)
+        return outline.is_about("Function", "hello"), outline.is_about("Model", "digits")
+
+    assert about("invoke") == (True, False)
+    assert about("predict") == (False, True)
+    assert about("invoke", "predict") == about() == (True, True)

@@ -7,6 +7,7 @@ import pytest
 from vedette.config.snapshot import (
     BackendRef,
     FunctionBackend,
+    ModelBackend,
     PathMatch,
     Route,
     ServicesBackend,
@@ -35,6 +36,38 @@ def test_the_default_names_only_this_node() -> None:
     text = default_policy(DOMAIN)
     assert '@id("node-token")' in text
     assert 'principal.issuer == "spiffe://edge-1.vedette.local"' in text
+
+
+def test_the_default_is_about_functions_and_models() -> None:
+    from vedette.engine import _native
+
+    (outline,) = check(
+        _native.check_policies, {DEFAULT_POLICY_NAME: default_policy(DOMAIN)}
+    ).outlines
+    assert outline.is_about("Function", "hello")
+    assert outline.is_about("Model", "digits")
+
+
+def test_a_public_route_to_a_model_lets_anybody_ask_it_there_and_only_there() -> None:
+    from vedette.engine import _native
+
+    route = Route(
+        name="score",
+        hosts=("a.example",),
+        path=PathMatch(type="PathPrefix", value="/score"),
+        backend=ModelBackend(model="digits"),
+    )
+    text = public_route_policy("score", [route])
+    checked = check(_native.check_policies, {public_route_policy_name("score"): text})
+    assert checked.warnings == ()
+    (outline,) = checked.outlines
+    assert outline.id == "public-route-score-model-1"
+    assert (outline.actions, outline.names, outline.conditional) == (
+        ("predict",),
+        (("Model", "digits"),),
+        True,
+    )
+    assert 'context.host == "a.example"' in text
 
 
 def test_public_is_a_policy_for_one_function() -> None:

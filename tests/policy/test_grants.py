@@ -40,6 +40,14 @@ def test_a_principal_is_read_as_people_write_it_and_is_the_only_one(
     assert outline.conditional
 
 
+def test_a_model_is_granted_to_be_asked() -> None:
+    grant = Grant.of("g", "alice", OWN, ("Model", "digits"), ())
+    text = grant_text(grant)
+    (outline,) = check(load_native().check_policies, {"grant-g.cedar": text}).outlines
+    assert outline.is_about("Model", "digits")
+    assert not outline.is_about("Function", "digits")
+
+
 def test_without_methods_it_is_for_all_of_them() -> None:
     assert "when" not in grant_text(of("alice"))
 

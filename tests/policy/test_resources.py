@@ -47,6 +47,33 @@ def test_a_route_to_several_functions_is_asked_about_as_these_only() -> None:
     assert resources_of(route) == (("Function", "hello"),)
 
 
+def _with_model() -> Snapshot:
+    """The sample, with a model and a route to it."""
+    data = snapshot_data()
+    tensor = {"name": "x", "datatype": "FP32", "shape": [0]}
+    model = {"name": "digits", "version": 1, "blob": f"sha256:{'a' * 64}", "size": 1}
+    model |= {"format": "onnx", "inputs": [tensor], "outputs": [tensor], "worker": "0" * 16}
+    data["models"] = [model]
+    backend = {"type": "Model", "model": "digits"}
+    path = {"type": "PathPrefix", "value": "/digits"}
+    data["routes"].append({"name": "score", "path": path, "backend": backend})
+    return build(Snapshot, data)
+
+
+def test_a_model_is_asked_about_as_itself_though_no_route_leads_to_it() -> None:
+    made = _with_model()
+    route = made.route("score")
+    assert route is not None
+    assert resources_of(route) == (("Model", "digits"),)
+    alone = made.with_(routes=tuple(each for each in made.routes if each != route))
+    assert ("Model", "digits") in all_resources(alone)
+    assert _said(("Model", "digits"), of=alone) == []
+    assert _said(("Model", "digit"), ("Route", "score"), of=made) == [
+        "team.cedar:7: mine names Model::\"digit\", which does not exist; did you mean 'digits'?",
+        'team.cedar:7: mine names Route::"score", which only leads to a model; write Model::"digits"',
+    ]
+
+
 def test_what_is_there_is_not_told() -> None:
     assert _said(("Function", "hello"), ("Route", "health")) == []
 

@@ -10,12 +10,14 @@ from unittest import mock
 def main() -> int:
     """Runs as the control process would."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from tests.simulators import native
+    from tests.simulators import inspection, native
 
-    from vedette.control import activate, process
+    from vedette.control import activate, models, process
 
     assert activate.Activator.__init__.__defaults__ == (activate.compile_component, None)
     activate.Activator.__init__.__defaults__ = (native.compile_to, native.NativeSimulator())
+    assert models.Models.__init__.__defaults__ == (models.inspect_apart,)
+    models.Models.__init__.__defaults__ = (inspection.inspect,)
     with mock.patch.object(process, "load_native", native.NativeSimulator):
         return process.main()
 

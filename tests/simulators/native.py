@@ -99,7 +99,7 @@ def _outlines(file: dict[str, str]) -> list[dict[str, object]]:
         if not line.startswith(("permit", "forbid")):
             continue
         text = "\n".join(lines[number - 1 :]).partition(";")[0]
-        names = re.findall(r'(Function|Route)::"([^"]*)"', text)
+        names = re.findall(r'(Function|Model|Route)::"([^"]*)"', text)
         said = re.search(r'@id\("([^"]*)"\)', "\n".join(lines[: number - 1]))
         scope = re.search(r'resource == (\w+)::"([^"]*)"', text.partition(")")[0])
         outline = {
@@ -111,6 +111,7 @@ def _outlines(file: dict[str, str]) -> list[dict[str, object]]:
             "resource": {"type": scope[1], "id": scope[2]} if scope else {"type": None, "id": None},
             "conditional": "when" in text,
             "names": [{"type": kind, "id": name} for kind, name in names],
+            "actions": re.findall(r'Action::"(\w+)"', text.partition(")")[0]),
         }
         found.append(outline)
     return found

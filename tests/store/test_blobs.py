@@ -70,3 +70,30 @@ def test_a_missing_blob_and_a_path_are_told_apart_from_content(tmp_path: Path) -
 def test_other_files_are_no_blobs(tmp_path: Path) -> None:
     (tmp_path / ".abc.tmp").write_text("")
     assert list(BlobStore(tmp_path).digests()) == []
+
+
+def test_a_file_is_stored_under_its_digest_or_not_at_all(tmp_path: Path) -> None:
+    folder, source = tmp_path / "blobs", tmp_path / "source"
+    folder.mkdir()
+    source.write_bytes(b"content" * 400_000)
+    store = BlobStore(folder)
+    digest = digest_of(source.read_bytes())
+    assert store.put_file(source, digest, 1 << 30) == 2_800_000
+    assert store.get(digest) == source.read_bytes()
+    for most, expected, code in (
+        (2_799_999, digest, "blob_too_large"),
+        (1 << 30, digest_of(b"other"), "digest_mismatch"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            store.put_file(source, expected, most)
+        assert caught.value.code == code
+    assert [each.name for each in folder.iterdir()] == [digest.removeprefix("sha256:")]
+
+
+def test_a_blob_can_be_made_young_again(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put(b"content")
+    os.utime(store.path(digest), (1, 1))
+    assert store.renew(digest)
+    assert store.path(digest).stat().st_mtime > 1
+    assert not store.renew(digest_of(b"other"))

@@ -103,3 +103,13 @@ def test_nothing_goes_when_an_envelope_cannot_be_read(tmp_path: Path) -> None:
         collect_garbage(home, history, unreadable, keep=1, grace_seconds=-1)
     assert len(list(BlobStore(home.blobs).digests())) == 3
     assert len(list(SnapshotStore(home.snapshots).digests())) == 3
+
+
+def test_what_something_else_needs_is_kept(tmp_path: Path) -> None:
+    home = home_in(tmp_path)
+    history = History(home.database)
+    _, blob = _deploy(home, history, 1)
+    kept, gone = (BlobStore(home.blobs).put(text) for text in (b"kept", b"gone"))
+    collect_garbage(home, history, _blobs_of, grace_seconds=-1, besides=[kept])
+    assert set(BlobStore(home.blobs).digests()) == {blob, kept}
+    assert gone not in BlobStore(home.blobs).digests()

@@ -17,7 +17,7 @@ from vedette.store.home import Home
 def test_every_folder_is_for_the_owner_and_two_let_others_pass(tmp_path: Path) -> None:
     home = home_in(tmp_path)
     folders = [home.root, *[path for path in home.root.rglob("*") if path.is_dir()]]
-    assert len(folders) == 16
+    assert len(folders) == 17
     passable = {path for path in folders if path.stat().st_mode & 0o777 == 0o711}
     assert passable == {home.root, home.run}
     assert {path.stat().st_mode & 0o777 for path in folders if path not in passable} == {0o700}
@@ -41,6 +41,9 @@ def test_the_layout_is_the_documented_one() -> None:
     assert home.tls_key == Path("/h/engine/tls/server.key")
     assert home.admin_socket == Path("/h/run/admin.sock")
     assert home.spool_requests == Path("/h/spool/requests")
+    assert home.model_socket("0a" * 8) == Path("/h/run/models/0a0a0a0a0a0a0a0a.sock")
+    assert home.models_wanted == Path("/h/run/models/wanted.json")
+    assert home.models_state == Path("/h/run/models/state.json")
 
 
 def test_the_environment_chooses_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +58,15 @@ def test_a_path_too_long_for_a_socket_is_told() -> None:
     Home(Path("/" + "a" * 88)).require_socket_paths()
     with pytest.raises(ConfigError) as caught:
         Home(Path("/" + "ä" * 50)).require_socket_paths()
+    assert caught.value.code == "socket_path_too_long"
+
+
+def test_a_path_too_long_for_the_sockets_of_models_harms_only_who_has_models() -> None:
+    Home(Path("/" + "a" * 73)).require_model_sockets()
+    home = Home(Path("/" + "a" * 74))
+    home.require_socket_paths()
+    with pytest.raises(ConfigError) as caught:
+        home.require_model_sockets()
     assert caught.value.code == "socket_path_too_long"
 
 

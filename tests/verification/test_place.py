@@ -28,7 +28,7 @@ def test_a_node_is_found_from_its_home(twin: Twin) -> None:
     place = Place.of(twin.place.home)
     assert place.trust_domain == "twin.verify.invalid"
     assert place.tls.port == twin.place.tls.port
-    assert set(place.pids()) == {"guardian", "supervisor", "engine", "control"}
+    assert set(place.pids()) == {"guardian", "supervisor", "engine", "control", "models"}
     place.listeners = [("http", ("127.0.0.1", 1))]
     with pytest.raises(UnavailableError):
         _ = place.tls

@@ -279,8 +279,10 @@ def _print_status(answer: dict[str, Any]) -> None:
     rows.append(("metrics", answer["metrics"]["url"]))
     rows.append(("workload API", answer["workloadApi"] or "-"))
     rows.append(("supervisor", f"pid {processes['supervisor']['pid']}"))
-    for name in ("engine", "control"):
-        one = processes[name]
+    for name in ("engine", "control", "models"):
+        one = processes.get(name)
+        if one is None:  # a control of before
+            continue
         shown = f"{one['state']}, pid {one['pid']}, since {one['startedAt']}"
         rows.append((name, f"{shown}, {one['restarts']} restarts"))
     rows.append(("engine version", engine["version"] or "-"))
@@ -296,6 +298,9 @@ def _print_status(answer: dict[str, Any]) -> None:
     if answer.get("sidecars"):  # not of a control of before
         modes = (f"{one['name']} ({one['mode'].lower()})" for one in answer["sidecars"])
         rows.append(("sidecars", ", ".join(modes)))
+    if answer.get("models"):  # not of a control of before
+        models = (_shown_model(one) for one in answer["models"])
+        rows.append(("models served", ", ".join(models)))
     rows += [("addresses", _shown_list(one)) for one in answer["addressLists"]]
     if answer["countries"]:
         countries = answer["countries"]
@@ -327,6 +332,12 @@ def _print_status(answer: dict[str, Any]) -> None:
         from vedette.cli.functions import print_functions
 
         print_functions(answer["functions"])
+
+
+def _shown_model(one: dict[str, Any]) -> str:
+    """A model in a few words; that its process is ready goes without saying."""
+    state = "" if one["state"] in (None, "ready") else f" ({one['state']})"
+    return f"{one['name']} {one['version']}{state}"
 
 
 def _shown_list(one: dict[str, Any]) -> str:

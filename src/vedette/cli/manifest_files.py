@@ -26,12 +26,16 @@ from vedette.config.kinds import (
 from vedette.config.manifest import FunctionManifest
 from vedette.config.manifests import Attachment, Component, Manifest, Problems, typed
 from vedette.config.model import wire_value
+from vedette.config.model_manifest import ModelManifest
 from vedette.config.routes import RouteManifest
+from vedette.config.snapshot import StaticFile
 from vedette.config.yaml_source import MAX_BYTES
 from vedette.errors import ConfigError
 from vedette.functions.admit import read_component
 from vedette.functions.project import Project, project_of
 from vedette.identity.keys import load_keys
+from vedette.ids import is_digest
+from vedette.models.admit import read_model
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Loaded:
     judged: dict[str, Path] = field(default_factory=dict)
     """Those of the files that the engine reads whole: a plan asks it about them."""
     components: dict[str, Path] = field(default_factory=dict)
+    models: dict[str, Path] = field(default_factory=dict)
+    """Files of models: the node looks at them while it plans."""
     unbuilt: list[tuple[Manifest, Project]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -54,7 +60,7 @@ class Loaded:
         """Content that a plan needs, as it was when it was read. Raises `ConfigError`
         digest_mismatch, component_missing.
         """
-        path = self.components.get(digest) or self.files.get(digest)
+        path = self.components.get(digest) or self.models.get(digest) or self.files.get(digest)
         if path is None:
             raise ConfigError("blob_missing", f"no file has the digest {digest}")
         return path.read_bytes()
@@ -105,6 +111,8 @@ def _attach(manifest: Manifest, loaded: Loaded, problems: Problems) -> None:
                 return Attachment(keys=tuple(load_keys(_as_text(text), spec.alg)))
 
             _put(manifest, spec.jwks_file, problems, keys, "spec", "jwksFile")
+        case ModelManifest():
+            _attach_model(manifest, model.spec.file, loaded, problems)
         case AddressListManifest():
             _attach_blob(manifest, model.spec.file, loaded, problems, "file")
             file = model.spec.crowdsec.ca_file if model.spec.crowdsec else None
@@ -171,6 +179,25 @@ def _attach_blob(
         return Attachment(files=(found,), modified_at=modified)
 
     _put(manifest, file, problems, blob, "spec", field_)
+
+
+def _attach_model(manifest: Manifest, file: str, loaded: Loaded, problems: Problems) -> None:
+    """A model's file, unless the node has it already and the manifest names its digest."""
+    if is_digest(file):
+        return
+
+    def model(path: Path) -> Attachment:
+        admitted = read_model(path)
+        loaded.models[admitted.digest] = path
+        found = StaticFile(
+            path=path.name,
+            blob=admitted.digest,
+            size=admitted.size,
+            content_type="application/octet-stream",
+        )
+        return Attachment(files=(found,))
+
+    _put(manifest, file, problems, model, "spec", "file")
 
 
 def _attach_folders(

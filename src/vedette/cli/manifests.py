@@ -168,6 +168,11 @@ def planned(
 def _ask(client: ControlClient, loaded: Loaded, prune: bool, verbose: bool) -> dict[str, Any]:
     for digest, path in loaded.judged.items():
         client.upload_bytes(digest, path.read_bytes())
+    if loaded.models:
+        from vedette.cli.uploading import upload_model
+
+        for digest, path in loaded.models.items():
+            upload_model(client, digest, path, path.name)
     answer: dict[str, Any] = client.post("/v1/plan", loaded.wish(prune=prune))
     _say_all(answer["notes"])
     _say_absent(answer["absent"], verbose)
@@ -232,7 +237,11 @@ def _send(
     as_json: bool,
 ) -> None:
     """Uploads what the plan needs and applies it."""
+    models = {each["blob"] for each in json.loads(answer["payload"]).get("models", ())}
     for digest in answer["blobs"]:
+        if digest in models:
+            _send_model(client, digest, content)
+            continue
         client.upload_bytes(digest, content(digest), "blobs" if digest in components else "files")
     parts = ("base", "ground", "payload", "texts", "applied", "feeds")
     wish = {name: answer[name] for name in parts if name in answer}
@@ -242,6 +251,14 @@ def _send(
         print_json(done)
     elif answer["changes"]:
         print(f"Applied: generation {done['generation']}, snapshot {short(done['digest'])}")
+
+
+def _send_model(client: ControlClient, digest: str, content: Callable[[str], bytes]) -> None:
+    """Planning has sent it; of a plan saved long ago the node may have forgotten it."""
+    from vedette.cli.uploading import is_there
+
+    if not is_there(client, digest):
+        client.upload_bytes(digest, content(digest), "model-files")
 
 
 def _save(out: Path, answer: dict[str, Any], loaded: Loaded) -> None:

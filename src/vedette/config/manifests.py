@@ -26,6 +26,7 @@ from vedette.config.kinds import (
 )
 from vedette.config.manifest import FunctionManifest
 from vedette.config.model import Count, Model, Place, attempt
+from vedette.config.model_manifest import ModelManifest
 from vedette.config.routes import HttpRouteManifest, RouteManifest
 from vedette.config.sidecar_manifest import SidecarManifest
 from vedette.config.snapshot import API_VERSION, Digest, IssuerKey, StaticFile
@@ -36,6 +37,7 @@ AnyManifest = (
     NodeManifest
     | RouteManifest
     | FunctionManifest
+    | ModelManifest
     | UpstreamManifest
     | PolicyManifest
     | LimitManifest
@@ -50,6 +52,7 @@ KINDS: Final[dict[str, type[AnyManifest]]] = {
     "Node": NodeManifest,
     "Route": RouteManifest,
     "Function": FunctionManifest,
+    "Model": ModelManifest,
     "Upstream": UpstreamManifest,
     "Policy": PolicyManifest,
     "Limit": LimitManifest,

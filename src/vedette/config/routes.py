@@ -147,10 +147,12 @@ class ServiceRef(Model):
     """A service by name (`BackendObjectReference`)."""
 
     group: str = Field(
-        default="", description="Empty for a Service, `vedette.dev` for Function or Upstream."
+        default="",
+        description="Empty for a Service, `vedette.dev` for Function, Model or Upstream.",
     )
-    kind: Literal["Service", "Upstream", "Function"] = Field(
-        default="Service", description="`Service` names the Upstream of that name."
+    kind: Literal["Service", "Upstream", "Function", "Model"] = Field(
+        default="Service",
+        description="`Service` names the Upstream of that name; a Model answers alone.",
     )
     name: Name = Field(description="Its name.")
     namespace: str | None = Field(default=None, description="Ignored: a node has no namespaces.")

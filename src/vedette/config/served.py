@@ -6,19 +6,28 @@ do.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from vedette.config.model import Count, Model
+from vedette.config.model import Count, Model, build, wire_value
 from vedette.ids import DIGEST_PATTERN, NAME_PATTERN
 
+# fmt: off
 Datatype = Literal[
-    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
-    *("FP16", "FP32", "FP64", "BYTES"),
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "FP32", "FP64", "BYTES",
 ]
+# fmt: on
 """Element types of the Open Inference Protocol."""
 WORKER_PATTERN: Final = r"^[0-9a-f]{16}$"
+
+
+TASK_PATTERN: Final = r"^[a-z][a-z0-9-]*$"
+ModelFormat = Literal["onnx", "tflite"]
 
 
 class Tensor(Model):
@@ -71,12 +80,12 @@ class ServedModel(Model):
         description="Digest of its file."
     )
     size: Count = Field(ge=1, le=1_099_511_627_776, description="Size of its file, in bytes.")
-    format: Literal["onnx", "tflite"] = Field(description="What the file is.")
+    format: ModelFormat = Field(description="What the file is.")
     task: str = Field(
         default="tensors",
         min_length=1,
         max_length=63,
-        pattern=r"^[a-z][a-z0-9-]*$",
+        pattern=TASK_PATTERN,
         description="What it is for, such as `image-classification`; `tensors`: nothing is known.",
     )
     inputs: tuple[Tensor, ...] = Field(
@@ -94,3 +103,18 @@ class ServedModel(Model):
         description="Name of its process and socket: everything above, hashed. What changes any of it runs in "
         "a process of its own beside the one before."
     )
+
+
+def served_model(data: Mapping[str, Any], *, code: str = "snapshot_invalid") -> ServedModel:
+    """The model that `data` (names in camelCase) says, under the name of its worker: the first 16 digits of SHA-256 of
+    its canonical JSON without that name. Raises `ConfigError` with `code`.
+    """
+    unnamed = build(ServedModel, {**data, "worker": "0" * 16}, code=code)
+    return unnamed.model_copy(update={"worker": worker_of(unnamed)})
+
+
+def worker_of(model: ServedModel) -> str:
+    """The name that the model's worker has to have."""
+    said = {name: value for name, value in wire_value(model).items() if name != "worker"}
+    text = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,15 +1,15 @@
 """From a desired snapshot to the one the engine serves.
 
 Owns: the only way a snapshot becomes active: sign, check with the engine's own code, record durably, apply, and go
-back when the engine refuses. One lock, so that every change starts from the state before it. Must not: decide what
-changes; `desired` and `node` do.
+back when the engine refuses. Workers of models are ready before it and end after it. One lock, so that every change
+starts from the state before it. Must not: decide what changes; `desired` and `node` do.
 """
 
 from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from vedette.config.snapshot import Snapshot
 from vedette.control import desired, tls
 from vedette.control.bootstrap import Keys
 from vedette.control.desired import Change, keep_standing
+from vedette.control.model_workers import ModelWorkers
 from vedette.control.refusals import About, about
 from vedette.engine.client import EngineClient, EngineStatus
 from vedette.engine.native import Native, Questions, refusal_of
@@ -69,6 +70,7 @@ class Activator:
         self.blobs = BlobStore(home.blobs)
         self.history = history
         self.engine = engine
+        self.workers = ModelWorkers(home)
         self._home = home
         self._keys = keys
         self._native = native
@@ -78,6 +80,10 @@ class Activator:
         """Called when the engine refuses what the snapshot does not (ADR 0038)."""
         self.told: Callable[[EngineStatus], None] | None = None
         """Called with what the engine says of itself, once a second."""
+        self.noted: Callable[[Snapshot, str], None] | None = None
+        """Called with each snapshot that is active and served, and who wanted it."""
+        self.besides: Callable[[], Iterable[str]] = tuple
+        """Digests of blobs that are kept though no generation needs them."""
 
     def active(self) -> tuple[Entry, Snapshot]:
         """The active entry and its snapshot. Raises `UnavailableError` when the node was never bootstrapped."""
@@ -193,6 +199,14 @@ class Activator:
         refused = self._refusal(snapshot, envelope)
         if refused is not None:
             raise refused.error
+        try:
+            self.workers.bring_up(self.active()[1].models or (), snapshot.models or ())
+            return self._serve(snapshot, envelope, action, actor)
+        finally:
+            self.workers.settle(self.active()[1].models or ())
+
+    def _serve(self, snapshot: Snapshot, envelope: bytes, action: str, actor: str) -> Outcome:
+        """Makes a snapshot the active one, and has the engine serve it; goes back when the engine refuses."""
         before = self.history.active()
         entry = self._record(snapshot.digest(), envelope, action, actor)
         self.history.note_components(entry.generation, _components(snapshot))
@@ -209,6 +223,8 @@ class Activator:
                 self._apply_if_there(back)
             raise
         self._parsed = (entry.digest, snapshot)
+        if self.noted is not None:
+            self.noted(snapshot, actor)
         return Outcome(entry, snapshot, applied)
 
     def _record(self, digest: str, envelope: bytes, action: str, actor: str) -> Entry:
@@ -326,7 +342,11 @@ class Activator:
         """Removes what no recent generation needs."""
         with self.lock:
             return collect_garbage(
-                self._home, self.history, self._blobs_of, engine_key=self._native.engine_key()
+                self._home,
+                self.history,
+                self._blobs_of,
+                engine_key=self._native.engine_key(),
+                besides=self.besides(),
             )
 
     def _blobs_of(self, envelope: bytes) -> frozenset[str]:
@@ -353,9 +373,10 @@ class Activator:
             entry = heal(self._home, self.history)
             if entry is None:
                 return None, None
+            _, snapshot = self.active()
+            self.workers.settle(snapshot.models or ())  # control starts with this, too
             status = self.engine.look()
             serving = (status["digest"], status["generation"], status["error"])
-            _, snapshot = self.active()
             # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.
             self._ensure_analysed(snapshot)
             if serving == (entry.digest, entry.generation, None):

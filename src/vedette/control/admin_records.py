@@ -31,7 +31,10 @@ NOTE: Final = "vedette.admin"
 
 _TEXT: Final = 256
 _QUESTIONS: Final = frozenset(
-    {"check_policy", "explain", "plan", "judge", "replay", "tune", "put_blob", "put_file"}
+    {
+        *("check_policy", "explain", "plan", "judge", "replay", "tune"),
+        *("put_blob", "put_file", "put_model_file"),
+    }
 )
 """Handlers that change nothing of what the node does. What is uploaded does nothing until something names it."""
 

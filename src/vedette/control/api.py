@@ -22,6 +22,7 @@ from vedette.config.snapshot import ClientAuthority
 from vedette.control.admin_records import NOTE, Recorded
 from vedette.control.api_federation import add_federation
 from vedette.control.api_firewall import add_firewall
+from vedette.control.api_models import add_models
 from vedette.control.api_sidecars import add_sidecars
 from vedette.control.api_workloads import add_workloads
 from vedette.control.limits import BodyLimit
@@ -71,6 +72,7 @@ from vedette.control.messages import (
 )
 from vedette.control.node import Node
 from vedette.control.traffic_messages import RouteStatus, UpstreamStatus
+from vedette.control.uploads import receive
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.observability import metrics, spool
 from vedette.store.atomic import disk_error
@@ -87,6 +89,7 @@ _NOT_FOUND = (
     "certificate_unknown",
     "credential_unknown",
     "workload_unknown",
+    "model_version_unknown",
     "box_unknown",
     "bundle_unknown",
     "bundle_not_followed",
@@ -96,7 +99,7 @@ _NOT_FOUND = (
     "sidecar_unknown",
     "snapshot_unknown",
 )
-_TOO_LARGE = ("blob_too_large", "component_too_large")
+_TOO_LARGE = ("blob_too_large", "component_too_large", "model_too_large")
 
 
 def create_app(node: Node) -> FastAPI:
@@ -125,6 +128,7 @@ def create_app(node: Node) -> FastAPI:
     add_firewall(app, node, _actor)
     add_workloads(app, node, _actor)
     add_sidecars(app, node, _actor)
+    add_models(app, node, _actor)
     add_federation(app, node)
     _streams(app, node)
     return app
@@ -520,15 +524,4 @@ def _encode(lines: list[dict[str, Any]]) -> bytes:
 async def _receive(request: Request, file: Path) -> None:
     """Streams the body to `file`. Raises `ConfigError` blob_too_large at once, `UnavailableError` disk_full."""
     too_large = ConfigError("blob_too_large", "the component is larger than 64 MiB")
-    if int(request.headers.get("content-length", "0")) > MAX_BLOB_BYTES:
-        raise too_large
-    received = 0
-    with file.open("wb") as output:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > MAX_BLOB_BYTES:
-                raise too_large
-            try:
-                output.write(chunk)
-            except OSError as error:
-                raise disk_error(error, file) from error
+    await receive(request, file, MAX_BLOB_BYTES, too_large)

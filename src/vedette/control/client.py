@@ -52,8 +52,12 @@ class ControlClient:
         with _Exchange(self._home, "GET", path, None, {}, _READ_TIMEOUT) as answer:
             return answer.read()
 
-    def upload(self, digest: str, file: Path, on_sent: Callable[[int], None]) -> None:
-        """Uploads a component; `on_sent` hears the bytes of each part. Raises `VedetteError`."""
+    def upload(
+        self, digest: str, file: Path, on_sent: Callable[[int], None], room: str = "blobs"
+    ) -> None:
+        """Uploads a component, or a model to `model-files`; `on_sent` hears the bytes of each part. Raises
+        `VedetteError`.
+        """
 
         def parts() -> Iterator[bytes]:
             with file.open("rb") as content:
@@ -62,14 +66,17 @@ class ControlClient:
                     on_sent(len(chunk))
 
         headers = {
-            "content-type": "application/wasm",
+            "content-type": "application/octet-stream",
             "content-length": str(os.path.getsize(file)),
         }
-        with _Exchange(self._home, "PUT", f"/v1/blobs/{digest}", parts(), headers) as answer:
+        with _Exchange(self._home, "PUT", f"/v1/{room}/{digest}", parts(), headers) as answer:
             answer.read()
 
     def upload_bytes(self, digest: str, data: bytes, room: str = "files") -> None:
-        """Uploads content: to `files` as it is, to `blobs` as a component. Raises `VedetteError`."""
+        """Uploads content: to `files` as it is, to `blobs` as a component, to `model-files` as a model.
+
+        Raises `VedetteError`.
+        """
         path = f"/v1/{room}/{digest}"
         headers = {"content-type": "application/octet-stream"}
         with _Exchange(self._home, "PUT", path, data, headers) as answer:

@@ -14,7 +14,7 @@ from vedette.errors import ConfigError
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_PLAN_BYTES = 64 * 1024 * 1024
-UPLOADS = ("/v1/blobs/", "/v1/files/")
+UPLOADS = ("/v1/blobs/", "/v1/files/", "/v1/model-files/")
 LARGE = ("/v1/plan", "/v1/apply", "/v1/waf/judge", "/v1/waf/replay", "/v1/waf/rules")
 
 

@@ -64,6 +64,7 @@ class ProcessesStatus(Model):
     supervisor: SupervisorStatus = Field(description="Starts and restarts the others.")
     engine: ProcessStatus = Field(description="The request path.")
     control: ProcessStatus = Field(description="Desired state and the admin API.")
+    models: ProcessStatus = Field(description="Keeps the processes of models.")
 
 
 class EngineState(Model):
@@ -224,6 +225,16 @@ class KeyStatus(Model):
     )
 
 
+class ModelSummary(Model):
+    """A model in the status of a node."""
+
+    name: str = Field(description="Name of the model.")
+    version: int = Field(description="The version that serves.")
+    state: str | None = Field(
+        default=None, description="State of its process; null: nobody knows of one."
+    )
+
+
 class NodeStatus(Model):
     """The answer of `vedette status --json`."""
 
@@ -243,6 +254,9 @@ class NodeStatus(Model):
     )
     sidecars: tuple[SidecarSummary, ...] = Field(
         default=(), description="Programs that the engine speaks for in the mesh, by name."
+    )
+    models: tuple[ModelSummary, ...] = Field(
+        default=(), description="Models that the node serves, by name."
     )
     address_lists: tuple[AddressListStatus, ...] = Field(
         default=(), description="Lists of addresses, by name."

@@ -80,6 +80,7 @@ from vedette.control.messages import (
     Token,
     TokenWish,
 )
+from vedette.control.models import Models
 from vedette.control.posture import Posture
 from vedette.control.redeploy import changed_settings
 from vedette.control.resolve import Kept
@@ -145,6 +146,9 @@ class Node:
             FunctionTokens(self.identities, activator.version_of),
         )
         self.sidecars = Sidecars(activator, self.engine_svids, self._base)
+        self.models = Models(home, activator, self._base, lambda: base_url(self._supervised()))
+        activator.noted = self.models.note
+        activator.besides = self.models.needed
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -271,7 +275,9 @@ class Node:
             location=state.location,
             generation=entry.generation,
             functions=len(snapshot.functions),
-            restarts={"engine": state.engine.restarts, "control": state.control.restarts},
+            restarts={
+                role: getattr(state, role).restarts for role in ("engine", "control", "models")
+            },
             audited=audit.records,
             audited_at=None
             if audit.signed_at is None
@@ -300,12 +306,13 @@ class Node:
         """What applying manifests would do. Raises `ConfigError` with file and line."""
         domains = {*self.identities.federation.bundles(), self.identities.trust_domain}
         names = self.certificates.names(), self.credentials.names()
-        kept = Kept(*names, frozenset(domains))
+        kept = Kept(*names, frozenset(domains), self.models.known(wish.objects))
         return planning.plan(self._activator, self.feeds, wish, self._base(), kept)
 
     def apply(self, wish: PlanWish, actor: str) -> Activation:
         """Applies a plan. Raises `ConfigError` plan_stale, `TrustError` payload_invalid, plan_altered."""
-        return activation(planning.apply(self._activator, self.feeds, wish, actor))
+        require = self.models.require_true
+        return activation(planning.apply(self._activator, self.feeds, wish, actor, require))
 
     def snapshot(self, name: str) -> SnapshotAnswer:
         """A snapshot of the history by name. Raises `ConfigError` snapshot_unknown."""

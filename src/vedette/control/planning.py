@@ -6,7 +6,7 @@ stale. Must not: change anything while planning.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from vedette.clock import now
 from vedette.config.difference import FieldChange, ObjectChange, difference
@@ -96,9 +96,15 @@ def plan(
     )
 
 
-def apply(activator: Activator, feeds: Feeds, wish: PlanWish, actor: str) -> Outcome:
+def apply(
+    activator: Activator,
+    feeds: Feeds,
+    wish: PlanWish,
+    actor: str,
+    require: Callable[[Snapshot, Snapshot], None],
+) -> Outcome:
     """Serves the snapshot of a plan with what feeds have brought meanwhile, and remembers what belongs
-    to manifests.
+    to manifests. `require` is asked about what changes from one snapshot to the other, and raises.
 
     Raises `ConfigError` plan_stale, blob_missing, policy_invalid, engine_refused; `TrustError`
     payload_invalid or plan_altered.
@@ -112,6 +118,7 @@ def apply(activator: Activator, feeds: Feeds, wish: PlanWish, actor: str) -> Out
         _store_texts(activator, snapshot, wish.texts)
         bring_countries(snapshot, activator.blobs)
         _require_blobs(activator, snapshot, base)
+        require(base, snapshot)
         snapshot = kept(base, snapshot, fed, {**feeds.sources(), **wish.feeds})
         outcome = activator.change(lambda _: snapshot, _action(base, snapshot), actor)
         feeds.put(wish.feeds)
@@ -158,6 +165,7 @@ def _store_texts(activator: Activator, snapshot: Snapshot, texts: Mapping[str, s
 def _require_blobs(activator: Activator, snapshot: Snapshot, base: Snapshot) -> None:
     """Everything the plan adds was uploaded, and is as large as it says."""
     sizes = {each.component: each.size for each in snapshot.functions}
+    sizes.update({each.blob: each.size for each in snapshot.models or ()})
     for route in snapshot.routes:
         if isinstance(route.backend, FilesBackend):
             sizes.update({each.blob: each.size for each in route.backend.files})

@@ -32,6 +32,7 @@ from vedette.config.leaving import answering
 from vedette.config.manifest import FunctionManifest
 from vedette.config.manifests import Manifest, ManifestObject, Problem, Problems, nearest, typed
 from vedette.config.model import Model, build
+from vedette.config.model_manifest import ModelManifest
 from vedette.config.quantities import parse_size
 from vedette.config.routes import HttpRouteManifest, RouteManifest
 from vedette.config.sidecar import is_mesh, mixes
@@ -42,6 +43,7 @@ from vedette.config.snapshot import (
     Function,
     Issuer,
     Limit,
+    ModelBackend,
     PolicyRef,
     Route,
     Snapshot,
@@ -52,7 +54,9 @@ from vedette.config.waf import Waf, WafOverride, WafPolicy
 from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import millis, parse_origin, parse_quota, parse_rate
 from vedette.control.desired import first_admit, function_route
+from vedette.control.desired_models import model_route, own_route_name, routes_to
 from vedette.control.feeds import begin
+from vedette.control.resolve_models import KnownModels, served_of
 from vedette.control.resolve_routes import MIXED, Made, Names, routes_of
 from vedette.control.sidecar_parts import parts_of, unknown_domains
 from vedette.errors import ConfigError
@@ -89,12 +93,13 @@ def _policy_holds(text: str) -> dict[str, int]:
 @dataclass(frozen=True, slots=True)
 class Kept:
     """Names of what the node keeps besides snapshots: client certificates, credentials of egress, and the trust domains
-    whose bundle it has, its own with them (None: not asked).
+    whose bundle it has, its own with them (None: not asked); and versions of models with what is in their files.
     """
 
     certificates: frozenset[str] = frozenset()
     credentials: frozenset[str] = frozenset()
     domains: frozenset[str] | None = None
+    models: KnownModels = field(default_factory=KnownModels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +215,9 @@ class _Resolver:
             if isinstance(manifest.model, RouteManifest | HttpRouteManifest):
                 self._routes(manifest, names)
         for manifest in self.manifests:
+            if isinstance(manifest.model, ModelManifest):
+                self._way_to_model(manifest)
+        for manifest in self.manifests:
             if isinstance(manifest.model, LimitManifest):
                 self._limit(manifest, manifest.model)
             elif isinstance(manifest.model, EgressPolicyManifest):
@@ -243,6 +251,8 @@ class _Resolver:
                 self._node(manifest, manifest.model)
             case FunctionManifest():
                 self._function(manifest, manifest.model)
+            case ModelManifest():
+                self._model(manifest, manifest.model)
             case UpstreamManifest():
                 self._upstream(manifest, manifest.model)
             case PolicyManifest():
@@ -331,6 +341,30 @@ class _Resolver:
                 message = f"the Route {manifest.name!r} has the name of this function's own route"
                 self._problem(manifest, message, "spec", field_)
         return True
+
+    def _model(self, manifest: Manifest, model: ModelManifest) -> None:
+        try:
+            own_route_name(manifest.name)
+            served = served_of(manifest, model.spec, self.kept.models)
+        except ConfigError as error:
+            place = {"invalid_name": ("metadata", "name"), "model_downgrade": ("spec", "version")}
+            said = error.message
+            if error.code != "manifest_invalid":
+                said += f". {error.hint}"
+            self._problem(manifest, said, *place.get(error.code, ("spec", "file")))
+            return
+        self._claim(manifest, "Model", manifest.name, served)
+
+    def _way_to_model(self, manifest: Manifest) -> None:
+        """Its own route, unless another leads to it."""
+        if ("Model", manifest.name) not in self.claims:
+            return
+        own = own_route_name(manifest.name)
+        if ("Route", own) in self.claims:
+            return
+        ways = routes_to(self._rows("Route", self.base.routes, self._gone()), manifest.name)
+        if not any(each.name != own for each in ways):
+            self._claim(manifest, "Route", own, model_route(manifest.name))
 
     def _upstream(self, manifest: Manifest, model: UpstreamManifest) -> None:
         spec = model.spec
@@ -683,7 +717,10 @@ class _Resolver:
         upstreams += [each.value for (kind, _), each in self.claims.items() if kind == "Upstream"]
         ports = {each.name: frozenset(one.port for one in each.endpoints) for each in upstreams}
         return Names(
-            known("Function", self.base.functions), known("Upstream", self.base.upstreams), ports
+            known("Function", self.base.functions),
+            known("Upstream", self.base.upstreams),
+            ports,
+            known("Model", self.base.models or ()),
         )
 
     def _owners(self) -> set[str]:
@@ -704,7 +741,13 @@ class _Resolver:
             for each in self.manifests
             if each.kind == "Function"
         }
-        return (parts | closed | self._pruned()) - set(self.claims)
+        return (parts | closed | self._own_ways() | self._pruned()) - set(self.claims)
+
+    def _own_ways(self) -> set[Key]:
+        """Own routes of models to which a Route of these manifests leads instead."""
+        claimed = [each.value for (kind, _), each in self.claims.items() if kind == "Route"]
+        models = {each.backend.model for each in claimed if isinstance(each.backend, ModelBackend)}
+        return {("Route", own_route_name(name)) for name in models}
 
     def _rows(self, kind: str, rows: Iterable[Any], gone: set[Key]) -> tuple[Any, ...]:
         kept = {row.name: row for row in rows if (kind, row.name) not in gone}
@@ -729,6 +772,7 @@ class _Resolver:
             identity=identity,
             policy=policy,
             functions=self._rows("Function", base.functions, gone),
+            models=self._rows("Model", base.models or (), gone) or None,
             routes=routes,
             upstreams=self._rows("Upstream", base.upstreams, gone),
             limits=self._rows("Limit", base.limits, gone),
@@ -866,11 +910,11 @@ def _owner(manifest: Manifest) -> str:
 
 
 def _limited_by(owner: str, route: str) -> str:
-    """The name by which a Limit means a route: that of the manifest which makes it. A Sidecar and a Route of one name
-    are two things, so the route of a sidecar goes by its own.
+    """The name by which a Limit means a route: that of the manifest which makes it. A Sidecar or Model and a Route of
+    one name are two things, so their routes go by their own.
     """
     kind, _, name = owner.partition("/")
-    return route if kind == "Sidecar" else name
+    return route if kind in ("Sidecar", "Model") else name
 
 
 def _place_of(route: Route, host: str) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 Owns: what the fields of HTTPRoute and Route mean (gateway.networking.k8s.io/v1), and refusing, with
 the line, what the node cannot honour. Pure. Must not: know what else is in a snapshot than the names
-of its functions and upstreams.
+of its functions, models and upstreams.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ _GROUPS = {
     "Service": ("", "core"),
     "Upstream": ("vedette.dev", ""),
     "Function": ("vedette.dev", ""),
+    "Model": ("vedette.dev", ""),
 }
 # Headers that belong to the connection or to the node itself (RFC 9110 §7.6.1).
 _OWN_HEADERS = frozenset(
@@ -81,6 +82,7 @@ class Names:
     functions: Collection[str]
     upstreams: Collection[str]
     ports: dict[str, frozenset[int]] = field(default_factory=dict)
+    models: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +260,9 @@ class _Reader:
 
     def _mirror(self, spec: MirrorSpec, place: Place) -> dict[str, Any] | None:
         where = (*place, "requestMirror")
-        if spec.backend_ref.kind == "Function":
-            self._problem("requests cannot be mirrored to a function", *where, "backendRef")
+        if spec.backend_ref.kind in ("Function", "Model"):
+            kind = spec.backend_ref.kind.lower()
+            self._problem(f"requests cannot be mirrored to a {kind}", *where, "backendRef")
             return None
         name = self._reference(spec.backend_ref, (*where, "backendRef"))
         percent = 100 if spec.percent is None else spec.percent
@@ -301,6 +304,8 @@ class _Reader:
                 message = "nobody answers: the rule needs backendRefs, static, files or a redirect"
             self._problem(message, *place)
             return None
+        if any(ref.kind == "Model" for ref in rule.backend_refs):
+            return self._model(rule, place)
         if rule.backend_refs:
             return self._services(rule.backend_refs, (*place, "backendRefs"))
         if "RequestRedirect" in filters:
@@ -332,26 +337,54 @@ class _Reader:
         ]
         return {"type": "Services", "services": services}
 
+    def _model(self, rule: RuleSpec, place: Place) -> dict[str, Any] | None:
+        """A model answers alone, and as it is asked: another path would be another question."""
+        where = (*place, "backendRefs")
+        if len(rule.backend_refs) > 1:
+            message = "a model answers alone: weights over models are not there yet"
+            self._problem(
+                f"{message}; write one backendRef, or routes that tell by a header", *where
+            )
+            return None
+        ref = rule.backend_refs[0]
+        if ref.filters:
+            self._problem("a backend cannot have filters of its own", *where, 0, "filters")
+        if ref.weight == 0:
+            self._problem("its weight is 0, so nobody could answer", *where, 0, "weight")
+        not_of_a_model = {
+            "a filter URLRewrite": any(each.type == "URLRewrite" for each in rule.filters),
+            "retry": rule.retry is not None,
+            "sessionPersistence": rule.session_persistence is not None,
+        }
+        for what, given in not_of_a_model.items():
+            if given:
+                self._problem(f"a route to a Model cannot have {what}", *place)
+        name = self._reference(ref, (*where, 0))
+        return None if name is None else {"type": "Model", "model": name}
+
     def _reference(self, ref: ServiceRef, place: Place) -> str | None:
-        """The name of an upstream or function that is there."""
+        """The name of an upstream, function or model that is there."""
         if ref.group not in _GROUPS[ref.kind]:
             self._problem(f"there is no {ref.kind} in the group {ref.group!r}", *place, "group")
             return None
         if ref.namespace is not None:
             self._note("a namespace is ignored: a node has none", *place, "namespace")
-        kind = "Function" if ref.kind == "Function" else "Upstream"
-        known, others = self._names.upstreams, self._names.functions
-        if kind == "Function":
-            known, others = others, known
+        by_kind = {
+            "Upstream": self._names.upstreams,
+            "Function": self._names.functions,
+            "Model": self._names.models,
+        }
+        kind = "Upstream" if ref.kind == "Service" else ref.kind
+        known = by_kind[kind]
         if ref.name in known:
             if ref.port is not None and ref.port not in self._names.ports.get(ref.name, ()):
                 message = f"port {ref.port} is ignored: the {kind} {ref.name!r} says its own"
                 self._note(message, *place, "port")
             return ref.name
         message = f"there is no {kind} {ref.name!r}"
-        if ref.name in others:
-            other = "Upstream" if kind == "Function" else "Function"
-            message += f", but a {other}: write kind: {other}, group: vedette.dev"
+        others = [each for each, names in by_kind.items() if ref.name in names]
+        if others:
+            message += f", but a {others[0]}: write kind: {others[0]}, group: vedette.dev"
         else:
             message += nearest(ref.name, known)
         self._problem(message, *place, "name")
@@ -422,7 +455,7 @@ class _Reader:
     def _mesh(self, rule: RouteRuleSpec, place: Place, fields: dict[str, Any]) -> None:
         """What HTTPRoute has no word for."""
         if rule.hedge is not None:
-            if all(ref.kind == "Function" for ref in rule.backend_refs):
+            if all(ref.kind in ("Function", "Model") for ref in rule.backend_refs):
                 self._problem("a hedge needs an Upstream that answers", *place, "hedge")
             fields["hedge"] = {
                 "afterMillis": millis(rule.hedge.after),

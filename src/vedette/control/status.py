@@ -27,6 +27,7 @@ from vedette.control.messages import (
     FunctionStatus,
     ListenerStatus,
     MetricsStatus,
+    ModelSummary,
     NodeStatus,
     OffendersStatus,
     PressureStatus,
@@ -41,6 +42,7 @@ from vedette.control.supervisor.launch import read_node_state
 from vedette.control.supervisor.state import ProcessState, SupervisorState
 from vedette.engine.client import EngineClient, EngineStatus
 from vedette.errors import VedetteError
+from vedette.models.keeper_state import WorkerState, read_states
 from vedette.policy.defaults import public_policy_name
 from vedette.store.activation import read_active
 from vedette.store.atomic import read_json
@@ -119,11 +121,13 @@ def _assemble(
             supervisor=SupervisorStatus(pid=state.supervisor.pid),
             engine=_process(state.engine),
             control=_process(state.control),
+            models=_process(state.models),
         ),
         engine=engine_state(engine),
         workload_api=_workload_api(home),
         functions=tuple(function_statuses(snapshot, base_url(state))) if snapshot else (),
         sidecars=tuple(sidecar_summaries(snapshot)) if snapshot else (),
+        models=tuple(model_summaries(snapshot, read_states(home.models_state))) if snapshot else (),
         address_lists=tuple(list_statuses(snapshot, engine, now(), feeds)) if snapshot else (),
         countries=_countries(engine),
         pressure=_of_engine(engine, "pressure", PressureStatus),
@@ -172,6 +176,16 @@ def list_statuses(
 def sidecar_summaries(snapshot: Snapshot) -> list[SidecarSummary]:
     """One entry for each sidecar, by name."""
     return [SidecarSummary(name=each.name, mode=each.mode) for each in snapshot.sidecars or ()]
+
+
+def model_summaries(snapshot: Snapshot, states: Mapping[str, WorkerState]) -> list[ModelSummary]:
+    """One entry for each model that is served, by name. `states`: of workers, as the keeper says."""
+    found = []
+    for each in snapshot.models or ():
+        state = states.get(each.worker)
+        shown = state["state"] if state else None
+        found.append(ModelSummary(name=each.name, version=each.version, state=shown))
+    return found
 
 
 def _countries(engine: EngineStatus | None) -> CountriesStatus | None:

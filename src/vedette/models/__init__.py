@@ -1,5 +1,5 @@
-"""Models at the edge: files that answer predictions, each version in a process of its own.
+"""Models: what they are, and the processes that run them.
 
-Owns: what a model's process is started with and what it says (`worker`, `inspect`). Must not: import the runtime
-(`onnxruntime`) into a process that does anything else, or run a model in control.
+Owns: the registry, what is let in, the keeper and the workers (docs/adr/0048). Must not: see who asks; the engine does,
+and passes on what may be asked over a worker's socket.
 """

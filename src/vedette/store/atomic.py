@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,8 +27,16 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
 
     Raises `UnavailableError` disk_full or disk_failed; `path` then holds what it held before.
     """
+    write_parts_atomic(path, [data], mode)
+
+
+def write_parts_atomic(path: Path, parts: Iterable[bytes], mode: int = 0o600) -> None:
+    """Replaces the content of `path` by what comes in parts, none of which is kept in memory.
+
+    Raises as `write_atomic`, and whatever the parts raise; `path` then holds what it held before.
+    """
     with _explained(path):
-        temporary = _write_temporary(path, data, mode)
+        temporary = _write_temporary(path, parts, mode)
         with _removed_on_failure(temporary):
             temporary.replace(path)
         sync_folder(path.parent)
@@ -50,7 +58,7 @@ def create_private(path: Path, data: bytes) -> None:
     `UnavailableError` for the disk.
     """
     with _explained(path):
-        temporary = _write_temporary(path, data, 0o600)
+        temporary = _write_temporary(path, [data], 0o600)
         with _removed_on_failure(temporary):
             os.link(temporary, path)
         temporary.unlink()
@@ -80,16 +88,17 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
+def _write_temporary(path: Path, parts: Iterable[bytes], mode: int) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, mode)
     with _removed_on_failure(temporary):
         try:
             os.fchmod(descriptor, mode)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

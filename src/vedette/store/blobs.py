@@ -1,4 +1,4 @@
-"""Content named by its digest: components, policies, schemas.
+"""Content named by its digest: components, models, policies, schemas.
 
 Owns: engine/blobs. A blob is verified when it is written and again whenever it is read. Must not:
 know what is in it.
@@ -6,6 +6,7 @@ know what is in it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Final
 
 from vedette.errors import ConfigError, TrustError
 from vedette.ids import digest_hex, digest_of, is_digest
-from vedette.store.atomic import write_atomic
+from vedette.store.atomic import write_atomic, write_parts_atomic
 
 MAX_BLOB_BYTES: Final = 64 << 20
+_PART: Final = 1 << 20
 
 
 class BlobStore:
@@ -54,6 +56,31 @@ class BlobStore:
             write_atomic(path, data)
         return digest
 
+    def put_file(self, source: Path, expected: str, most: int) -> int:
+        """Stores a file without holding it in memory, and returns its size. Storing the same again renews its age and
+        mends a damaged copy.
+
+        Raises `ConfigError` blob_too_large beyond `most` bytes, digest_mismatch when its digest is not `expected`, and
+        `UnavailableError` when the disk refuses.
+        """
+        size = 0
+
+        def parts() -> Iterator[bytes]:
+            nonlocal size
+            digest = hashlib.sha256()
+            with source.open("rb") as file:
+                while part := file.read(_PART):
+                    size += len(part)
+                    if size > most:
+                        raise ConfigError("blob_too_large", f"it is larger than {most:,} bytes")
+                    digest.update(part)
+                    yield part
+            if digest.hexdigest() != digest_hex(expected):
+                raise ConfigError("digest_mismatch", f"the content is not {expected}")
+
+        write_parts_atomic(self.path(expected), parts())
+        return size
+
     def get(self, digest: str) -> bytes:
         """The content. Raises `ConfigError` blob_missing, `TrustError` blob_tampered."""
         try:
@@ -75,6 +102,14 @@ class BlobStore:
     def has(self, digest: str) -> bool:
         """Whether a blob of that digest lies there; `get` tells whether it is intact."""
         return self.path(digest).is_file()
+
+    def renew(self, digest: str) -> bool:
+        """Makes a blob young again, so that it is not collected before something names it; whether it is there."""
+        try:
+            os.utime(self.path(digest))
+        except FileNotFoundError:
+            return False
+        return True
 
     def digests(self) -> Iterator[str]:
         """The digests of all blobs, in no order."""

@@ -42,17 +42,20 @@ def collect_garbage(
     blobs_of: Callable[[bytes], Iterable[str]],
     *,
     engine_key: str | None = None,
+    besides: Iterable[str] = (),
     keep: int = KEPT_GENERATIONS,
     grace_seconds: float = GRACE_SECONDS,
 ) -> Collected:
     """Removes what the last `keep` generations do not need and that is older than `grace_seconds`.
 
-    `blobs_of` gives the digests that an envelope refers to; if it raises, nothing is removed.
+    `blobs_of` gives the digests that an envelope refers to; if it raises, nothing is removed. `besides`: digests
+    that something else than a generation needs.
     Machine code for other engines than `engine_key` goes whole when a key is given. Never touches
     what the active snapshot needs.
     """
     kept = history.recent_digests(keep)
     needed = {blob for digest in kept for blob in blobs_of(history.envelope(digest))}
+    needed.update(besides)
     oldest = time.time() - grace_seconds
     history.forget_envelopes(kept)
     return Collected(

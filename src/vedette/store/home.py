@@ -46,14 +46,19 @@ class Home:
             ) from error
 
     def require_socket_paths(self) -> None:
-        """Raises `ConfigError` socket_path_too_long when a socket's path would not fit."""
+        """Raises `ConfigError` socket_path_too_long when the path of a socket that every node has would not fit."""
         for socket in (self.admin_socket, self.engine_socket, self.workload_socket):
-            length = len(os.fsencode(socket))
-            if length > MAX_SOCKET_PATH:
-                raise ConfigError(
-                    "socket_path_too_long",
-                    f"the path {socket} has {length} bytes; a socket's has at most {MAX_SOCKET_PATH}",
-                )
+            _require_to_fit(socket)
+
+    def model_socket(self, worker: str) -> Path:
+        """Where the process of a model answers, 0600; `worker` is its name in the snapshot, 16 hex digits."""
+        return self.models_run / f"{worker}.sock"
+
+    def require_model_sockets(self) -> None:
+        """Raises `ConfigError` socket_path_too_long when the sockets of models would not fit: their paths are longer
+        than those of a node without models.
+        """
+        _require_to_fit(self.model_socket("0" * 16))
 
     def compiled_file(self, engine_key: str, digest: str) -> Path:
         """Where the machine code of a component lies, for the engine that `engine_key` names."""
@@ -88,6 +93,21 @@ class Home:
     def node_file(self) -> Path:
         """Trust domain, location and birth of the node; JSON, rewritten only by a new `--location`."""
         return self.root / "node.json"
+
+    @property
+    def models_run(self) -> Path:
+        """Sockets and state of the processes of models; the engine has the sockets connected to."""
+        return self.run / "models"
+
+    @property
+    def models_wanted(self) -> Path:
+        """The models that are to run; JSON, written by control, read by the keeper."""
+        return self.models_run / "wanted.json"
+
+    @property
+    def models_state(self) -> Path:
+        """How the processes of models are; JSON, written by the keeper."""
+        return self.models_run / "state.json"
 
     @property
     def start_file(self) -> Path:
@@ -128,11 +148,6 @@ class Home:
     def engine_socket(self) -> Path:
         """Control's way to the engine."""
         return self.run / "engine.sock"
-
-    @property
-    def models_run(self) -> Path:
-        """Sockets on which the processes of models answer; the engine has them connected to."""
-        return self.run / "models"
 
     @property
     def challenge_key(self) -> Path:
@@ -188,6 +203,11 @@ class Home:
     def database(self) -> Path:
         """The history, SQLite."""
         return self.control / "node.db"
+
+    @property
+    def models_database(self) -> Path:
+        """Which versions of which models are kept, and which served when, SQLite."""
+        return self.control / "models.db"
 
     @property
     def audit_key(self) -> Path:
@@ -340,6 +360,20 @@ class Home:
         return self.log / "control.log"
 
     @property
+    def models_log(self) -> Path:
+        """What the keeper and the processes of models say."""
+        return self.log / "models.log"
+
+    @property
     def supervisor_log(self) -> Path:
         """What the supervisor says."""
         return self.log / "supervisor.log"
+
+
+def _require_to_fit(socket: Path) -> None:
+    length = len(os.fsencode(socket))
+    if length > MAX_SOCKET_PATH:
+        raise ConfigError(
+            "socket_path_too_long",
+            f"the path {socket} has {length} bytes; a socket's has at most {MAX_SOCKET_PATH}",
+        )

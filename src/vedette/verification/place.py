@@ -65,7 +65,7 @@ class Place:
     def pids(self) -> dict[str, int]:
         """The processes of the node, by role."""
         state = read_node_state(self.home)
-        roles = ("guardian", "supervisor", "engine", "control")
+        roles = ("guardian", "supervisor", "engine", "control", "models")
         found = {role: getattr(state, role).pid for role in roles}
         return {role: pid for role, pid in found.items() if pid is not None}
 

@@ -92,6 +92,49 @@ def test_a_killed_control_is_replaced_and_the_engine_does_not_notice(whole_node:
     assert state_of(whole_node).engine.pid == before.engine.pid
 
 
+def test_a_killed_keeper_of_models_is_replaced_and_nobody_else_notices(whole_node: Home) -> None:
+    before = state_of(whole_node)
+    assert before.models.pid is not None
+    os.kill(before.models.pid, signal.SIGKILL)
+    eventually(lambda: state_of(whole_node).models.pid not in (None, before.models.pid))
+    after = state_of(whole_node)
+    assert after.models.restarts == 1
+    assert (after.engine.pid, after.control.pid) == (before.engine.pid, before.control.pid)
+
+
+def test_the_keeper_of_models_inherits_no_socket_and_no_secret(whole_node: Home) -> None:
+    eventually(whole_node.models_state.exists)
+    pid = state_of(whole_node).models.pid
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    assert [link for link in links if link.startswith(("socket:", "/dev/shm"))] == []
+    assert not any("supervisor.lock" in link for link in links)
+    names = {one.partition("=")[0] for one in Path(f"/proc/{pid}/environ").read_text().split("\0")}
+    assert names <= {"", *supervise._MODELS_ENVIRONMENT}
+
+
+def test_the_keeper_of_models_is_told_to_end_when_the_engine_has_ended(
+    home: Home, tmp_path: Path
+) -> None:
+    found = tmp_path / "found"
+    script = f"""
+import signal, sys
+from pathlib import Path
+from vedette.control.supervisor import processes
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print("waits", flush=True)
+signal.sigwait([signal.SIGTERM])
+engines = processes.find(Path(sys.argv[-1]), "engine")
+Path({str(found)!r}).write_text(f"{{len(engines)}} engines")
+"""
+    try:
+        launch.launch(home, simulated_options(models_command=[sys.executable, "-c", script]))
+        launch.wait_until_ready(home)
+        eventually(lambda: "waits" in home.models_log.read_text())
+    finally:
+        launch.stop(home)
+    assert found.read_text() == "0 engines"
+
+
 def test_a_killed_supervisor_is_replaced_and_its_children_are_kept(whole_node: Home) -> None:
     before = state_of(whole_node)
     assert before.supervisor.pid is not None
@@ -100,8 +143,9 @@ def test_a_killed_supervisor_is_replaced_and_its_children_are_kept(whole_node: H
         eventually(lambda: state_of(whole_node).supervisor.pid != before.supervisor.pid)
     after = state_of(whole_node)
     assert load.refused == []
-    assert (after.engine.pid, after.control.pid) == (before.engine.pid, before.control.pid)
-    assert (after.engine.restarts, after.control.restarts) == (0, 0)
+    pids = [(each.engine.pid, each.control.pid, each.models.pid) for each in (before, after)]
+    assert pids[0] == pids[1]
+    assert (after.engine.restarts, after.control.restarts, after.models.restarts) == (0, 0, 0)
     assert after.guardian.pid == before.guardian.pid
 
 
@@ -149,7 +193,7 @@ def test_stop_leaves_no_process_and_frees_the_lock(whole_node: Home) -> None:
     pids = [
         found.pid for role in processes.ROLES for found in processes.find(whole_node.root, role)
     ]
-    assert len(pids) == 4
+    assert len(pids) == 5
     assert launch.stop(whole_node)
     assert [pid for pid in pids if processes.start_ticks(pid) is not None] == []
     assert not launch.is_running(whole_node)

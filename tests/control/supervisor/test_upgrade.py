@@ -62,6 +62,16 @@ def test_engine_and_control_are_replaced_and_nobody_is_refused(whole_node: Home)
     assert engines(whole_node) == [after.engine.pid]
 
 
+def test_the_keeper_of_models_goes_on_as_a_new_program_under_its_pid(whole_node: Home) -> None:
+    eventually(whole_node.models_state.exists)
+    before = state_of(whole_node).models
+    ask(whole_node)
+    assert ended(whole_node).reason is None
+    eventually(lambda: "going on as what is installed now" in whole_node.models_log.read_text())
+    after = state_of(whole_node).models
+    assert (after.pid, after.restarts) == (before.pid, 0)
+
+
 def test_control_alone_can_be_replaced(whole_node: Home) -> None:
     before = state_of(whole_node)
     ask(whole_node, engine=False)
@@ -70,6 +80,7 @@ def test_control_alone_can_be_replaced(whole_node: Home) -> None:
     after = state_of(whole_node)
     assert after.engine.pid == before.engine.pid
     assert after.control.pid != before.control.pid
+    assert "going on" not in whole_node.models_log.read_text(), "what serves is left alone"
 
 
 def test_an_engine_that_cannot_serve_does_not_take_over(whole_node: Home) -> None:

@@ -1,14 +1,16 @@
 """Keeps a node's processes alive and owns its sockets.
 
     vedette up ── starts ──▶ guardian ──▶ supervisor ──▶ engine
-                              (fds)         (fds)    └──▶ control
+                              (fds)         (fds)    ├──▶ control
+                                                     └──▶ models ──▶ one process for each model
 
 Why two small processes and not one. A listening socket lives as long as one process holds it. `kill -9` of any one
 process must refuse no connection and lose no child, so every socket is held twice, and somebody is always left who
 notices:
 
-- The *supervisor* starts, watches and restarts the engine and control. When one dies, the supervisor still holds its
-  sockets: the kernel queues new connections until the next one accepts them.
+- The *supervisor* starts, watches and restarts the engine, control and the keeper of models. When one dies, the
+  supervisor still holds its sockets: the kernel queues new connections until the next one accepts them. Those of models
+  are the keeper's own: only the engine calls there (ADR 0048).
 - The *guardian* does nothing but hold the same sockets and start the supervisor again. The engine and control are not
   touched when a supervisor dies: the new one finds them (run/supervisor.json, then /proc) and watches them by pidfd,
   which needs no parenthood.

@@ -1,6 +1,6 @@
 """The guardian: holds the node's sockets and keeps one supervisor running.
 
-Owns: the supervisor's life. Must not: touch engine or control; see the package's docstring.
+Owns: the supervisor's life. Must not: touch the supervisor's children; see the package's docstring.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Guardian:
     def _end_what_is_left(self) -> None:
         left = [
             found.pid
-            for role in ("engine", "control")
+            for role in ("engine", "control", "models", "model")
             for found in processes.find(self._home.root, role)
         ]
         processes.end_all(left, 1.0)

@@ -61,6 +61,8 @@ class LaunchOptions:
     foreground: bool = True
     engine_command: Sequence[str] = field(default_factory=_engine_command)
     control_command: Sequence[str] = field(default_factory=_control_command)
+    models_command: Sequence[str] | None = None
+    """None: the keeper of models as it is installed."""
 
     def recalled(self, home: Home) -> tuple[dict[str, Any], dict[str, Any]]:
         """The settings to start with, and those of them that nobody said this time."""
@@ -125,6 +127,7 @@ def launch(home: Home, options: LaunchOptions) -> Launched:
             control_command=list(options.control_command),
             life_fd=life[0] if life else None,
             workload_fd=workload.fileno(),
+            models_command=list(options.models_command) if options.models_command else None,
         )
         remembered.remember(home, settings)
         return Launched(
@@ -297,6 +300,7 @@ def end_leftovers(home: Home) -> None:
         home.engine_socket,
         home.admin_socket,
         home.workload_socket,
+        home.models_state,
     ):
         path.unlink(missing_ok=True)
 

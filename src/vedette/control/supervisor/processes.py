@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROLES = ("guardian", "supervisor", "engine", "control")
+ROLES = ("guardian", "supervisor", "engine", "control", "models", "model")
+"""`models` is the keeper of the processes of models, each of which is a `model`."""
 
 _LOG_LIMIT = 16 * 1024 * 1024
 _STAT_STATE, _STAT_START = (

@@ -52,6 +52,8 @@ class Plan:
     life_fd: int | None = None
     workload_fd: int | None = None
     """None for a node that an older version started: it has no Workload API until it is started again."""
+    models_command: list[str] | None = None
+    """None: the keeper of models as it is installed."""
 
     def descriptors(self) -> list[int]:
         """Every descriptor that guardian and supervisor hold."""
@@ -61,7 +63,10 @@ class Plan:
 
     def to_json(self) -> str:
         """The form for the environment."""
-        return json.dumps(asdict(self))
+        data = asdict(self)
+        if self.models_command is None:  # so that a version without models can read it
+            del data["models_command"]
+        return json.dumps(data)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -93,6 +98,7 @@ class SupervisorState:
     supervisor: ProcessState = field(default_factory=ProcessState)
     engine: ProcessState = field(default_factory=ProcessState)
     control: ProcessState = field(default_factory=ProcessState)
+    models: ProcessState = field(default_factory=ProcessState)
     listeners: list[dict[str, str]] = field(default_factory=list)
     metrics: dict[str, str] = field(default_factory=dict)
 
@@ -105,8 +111,8 @@ def read_state(path: Path) -> SupervisorState | None:
     """The last state written; None when there is none or it cannot be read as one."""
     try:
         data: dict[str, Any] = json.loads(path.read_bytes())
-        for name in ("guardian", "supervisor", "engine", "control"):
-            data[name] = ProcessState(**data[name])
+        for name in ("guardian", "supervisor", "engine", "control", "models"):
+            data[name] = ProcessState(**data.get(name, {}))  # an older version has no models
         return SupervisorState(**data)
     except (OSError, ValueError, TypeError, KeyError):
         return None

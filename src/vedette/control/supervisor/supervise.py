@@ -1,4 +1,4 @@
-"""The supervisor: starts engine and control, restarts each alone, stops both.
+"""The supervisor: starts engine, control and the keeper of models, restarts each alone, stops all.
 
 Owns: the children's lives and run/supervisor.json. Must not: talk to them, or end them when it dies itself. See the
 package's docstring for why it has a guardian.
@@ -34,14 +34,13 @@ from vedette.store.home import Home
 
 ENGINE_PATIENCE = 12.0  # seconds; the engine drains for at most 10
 CONTROL_PATIENCE = 5.0
+MODELS_PATIENCE = 5.0
 STATE_RETRY = 1.0
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # SSL_CERT_*: whose certificates the engine trusts when it reaches out, as for every program.
-_ENGINE_ENVIRONMENT = (
-    *("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
-)
+_MODELS_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE")
+_ENGINE_ENVIRONMENT = (*_MODELS_ENVIRONMENT, "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Supervisor:
@@ -58,7 +57,8 @@ class Supervisor:
         self._state_is_written = True
         self._engine = _engine_child(plan, self._home)
         self._control = _control_child(plan, self._home)
-        self._children = [self._engine, self._control]
+        self._models = _models_child(plan, self._home)
+        self._children = [self._engine, self._control, self._models]
         self._leaving: list[Leaving] = []
         self._upgrade: Upgrade | None = None
 
@@ -116,6 +116,8 @@ class Supervisor:
             if leaving is not None:
                 processes.send(leaving.pidfd, signal.SIGUSR1)
                 self._leaving.append(leaving)
+            if self._models.pidfd is not None:  # it goes on as what is installed now, under its pid
+                processes.send(self._models.pidfd, signal.SIGUSR1)
             self._upgrade.step(is_leaving=bool(self._leaving))
         if self._upgrade.is_over():
             self._upgrade = None
@@ -173,20 +175,27 @@ class Supervisor:
         say("supervisor", "stopping")
         if self._upgrade is not None:
             self._upgrade.give_up("the node was stopped")
-        begun = self._clock()
-        leaving = list(self._leaving)
-        for child in self._children:
-            if child.pidfd is not None and child.state.pid is not None:
-                deadline = begun + child.patience
-                leaving.append(Leaving(child.role, child.state.pid, child.pidfd, deadline))
+        self._end([*self._leaving, *self._told_to_leave(self._engine, self._control)])
+        # Not before the engine has finished: what it has under way may still ask a model.
+        self._end(self._told_to_leave(self._models))
+        processes.reap()
+        for path in (self._home.supervisor_file, self._home.engine_socket, self._home.admin_socket):
+            path.unlink(missing_ok=True)
+
+    def _told_to_leave(self, *children: Child) -> list[Leaving]:
+        moment = self._clock()
+        return [
+            Leaving(child.role, child.state.pid, child.pidfd, moment + child.patience)
+            for child in children
+            if child.pidfd is not None and child.state.pid is not None
+        ]
+
+    def _end(self, leaving: list[Leaving]) -> None:
         for each in leaving:
             processes.send(each.pidfd, signal.SIGTERM)
         for each in leaving:
             processes.has_ended(each.pidfd, max(0.0, each.deadline - self._clock()))
             each.has_left(self._clock())
-        processes.reap()
-        for path in (self._home.supervisor_file, self._home.engine_socket, self._home.admin_socket):
-            path.unlink(missing_ok=True)
 
     def _write_state(self) -> None:
         plan = self._plan
@@ -257,6 +266,18 @@ def _control_child(plan: Plan, home: Home) -> Child:
         descriptors,
         home.control_log,
         CONTROL_PATIENCE,
+    )
+
+
+def _models_child(plan: Plan, home: Home) -> Child:
+    command = plan.models_command or processes.module_command("vedette.models.keeper")
+    return Child(
+        "models",
+        processes.command_line(command, "models", home.root),
+        {name: os.environ[name] for name in _MODELS_ENVIRONMENT if name in os.environ},
+        [],
+        home.models_log,
+        MODELS_PATIENCE,
     )
 
 

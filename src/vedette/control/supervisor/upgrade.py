@@ -2,8 +2,9 @@
 
 Owns: the order of it. A second engine is started on the same sockets and says on a pipe that it could serve; the first
 is then told to hand over (SIGUSR1) and lets go of the lock in `spool/` that the second waits for; it finishes what it
-has and ends. Control comes last: it never has two. Must not: talk to the engine or to control, as the supervisor never
-does; who asked for the upgrade does (`vedette upgrade`), and reads run/upgrade.json.
+has and ends. The keeper of models is told once the second has taken over, and sees to the rest by itself
+(`vedette.models.keeper`). Control comes last: it never has two. Must not: talk to the engine or to control, as the
+supervisor never does; who asked for the upgrade does (`vedette upgrade`), and reads run/upgrade.json.
 
 When the second engine cannot serve, it is ended, and the first has noticed nothing (ADR 0015).
 """

@@ -1,0 +1,247 @@
+"""`vedette model …`: models taken in, listed, promoted, rolled back, removed.
+
+Owns: the options of these commands. Must not: look into a model; the node has it looked at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vedette.cli.interrupting import said_on_interrupt
+from vedette.cli.options import HomeOption, JsonOption, client_of
+from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
+
+_models = typer.Typer(
+    help="Models that the node serves by the Open Inference Protocol.", no_args_is_help=True
+)
+
+NameArgument = Annotated[str, typer.Argument(help="Name of the model.")]
+_SHOWN_VALUES = 4
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    _models.command("list", epilog="Example: vedette model list --json")(list_)
+    _models.command("show", epilog="Example: vedette model show digits")(show)
+    _models.command("add", epilog="Example: vedette model add digits.onnx --name digits")(add)
+    _models.command("promote", epilog="Example: vedette model promote digits --version 2")(promote)
+    _models.command("rollback", epilog="Example: vedette model rollback digits")(rollback)
+    _models.command("remove", epilog="Example: vedette model remove digits --version 1")(remove)
+    app.add_typer(_models, name="model")
+
+
+def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List models: which version serves, what goes in and comes out, how the process is."""
+    found = client_of(home).get("/v1/models")
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one["name"],
+            one["version"] or "-",
+            ", ".join(str(each["version"]) for each in one["versions"]),
+            one["task"],
+            one["format"],
+            _size(one["size"]),
+            printable(_tensors(one["inputs"])),
+            printable(_tensors(one["outputs"])),
+            _state(one["worker"]),
+        )
+        for one in found
+    ]
+    columns = (
+        *("name", "serves", "versions", "task", "format", "size"),
+        *("inputs", "outputs", "process"),
+    )
+    print_table(columns, rows, "The node has no model. Give it one: vedette model add --help")
+
+
+def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show one model: its versions, what goes in and comes out, and its process."""
+    from vedette.control.client import segment
+
+    one = client_of(home).get(f"/v1/models/{segment(name)}")
+    if as_json:
+        print_json(one)
+        return
+    limits, worker = one["limits"], one["worker"]
+    rows = [
+        ("name", one["name"]),
+        ("serves", f"version {one['version']}" if one["version"] else "nothing"),
+        ("answers at", one["url"] or "-"),
+        ("routes", ", ".join(one["routes"]) or "-"),
+        ("task", one["task"]),
+        ("format", f"{one['format']}, {_size(one['size'])}"),
+    ]
+    rows += [("input", printable(_tensor(each))) for each in one["inputs"]]
+    rows += [("output", printable(_tensor(each))) for each in one["outputs"]]
+    rows += [
+        ("sessions", f"{one['sessions']}, {one['threads']} threads each"),
+        ("memory", f"at most {_size(limits['memoryBytes'])}"),
+        ("run", f"at most {limits['runMillis']:,} ms, {limits['queue']} may wait"),
+        ("process", _state(worker)),
+    ]
+    if worker:
+        since = f", since {worker['since']}" if worker["since"] else ""
+        rows.append(("", f"pid {worker['pid'] or '-'}{since}, {worker['restarts']} restarts"))
+        if worker["memoryBytes"]:
+            rows.append(("", f"has {_size(worker['memoryBytes'])} of memory"))
+        if worker["error"]:
+            rows.append(("failed because", printable(worker["error"])))
+    if one["manifest"]:
+        rows.append(("manifest", printable(one["manifest"])))
+    print_table(("what", "value"), rows, "")
+    print()
+    versions = [
+        (
+            each["version"],
+            each["state"],
+            _size(each["size"]),
+            short(each["file"]),
+            each["addedAt"],
+            each["actor"],
+        )
+        for each in one["versions"]
+    ]
+    print_table(("version", "state", "size", "file", "added", "by"), versions, "")
+
+
+def add(
+    path: Annotated[Path, typer.Argument(help="A file (.onnx), or a folder that holds one.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    home: HomeOption = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Higher than all before; default: the next.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What it is for, e.g. image-classification.")
+    ] = None,
+    sessions: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Requests it runs at once; default 1.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Threads of each session; default 1.")
+    ] = None,
+    promote: Annotated[
+        bool, typer.Option("--promote/--no-promote", help="Serve it at once; or only keep it.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in a model as the next version; returns when it serves. Settings not given stay as they were.
+
+    It is looked at in a process without network and files before anything of it counts.
+    """
+    from vedette.cli.uploading import upload_model
+    from vedette.control.client import segment
+    from vedette.models.admit import find_model, read_model
+
+    admitted = read_model(find_model(path))
+    client = client_of(home)
+    wish = {
+        "file": admitted.digest,
+        "version": version,
+        "promote": promote,
+        "task": task,
+        "sessions": sessions,
+        "threads": threads,
+    }
+    with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
+        upload_model(client, admitted.digest, admitted.path, name)
+        answer: dict[str, Any] = client.put(f"/v1/models/{segment(name)}", wish)
+    if as_json:
+        print_json(answer)
+        return
+    say_if_away(answer)
+    say(f"Inputs: {printable(_tensors(answer['inputs']))}")
+    say(f"Outputs: {printable(_tensors(answer['outputs']))}")
+    if answer["pruned"]:
+        say(f"note: forgot old versions: {', '.join(map(str, answer['pruned']))}")
+    if not answer["promoted"]:
+        kept = answer["version"]
+        say(f"Keeps {name} {kept}; serve it: vedette model promote {name} --version {kept}")
+        return
+    say(f"Serves {name} {answer['version']} (generation {answer['generation']})")
+    print(answer["url"])
+
+
+def promote(
+    name: NameArgument,
+    version: Annotated[int, typer.Option(min=1, help="The version to serve.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a version that is kept; returns when it serves."""
+    from vedette.control.client import segment
+
+    done = client_of(home).post(f"/v1/models/{segment(name)}/promoted", {"version": version})
+    _told(done, f"Serves {name} {version}", as_json)
+
+
+def rollback(name: NameArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Serve the version that served before; `vedette rollback` takes the whole node back."""
+    from vedette.control.client import segment
+
+    client = client_of(home)
+    done = client.post(f"/v1/models/{segment(name)}/rollback", None)
+    version = client.get(f"/v1/models/{segment(name)}")["version"]
+    _told(done, f"Serves {name} {version}", as_json)
+
+
+def remove(
+    name: NameArgument,
+    home: HomeOption = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Only this one, which does not serve.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a model with all its versions and the routes to it, or one version that does not serve."""
+    from vedette.control.client import segment
+
+    place = f"/v1/models/{segment(name)}"
+    if version is not None:
+        place += f"/versions/{version}"
+    left = client_of(home).delete(place)
+    if as_json:
+        print_json(left)
+    say(f"Removed {name}{'' if version is None else f' {version}'}")
+
+
+def _told(done: dict[str, Any], sentence: str, as_json: bool) -> None:
+    if as_json:
+        print_json(done)
+        return
+    say_if_away(done)
+    say(f"{sentence} (generation {done['generation']})")
+
+
+def _state(worker: dict[str, Any] | None) -> str:
+    if worker is None:
+        return "-"
+    restarts = f", {worker['restarts']} restarts" if worker["restarts"] else ""
+    return f"{worker['state']}{restarts}"
+
+
+def _tensors(rows: list[dict[str, Any]]) -> str:
+    shown = ", ".join(_tensor(each) for each in rows[:_SHOWN_VALUES])
+    return shown + (f" and {len(rows) - _SHOWN_VALUES} more" if len(rows) > _SHOWN_VALUES else "")
+
+
+def _tensor(one: dict[str, Any]) -> str:
+    """`x FP32[?,3]`: a dimension `?` is any."""
+    shape = ",".join(str(each) if each else "?" for each in one["shape"])
+    return f"{one['name']} {one['datatype']}[{shape}]"
+
+
+def _size(amount: int) -> str:
+    """Bytes as a person reads them, powers of 1024 as everywhere here."""
+    value = float(amount)
+    for unit in ("B", "KB", "MB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GB"

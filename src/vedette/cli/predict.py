@@ -1,0 +1,145 @@
+"""`vedette predict`: ask a model of the node, through its gateway.
+
+Owns: where the input comes from, and how the answer looks. Must not: go around the gateway: what a caller would be
+refused, this is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vedette.cli.options import HomeOption, JsonOption, client_of, home_of
+from vedette.cli.render import print_json, print_table, printable, say
+from vedette.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from vedette.cli.asking import Answer
+    from vedette.control.client import ControlClient
+
+_MOST_INPUT = 1 << 30
+_TOKEN_SECONDS = 60
+_PATIENCE = 30.0
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(epilog="Example: vedette predict digits '[[0.0,0.5,1.0]]'")(predict)
+
+
+def predict(
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="JSON, a file of JSON or .npy, or - (standard input): a request of the Open Inference "
+            "Protocol, values by input, or a list for the only one.",
+        ),
+    ],
+    home: HomeOption = None,
+    subject: Annotated[str, typer.Option(help="Who asks: the `sub` of the token.")] = "me",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write the body of the answer as it came.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a model, over TLS and with a token that lasts a minute, as any caller of the node asks."""
+    from vedette.cli.tensors import output_rows, question_of
+    from vedette.control.client import segment
+
+    content = _content(given)
+    client = client_of(home)
+    model = client.get(f"/v1/models/{segment(name)}")
+    if model["url"] is None or model["version"] is None:
+        message = f"no version of {name!r} serves"
+        hint = f"Serve one: vedette model promote {name} --version N"
+        raise ConfigError("model_refused", message, hint)
+    question = question_of(content, model["inputs"])
+    answer = _ask(client, home_of(home).ca_certificate, model, subject, question)
+    if answer.status != 200:
+        raise _refusal(answer)
+    if raw:
+        sys.stdout.buffer.write(answer.body)
+        return
+    try:
+        told = json.loads(answer.body)
+        rows = output_rows(told)
+    except ValueError:
+        message = "the answer is none of the Open Inference Protocol"
+        raise UnavailableError(
+            "model_unavailable", message, "See it as it is with --raw."
+        ) from None
+    if as_json:
+        print_json(told)
+    else:
+        shown = [tuple(printable(cell) for cell in row) for row in rows]
+        print_table(("output", "datatype", "shape", "values"), shown, "It has no output")
+    say(_timing(answer))
+
+
+def _content(given: str) -> bytes:
+    """The input itself. Raises `ConfigError` file_unreadable, request_invalid."""
+    if given.lstrip()[:1] in ("{", "["):
+        return given.encode()
+    try:
+        if given == "-":
+            content = sys.stdin.buffer.read(_MOST_INPUT + 1)
+        else:
+            with Path(given).open("rb") as file:
+                content = file.read(_MOST_INPUT + 1)
+    except OSError as error:
+        message = f"{given[:200]!r} is neither JSON nor a file: {error.strerror}"
+        raise ConfigError("file_unreadable", message) from None
+    if len(content) > _MOST_INPUT:
+        raise ConfigError("request_invalid", "the input is larger than 1 GiB")
+    return content
+
+
+def _ask(
+    client: ControlClient, ca_file: Path, model: dict[str, Any], subject: str, question: Any
+) -> Answer:
+    from vedette.cli.asking import post
+
+    listener = client.get("/v1/status")["listeners"][0]["url"]
+    wish = {"subject": subject, "ttlSeconds": _TOKEN_SECONDS}
+    token = client.post("/v1/tokens", wish)["token"]
+    headers = {**question.headers, "authorization": f"Bearer {token}"}
+    patience = _PATIENCE + model["limits"]["runMillis"] / 1_000
+    url = f"{model['url'].rstrip('/')}/infer"
+    return post(url, listener, ca_file, question.body, headers, patience)
+
+
+def _refusal(answer: Answer) -> ConfigError | UnavailableError:
+    """What the gateway or the model said, and under which id it was recorded."""
+    text = answer.body[:2_000].decode(errors="replace").strip()
+    try:
+        said = json.loads(answer.body)["error"]
+        text = str(said.get("message", said) if isinstance(said, dict) else said)
+    except (ValueError, KeyError, TypeError):
+        pass
+    known = answer.headers.get("x-request-id")
+    where = f" (vedette records --id {known})" if known else ""
+    message = printable(f"answered {answer.status}: {text[:500] or 'nothing'}{where}")
+    if answer.status >= 500 or answer.status == 429:
+        return UnavailableError("model_unavailable", message)
+    return ConfigError("model_refused", message)
+
+
+def _timing(answer: Answer) -> str:
+    """How long it took, as far as the answer tells: microseconds of the worker, or `server-timing` (W3C)."""
+    parts = []
+    timing = answer.headers.get("server-timing", "")
+    for name in ("run", "queue"):
+        micros = answer.headers.get(f"x-vedette-{name}-us", "")
+        found = re.search(rf"(?:^|,)\s*{name};dur=(\d+(?:\.\d+)?)", timing)
+        if micros.isdecimal():
+            parts.append(f"{name} {int(micros) / 1_000:.2f} ms")
+        elif found:
+            parts.append(f"{name} {float(found[1]):.2f} ms")
+    return ", ".join([*parts, f"total {answer.seconds * 1_000:.2f} ms"])

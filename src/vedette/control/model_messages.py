@@ -1,0 +1,116 @@
+"""What the admin API takes and gives of models.
+
+Owns: these shapes in docs/reference/openapi.json and of `vedette model … --json`. Must not: hold behaviour.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from vedette.config.model import Count, Model
+from vedette.config.model_manifest import ModelLimitsSpec, Task
+from vedette.config.served import ModelFormat, ModelLimits, Tensor
+from vedette.config.snapshot import Digest
+from vedette.control.messages import Activation
+
+
+class ModelWish(Model):
+    """A model to take in under the name in the path; its file was uploaded before."""
+
+    file: Digest = Field(description="Digest of the uploaded file.")
+    version: Count | None = Field(
+        default=None, ge=1, le=2**53, description="Its version; absent: the next."
+    )
+    promote: bool = Field(default=True, description="Whether it is served at once.")
+    task: Task | None = Field(
+        default=None,
+        description="What it is for; absent: as the version that serves, else `tensors`.",
+    )
+    sessions: Count | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Sessions; absent: as the version that serves, or 1.",
+    )
+    threads: Count | None = Field(
+        default=None, ge=1, le=256, description="Threads of each; absent: as that, or 1."
+    )
+    limits: ModelLimitsSpec | None = Field(
+        default=None, description="What it may use; absent: as that, or the usual."
+    )
+
+
+class PromoteWish(Model):
+    """A version to serve."""
+
+    version: Count = Field(ge=1, le=2**53, description="The version.")
+
+
+class ModelAdded(Activation):
+    """A model that was taken in. Of one that is not promoted, `digest` and `generation` are those of before."""
+
+    name: str = Field(description="Name of the model.")
+    version: int = Field(description="Its version.")
+    file: str = Field(description="Digest of its file.")
+    promoted: bool = Field(description="Whether it is served.")
+    url: str | None = Field(description="Where it answers; null: it is not served.")
+    inputs: tuple[Tensor, ...] = Field(description="What it takes; a dimension 0: any.")
+    outputs: tuple[Tensor, ...] = Field(description="What it gives.")
+    load_millis: float = Field(description="How long loading took, in milliseconds.")
+    runtime: str = Field(description="What loaded it.")
+    pruned: tuple[int, ...] = Field(
+        default=(), description="Old versions that were forgotten for it."
+    )
+
+
+class ModelVersion(Model):
+    """One version that the node keeps."""
+
+    version: int = Field(description="Its number.")
+    file: str = Field(description="Digest of its file.")
+    size: int = Field(description="Size of its file, in bytes.")
+    format: ModelFormat = Field(description="What its file is.")
+    task: str = Field(description="What it is for.")
+    added_at: str = Field(description="When it came, RFC 3339.")
+    actor: str = Field(description="Who brought it.")
+    state: str = Field(
+        description="serving, previous (what `vedette model rollback` goes to) or kept."
+    )
+
+
+class ModelWorker(Model):
+    """The process that runs a model."""
+
+    state: str = Field(description="starting, ready, failed or leaving.")
+    pid: int | None = Field(default=None, description="Process id; null while it is not running.")
+    restarts: int = Field(default=0, description="How often it was started again.")
+    since: str | None = Field(default=None, description="Since when it is in this state, RFC 3339.")
+    error: str | None = Field(default=None, description="Why it failed, if it did.")
+    load_millis: float | None = Field(
+        default=None, description="How long loading took, in milliseconds."
+    )
+    memory_bytes: int | None = Field(default=None, description="Memory it has, in bytes.")
+
+
+class ModelStatus(Model):
+    """A model of the node: what serves, and what is kept."""
+
+    name: str = Field(description="Name of the model.")
+    version: int | None = Field(description="The version that serves; null: none does.")
+    task: str = Field(description="What it is for.")
+    format: ModelFormat = Field(description="What its file is.")
+    size: int = Field(description="Size of its file, in bytes.")
+    inputs: tuple[Tensor, ...] = Field(description="What it takes; a dimension 0: any.")
+    outputs: tuple[Tensor, ...] = Field(description="What it gives.")
+    sessions: int = Field(description="Sessions.")
+    threads: int = Field(description="Threads of each.")
+    limits: ModelLimits = Field(description="What it may use.")
+    url: str | None = Field(description="Where it answers; null: nowhere.")
+    routes: tuple[str, ...] = Field(description="Routes that lead to it.")
+    versions: tuple[ModelVersion, ...] = Field(description="Every version kept, newest first.")
+    worker: ModelWorker | None = Field(
+        default=None, description="Its process; null: nobody knows of one."
+    )
+    manifest: str | None = Field(
+        default=None, description="Manifest that it belongs to; null: a command made it."
+    )

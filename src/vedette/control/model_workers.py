@@ -1,0 +1,121 @@
+"""Which models run: said to the keeper before the engine is told, and after.
+
+Owns: run/models/wanted.json, and waiting for workers to be ready. Must not: start or end a process; the keeper does
+(ADR 0048).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from vedette.config.model import wire_value
+from vedette.config.served import ServedModel
+from vedette.errors import CATALOGUE, UnavailableError
+from vedette.models.keeper_state import WorkerState, read_states
+from vedette.models.keeper_wanted import LIMIT
+from vedette.store.atomic import write_atomic
+from vedette.store.home import Home
+
+READY_PATIENCE: Final = 130.0
+"""Seconds; the keeper gives a worker 120."""
+_INTERVAL: Final = 0.05
+
+
+class ModelWorkers:
+    """What control says of models and hears of them. One change at a time: the activator's lock is held."""
+
+    def __init__(
+        self,
+        home: Home,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._home = home
+        self._clock = clock
+        self._sleep = sleep
+        self._said: tuple[Sequence[ServedModel], bytes] = ((), wanted_bytes(()))
+
+    def bring_up(
+        self,
+        before: Sequence[ServedModel],
+        after: Sequence[ServedModel],
+        patience: float = READY_PATIENCE,
+    ) -> None:
+        """Has all of both run, and returns when those that only `after` has are ready.
+
+        Raises `ConfigError` socket_path_too_long, `UnavailableError` model_not_ready with what the worker said, or when
+        the disk refuses. What is wanted then is for `settle` to put right.
+        """
+        there = {each.worker for each in before}
+        new = [each for each in after if each.worker not in there]
+        if new:
+            self._home.require_model_sockets()
+            self._write([*before, *new])
+            self.require_ready(new, patience)
+
+    def require_ready(self, models: Sequence[ServedModel], patience: float) -> None:
+        """Returns when the worker of each has loaded its model. Raises `UnavailableError` model_not_ready."""
+        deadline = self._clock() + patience
+        while True:
+            states = read_states(self._home.models_state)
+            waiting = [each for each in models if not _is_ready(each, states.get(each.worker))]
+            if not waiting:
+                return
+            if self._clock() >= deadline:
+                first = waiting[0]
+                what = (
+                    "is still loading"
+                    if first.worker in states
+                    else "was not taken up by the keeper"
+                )
+                raise UnavailableError(
+                    "model_not_ready",
+                    f"{first.name} version {first.version} {what} after {patience:.0f} s",
+                )
+            self._sleep(_INTERVAL)
+
+    def settle(self, models: Sequence[ServedModel]) -> None:
+        """Has exactly these run. A disk that refuses is no failure: it is called again within a second."""
+        with contextlib.suppress(UnavailableError):
+            self._write(models)
+
+    def _write(self, models: Sequence[ServedModel]) -> None:
+        if self._said[0] is not models:
+            self._said = (models, wanted_bytes(models))
+        data = self._said[1]
+        try:
+            if self._home.models_wanted.read_bytes() == data:
+                return
+        except FileNotFoundError:
+            if not models:
+                return
+        if len(data) > LIMIT:
+            raise UnavailableError(
+                "model_not_ready", f"the models are described in {len(data)} bytes; at most {LIMIT}"
+            )
+        write_atomic(self._home.models_wanted, data)
+
+
+def wanted_bytes(models: Sequence[ServedModel]) -> bytes:
+    """What the keeper reads."""
+    rows = [wire_value(each) for each in models]
+    return json.dumps({"models": rows}, separators=(",", ":"), sort_keys=True).encode() + b"\n"
+
+
+def _is_ready(model: ServedModel, state: WorkerState | None) -> bool:
+    """Whether its worker serves. Raises `UnavailableError` model_not_ready when it has failed."""
+    if state is None:
+        return False
+    error = state["error"]
+    if state["state"] == "ready" or error is None:
+        return state["state"] == "ready"
+    known = CATALOGUE.get(error["code"])
+    raise UnavailableError(
+        "model_not_ready",
+        f"{model.name} version {model.version}: {error['message']}",
+        known.hint if known else None,
+    )

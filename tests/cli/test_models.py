@@ -1,0 +1,108 @@
+"""`vedette model …` on a started node whose engine, inspection and workers are simulated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.cli.conftest import Shell
+from tests.simulators.inspection import onnx_like
+
+from vedette.errors import ConfigError
+
+MANIFEST = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Model
+metadata: {name: declared}
+spec: {file: m.onnx, task: text, limits: {run: 2s}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one model."""
+    place = tmp_path / "digits"
+    place.mkdir()
+    (place / "m.onnx").write_bytes(onnx_like(b"one"))
+    return place
+
+
+def shown(node: Shell, name: str = "digits") -> dict[str, Any]:
+    return cast("dict[str, Any]", node.json("model", "show", name))
+
+
+def test_a_model_goes_through_its_whole_life(node: Shell, folder: Path) -> None:
+    done = node("model", "add", str(folder), "--name", "digits", "--task", "image-classification")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == shown(node)["url"]
+    assert done.stdout.strip().endswith("/v2/models/digits")
+    assert "Inputs: x FP32[?,3]" in done.stderr
+    assert "Serves digits 1 (generation " in done.stderr
+    (folder / "m.onnx").write_bytes(onnx_like(b"two"))
+    kept = node("model", "add", str(folder / "m.onnx"), "--name", "digits", "--no-promote")
+    assert kept.returncode == 0, kept.stderr
+    assert "vedette model promote digits --version 2" in kept.stderr
+    assert kept.stdout == ""
+    assert node("model", "promote", "digits", "--version", "2").returncode == 0
+    back = node("model", "rollback", "digits")
+    assert "Serves digits 1" in back.stderr
+    table = node("model", "list").stdout.splitlines()
+    assert table[0].split("\t")[:4] == ["name", "serves", "versions", "task"]
+    assert table[1].split("\t") == [
+        *("digits", "1", "2, 1", "image-classification", "onnx", "7 B"),
+        *("x FP32[?,3]", "y FP32[?,3]", "ready"),
+    ]
+    assert "models served\tdigits 1\n" in node("status").stdout
+    page = node("model", "show", "digits").stdout
+    assert "input\tx FP32[?,3]" in page
+    assert "2\tprevious\t7 B" in page
+    refused = node("model", "add", str(folder), "--name", "digits", "--version", "2")
+    assert refused.returncode == ConfigError.exit_code
+    assert "give 3 or more" in refused.stderr
+    assert node("model", "remove", "digits", "--version", "2").returncode == 0
+    assert [each["version"] for each in shown(node)["versions"]] == [1]
+    assert node("model", "remove", "digits").returncode == 0
+    assert node.json("model", "list") == []
+    assert "vedette model add --help" in node("model", "list").stderr
+
+
+def test_what_is_no_model_is_told_before_anything_is_sent(node: Shell, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"PK\x03\x04" + b"\0" * 40)
+    done = node("model", "add", str(tmp_path), "--name", "digits")
+    assert done.returncode == ConfigError.exit_code
+    assert "export the model as ONNX" in done.stderr
+    (tmp_path / "m.onnx").write_bytes(onnx_like(b"outside"))
+    done = node("model", "add", str(tmp_path), "--name", "digits")
+    assert done.returncode == ConfigError.exit_code
+    assert "it has data in ../weights" in done.stderr
+    assert node.json("model", "list") == []
+
+
+def test_a_manifest_is_applied_from_files_and_from_a_saved_plan(
+    node: Shell, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "edge.yaml").write_text(MANIFEST)
+    plan = tmp_path / "edge.plan"
+    planned = node("plan", "-f", str(folder), "--out", str(plan))
+    assert planned.returncode == 2, planned.stderr
+    assert "Model declared will be created" in planned.stdout
+    for blob in node.home.blobs.iterdir():
+        if blob.read_bytes() == onnx_like(b"one"):
+            blob.unlink()  # collected, because the plan was applied only much later
+    applied = node("apply", str(plan), "--yes")
+    assert applied.returncode == 0, applied.stderr
+    status = shown(node, "declared")
+    assert (status["version"], status["task"]) == (1, "text")
+    assert status["limits"]["runMillis"] == 2_000
+    assert status["manifest"].endswith("edge.yaml")
+    assert node("plan", "-f", str(folder)).returncode == 0
+    (folder / "m.onnx").write_bytes(onnx_like(b"two"))
+    applied = node("apply", "-f", str(folder), "--yes")
+    assert applied.returncode == 0, applied.stderr
+    assert shown(node, "declared")["version"] == 2
+    (folder / "m.onnx").write_bytes(b"<html>")
+    wrong = node("plan", "-f", str(folder))
+    assert wrong.returncode == 1
+    assert "edge.yaml:4" in wrong.stderr
+    assert "a page of HTML" in wrong.stderr

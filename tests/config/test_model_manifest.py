@@ -1,0 +1,51 @@
+"""The kind Model: what people may write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vedette.config.model import build
+from vedette.config.model_manifest import ModelManifest
+from vedette.config.served import ModelLimits
+from vedette.errors import ConfigError
+
+
+def model(**spec: Any) -> ModelManifest:
+    head = {"apiVersion": "vedette.dev/v1alpha1", "kind": "Model", "metadata": {"name": "digits"}}
+    return build(ModelManifest, {**head, "spec": {"file": "m.onnx", **spec}})
+
+
+def test_a_file_is_all_that_must_be_said_and_the_defaults_are_the_snapshots() -> None:
+    settings = model().spec.settings()
+    assert settings.pop("limits") == ModelLimits().model_dump(by_alias=True)
+    assert settings == {"task": "tensors", "sessions": 1, "threads": 1}
+    assert model().spec.version is None
+
+
+def test_people_write_units() -> None:
+    limits = {"memory": "512MB", "run": "250ms", "queue": 0, "requestSize": "1MB"}
+    assert model(limits=limits).spec.limits.resolve() == ModelLimits(
+        memory_bytes=512 << 20, run_millis=250, queue=0, request_bytes=1 << 20
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"file": "/etc/m.onnx"}, "relative"),
+        ({"version": 0}, "version"),
+        ({"version": True}, "version"),
+        ({"task": "Image Classification"}, "task"),
+        ({"sessions": 0}, "sessions"),
+        ({"threads": 257}, "threads"),
+        ({"limits": {"memory": "1MB"}}, "memoryBytes"),
+        ({"limits": {"run": "0s"}}, "runMillis"),
+        ({"limits": {"ram": "1GB"}}, "unknown field 'ram'"),
+    ],
+)
+def test_what_cannot_be_is_told(spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        model(**spec)
+    assert said in caught.value.message

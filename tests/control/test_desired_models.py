@@ -1,0 +1,43 @@
+"""Serving a model and removing it, as changes of a snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.config.samples import DIGEST, snapshot
+
+from vedette.config.served import ServedModel, served_model
+from vedette.config.snapshot import ModelBackend, PathMatch, Route
+from vedette.control.desired import put_route
+from vedette.control.desired_models import model_route, put_model, remove_model, routes_to
+
+HOSTS = frozenset({"localhost"})
+TENSOR = {"name": "x", "datatype": "FP32", "shape": [0]}
+
+
+def served(name: str = "m", **changes: Any) -> ServedModel:
+    usual = {"name": name, "version": 1, "blob": DIGEST, "size": 5, "format": "onnx"}
+    return served_model({**usual, "inputs": [TENSOR], "outputs": [TENSOR], **changes})
+
+
+def test_a_model_comes_with_its_route_and_goes_with_all_that_lead_to_it() -> None:
+    before = snapshot()
+    after = put_model(put_model(before, served("b"), HOSTS), served("a"), HOSTS)
+    assert [each.name for each in after.models or ()] == ["a", "b"]
+    assert after.route("model-a") == model_route("a")
+    other = Route(
+        name="other",
+        path=PathMatch(type="Exact", value="/other"),
+        backend=ModelBackend(model="a"),
+    )
+    after = remove_model(put_route(after, other, HOSTS), "a", HOSTS)
+    assert [each.name for each in after.models or ()] == ["b"]
+    assert routes_to(after.routes, "a") == ()
+    assert remove_model(after, "b", HOSTS).models is None
+    assert remove_model(after, "c", HOSTS) == after
+
+
+def test_another_version_takes_the_place_and_keeps_the_routes() -> None:
+    after = put_model(put_model(snapshot(), served(), HOSTS), served(version=2), HOSTS)
+    assert [each.version for each in after.models or ()] == [2]
+    assert len(routes_to(after.routes, "m")) == 1

@@ -1,0 +1,70 @@
+"""The registry on disk: what is kept of models besides what serves."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from vedette.errors import UnavailableError
+from vedette.store.models import KeptVersion, Marks, ModelStore
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def kept(version: int, name: str = "m", definition: str = "{}") -> KeptVersion:
+    return KeptVersion(name, version, f"sha256:{version}", definition, AT, "uid:1")
+
+
+def test_a_version_is_there_after_it_was_opened_again(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models.db")
+    store.put(kept(2))
+    store.put(kept(1))
+    store.close()
+    again = ModelStore(tmp_path / "models.db")
+    assert again.versions() == [kept(1), kept(2)]
+    assert again.marks() == {"m": Marks(highest=2, serving=None, previous=None)}
+    assert again.blobs() == {"sha256:1", "sha256:2"}
+    assert (tmp_path / "models.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_serves_and_what_served_before_follow_each_other(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models.db")
+    store.note_serving([kept(1), kept(5, "n")])
+    store.note_serving([kept(2), kept(5, "n")])
+    assert store.marks() == {"m": Marks(2, 2, 1), "n": Marks(5, 5, None)}
+    store.note_serving([kept(2, definition='{"a":1}'), kept(5, "n")])
+    assert store.marks()["m"] == Marks(2, 2, 1), "another setting is no other version"
+    assert store.versions()[1].definition == '{"a":1}'
+    store.note_serving([kept(1)])
+    assert store.marks() == {"m": Marks(2, 1, 2), "n": Marks(5, None, 5)}
+
+
+def test_the_highest_version_stays_known_when_all_are_gone(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models.db")
+    store.note_serving([kept(1)])
+    store.note_serving([kept(2)])
+    store.note_serving([])
+    store.remove("m", [1, 2])
+    assert store.versions() == []
+    assert store.marks() == {"m": Marks(highest=2, serving=None, previous=None)}
+
+
+def test_findings_are_kept_by_file_and_forgotten_with_it(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models.db")
+    store.put_inspection("sha256:1", "one")
+    store.put_inspection("sha256:2", "two")
+    store.put_inspection("sha256:2", "three")
+    store.forget_inspections({"sha256:2"})
+    assert (store.inspection("sha256:1"), store.inspection("sha256:2")) == (None, "three")
+
+
+def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "models.db"
+    with sqlite3.connect(file) as newer:
+        newer.execute("PRAGMA user_version = 2")
+    with pytest.raises(UnavailableError) as caught:
+        ModelStore(file)
+    assert caught.value.code == "store_newer"
