@@ -12,6 +12,7 @@ from cold import Cold
 from density import Parts
 from firewall import Judging
 from measure import Sample, Spread, paired_ratio, spread
+from models import Modelled
 from results import Results
 from revocation import Kind
 from server import Mode
@@ -166,6 +167,16 @@ def issued(pick: Callable[[Issued], float]) -> Figure:
 
     def over_rounds(results: Results) -> Spread | None:
         return spread([pick(each) for each in results.issued]) if results.issued else None
+
+    return over_rounds
+
+
+def modelled(pick: Callable[[Modelled], float | None]) -> Figure:
+    """A figure of models, over the rounds."""
+
+    def over_rounds(results: Results) -> Spread | None:
+        found = [value for each in results.modelled if (value := pick(each)) is not None]
+        return spread(found) if found else None
 
     return over_rounds
 

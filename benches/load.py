@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -65,6 +65,15 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Posted:
+    """A body that is posted again and again."""
+
+    url: str
+    body: bytes
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class LoadTools:
     """Where the load generators are."""
 
@@ -73,12 +82,14 @@ class LoadTools:
     paced: Tool
 
 
-def wrk_command(tool: str, endpoint: Endpoint, seconds: float, script: str) -> list[str]:
+def wrk_command(
+    tool: str, url: str, seconds: float, script: str, *, connections: int = CONNECTIONS
+) -> list[str]:
     """The wrk command as it is run and as RESULTS.md shows it."""
     duration = f"{max(1, round(seconds))}s"
     options = [
         "-t1",
-        f"-c{CONNECTIONS}",
+        f"-c{connections}",
         f"-d{duration}",
         "--latency",
         "--timeout",
@@ -86,7 +97,7 @@ def wrk_command(tool: str, endpoint: Endpoint, seconds: float, script: str) -> l
         "-s",
         script,
     ]
-    return [tool, *options, endpoint.url]
+    return [tool, *options, url]
 
 
 def h2load_command(
@@ -146,14 +157,40 @@ def run_wrk(
     each request; any answer but 2xx or 3xx fails the measurement.
     """
     with wrk_script(endpoint, reconnect) as script:
-        command = pinned(wrk_command(str(tools.wrk.path), endpoint, seconds, str(script)), cores)
-        text, cpu = _run(command, tools.wrk, seconds)
+        command = wrk_command(str(tools.wrk.path), endpoint.url, seconds, str(script))
+        text, cpu = _run(pinned(command, cores), tools.wrk, seconds)
+    return _reported(endpoint.url, text, cpu)
+
+
+def _reported(url: str, text: str, cpu: float) -> Answered:
     line = re.search(r"^BENCH (\{.*\})$", text, re.MULTILINE)
     if not line:
-        raise BenchError(f"wrk said nothing we know about {endpoint.url}:\n{text[-1000:]}")
+        raise BenchError(f"wrk said nothing we know about {url}:\n{text[-1000:]}")
     report = json.loads(line[1])
-    _require_clean(endpoint, report["failed"], report["requests"])
+    _require_clean(url, report["failed"], report["requests"])
     return Answered(report["requests"], report["micros"] / 1e6, report["p50"], report["p99"], cpu)
+
+
+def run_posts(
+    tools: LoadTools, posted: Posted, seconds: float, cores: Sequence[int], connections: int
+) -> Answered:
+    """One wrk run that posts over so many kept connections, each one request at a time."""
+    with tempfile.TemporaryDirectory(prefix="vedette-bench-") as folder:
+        script, body = Path(folder, "post.lua"), Path(folder, "body")
+        body.write_bytes(posted.body)
+        fields = "".join(
+            f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}\n"
+            for name, value in posted.fields.items()
+        )
+        asked = (
+            f'wrk.method = "POST"\nwrk.body = io.open({json.dumps(str(body))}, "rb"):read("*a")\n'
+        )
+        script.write_text(asked + fields + _REPORT)
+        command = wrk_command(
+            str(tools.wrk.path), posted.url, seconds, str(script), connections=connections
+        )
+        text, cpu = _run(pinned(command, cores), tools.wrk, seconds)
+    return _reported(posted.url, text, cpu)
 
 
 def run_h2load(
@@ -175,7 +212,7 @@ def run_h2load(
     if "Application protocol: h2" not in text:
         raise BenchError(f"{endpoint.url} did not agree to HTTP/2:\n{text[-1000:]}")
     requests = int(status[1])
-    _require_clean(endpoint, max(0, int(done[1]) - requests), requests)
+    _require_clean(endpoint.url, max(0, int(done[1]) - requests), requests)
     wall = float(max(1, round(seconds)))
     return Answered(requests, wall, _percentile(took, 0.50), _percentile(took, 0.99), cpu)
 
@@ -199,10 +236,10 @@ def _percentile(ordered: Sequence[int], share: float) -> float:
     return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
 
 
-def _require_clean(endpoint: Endpoint, failed: int, requests: int) -> None:
+def _require_clean(url: str, failed: int, requests: int) -> None:
     if failed or not requests:
         raise BenchError(
-            f"{endpoint.url}: {failed} of {requests} requests failed, so the figure means nothing. "
+            f"{url}: {failed} of {requests} requests failed, so the figure means nothing. "
             "Ask for it once with curl to see the answer."
         )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import identity_lines
 import load
 import micro
+import model_lines
 from firewall import Judging
 from flood import Flood
 from measure import Sample, spread
@@ -247,6 +248,7 @@ def _part_lines(results: Results) -> list[Line]:
     ]
     held += _flood_lines(results)
     held += [Line(*line) for line in identity_lines.part_lines(results)]
+    held += [Line(*line) for line in model_lines.part_lines(results)]
     idle = results.parts.idle if results.parts else None
     if idle is None:
         return held
@@ -368,7 +370,7 @@ def _each(results: Results) -> str:
 
 def _commands(results: Results) -> str:
     anywhere = Endpoint("URL")
-    wrk = load.wrk_command("wrk", anywhere, results.seconds, "token.lua")
+    wrk = load.wrk_command("wrk", anywhere.url, results.seconds, "token.lua")
     h2load = load.h2load_command("h2load", anywhere, results.seconds, "FILE", "TOKEN")
     lines = [
         f"pinned: {' '.join(pinned(wrk, Mode.PINNED.load_cores))}",

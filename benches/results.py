@@ -16,6 +16,7 @@ from firewall import Judging
 from flood import Flood
 from machine import Machine
 from measure import Sample, Spread, spread
+from models import Modelled
 from revocation import Kind, Revoked
 from server import Mode
 
@@ -44,6 +45,7 @@ class Results:
     issued: list[Issued] = field(default_factory=list)
     revoked: dict[Kind, Revoked] = field(default_factory=dict)
     verify_seconds: list[float] = field(default_factory=list)
+    modelled: list[Modelled] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Results:
             "floods": {name: asdict(flood) for name, flood in self.floods.items()},
             "issued": [asdict(each) for each in self.issued],
             "revoked": {kind: asdict(one) for kind, one in self.revoked.items()},
+            "models": [asdict(each) for each in self.modelled],
             "verifySeconds": self.verify_seconds,
             "connections": {
                 name: {**asdict(one), "kbEach": one.each()}

@@ -260,7 +260,10 @@ PARTS = {
     "identity": "SVIDs: signed, pushed, and told after a change of an entry",
     "revocation": "from `vedette revoke` to the last byte, with 10,000 live streams",
     "verify": "`vedette verify`, the whole suite",
+    "models": "a model of 0.5 ms: bare runtime, this node, MLServer",
 }
 
-ROOMS = frozenset({"micro", "firewall", "flood", "connections", "identity", "revocation", "verify"})
+ROOMS = frozenset(
+    {"micro", "firewall", "flood", "connections", "identity", "revocation", "verify", "models"}
+)
 """The parts that are not of the one node that the others share."""

@@ -22,6 +22,7 @@ import firewall
 import install
 import machine
 import micro
+import models
 import report
 import revocation
 import verify
@@ -159,6 +160,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         if "flood" in parts:
             run_flood(setting, results, say)
         _measure_identity(options, parts, results, say)
+        if "models" in parts:
+            _measure_models(setting, results, say)
         if parts - ROOMS:
             _measure_parts(options, parts - ROOMS, setting, results, say)
     return _finish(options, console, results)
@@ -287,6 +290,16 @@ def _measure_identity(
                 measure()
             except (BenchError, OSError, subprocess.SubprocessError) as error:
                 results.missing[f"vedette: {name}"] = str(error)
+
+
+def _measure_models(setting: Setting, results: Results, say: Say) -> None:
+    try:
+        place = setting.place(Mode.PINNED, "models")
+        results.modelled = models.measure_models(
+            place, setting.load, setting.rounds, setting.seconds, say
+        )
+    except (BenchError, OSError, subprocess.SubprocessError) as error:
+        results.missing["vedette: models"] = str(error)
 
 
 def _measure_parts(

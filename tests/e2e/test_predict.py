@@ -1,182 +1,226 @@
-"""Models on a real node: files of ONNX, the runtime in its sandbox, the gateway in front, and the command line."""
+"""Models through the whole node: real files, the real runtime in its box, the gateway, and a published client."""
 
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
+import ssl
 import threading
-from importlib.util import find_spec
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
+import numpy
+import onnx
 import pytest
-from tests.e2e.conftest import StartNode
-from tests.e2e.node import Node
-from tests.e2e.wire import HTTP_1, HTTP_2, tls_context
+import tritonclient.http as triton
+from onnx import TensorProto, helper, numpy_helper
+from tests.e2e.node import Node, new_home
 
-if find_spec("onnxruntime") is None or find_spec("onnx") is None:
-    pytest.skip("neither model nor runtime: pip install onnx onnxruntime", allow_module_level=True)
-
-import numpy as np
-from onnx import helper, numpy_helper
-
-onnx_files = pytest.importorskip("tests.models.onnx_files", reason="crates/models is not here yet")
-
-ROUTED = """\
-apiVersion: vedette.dev/v1alpha1
-kind: Model
-metadata: {name: declared}
-spec: {file: declared.onnx, sessions: 2}
----
-apiVersion: vedette.dev/v1alpha1
-kind: Route
-metadata: {name: classify}
-spec:
-  rules:
-    - matches: [{path: {value: /classify}}]
-      backendRefs: [{kind: Model, name: declared}]
-"""
+WIDTH = 8
 
 
-def times(factor: float) -> bytes:
-    """`y = factor * x`, FP32 [batch, 3]."""
-    weight = numpy_helper.from_array(np.array(factor, np.float32), "factor")
-    nodes = [helper.make_node("Mul", ["x", "factor"], ["y"])]
-    tensors = [onnx_files.tensor(name, ["batch", 3]) for name in ("x", "y")]
-    return bytes(onnx_files.file(nodes, [tensors[0]], [tensors[1]], [weight]))
+def scaled(path: Path, factor: float) -> Path:
+    """A model that multiplies rows of `WIDTH` numbers, any number of rows, and says the largest of each."""
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", WIDTH])
+    products = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", WIDTH])
+    largest = helper.make_tensor_value_info("best", TensorProto.INT64, ["rows"])
+    by = numpy_helper.from_array(numpy.array([factor], numpy.float32), "factor")
+    nodes = [
+        helper.make_node("Mul", ["x", "factor"], ["y"]),
+        helper.make_node("ArgMax", ["y"], ["best"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(nodes, "scaled", [given], [products, largest], [by])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return path
 
 
 @pytest.fixture(scope="module")
-def models(start_node: StartNode) -> Node:
-    """A node of the module's own."""
-    return start_node()
-
-
-def add(node: Node, folder: Path, content: bytes, name: str, *flags: str) -> dict[str, Any]:
-    file = folder / "m.onnx"
-    file.write_bytes(content)
-    done = node.run("model", "add", str(file), "--name", name, "--json", *flags)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
-
-
-def predicted(node: Node, name: str, given: str = "[[1, 2, 3]]") -> list[float]:
-    answer = json.loads(node.run("predict", name, given, "--json").stdout)
-    values: list[float] = answer["outputs"][0]["data"]
-    return values
-
-
-def test_a_model_answers_goes_on_and_comes_back(models: Node, tmp_path: Path) -> None:
-    first = add(models, tmp_path, times(2), "m", "--task", "scaling")
-    assert first["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [0, 3]}]
-    assert first["runtime"].startswith("onnxruntime ")
-    assert predicted(models, "m") == [2, 4, 6]
-    np.save(tmp_path / "x.npy", np.array([[4, 5, 6]], np.float32))
-    assert predicted(models, "m", str(tmp_path / "x.npy")) == [8, 10, 12]
-    assert add(models, tmp_path, times(3), "m")["version"] == 2
-    assert predicted(models, "m") == [3, 6, 9]
-    models.run("model", "rollback", "m")
-    assert predicted(models, "m") == [2, 4, 6]
-    status = json.loads(models.run("model", "show", "m", "--json").stdout)
-    assert (status["version"], status["worker"]["state"]) == (1, "ready")
-    assert {each["version"]: each["state"] for each in status["versions"]} == {
-        2: "previous",
-        1: "serving",
-    }
-    models.run("rollback")
-    assert predicted(models, "m") == [3, 6, 9], "the node goes back on the rollback of the model"
-
-
-def test_who_has_no_token_is_not_answered_and_records_name_the_version(
-    models: Node, tmp_path: Path
-) -> None:
-    added = add(models, tmp_path, times(2), "recorded")
-    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}
-    with httpx.Client(verify=tls_context(models.ca_file, HTTP_1)) as client:
-        refused = client.post(f"{models.url}/v2/models/recorded/infer", json=body)
-        assert refused.status_code == 401
-        held = {"authorization": f"Bearer {models.usual_token}"}
-        answer = client.post(f"{models.url}/v2/models/recorded/infer", json=body, headers=held)
-        assert answer.status_code == 200, answer.text
-    record = models.record(answer.headers["x-request-id"])
-    assert (record["model"], record["modelVersion"], record["tier"]) == ("recorded", 1, "edge")
-    assert record["modelDigest"] == added["file"]
-    assert record["runMicros"] >= 0
-
-
-def test_no_call_fails_while_one_version_takes_the_place_of_another(
-    models: Node, tmp_path: Path
-) -> None:
-    add(models, tmp_path, times(2), "busy")
-    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}
-    headers = {"authorization": f"Bearer {models.usual_token}"}
-    found: list[tuple[int, Any]] = []
-    done, begun = threading.Event(), threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(verify=tls_context(models.ca_file, HTTP_2), http2=True) as client:
-            while not done.is_set():
-                answer = client.post(
-                    f"{models.url}/v2/models/busy/infer", json=body, headers=headers
-                )
-                said = answer.json()
-                data = said["outputs"][0]["data"] if answer.status_code == 200 else said
-                found.append((answer.status_code, data))
-                begun.set()
-
-    asking = threading.Thread(target=ask)
-    asking.start()
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    node = Node(new_home())
     try:
-        assert begun.wait(60)
-        for factor in (3, 4):
-            add(models, tmp_path, times(factor), "busy")
-        known = len(found)
-        assert predicted(models, "busy") == [4, 8, 12]
+        node.start()
+        file = scaled(tmp_path_factory.mktemp("models") / "twice.onnx", 2.0)
+        node.run("model", "add", str(file), "--name", "twice")
+        yield node
     finally:
-        done.set()
-        asking.join()
-    assert {status for status, _ in found} == {200}, [each for each in found if each[0] != 200][:3]
-    order = [data[0] for _, data in found]
-    assert order == sorted(order), "no answer of an older version after one of a newer"
-    assert known > 0
-    assert order[0] == 2
+        node.discard()
+
+
+def ask(
+    node: Node, path: str = "infer", token: str | None = None, **more: object
+) -> httpx.Response:
+    """One request of the model `twice`, with the node's usual token unless another is given ("": none)."""
+    proof = node.usual_token if token is None else token
+    headers = {"authorization": f"Bearer {proof}"} if proof else {}
+    method = "POST" if more else "GET"
+    with httpx.Client(
+        verify=ssl.create_default_context(cafile=str(node.ca_file)), timeout=30
+    ) as client:
+        return client.request(method, f"{node.url}/v2/models/twice/{path}", headers=headers, **more)  # type: ignore[arg-type]
+
+
+def rows(*values: list[float]) -> dict[str, object]:
+    """An infer request of these rows."""
+    flat = [each for row in values for each in row]
+    shape = [len(values), WIDTH]
+    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": shape, "data": flat}]}
+
+
+ONE = [float(each) for each in range(WIDTH)]
+
+
+def test_a_model_is_added_and_asked_in_two_commands(node: Node) -> None:
+    done = node.run("predict", "twice", json.dumps([ONE]), "--json")
+    outputs = {each["name"]: each for each in json.loads(done.stdout)["outputs"]}
+    assert outputs["y"]["data"] == [2 * each for each in ONE]
+    assert outputs["best"]["data"] == [WIDTH - 1]
+
+
+def test_the_published_client_of_triton_works_unmodified(node: Node) -> None:
+    host = f"localhost:{node.endpoint.port}"
+    client = triton.InferenceServerClient(
+        host,
+        ssl=True,
+        ssl_options={"ca_certs": str(node.ca_file)},
+        ssl_context_factory=None,
+    )
+    headers = {"authorization": f"Bearer {node.usual_token}"}
+    try:
+        assert client.is_model_ready("twice", headers=headers)
+        told = client.get_model_metadata("twice", headers=headers)
+        assert [each["shape"] for each in told["inputs"]] == [[-1, WIDTH]]
+        values = numpy.arange(3 * WIDTH, dtype=numpy.float32).reshape(3, WIDTH)
+        given = triton.InferInput("x", list(values.shape), "FP32")
+        given.set_data_from_numpy(values, binary_data=True)
+        wanted = [triton.InferRequestedOutput("y", binary_data=True)]
+        answer = client.infer("twice", [given], outputs=wanted, headers=headers)
+        assert (answer.as_numpy("y") == 2 * values).all()
+        assert answer.as_numpy("best") is None
+    finally:
+        client.close()
+
+
+def test_who_has_no_token_is_refused_and_policy_can_forbid(node: Node) -> None:
+    assert ask(node, token="", json=rows(ONE)).status_code == 401
+    forbid = 'forbid (principal, action == Action::"predict", resource == Model::"twice")\n'
+    node.set_policy(
+        "no-mallory.cedar",
+        forbid + 'when { principal is Subject && principal.subject == "mallory" };',
+    )
+    mallory = node.token("mallory")
+    assert ask(node, token=mallory, json=rows(ONE)).status_code == 403
+    assert ask(node, json=rows(ONE)).status_code == 200
+
+
+def test_each_inference_is_recorded_with_the_model_that_answered(node: Node) -> None:
+    answer = ask(node, json=rows(ONE))
+    line = node.record(answer.headers["x-request-id"])
+    assert (line["model"], line["modelVersion"], line["tier"]) == ("twice", 1, "edge")
+    assert line["modelDigest"].startswith("sha256:")
+    assert line["runMicros"] >= 0
+    assert line["principal"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"),
+    ("change", "word"),
     [
-        ("external", "in another file"),
-        ("custom_domain", "domain"),
-        ("broken", "is not ONNX"),
-        ("nonsense", "error:"),
+        ({"name": "z"}, "z"),
+        ({"datatype": "FP64"}, "FP64"),
+        ({"shape": [1, WIDTH + 1]}, "shape"),
+        ({"shape": [1, WIDTH, 1]}, "shape"),
+        ({"data": [1.0]}, "elements"),
     ],
 )
-def test_a_model_that_cannot_be_run_is_told_and_nothing_changes(
-    models: Node, tmp_path: Path, kind: str, code: str
+def test_what_does_not_fit_the_model_is_told(
+    node: Node, change: dict[str, object], word: str
 ) -> None:
-    before = models.status()["snapshot"]
-    content = {
-        "external": onnx_files.external,
-        "custom_domain": onnx_files.custom_domain,
-        "broken": lambda: times(2)[:-5],
-        "nonsense": lambda: b"\x08\x09\x3a\x04\xff\xff\xff\xff",
-    }[kind]()
-    (tmp_path / "m.onnx").write_bytes(content)
-    done = models.run("model", "add", str(tmp_path), "--name", "bad", check=False)
-    assert done.returncode == 2, done.stderr
-    assert code in done.stderr
-    assert models.status()["snapshot"] == before
-    assert "bad" not in models.run("model", "list").stdout
+    request = rows(ONE)
+    request["inputs"][0] |= change  # type: ignore[index]
+    answer = ask(node, json=request)
+    assert answer.status_code == 400
+    assert word in answer.json()["error"]
 
 
-def test_a_manifest_leads_to_a_model_by_a_route_of_its_own(models: Node, tmp_path: Path) -> None:
-    (tmp_path / "declared.onnx").write_bytes(times(5))
-    (tmp_path / "edge.yaml").write_text(ROUTED)
-    planned = models.run("plan", "-f", str(tmp_path), check=False)
-    assert planned.returncode == 2, planned.stderr
-    models.run("apply", "-f", str(tmp_path), "--yes")
-    assert predicted(models, "declared") == [5, 10, 15]
-    assert models.run("plan", "-f", str(tmp_path)).returncode == 0
-    routes = models.run("routes").stdout
-    assert "Model declared" in routes
-    assert "model-declared" not in routes
+def test_a_killed_worker_is_back_and_the_node_never_notices(node: Node) -> None:
+    state = json.loads(node.path("run", "models", "state.json").read_text("utf-8"))
+    [pid] = [each["pid"] for each in state["models"].values() if each["state"] == "ready"]
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while ask(node, json=rows(ONE)).status_code != 200:
+        assert time.monotonic() < deadline, node.last_words()
+        time.sleep(0.05)
+    told = json.loads(node.run("model", "show", "twice", "--json").stdout)
+    assert told["worker"]["restarts"] == 1
+
+
+def test_a_new_version_takes_over_under_load_without_a_failed_request(
+    node: Node, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, float]] = []
+    done = threading.Event()
+
+    def load() -> None:
+        headers = {"authorization": f"Bearer {node.usual_token}"}
+        with httpx.Client(
+            verify=ssl.create_default_context(cafile=str(node.ca_file)), timeout=30
+        ) as client:
+            while not done.is_set():
+                url = f"{node.url}/v2/models/twice/infer"
+                answer = client.post(url, json=rows(ONE), headers=headers)
+                told = answer.json()["outputs"][0]["data"][1] if answer.is_success else 0.0
+                seen.append((answer.status_code, told))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        file = scaled(tmp_path / "thrice.onnx", 3.0)
+        node.run("model", "add", str(file), "--name", "twice")
+        node.run("model", "rollback", "twice")
+        node.run("model", "promote", "twice", "--version", "2")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert {status for status, _ in seen} == {200}
+    assert {told for _, told in seen} == {2.0, 3.0}
+    assert ask(node, json=rows(ONE)).json()["model_version"] == "2"
+
+
+def test_an_older_version_is_refused(node: Node, tmp_path: Path) -> None:
+    file = scaled(tmp_path / "once.onnx", 1.0)
+    told = node.run("model", "add", str(file), "--name", "twice", "--version", "1", check=False)
+    assert told.returncode != 0
+    assert "version 1 of 'twice' is not higher than" in told.stderr
+
+
+@pytest.mark.parametrize("what", ["truncated", "random", "reaching"])
+def test_a_file_that_is_no_model_changes_nothing(node: Node, tmp_path: Path, what: str) -> None:
+    file = scaled(tmp_path / "bad.onnx", 1.0)
+    if what == "truncated":
+        file.write_bytes(file.read_bytes()[:-9])
+    elif what == "random":
+        file.write_bytes(b"\x08\x08" + random.Random(7).randbytes(4096))
+    else:
+        model = onnx.load(str(file))
+        outside = model.graph.initializer[0]
+        outside.ClearField("raw_data")
+        outside.data_location = TensorProto.EXTERNAL
+        outside.external_data.add(key="location", value="../../etc/passwd")
+        file.write_bytes(model.SerializeToString())
+    before = node.status()["snapshot"]["digest"]
+    told = node.run("model", "add", str(file), "--name", "bad", check=False)
+    assert told.returncode != 0
+    said = {
+        "truncated": "is not ONNX: it ends in the middle",
+        "random": "is not ONNX",
+        "reaching": 'tensor "factor" has its values in another file ("../../etc/passwd")',
+    }
+    assert said[what] in told.stderr
+    assert node.status()["snapshot"]["digest"] == before

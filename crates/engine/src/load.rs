@@ -83,7 +83,7 @@ impl EngineDir {
             return Ok(self.models.join(format!("{worker}.sock")));
         }
         Err(LoadError::new(
-            "model_invalid",
+            "snapshot_malformed",
             "a model's process is named by 16 hex digits",
         ))
     }

@@ -88,7 +88,7 @@ pub fn compile(
 
 impl Served {
     fn new(declared: ServedModel, dir: &EngineDir) -> Result<Self, LoadError> {
-        let invalid = |what: String| LoadError::new("model_invalid", what);
+        let invalid = |what: String| LoadError::new("upstream_invalid", what);
         let socket = dir.model_socket(&declared.worker)?;
         let endpoint = EndpointConfig::on_socket(&declared.name, &socket);
         let config = UpstreamConfig {

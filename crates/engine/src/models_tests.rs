@@ -246,10 +246,30 @@ async fn a_model_is_asked_what_it_needs_and_no_more_and_its_times_are_recorded()
         json!(3456),
     ];
     assert_eq!(told, expected);
+    let counted = serde_json::to_value(crate::metrics::report(&bench.node)).unwrap();
+    let row = json!({
+        "model": "digits", "version": 2, "requests": 1, "queueMicros": 12, "runMicros": 3456,
+    });
+    assert_eq!(counted["models"], json!([row]));
     assert_eq!(
         (&record["route"], &record["outcome"]),
         (&json!("short"), &json!("served"))
     );
+}
+
+#[tokio::test]
+async fn tensors_without_a_type_are_bytes_and_everything_else_stays_without() {
+    let bench = Bench::new();
+    let asked = answer_all(bench.listen());
+    let tensors = "inference-header-content-length: 2\r\n";
+    for (fields, body, is_named) in [(tensors, "{}1234", true), ("", "{}", false)] {
+        asked.lock().unwrap().clear();
+        let answer = bench.ask(&post("/d/infer", fields, body)).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let seen = asked.lock().unwrap().concat();
+        let named = seen.contains("\r\ncontent-type: application/octet-stream\r\n");
+        assert_eq!(named, is_named, "{seen}");
+    }
 }
 
 #[tokio::test]
@@ -413,7 +433,7 @@ async fn no_path_is_made_of_what_is_no_name_of_a_process() {
             .plan(json!([model("digits", 2, worker)]))
             .err()
             .unwrap();
-        assert_eq!(refused.code, "model_invalid", "{worker}");
+        assert_eq!(refused.code, "snapshot_malformed", "{worker}");
     }
     let unknown = bench.plan(json!([])).err().unwrap();
     assert_eq!(unknown.code, "route_invalid");

@@ -30,7 +30,7 @@ fn slice(texts: &[&str], function: &str) -> Slice {
     policies.slice(ResourceKind::Function, function).unwrap()
 }
 
-fn request(path: &str) -> Attributes<'_> {
+pub fn request(path: &str) -> Attributes<'_> {
     Attributes {
         method: "GET",
         path,
@@ -129,6 +129,70 @@ fn what_a_slice_reads_is_what_its_decisions_depend_on() {
     assert_eq!(mentions(&[two]), ["method", "sourceIp"]);
     let whole = r#"permit(principal, action, resource) when { context == context };"#;
     assert_eq!(mentions(&[whole]), ATTRIBUTES);
+}
+
+fn model_slice(texts: &[&str], model: &str) -> Slice {
+    let named = |(index, text): (usize, &&str)| (format!("{index}.cedar"), (*text).to_owned());
+    let files: Vec<_> = texts.iter().enumerate().map(named).collect();
+    let policies = Policies::compile(SCHEMA, &files).unwrap();
+    policies.slice(ResourceKind::Model, model).unwrap()
+}
+
+#[test]
+fn who_may_invoke_may_not_predict_and_the_other_way_round() {
+    let invoke = r#"permit(principal is Subject, action == Action::"invoke", resource);"#;
+    let predict = r#"permit(principal is Subject, action == Action::"predict", resource);"#;
+    let both = r#"permit(principal is Subject, action in [Action::"invoke", Action::"predict"], resource);"#;
+    let alice = caller("alice");
+    for (text, may_invoke, may_predict) in [
+        (invoke, true, false),
+        (predict, false, true),
+        (both, true, true),
+        (ALL, true, true),
+    ] {
+        let invoked = slice(&[text], "hello").decide(Some(&alice), &request("/hello"));
+        assert_eq!(invoked.is_allowed, may_invoke, "{text}");
+        let version = Version::new(1);
+        let asked = Attributes {
+            version: Some(&version),
+            ..request("/v2/models/hello")
+        };
+        let predicted = model_slice(&[text], "hello").decide(Some(&alice), &asked);
+        assert_eq!(predicted.is_allowed, may_predict, "{text}");
+    }
+}
+
+#[test]
+fn decisions_about_versions_are_remembered_by_version_only_where_one_is_read() {
+    let flat = model_slice(&[ALL], "digits");
+    assert_eq!(flat.is_for_all(), Some(ResourceKind::Model));
+    assert_eq!(flat.mentions(), [false; ATTRIBUTES.len()]);
+    let read =
+        r#"permit(principal, action == Action::"predict", resource) when { context.version > 1 };"#;
+    let reads = model_slice(&[read], "digits");
+    let named = ATTRIBUTES.iter().zip(reads.mentions());
+    let named: Vec<_> = named.filter(|it| it.1).map(|it| *it.0).collect();
+    assert_eq!(named, ["version"]);
+    let version = Version::new(7);
+    let asked = Attributes {
+        version: Some(&version),
+        ..request("/")
+    };
+    assert!(asked.values().contains(&"7"));
+}
+
+#[test]
+fn only_a_prediction_has_a_version() {
+    for wrong in [
+        r#"permit(principal, action, resource) when { context.version > 1 };"#,
+        r#"permit(principal, action == Action::"invoke", resource) when { context.version > 1 };"#,
+        r#"permit(principal, action == Action::"predict", resource is Function);"#,
+        r#"permit(principal, action == Action::"invoke", resource == Model::"digits");"#,
+    ] {
+        let report = check(SCHEMA, &[("a.cedar".into(), wrong.into())]);
+        let is_found = !report.errors.is_empty() || !report.warnings.is_empty();
+        assert!(is_found, "{wrong}");
+    }
 }
 
 #[test]
@@ -275,6 +339,7 @@ permit (principal, action, resource);
             {
                 "file": "team.cedar", "line": 1, "id": "one", "effect": "permit",
                 "principal": {"type": "Subject", "id": null},
+                "actions": ["invoke"],
                 "resource": {"type": "Function", "id": "hello"},
                 "conditional": false,
                 "names": [{"type": "Function", "id": "hello"}],
@@ -282,6 +347,7 @@ permit (principal, action, resource);
             {
                 "file": "team.cedar", "line": 3, "id": "team.cedar/policy1", "effect": "forbid",
                 "principal": {"type": "Anonymous", "id": "anonymous"},
+                "actions": [],
                 "resource": {"type": "Route", "id": null},
                 "conditional": true,
                 "names": [{"type": "Route", "id": "shop"}],
@@ -289,6 +355,7 @@ permit (principal, action, resource);
             {
                 "file": "team.cedar", "line": 5, "id": "team.cedar/policy2", "effect": "permit",
                 "principal": {"type": null, "id": null},
+                "actions": [],
                 "resource": {"type": null, "id": null},
                 "conditional": false,
                 "names": [],

@@ -241,6 +241,15 @@ pub enum BodyKind {
     Opaque,
 }
 
+/// Whether the header fields announce JSON.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let name = media_type(headers).map(str::to_ascii_lowercase);
+    name.is_some_and(|name| {
+        name.strip_prefix("application/")
+            .is_some_and(|it| it == "json" || it.ends_with("+json"))
+    })
+}
+
 impl BodyKind {
     /// The kind that the header fields announce.
     pub fn of(headers: &HeaderMap) -> Self {

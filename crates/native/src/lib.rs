@@ -144,6 +144,19 @@ fn confine(files: &[u8]) -> PyResult<()> {
     vedette_sandbox::confine(&files).map_err(|error| refused(error.code, &error.message))
 }
 
+/// Serves one model until it is told to stop.
+#[pyfunction]
+fn run_model(py: Python<'_>, config: &str) -> PyResult<()> {
+    py.detach(|| vedette_models::run(config))
+        .map_err(|error| refused(error.code, &error.message))
+}
+
+/// Says what a model takes and gives, or why it is refused.
+#[pyfunction]
+fn inspect_model(py: Python<'_>, config: &str) -> String {
+    py.detach(|| vedette_models::inspect(config))
+}
+
 /// The module `vedette.engine._native`.
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -159,5 +172,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(isolate, module)?)?;
     module.add_function(wrap_pyfunction!(seal, module)?)?;
     module.add_function(wrap_pyfunction!(confine, module)?)?;
+    module.add_function(wrap_pyfunction!(run_model, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect_model, module)?)?;
     Ok(())
 }

@@ -8,6 +8,7 @@
 //! Must not: run in a process with more than one thread, since each of these calls covers the one that makes it; or
 //! go on when a part could not be had.
 
+mod alone;
 mod calls;
 #[allow(unsafe_code)]
 mod sys;
@@ -101,16 +102,33 @@ pub fn isolate() -> Result<(), Error> {
 /// # Errors
 /// `confinement_refused`: the kernel has no Landlock or no seccomp, or refuses.
 pub fn confine(files: &Files) -> Result<(), Error> {
-    let refused = |what: &dyn fmt::Display| Error::new("confinement_refused", what);
+    confine_files(files)?;
+    calls::refuse().map_err(|error| refused(&format_args!("seccomp: {error}")))
+}
+
+/// As [`confine`], for a process that goes on as it is: of the system calls it keeps those that compute, read what
+/// `files` names and serve the sockets that it has. It makes no socket and no process, and changes no file.
+///
+/// # Errors
+/// As [`confine`].
+pub fn confine_alone(files: &Files) -> Result<(), Error> {
+    confine_files(files)?;
+    alone::allow().map_err(|error| refused(&format_args!("seccomp: {error}")))
+}
+
+fn refused(what: &dyn fmt::Display) -> Error {
+    Error::new("confinement_refused", what)
+}
+
+fn confine_files(files: &Files) -> Result<(), Error> {
     sys::inherit_nothing();
     sys::end_with_parent();
     sys::forbid_privileges().map_err(|error| refused(&format_args!("privileges: {error}")))?;
     match restrict(files) {
-        Ok(RulesetStatus::NotEnforced) => return Err(refused(&"this kernel has no Landlock")),
-        Ok(_) => {}
-        Err(error) => return Err(refused(&format_args!("Landlock: {error}"))),
+        Ok(RulesetStatus::NotEnforced) => Err(refused(&"this kernel has no Landlock")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(refused(&format_args!("Landlock: {error}"))),
     }
-    calls::refuse().map_err(|error| refused(&format_args!("seccomp: {error}")))
 }
 
 fn restrict(files: &Files) -> Result<RulesetStatus, RulesetError> {

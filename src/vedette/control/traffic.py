@@ -125,6 +125,8 @@ def _backends(route: Route, ready: Mapping[str, bool | None]) -> Iterable[RouteB
     match backend:
         case FunctionBackend():
             yield RouteBackend(kind="Function", name=backend.function)
+        case ModelBackend():
+            yield RouteBackend(kind="Model", name=backend.model)
         case ServicesBackend():
             for one in backend.services:
                 known = ready.get(one.name) if one.kind == "Upstream" else None
@@ -133,8 +135,6 @@ def _backends(route: Route, ready: Mapping[str, bool | None]) -> Iterable[RouteB
             yield RouteBackend(kind="Static", detail=f"{backend.status} {backend.content_type}")
         case RedirectBackend():
             yield RouteBackend(kind="Redirect", detail=f"{backend.status} {_location(backend)}")
-        case ModelBackend():
-            yield RouteBackend(kind="Model", name=backend.model)
         case FilesBackend():
             count = len(backend.files)
             yield RouteBackend(kind="Files", detail=f"{count} file{'' if count == 1 else 's'}")

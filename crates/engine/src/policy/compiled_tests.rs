@@ -8,6 +8,7 @@ use cedar_policy::{EntityId, EntityUid, PolicyId, PolicySet};
 
 use super::super::{Endings, Rules, Slice, string, type_name};
 use super::*;
+use crate::models::Version;
 
 const SUBJECTS: [&str; 4] = ["alice", "mallory", "device-7", ""];
 const SCOPES: [&str; 4] = ["read", "write", "admin", "a*b"];
@@ -47,6 +48,7 @@ const RANGES: [&str; 10] = [
 const PATTERNS: [&str; 11] = [
     "*", "", "/", "*/admin*", "/*", "*aab", "*a*b", "/a*/x", "*.bak", r"/\*", "*a*a*",
 ];
+const ORDERS: [&str; 6] = ["==", "!=", "<", "<=", ">", ">="];
 const NAMES: [&str; 3] = ["hello", "orders", "x"];
 
 /// A small generator (Knuth's MMIX): the same cases in every run.
@@ -99,9 +101,16 @@ impl Dice {
             0 => "principal".into(),
             1 => "resource".into(),
             2 => format!("Function::{:?}", self.of(&NAMES)),
-            3 => format!("Route::{:?}", self.of(&NAMES)),
+            3 => format!("{}::{:?}", self.of(&["Route", "Model"]), self.of(&NAMES)),
             4 => format!("Subject::\"spiffe://td#{}\"", self.of(&SUBJECTS)),
             _ => "Anonymous::\"anonymous\"".into(),
+        }
+    }
+
+    fn number(&mut self) -> String {
+        match self.roll(3) {
+            0 => self.of(&["-1", "0", "1", "2", "9007199254740992"]).into(),
+            _ => "context.version".into(),
         }
     }
 
@@ -123,7 +132,7 @@ impl Dice {
                 _ => format!("if {a} then {b} else ({})", self.condition(next)),
             };
         }
-        match self.roll(16) {
+        match self.roll(18) {
             0 => format!("{} == {}", self.text(), self.text()),
             1 => format!("{} != {}", self.text(), self.text()),
             2 | 3 => format!("{} like \"{}\"", self.text(), self.of(&PATTERNS)),
@@ -137,7 +146,14 @@ impl Dice {
                 format!("{}.{}()", self.address(), self.of(&asks))
             }
             10 => {
-                let kinds = ["Subject", "Workload", "Anonymous", "Function", "Route"];
+                let kinds = [
+                    "Subject",
+                    "Workload",
+                    "Anonymous",
+                    "Function",
+                    "Route",
+                    "Model",
+                ];
                 format!("{} is {}", self.entity(), self.of(&kinds))
             }
             11 => format!("{} == {}", self.entity(), self.entity()),
@@ -147,7 +163,15 @@ impl Dice {
                 self.entity(),
                 self.entity()
             ),
-            13 => "context has certificate".into(),
+            13 => self
+                .of(&["context has certificate", "context has version"])
+                .into(),
+            16 => format!("{} {} {}", self.number(), self.of(&ORDERS), self.number()),
+            17 => format!(
+                "context has version && {} {} 2",
+                self.number(),
+                self.of(&ORDERS)
+            ),
             14 => {
                 let things = [
                     "principal has issuer",
@@ -159,7 +183,8 @@ impl Dice {
             // Of no type that the walk knows.
             _ => self
                 .of(&[
-                    "1 < 2",
+                    "1 + 1 == 2",
+                    "[1, 2].contains(context.version)",
                     "{a: 1} == {a: 1}",
                     "context has nothing",
                     "[] == []",
@@ -181,16 +206,26 @@ impl Dice {
         ]);
         let action = self.of(&[
             "action",
+            "action",
+            "action",
             "action == Action::\"invoke\"",
             "action in [Action::\"invoke\"]",
+            "action in [Action::\"invoke\", Action::\"predict\"]",
+            "action in [Action::\"invoke\", Action::\"predict\"]",
+            "action == Action::\"predict\"",
             "action == Action::\"other\"",
         ]);
         let resource = self.of(&[
             "resource",
             "resource",
+            "resource",
+            "resource",
+            "resource",
             "resource is Function",
             "resource == Function::\"hello\"",
             "resource in Route::\"hello\"",
+            "resource is Model",
+            "resource == Model::\"hello\"",
         ]);
         let kind = self.of(&["when", "unless"]);
         let condition = self.condition(3);
@@ -253,8 +288,9 @@ fn the_walk_says_what_cedar_says_or_nothing() {
     let (mut decided, mut asked, mut allowed) = (0, 0, 0);
     for _ in 0..4_000 {
         let text: String = (0..=dice.roll(3)).map(|_| dice.policy()).collect();
-        let kinds = [ResourceKind::Function, ResourceKind::Route];
-        let slice = slice(&text, kinds[dice.roll(2)], dice.of(&NAMES));
+        let kind = ResourceKind::ALL[dice.roll(3)];
+        let slice = slice(&text, kind, dice.of(&NAMES));
+        let version = Version::new([1, 2, 1 << 53][dice.roll(3)]);
         let caller = dice.caller();
         let workload = workload([None, Some("spiffe://td/a")][dice.roll(2)]);
         let known = crate::posture::Facts::new(vec![dice.of(&SCOPES).to_owned()], None);
@@ -266,7 +302,7 @@ fn the_walk_says_what_cedar_says_or_nothing() {
             source_ip: dice.of(&ADDRESSES),
             listener: "a",
             certificate: [None, Some(&workload)][dice.roll(2)],
-            version: None,
+            version: (kind == ResourceKind::Model).then_some(&version),
             posture: [None, Some(&known)][dice.roll(2)],
         };
         let said = slice
@@ -327,6 +363,51 @@ fn a_certificate_s_workload_is_walked_like_cedar_does() {
             (said.is_allowed, said.policies)
         );
     }
+}
+
+#[test]
+fn the_version_of_a_model_is_compared_without_cedar_and_as_cedar_does() {
+    for (condition, allowed) in [
+        ("context.version == 3", [false, false, true, false]),
+        ("context.version != 3", [true, true, false, true]),
+        ("context.version < 3", [true, true, false, false]),
+        ("context.version <= 3", [true, true, true, false]),
+        ("context.version > 2", [false, false, true, true]),
+        ("2 >= context.version", [true, true, false, false]),
+        (
+            "context has version && !(context.version < 2)",
+            [false, true, true, true],
+        ),
+    ] {
+        let text = format!(
+            "permit(principal, action == Action::\"predict\", resource is Model) when {{ {condition} }};"
+        );
+        let slice = slice(&text, ResourceKind::Model, "hello");
+        for (number, allowed) in (1..).zip(allowed) {
+            let version = Version::new(number);
+            let attributes = Attributes {
+                version: Some(&version),
+                ..super::super::tests::request("/v2/models/hello/infer")
+            };
+            let walked = slice.walk(None, &attributes).unwrap();
+            let said = slice.ask(&slice.rules.policies, None, &attributes).unwrap();
+            assert!(slice.rules.rest.is_empty(), "{condition}");
+            assert_eq!(
+                (walked.is_allowed, said.is_allowed),
+                (allowed, allowed),
+                "{condition} {number}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_policy_may_not_read_of_a_function_it_does_not_get() {
+    let text = "permit(principal, action, resource) when { context.version >= 1 };";
+    let slice = slice(text, ResourceKind::Function, "hello");
+    let attributes = super::super::tests::request("/hello");
+    assert!(slice.walk(None, &attributes).is_none());
+    assert!(slice.decide(None, &attributes).has_errors);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 
 use crate::body::{BodyMeter, Content, LimitedBody, Unread};
+use crate::models::Served;
 use crate::node::Node;
 use crate::plan::{Backend, Plan, Target};
 use crate::record::Record;
@@ -60,6 +61,9 @@ pub async fn inspect<'p>(
     };
     let admitted = permitted.admitted();
     let headers = &admitted.parts().headers;
+    if !body.is_end_stream() {
+        require_judged(target, headers)?;
+    }
     let kind = match body.is_end_stream() {
         true => BodyKind::Opaque,
         false => kind_for(target, headers),
@@ -174,6 +178,16 @@ pub fn kind_for(target: &Target, headers: &HeaderMap) -> BodyKind {
     } else {
         BodyKind::Opaque
     }
+}
+
+/// A model that takes text reads JSON, whatever its sender calls it; the rules take apart what is called so.
+fn require_judged(target: &Target, headers: &HeaderMap) -> Result<(), Refusal> {
+    let takes_text = target.model().is_some_and(Served::takes_text);
+    if !takes_text || headers.contains_key(INFERENCE_HEADER) || waf::is_json(headers) {
+        return Ok(());
+    }
+    let what = "text for a model comes as JSON";
+    Err(Refusal::with(Cause::BodyMalformed, what))
 }
 
 /// What is encoded cannot be looked into: the Core Rule Set refuses it (920450), and where a route

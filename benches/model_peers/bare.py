@@ -1,0 +1,43 @@
+"""Calls a model's session again and again: `bare.py FILE SECONDS`; prints percentiles in microseconds as JSON.
+
+Owns: what a caller without any server pays. Must not: batch, or use more than one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import numpy
+import onnxruntime
+
+SHAPE = (1, 3, 48, 192)
+
+
+def main() -> None:
+    """One session, one thread, for so many seconds after half a second of warm-up."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(sys.argv[1], options, ["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    count = SHAPE[0] * SHAPE[1] * SHAPE[2] * SHAPE[3]
+    values = numpy.arange(count, dtype=numpy.float32) * 37 % 255 / 127.5 - 1
+    given = {name: values.reshape(SHAPE)}
+    for seconds in (0.5, float(sys.argv[2])):
+        took, begin = [], time.perf_counter_ns()
+        while (now := time.perf_counter_ns()) - begin < seconds * 1e9:
+            session.run(None, given)
+            took.append(time.perf_counter_ns() - now)
+    took.sort()
+    spent = (time.perf_counter_ns() - begin) / 1e9
+    report = {
+        "p50": took[len(took) // 2] / 1e3,
+        "p99": took[int(len(took) * 0.99)] / 1e3,
+        "perSecond": len(took) / spent,
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

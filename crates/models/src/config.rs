@@ -1,0 +1,213 @@
+//! What a worker is told when it starts, and the words of the Open Inference Protocol for tensors.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// `VEDETTE_MODEL` of a worker.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerConfig {
+    /// Which model.
+    pub model: Served,
+    /// Its blob.
+    pub file: PathBuf,
+    /// The listening Unix socket.
+    pub listen_fd: RawFd,
+    /// Where it says once whether it is ready.
+    pub ready_fd: RawFd,
+    /// The library of the runtime.
+    pub library: PathBuf,
+}
+
+/// `VEDETTE_MODEL` of an inspection.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InspectConfig {
+    /// The file to look at.
+    pub file: PathBuf,
+    /// What it is said to be.
+    pub format: Format,
+    /// The library of the runtime.
+    pub library: PathBuf,
+    /// Memory that loading it may take, in bytes.
+    pub memory_bytes: u64,
+    /// Time that loading it may take, in milliseconds.
+    pub run_millis: u64,
+}
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// ONNX, as one protobuf message.
+    Onnx,
+    /// TensorFlow Lite.
+    Tflite,
+}
+
+/// The parts of a `ServedModel` (`vedette.config.served`) that a worker uses.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Served {
+    /// Name of the model.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
+    /// What its file is.
+    pub format: Format,
+    /// What it takes, in the file's order.
+    pub inputs: Vec<Tensor>,
+    /// What it gives, in the file's order.
+    pub outputs: Vec<Tensor>,
+    /// Sessions, each of which runs one request at a time.
+    pub sessions: usize,
+    /// Threads of each session.
+    pub threads: usize,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// What a model may use, and how much may wait for it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Memory of its process, in bytes.
+    pub memory_bytes: u64,
+    /// Longest run, in milliseconds.
+    pub run_millis: u64,
+    /// Requests that may wait for a session.
+    pub queue: usize,
+    /// Largest request body, in bytes.
+    pub request_bytes: usize,
+}
+
+impl Limits {
+    /// The longest run.
+    pub fn run_time(&self) -> Duration {
+        Duration::from_millis(self.run_millis)
+    }
+}
+
+/// One input or output: its name, type and dimensions (0: any).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tensor {
+    /// Its name in the model's file.
+    pub name: String,
+    /// Type of its elements.
+    pub datatype: Datatype,
+    /// Its dimensions; 0: any.
+    pub shape: Vec<u64>,
+}
+
+/// Most dimensions of a tensor.
+pub const MAX_RANK: usize = 16;
+
+/// Element types of the Open Inference Protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs)]
+pub enum Datatype {
+    Bool,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Fp16,
+    Fp32,
+    Fp64,
+    Bytes,
+}
+
+impl Datatype {
+    const ALL: [Self; 13] = [
+        Self::Bool,
+        Self::Uint8,
+        Self::Uint16,
+        Self::Uint32,
+        Self::Uint64,
+        Self::Int8,
+        Self::Int16,
+        Self::Int32,
+        Self::Int64,
+        Self::Fp16,
+        Self::Fp32,
+        Self::Fp64,
+        Self::Bytes,
+    ];
+
+    /// Its name in the protocol.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bool => "BOOL",
+            Self::Uint8 => "UINT8",
+            Self::Uint16 => "UINT16",
+            Self::Uint32 => "UINT32",
+            Self::Uint64 => "UINT64",
+            Self::Int8 => "INT8",
+            Self::Int16 => "INT16",
+            Self::Int32 => "INT32",
+            Self::Int64 => "INT64",
+            Self::Fp16 => "FP16",
+            Self::Fp32 => "FP32",
+            Self::Fp64 => "FP64",
+            Self::Bytes => "BYTES",
+        }
+    }
+
+    /// The type of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == name)
+    }
+
+    /// Bytes of one element; `None`: each has its own length.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Self::Bool | Self::Uint8 | Self::Int8 => Some(1),
+            Self::Uint16 | Self::Int16 | Self::Fp16 => Some(2),
+            Self::Uint32 | Self::Int32 | Self::Fp32 => Some(4),
+            Self::Uint64 | Self::Int64 | Self::Fp64 => Some(8),
+            Self::Bytes => None,
+        }
+    }
+
+    /// `TensorProto.DataType` of `onnx.proto`.
+    pub fn in_onnx(self) -> i32 {
+        match self {
+            Self::Fp32 => 1,
+            Self::Uint8 => 2,
+            Self::Int8 => 3,
+            Self::Uint16 => 4,
+            Self::Int16 => 5,
+            Self::Int32 => 6,
+            Self::Int64 => 7,
+            Self::Bytes => 8,
+            Self::Bool => 9,
+            Self::Fp16 => 10,
+            Self::Fp64 => 11,
+            Self::Uint32 => 12,
+            Self::Uint64 => 13,
+        }
+    }
+
+    /// The type with this number in `onnx.proto`, if the protocol has it.
+    pub fn of_onnx(number: i64) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|it| i64::from(it.in_onnx()) == number)
+    }
+}
+
+/// Reads a configuration.
+pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Error> {
+    serde_json::from_str(json)
+        .map_err(|error| Error::new("config_invalid", format_args!("VEDETTE_MODEL: {error}")))
+}

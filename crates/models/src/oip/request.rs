@@ -1,0 +1,433 @@
+//! What is asked: a JSON object, and behind it the elements of binary tensors.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::{Refusal, elements};
+use crate::config::{Datatype, MAX_RANK, Served, Tensor};
+use crate::json::{Fault, Reader};
+use crate::runtime::Data;
+
+/// Longest `id` that is given back, in bytes.
+const MAX_ID: usize = 1024;
+
+/// A request that fits the model.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Given back in the answer.
+    pub id: Option<String>,
+    /// In the model's order.
+    pub inputs: Vec<Data>,
+    /// In the order of the request.
+    pub outputs: Vec<Wanted>,
+}
+
+/// An output that is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its place in the model.
+    pub place: usize,
+    /// Whether its elements follow the JSON.
+    pub is_binary: bool,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::bad(format_args!(
+            "the JSON of the request, at byte {}: {} is expected there",
+            fault.at, fault.expected
+        ))
+    }
+}
+
+/// Decodes a request. `json_length`: `Inference-Header-Content-Length`; without it all of the body is JSON.
+///
+/// # Errors
+/// 400 with a sentence that names what does not fit.
+pub fn decode(model: &Served, body: &Bytes, json_length: Option<usize>) -> Result<Asked, Refusal> {
+    let length = json_length.unwrap_or(body.len());
+    if length > body.len() {
+        return Err(Refusal::bad(format_args!(
+            "inference-header-content-length is {length}, and the body has {} bytes",
+            body.len()
+        )));
+    }
+    let binary = body.slice(length..);
+    let mut reading = Reading {
+        model,
+        given: model.inputs.iter().map(|_| None).collect(),
+        binary: Binary {
+            bytes: binary,
+            is_allowed: json_length.is_some(),
+        },
+        outputs: None,
+        is_binary: false,
+        id: None,
+    };
+    reading.object(&mut Reader::new(body.get(..length).unwrap_or_default()))?;
+    reading.finish()
+}
+
+/// The bytes behind the JSON, which inputs take in the order in which they are named.
+struct Binary {
+    bytes: Bytes,
+    is_allowed: bool,
+}
+
+impl Binary {
+    fn take(&mut self, name: &str, length: usize) -> Result<Bytes, Refusal> {
+        if !self.is_allowed {
+            return Err(Refusal::bad(format_args!(
+                "input {name:?} is binary, which needs the header inference-header-content-length"
+            )));
+        }
+        if length > self.bytes.len() {
+            return Err(Refusal::bad(format_args!(
+                "input {name:?} is to have {length} bytes, and {} are left of the body",
+                self.bytes.len()
+            )));
+        }
+        Ok(self.bytes.split_to(length))
+    }
+}
+
+struct Reading<'a> {
+    model: &'a Served,
+    given: Vec<Option<Data>>,
+    binary: Binary,
+    /// Place, and what its parameters say.
+    outputs: Option<Vec<(usize, Option<bool>)>>,
+    is_binary: bool,
+    id: Option<String>,
+}
+
+impl Reading<'_> {
+    fn object(&mut self, reader: &mut Reader<'_>) -> Result<(), Refusal> {
+        reader.need(b'{', "an object")?;
+        let (mut is_first, mut has_inputs) = (true, false);
+        while let Some(key) = reader.next_key(&mut is_first)? {
+            match &*key {
+                "id" => self.id = Some(id(reader)?),
+                "parameters" => {
+                    if let Some(is_binary) = parameters(reader)?.binary_data_output {
+                        self.is_binary = is_binary;
+                    }
+                }
+                "inputs" if !has_inputs => {
+                    has_inputs = true;
+                    self.inputs(reader)?;
+                }
+                "outputs" if self.outputs.is_none() => self.outputs(reader)?,
+                "inputs" | "outputs" => {
+                    return Err(Refusal::bad(format_args!("{key:?} is there twice")));
+                }
+                _ => reader.skip()?,
+            }
+        }
+        Ok(reader.end()?)
+    }
+
+    fn inputs(&mut self, reader: &mut Reader<'_>) -> Result<(), Refusal> {
+        reader.need(b'[', "a list of inputs")?;
+        let mut is_first = true;
+        while reader.next_item(&mut is_first, b']')? {
+            let input = Input::read(reader, self.model)?;
+            let (place, data) = input.data(reader, self.model, &mut self.binary)?;
+            let Some(slot) = self.given.get_mut(place) else {
+                continue;
+            };
+            if slot.is_some() {
+                let name = self.model.inputs.get(place).map(|it| &it.name);
+                return Err(Refusal::bad(format_args!(
+                    "input {:?} is there twice",
+                    name.map_or("", |it| it)
+                )));
+            }
+            *slot = Some(data);
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self, reader: &mut Reader<'_>) -> Result<(), Refusal> {
+        reader.need(b'[', "a list of outputs")?;
+        let mut outputs: Vec<(usize, Option<bool>)> = vec![];
+        let mut is_first = true;
+        while reader.next_item(&mut is_first, b']')? {
+            let (name, is_binary) = output(reader)?;
+            let known = &self.model.outputs;
+            let Some(place) = known.iter().position(|it| it.name == name) else {
+                return Err(Refusal::bad(format_args!(
+                    "the model has no output {:?}; it has {}",
+                    cut(&name),
+                    names(known)
+                )));
+            };
+            if outputs.iter().any(|(other, _)| *other == place) {
+                return Err(Refusal::bad(format_args!("output {name:?} is there twice")));
+            }
+            outputs.push((place, is_binary));
+        }
+        self.outputs = Some(outputs);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Asked, Refusal> {
+        let missing = self.model.inputs.iter().zip(&self.given);
+        if let Some((spec, _)) = missing.into_iter().find(|(_, given)| given.is_none()) {
+            return Err(Refusal::bad(format_args!(
+                "input {:?} is missing; the model takes {}",
+                spec.name,
+                names(&self.model.inputs)
+            )));
+        }
+        if !self.binary.bytes.is_empty() {
+            return Err(Refusal::bad(format_args!(
+                "{} bytes behind the JSON belong to no input (binary_data_size)",
+                self.binary.bytes.len()
+            )));
+        }
+        let all = || (0..self.model.outputs.len()).map(|place| (place, None));
+        let outputs = match self.outputs {
+            Some(outputs) if !outputs.is_empty() => outputs,
+            _ => all().collect(),
+        };
+        let wanted = outputs.into_iter().map(|(place, is_binary)| Wanted {
+            place,
+            is_binary: is_binary.unwrap_or(self.is_binary),
+        });
+        Ok(Asked {
+            id: self.id,
+            inputs: self.given.into_iter().flatten().collect(),
+            outputs: wanted.collect(),
+        })
+    }
+}
+
+/// One input as it is written down.
+#[derive(Default)]
+struct Input<'a> {
+    name: Option<Cow<'a, str>>,
+    datatype: Option<Cow<'a, str>>,
+    shape: Option<Vec<i64>>,
+    binary_size: Option<usize>,
+    /// Where its elements begin.
+    data: Option<usize>,
+    /// Those, where all that they are read by was said before them.
+    elements: Option<Bytes>,
+}
+
+impl<'a> Input<'a> {
+    fn read(reader: &mut Reader<'a>, model: &Served) -> Result<Self, Refusal> {
+        reader.need(b'{', "an input")?;
+        let (mut input, mut is_first) = (Self::default(), true);
+        while let Some(key) = reader.next_key(&mut is_first)? {
+            match &*key {
+                "name" => input.name = Some(reader.text()?),
+                "datatype" => input.datatype = Some(reader.text()?),
+                "shape" => input.shape = Some(shape(reader)?),
+                "parameters" => {
+                    let parameters = parameters(reader)?;
+                    input.binary_size = parameters.binary_data_size.or(input.binary_size);
+                }
+                "data" => {
+                    input.data = Some(reader.at());
+                    match input.is_said() {
+                        true => {
+                            let (_, datatype, shape, _) = input.check(model)?;
+                            let most = reader.length();
+                            input.elements = Some(elements::read(reader, datatype, shape, most)?);
+                        }
+                        false => reader.skip()?,
+                    }
+                }
+                _ => reader.skip()?,
+            }
+        }
+        Ok(input)
+    }
+
+    fn is_said(&self) -> bool {
+        self.name.is_some() && self.datatype.is_some() && self.shape.is_some()
+    }
+
+    /// Its place in the model, its type, its shape and how many elements that makes.
+    fn check(&self, model: &Served) -> Result<(usize, Datatype, &[i64], usize), Refusal> {
+        let Some(name) = &self.name else {
+            return Err(Refusal::bad("an input has no name"));
+        };
+        let specs = &model.inputs;
+        let Some((place, spec)) = specs.iter().enumerate().find(|it| it.1.name == **name) else {
+            return Err(Refusal::bad(format_args!(
+                "the model takes no input {:?}; it takes {}",
+                cut(name),
+                names(specs)
+            )));
+        };
+        let said = self.datatype.as_deref().unwrap_or("no datatype");
+        if Datatype::named(said) != Some(spec.datatype) {
+            return Err(Refusal::bad(format_args!(
+                "input {name:?} is {}, and the model takes {}",
+                cut(said),
+                spec.datatype.as_str()
+            )));
+        }
+        let shape = self.shape.as_deref();
+        let fits = |shape: &&[i64]| {
+            let mut both = shape.iter().zip(&spec.shape);
+            shape.len() == spec.shape.len()
+                && both.all(|(size, wanted)| *wanted == 0 || u64::try_from(*size) == Ok(*wanted))
+        };
+        let Some(shape) = shape.filter(fits) else {
+            return Err(Refusal::bad(format_args!(
+                "input {name:?} has the shape {:?}, and the model takes {:?} (-1: any)",
+                shape.unwrap_or_default(),
+                signed(&spec.shape)
+            )));
+        };
+        match elements::count(shape) {
+            Some(count) => Ok((place, spec.datatype, shape, count)),
+            None => Err(Refusal::bad(format_args!(
+                "input {name:?}: its shape has more elements than there can be"
+            ))),
+        }
+    }
+
+    fn data(
+        self,
+        reader: &Reader<'_>,
+        model: &Served,
+        binary: &mut Binary,
+    ) -> Result<(usize, Data), Refusal> {
+        let (place, datatype, shape, count) = self.check(model)?;
+        let name = self.name.as_deref().unwrap_or_default();
+        let elements = match (self.elements.as_ref(), self.data, self.binary_size) {
+            (_, Some(_), Some(_)) => {
+                return Err(Refusal::bad(format_args!(
+                    "input {name:?} has both data and binary_data_size"
+                )));
+            }
+            (Some(elements), ..) => elements.clone(),
+            (None, Some(at), None) => {
+                elements::read(&mut reader.jump(at), datatype, shape, reader.length())?
+            }
+            (None, None, Some(length)) => {
+                let bytes = binary.take(name, length)?;
+                elements::check(name, datatype, count, &bytes)?;
+                bytes
+            }
+            (None, None, None) => {
+                return Err(Refusal::bad(format_args!("input {name:?} has no data")));
+            }
+        };
+        let shape = shape.to_vec();
+        let data = Data {
+            datatype,
+            shape,
+            elements,
+        };
+        Ok((place, data))
+    }
+}
+
+/// What `parameters` may say here.
+#[derive(Default)]
+struct Parameters {
+    binary_data_size: Option<usize>,
+    binary_data: Option<bool>,
+    binary_data_output: Option<bool>,
+}
+
+/// Reads parameters. Those that ask for something that is not here are refused, not left out.
+fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, Refusal> {
+    reader.need(b'{', "parameters")?;
+    let (mut parameters, mut is_first) = (Parameters::default(), true);
+    while let Some(key) = reader.next_key(&mut is_first)? {
+        match &*key {
+            "binary_data_size" => {
+                let length = reader.number()?.parse();
+                parameters.binary_data_size = Some(
+                    length.map_err(|_| Refusal::bad("binary_data_size is no number of bytes"))?,
+                );
+            }
+            "binary_data" => parameters.binary_data = Some(reader.boolean()?),
+            "binary_data_output" => parameters.binary_data_output = Some(reader.boolean()?),
+            "classification" | "sequence_id" => {
+                return Err(Refusal::bad(format_args!("{key} is not supported")));
+            }
+            key if key.starts_with("shared_memory_") => {
+                return Err(Refusal::bad("shared memory is not supported"));
+            }
+            _ => reader.skip()?,
+        }
+    }
+    Ok(parameters)
+}
+
+fn output(reader: &mut Reader<'_>) -> Result<(String, Option<bool>), Refusal> {
+    reader.need(b'{', "an output")?;
+    let (mut name, mut is_binary, mut is_first) = (None, None, true);
+    while let Some(key) = reader.next_key(&mut is_first)? {
+        match &*key {
+            "name" => name = Some(reader.text()?.into_owned()),
+            "parameters" => is_binary = parameters(reader)?.binary_data,
+            _ => reader.skip()?,
+        }
+    }
+    match name {
+        Some(name) => Ok((name, is_binary)),
+        None => Err(Refusal::bad("an output has no name")),
+    }
+}
+
+fn id(reader: &mut Reader<'_>) -> Result<String, Refusal> {
+    let id = reader.text()?;
+    match id.len() <= MAX_ID {
+        true => Ok(id.into_owned()),
+        false => Err(Refusal::bad(format_args!(
+            "id is longer than {MAX_ID} bytes"
+        ))),
+    }
+}
+
+fn shape(reader: &mut Reader<'_>) -> Result<Vec<i64>, Refusal> {
+    reader.need(b'[', "a shape")?;
+    let (mut shape, mut is_first) = (vec![], true);
+    while reader.next_item(&mut is_first, b']')? {
+        let size = reader.number()?.parse::<i64>().ok();
+        match size.filter(|it| *it >= 0) {
+            Some(size) if shape.len() < MAX_RANK => shape.push(size),
+            Some(_) => {
+                let message = format_args!("a shape has more than {MAX_RANK} dimensions");
+                return Err(Refusal::bad(message));
+            }
+            None => return Err(Refusal::bad("a shape has a dimension that cannot be")),
+        }
+    }
+    Ok(shape)
+}
+
+fn signed(shape: &[u64]) -> Vec<i64> {
+    shape
+        .iter()
+        .map(|it| i64::try_from(*it).ok().filter(|it| *it > 0).unwrap_or(-1))
+        .collect()
+}
+
+fn names(tensors: &[Tensor]) -> String {
+    const MOST: usize = 8;
+    let mut names: Vec<_> = tensors
+        .iter()
+        .take(MOST)
+        .map(|it| format!("{:?}", it.name))
+        .collect();
+    if tensors.len() > MOST {
+        names.push("…".into());
+    }
+    names.join(", ")
+}
+
+/// What a caller wrote, for a sentence.
+fn cut(text: &str) -> String {
+    text.chars().take(100).collect()
+}

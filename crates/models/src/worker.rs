@@ -1,0 +1,177 @@
+//! A model's process: loads it, says whether it is ready, answers until it is told to stop.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::{self, WorkerConfig};
+use crate::error::Error;
+use crate::place::{Place, agree};
+use crate::pool::Pool;
+use crate::serve::Serving;
+use crate::{sys, watchdog};
+
+/// Connections at once; further ones wait in the kernel.
+const MAX_CONNECTIONS: usize = 512;
+/// Longest time that loading may take.
+const LOADING: Duration = Duration::from_secs(300);
+
+/// Runs a worker (`VEDETTE_MODEL` as JSON) until SIGTERM, and what it has under way to its end. The process must have
+/// one thread.
+///
+/// # Errors
+/// What kept it from starting; said on the descriptor for it as well.
+pub fn run(config: &str) -> Result<(), Error> {
+    let config: WorkerConfig = config::parse(config)?;
+    if config.listen_fd == config.ready_fd {
+        return Err(Error::new(
+            "config_invalid",
+            "one descriptor for two purposes",
+        ));
+    }
+    let inherited = |fd| {
+        sys::inherit(fd)
+            .map_err(|error| Error::new("config_invalid", format_args!("descriptor {fd}: {error}")))
+    };
+    let listener = StdListener::from(inherited(config.listen_fd)?);
+    let mut ready = File::from(inherited(config.ready_fd)?);
+    let started = Instant::now();
+    let loaded = load(config, &ready);
+    // The runtime of requests is there before it says so; who waits for it may ask at once.
+    let loaded = loaded.and_then(|serving| {
+        listener.set_nonblocking(true).map_err(failed)?;
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        Ok((serving, runtime.enable_all().build().map_err(failed)?))
+    });
+    say(
+        &mut ready,
+        &match &loaded {
+            Ok(_) => {
+                let millis = started.elapsed().as_secs_f64() * 1e3;
+                json!({"ready": true, "loadMillis": millis})
+            }
+            Err(error) => not_ready(error),
+        },
+    );
+    drop(ready);
+    let (serving, runtime) = loaded?;
+    let served = runtime.block_on(serve(serving, listener));
+    // Threads of the runtime are not waited for: one may be within a run that does not end.
+    runtime.shutdown_background();
+    served.map_err(failed)
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::new("worker_failed", error)
+}
+
+fn not_ready(error: &Error) -> Value {
+    json!({"ready": false, "error": error.to_json()})
+}
+
+fn say(ready: &mut File, what: &Value) {
+    // Nobody may be there any more to hear it.
+    let _ = ready.write_all(format!("{what}\n").as_bytes());
+}
+
+fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
+    let WorkerConfig {
+        model,
+        file,
+        library,
+        ..
+    } = config;
+    let place = Place::enter(&file, model.format, &library, model.limits.memory_bytes)?;
+    let outline = &place.outline;
+    if !agree(&model.inputs, &outline.inputs) || !agree(&model.outputs, &outline.outputs) {
+        return Err(Error::new(
+            "model_mismatch",
+            "the file takes or gives other tensors than the model was registered with",
+        ));
+    }
+    let mut told = ready.try_clone().map_err(failed)?;
+    let loading = watchdog::within(LOADING, move || {
+        say(&mut told, &not_ready(&too_slow(LOADING)));
+        sys::end(watchdog::STUCK);
+    });
+    let loading = loading.map_err(failed)?;
+    let sessions = (0..model.sessions.max(1)).map(|_| place.session(model.threads.max(1)));
+    let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
+    drop(loading);
+    drop(place); // the file's pages; sessions have their own
+    let limits = model.limits;
+    let pool = Pool::start(sessions, limits.queue, limits.run_time()).map_err(failed)?;
+    watchdog::start(&pool).map_err(failed)?;
+    Ok(Serving::new(model, pool))
+}
+
+/// Loading took longer than it may.
+pub fn too_slow(limit: Duration) -> Error {
+    let seconds = limit.as_secs_f64();
+    Error::new(
+        "model_too_slow",
+        format_args!("loading it takes longer than {seconds} s"),
+    )
+}
+
+/// Accepts connections until SIGTERM; then answers what has come, no longer than a run may take.
+async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let serving = Arc::new(serving);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (leave, leaving) = watch::channel(false);
+    loop {
+        let place = tokio::select! {
+            _ = terminate.recv() => break,
+            place = Arc::clone(&places).acquire_owned() => place.map_err(std::io::Error::other)?,
+        };
+        let accepted = tokio::select! {
+            _ = terminate.recv() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of descriptors or memory for a moment; the kernel keeps who waits.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let (serving, leaving) = (Arc::clone(&serving), leaving.clone());
+        tokio::spawn(async move {
+            connection(&serving, stream, leaving).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    drop(leaving);
+    let _ = leave.send(true);
+    let _ = tokio::time::timeout(serving.longest(), leave.closed()).await;
+    serving.leave();
+    Ok(())
+}
+
+async fn connection(serving: &Serving, stream: UnixStream, mut leaving: watch::Receiver<bool>) {
+    let service = service_fn(|request| async move {
+        Ok::<_, std::convert::Infallible>(serving.answer(request).await)
+    });
+    let mut builder = Builder::new();
+    // The engine keeps idle connections; it has its own time for them.
+    builder.header_read_timeout(None).auto_date_header(false);
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    tokio::select! {
+        _ = served.as_mut() => return,
+        _ = leaving.wait_for(|it| *it) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = served.await;
+}
