@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,7 +40,8 @@ def test_a_model_goes_through_its_whole_life(node: Shell, folder: Path) -> None:
     assert done.stdout.strip().endswith("/v2/models/digits")
     assert "Inputs: x FP32[?,3]" in done.stderr
     assert "Serves digits 1 (generation " in done.stderr
-    (folder / "m.onnx").write_bytes(onnx_like(b"two"))
+    # More than any other body of the admin API may have.
+    (folder / "m.onnx").write_bytes(onnx_like(b"two" + bytes(3 << 20)))
     kept = node("model", "add", str(folder / "m.onnx"), "--name", "digits", "--no-promote")
     assert kept.returncode == 0, kept.stderr
     assert "vedette model promote digits --version 2" in kept.stderr
@@ -56,7 +58,16 @@ def test_a_model_goes_through_its_whole_life(node: Shell, folder: Path) -> None:
     assert "models served\tdigits 1\n" in node("status").stdout
     page = node("model", "show", "digits").stdout
     assert "input\tx FP32[?,3]" in page
-    assert "2\tprevious\t7 B" in page
+    assert "2\tprevious\t3.0 MB" in page
+    told = node("records", "--kind", "admin", "--tail", "100", "--json").stdout.splitlines()
+    done_by_people = [json.loads(line) for line in told]
+    actions = [(each["action"], each.get("target")) for each in done_by_people]
+    assert actions[-4:] == [
+        ("put model", "digits"),
+        ("put model", "digits"),
+        ("promote model", "digits 2"),
+        ("roll back model", "digits"),
+    ]
     refused = node("model", "add", str(folder), "--name", "digits", "--version", "2")
     assert refused.returncode == ConfigError.exit_code
     assert "give 3 or more" in refused.stderr

@@ -16,8 +16,9 @@ from tests.simulators.inspection import onnx_like
 
 from vedette.clock import now
 from vedette.config.manifests import Attachment
+from vedette.config.model import wire_value
 from vedette.config.model_manifest import ModelLimitsSpec
-from vedette.config.served import worker_of
+from vedette.config.served import served_model, worker_of
 from vedette.config.snapshot import ModelBackend, StaticBackend, StaticFile
 from vedette.control.messages import ManifestSetWish, PlanAnswer, PlanWish, StaticRouteWish
 from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish
@@ -434,11 +435,13 @@ def test_a_plan_that_says_otherwise_of_a_model_is_not_applied(running: Running) 
 
     def altered(**changes: object) -> dict[str, object]:
         model = {**payload["models"][0], **changes}
+        if "worker" not in changes:
+            model = dict(wire_value(served_model(model)))
         text = json.dumps({**payload, "models": [model]}, sort_keys=True, separators=(",", ":"))
         return {"payload": text}
 
     tensor = {"name": "x", "datatype": "INT64", "shape": [1]}
-    for change in (altered(inputs=[tensor]), altered(worker="0" * 16), altered(threads=9)):
+    for change in (altered(inputs=[tensor]), altered(size=9), altered(worker="0" * 16)):
         with pytest.raises(TrustError) as caught:
             apply(running, answer, **change)
         assert caught.value.code == "plan_altered"

@@ -283,3 +283,9 @@ def nested(depth: int) -> bytes:
         node = NodeProto(op_type="If", attribute=[attribute])
         inner = helper.make_graph([node], "g", [], [tensor("c", [4])])
     return model(inner).SerializeToString()
+
+
+def pooled() -> bytes:
+    """The mean of each channel of a picture: FP32 [1, 3, 224, 224] to [1, 3, 1, 1]; much goes in and little comes out."""
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["y"])]
+    return file(nodes, [tensor("x", [1, 3, 224, 224])], [tensor("y", [1, 3, 1, 1])])

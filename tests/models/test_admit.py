@@ -90,6 +90,7 @@ def test_what_is_too_large_is_refused_unread(
     with pytest.raises(ConfigError) as caught:
         read_model(file)
     assert caught.value.code == "model_too_large"
+    assert "has 9 bytes; 8 are allowed" in caught.value.message
 
 
 def test_a_folder_is_asked_for_its_one_model(tmp_path: Path) -> None:

@@ -62,6 +62,12 @@ def test_the_other_metrics_have_the_documented_names_and_labels() -> None:
     assert value("edge_connections_turned_away_total", **away) == 6
 
 
+def test_models_are_counted_by_name_and_version_with_their_times_in_seconds() -> None:
+    which = {"model": "digits", "version": "3"}
+    for name, number in (("requests", 4), ("queue_seconds", 0.0005), ("run_seconds", 1.25)):
+        assert value(f"edge_model_{name}_total", **which) == number
+
+
 def test_services_are_counted_by_upstream_and_their_endpoints_by_address() -> None:
     counted = {"requests": 12, "failures": 3, "retries": 2, "hedges": 4, "hedges_won": 3}
     counted |= {"mirrors_dropped": 1, "circuit_opened": 2, "circuit_refused": 9}

@@ -75,6 +75,15 @@ METRICS: dict[str, Any] = {
     "inspectionsKnown": 7,
     "faultDelays": 5,
     "memoryBytes": [{"function": "hello", "bytes": 65536}],
+    "models": [
+        {
+            "model": "digits",
+            "version": 3,
+            "requests": 4,
+            "queueMicros": 500,
+            "runMicros": 1_250_000,
+        }
+    ],
     "recordsDropped": 0,
     "logsDropped": 0,
     "inFlight": 2,

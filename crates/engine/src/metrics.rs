@@ -1,7 +1,7 @@
 //! Counters, a shard per worker, added up when somebody asks.
 //!
 //! Bounded: a row per route that was ever deployed since the start, and per status, stage and country of
-//! it.
+//! it; and one per version of a model.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +37,8 @@ pub struct Shard {
 #[derive(Default)]
 struct Counts {
     routes: HashMap<String, RouteCounts>,
+    /// By name and version; as bounded as routes are.
+    models: BTreeMap<(String, u64), ModelCounts>,
     cold_starts: u64,
     inspections_known: u64,
     fault_delays: u64,
@@ -55,6 +57,13 @@ struct RouteCounts {
     buckets: [u64; BOUNDS.len() + 1],
     sum: Duration,
     count: u64,
+}
+
+#[derive(Default, Clone, Copy)]
+struct ModelCounts {
+    requests: u64,
+    queue_micros: u64,
+    run_micros: u64,
 }
 
 impl Shards {
@@ -83,6 +92,17 @@ impl Shard {
                 *counts.refusals.entry(name).or_default() += 1;
             }
         }
+        if let Some(model) = target.and_then(|it| it.model()) {
+            let declared = &model.declared;
+            let row = counts
+                .models
+                .entry((declared.name.clone(), declared.version));
+            row.or_default().add(&ModelCounts {
+                requests: 1,
+                queue_micros: record.queue_micros.unwrap_or(0),
+                run_micros: record.run_micros.unwrap_or(0),
+            });
+        }
         if !counts.routes.contains_key(route) {
             let row = RouteCounts {
                 function: target.and_then(|it| it.function()).unwrap_or("").to_owned(),
@@ -109,6 +129,15 @@ impl Shard {
     /// Says how many records this worker has lost so far.
     pub fn set_records_dropped(&self, dropped: u64) {
         self.records_dropped.store(dropped, Ordering::Relaxed);
+    }
+}
+
+impl ModelCounts {
+    /// What a model's process says is added without overflow, whatever it says.
+    fn add(&mut self, more: &Self) {
+        self.requests = self.requests.saturating_add(more.requests);
+        self.queue_micros = self.queue_micros.saturating_add(more.queue_micros);
+        self.run_micros = self.run_micros.saturating_add(more.run_micros);
     }
 }
 
@@ -141,6 +170,7 @@ pub struct Report {
     inspections_known: u64,
     fault_delays: u64,
     memory_bytes: Vec<MemoryRow>,
+    models: Vec<ModelRow>,
     records_dropped: u64,
     logs_dropped: u64,
     in_flight: usize,
@@ -172,6 +202,16 @@ struct DurationsRow {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ModelRow {
+    model: String,
+    version: u64,
+    requests: u64,
+    queue_micros: u64,
+    run_micros: u64,
+}
+
+#[derive(Serialize)]
 struct MemoryRow {
     function: String,
     bytes: u64,
@@ -180,6 +220,7 @@ struct MemoryRow {
 /// Adds up the shards of `node`.
 pub fn report(node: &Node) -> Report {
     let mut totals: BTreeMap<String, RouteCounts> = BTreeMap::new();
+    let mut models: BTreeMap<(String, u64), ModelCounts> = BTreeMap::new();
     let (mut cold_starts, mut inspections_known, mut records_dropped) = (0, 0, 0);
     let mut fault_delays = 0;
     let (mut turned_away, mut refusals, mut passes) = (BTreeMap::new(), BTreeMap::new(), 0);
@@ -192,6 +233,9 @@ pub fn report(node: &Node) -> Report {
         passes += counts.passes;
         add(&mut turned_away, &counts.turned_away);
         add(&mut refusals, &counts.refusals);
+        for (model, row) in &counts.models {
+            models.entry(model.clone()).or_default().add(row);
+        }
         for (route, row) in &counts.routes {
             merge(totals.entry(route.clone()).or_default(), row);
         }
@@ -214,6 +258,7 @@ pub fn report(node: &Node) -> Report {
         inspections_known,
         fault_delays,
         memory_bytes: memory(node),
+        models: models.into_iter().map(model).collect(),
         records_dropped,
         logs_dropped: node.log.dropped(),
         in_flight: node.in_flight.count(),
@@ -267,6 +312,16 @@ fn durations((route, row): (String, RouteCounts)) -> DurationsRow {
         buckets: row.buckets.to_vec(),
         sum_seconds: row.sum.as_secs_f64(),
         count: row.count,
+    }
+}
+
+fn model(((model, version), row): ((String, u64), ModelCounts)) -> ModelRow {
+    ModelRow {
+        model,
+        version,
+        requests: row.requests,
+        queue_micros: row.queue_micros,
+        run_micros: row.run_micros,
     }
 }
 

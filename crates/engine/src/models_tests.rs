@@ -246,6 +246,11 @@ async fn a_model_is_asked_what_it_needs_and_no_more_and_its_times_are_recorded()
         json!(3456),
     ];
     assert_eq!(told, expected);
+    let counted = serde_json::to_value(crate::metrics::report(&bench.node)).unwrap();
+    let row = json!({
+        "model": "digits", "version": 2, "requests": 1, "queueMicros": 12, "runMicros": 3456,
+    });
+    assert_eq!(counted["models"], json!([row]));
     assert_eq!(
         (&record["route"], &record["outcome"]),
         (&json!("short"), &json!("served"))

@@ -245,7 +245,8 @@ pub enum BodyKind {
 pub fn is_json(headers: &HeaderMap) -> bool {
     let name = media_type(headers).map(str::to_ascii_lowercase);
     name.is_some_and(|name| {
-        name.strip_prefix("application/").is_some_and(|it| it == "json" || it.ends_with("+json"))
+        name.strip_prefix("application/")
+            .is_some_and(|it| it == "json" || it.ends_with("+json"))
     })
 }
 

@@ -79,8 +79,6 @@ def _tensor(wanted: Mapping[str, Any], value: Any) -> dict[str, Any]:
     name = wanted["name"]
     shape = _shape(value, name)
     data = list(_flat(value, shape, name))
-    if len(data) != math.prod(shape):
-        raise _wrong(f"the lists for {name!r} are not all of one length")
     return {"name": name, "datatype": wanted["datatype"], "shape": shape, "data": data}
 
 

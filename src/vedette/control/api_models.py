@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 
+from vedette.control.admin_records import NOTE
 from vedette.control.messages import Activation, Stored
 from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish, PromoteWish
 from vedette.control.node import Node, activation
@@ -56,6 +57,7 @@ def add_models(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) -> 
     @app.post("/v1/models/{name}/promoted")
     def promote_model(name: str, wish: PromoteWish, request: Request) -> Activation:
         """Serves a version that is kept."""
+        request.scope[NOTE]["target"] = f"{name} {wish.version}"
         return activation(node.models.promote(name, wish.version, actor_of(request)))
 
     @app.post("/v1/models/{name}/rollback")
@@ -72,5 +74,6 @@ def add_models(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) -> 
     @app.delete("/v1/models/{name}/versions/{version}")
     def delete_model_version(name: str, version: int, request: Request) -> ModelStatus:
         """Forgets a version that does not serve."""
+        request.scope[NOTE]["target"] = f"{name} {version}"
         node.models.remove(name, version, actor_of(request))
         return node.models.show(name)

@@ -26,13 +26,19 @@ def main() -> int:
     """
     config = configuration()
     if config is None:
-        print(f"error: {CONFIG_VARIABLE} is not set; models are started by `vedette up`", file=sys.stderr)
+        print(
+            f"error: {CONFIG_VARIABLE} is not set; models are started by `vedette up`",
+            file=sys.stderr,
+        )
         return 2
     silence()
     try:
         from vedette.engine import _native
     except ImportError as error:
-        print(f"error: the native engine is not built: {error}\nmend: run `make engine`", file=sys.stderr)
+        print(
+            f"error: the native engine is not built: {error}\nmend: run `make engine`",
+            file=sys.stderr,
+        )
         return 1
     try:
         _native.run_model(config)

@@ -54,6 +54,7 @@ class NodeCollector(Collector):
             yield from _request_metrics(counters, node.location)
             yield from _engine_metrics(counters, node.location)
             yield from _upstream_metrics(counters.get("upstreams", ()))
+            yield from _model_metrics(counters.get("models", ()))
 
 
 def render(collector: Collector) -> bytes:
@@ -209,6 +210,21 @@ def _engine_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]
     yield _counter(
         "vedette_logs_dropped", "Log lines of functions not kept.", counters["logsDropped"], {}
     )
+
+
+def _model_metrics(rows: Iterable[Mapping[str, Any]]) -> Iterable[Metric]:
+    both = ["model", "version"]
+    requests = CounterMetricFamily("edge_model_requests", "Requests to a model.", labels=both)
+    queue = CounterMetricFamily(
+        "edge_model_queue_seconds", "Seconds that requests waited for a model.", labels=both
+    )
+    run = CounterMetricFamily("edge_model_run_seconds", "Seconds that a model ran.", labels=both)
+    for row in rows:
+        which = [str(row["model"]), str(row["version"])]
+        requests.add_metric(which, row["requests"])
+        queue.add_metric(which, row["queueMicros"] / 1e6)
+        run.add_metric(which, row["runMicros"] / 1e6)
+    yield from (requests, queue, run)
 
 
 # Name, help and the engine's word; `counter` gets Prometheus' `_total`.
