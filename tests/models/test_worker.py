@@ -107,10 +107,15 @@ def test_metadata_and_readiness_are_those_of_the_protocol(adding: Worker) -> Non
         assert said["platform"] == "onnxruntime_onnx"
         assert said["inputs"][0] == {"name": "left", "datatype": "FP32", "shape": [1, 16]}
         assert adding.ask("GET", f"{path}/ready").json == {"name": "model", "ready": True}
-    assert adding.ask("POST", "/versions/3/infer", json.dumps({"inputs": ADDENDS}).encode()).status == 200
+    assert (
+        adding.ask("POST", "/versions/3/infer", json.dumps({"inputs": ADDENDS}).encode()).status
+        == 200
+    )
 
 
-@pytest.mark.parametrize("path", ["/versions/2", "/versions/", "/versions/x/infer", "/unload", "x", "/infer/"])
+@pytest.mark.parametrize(
+    "path", ["/versions/2", "/versions/", "/versions/x/infer", "/unload", "x", "/infer/"]
+)
 def test_what_is_not_there_is_404(adding: Worker, path: str) -> None:
     answer = adding.ask("GET", path)
     assert answer.status == 404
@@ -219,7 +224,10 @@ def test_large_tensors_of_any_batch_are_right_flat_nested_and_binary(tmp_path: P
     with worker(tmp_path, file, model) as started:
         for batch in (0, 1, 1000, 200_000):
             array = random.standard_normal((batch, 3), np.float32)
-            question = {"inputs": [binary("x", array, "FP32")], "parameters": {"binary_data_output": True}}
+            question = {
+                "inputs": [binary("x", array, "FP32")],
+                "parameters": {"binary_data_output": True},
+            }
             answer = started.infer(question, array.tobytes()) if batch else None
             if answer is not None:
                 assert answer.status == 200, answer.body[:500]
@@ -237,7 +245,10 @@ def test_an_output_that_is_an_input_is_given_back_whole(tmp_path: Path) -> None:
     array = np.arange(100_000, dtype=np.float32)
     with worker(tmp_path, file, model) as started:
         assert started.ready["ready"], started.ready
-        question = {"inputs": [binary("in", array, "FP32")], "parameters": {"binary_data_output": True}}
+        question = {
+            "inputs": [binary("in", array, "FP32")],
+            "parameters": {"binary_data_output": True},
+        }
         answer = started.infer(question, array.tobytes())
         assert answer.binary == array.tobytes() + (array * 2).tobytes()
 
@@ -286,7 +297,9 @@ def test_a_body_beyond_the_limit_is_413_whether_its_length_is_said_or_not(tmp_pa
         assert response.status == 413
         assert "2048" in json.loads(response.read())["error"]
         in_pieces = started.connect()
-        in_pieces.request("POST", f"{started.base}/infer", iter([b" " * 1500] * 2), encode_chunked=True)
+        in_pieces.request(
+            "POST", f"{started.base}/infer", iter([b" " * 1500] * 2), encode_chunked=True
+        )
         assert in_pieces.getresponse().status == 413
         assert started.infer({"inputs": ADDENDS}).status == 200
 
@@ -358,7 +371,9 @@ def test_as_many_wait_as_may_and_the_next_is_503_with_when_to_come_again(tmp_pat
     ):
         waiting = [callers.submit(started.infer, rounds(NEVER_ENDING)) for _ in range(3)]
         deadline = time.monotonic() + WAIT
-        while (answer := started.infer(rounds(1), headers={"x-vedette-deadline-ms": "1"})).status == 200:
+        while (
+            answer := started.infer(rounds(1), headers={"x-vedette-deadline-ms": "1"})
+        ).status == 200:
             assert time.monotonic() < deadline
         while "as many requests wait" not in error(answer):
             assert answer.status == 503
@@ -497,7 +512,9 @@ def test_a_file_that_is_not_the_one_that_was_registered_is_refused(tmp_path: Pat
         assert started.ready["error"]["code"] == "model_mismatch"
 
 
-def test_a_runtime_that_is_missing_or_another_library_is_told_and_nothing_hangs(tmp_path: Path) -> None:
+def test_a_runtime_that_is_missing_or_another_library_is_told_and_nothing_hangs(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(onnx_files.add())
     text = tmp_path / "libtext.so"
@@ -525,7 +542,9 @@ needs_strace = pytest.mark.skipif(
 
 
 @needs_strace
-def test_a_worker_that_loads_and_predicts_makes_no_socket_and_writes_no_file(tmp_path: Path) -> None:
+def test_a_worker_that_loads_and_predicts_makes_no_socket_and_writes_no_file(
+    tmp_path: Path,
+) -> None:
     calls = "trace=network,%file,process"
     out = tmp_path / "trace"
     prefix = ["strace", "-f", "-qq", "-e", calls, "-o", str(out)]
