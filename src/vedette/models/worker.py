@@ -1,7 +1,7 @@
-"""A model's process: `python -P -m vedette.models.worker` (docs/adr/0047-a-process-for-each-model.md).
+"""A model's process: `python -P -m vedette.models.worker` (docs/adr/0050-a-process-for-each-model.md).
 
-Owns: handing the start configuration to the native worker on the only thread. Must not: import anything but the standard
-library and `_native`; every megabyte here is one of every model.
+Owns: handing the start configuration to the native worker on the only thread. Must not: import anything but the
+standard library and `_native`; every megabyte here is one of every model.
 """
 
 import os
@@ -26,13 +26,19 @@ def main() -> int:
     """
     config = configuration()
     if config is None:
-        print(f"error: {CONFIG_VARIABLE} is not set; models are started by `vedette up`", file=sys.stderr)
+        print(
+            f"error: {CONFIG_VARIABLE} is not set; models are started by `vedette up`",
+            file=sys.stderr,
+        )
         return 2
     silence()
     try:
         from vedette.engine import _native
     except ImportError as error:
-        print(f"error: the native engine is not built: {error}\nmend: run `make engine`", file=sys.stderr)
+        print(
+            f"error: the native engine is not built: {error}\nmend: run `make engine`",
+            file=sys.stderr,
+        )
         return 1
     try:
         _native.run_model(config)
