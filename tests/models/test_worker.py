@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -25,7 +25,6 @@ from tests.models.workers import (
     drain,
     exchange,
     inspect,
-    library,
     served,
     tensor,
     worker,
@@ -363,35 +362,57 @@ def test_a_run_beyond_its_memory_is_503_and_the_next_one_runs(tmp_path: Path) ->
         assert started.infer(elements(1000)).json["outputs"][0]["data"] == [1000.0]
 
 
+QUICK = {"x-vedette-deadline-ms": "1"}
+
+
+def endless(started: Worker) -> Answer:
+    """Asks for a run without an end until it is let in."""
+    while (answer := started.infer(rounds(NEVER_ENDING))).status == 503:
+        pass
+    return answer
+
+
+def wait_for(started: Worker, words: str) -> Answer:
+    """Asks for quick runs until one is refused with these words."""
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        answer = started.infer(rounds(1), headers=QUICK)
+        if answer.status != 200 and words in error(answer):
+            return answer
+    raise AssertionError(f"{words!r} was never said")
+
+
 def test_as_many_wait_as_may_and_the_next_is_503_with_when_to_come_again(tmp_path: Path) -> None:
     model = slow_model(limits={"queue": 2, "runMillis": 600_000})
     with (
         worker(tmp_path, onnx_files.slow(), model) as started,
         concurrent.futures.ThreadPoolExecutor(3) as callers,
     ):
-        waiting = [callers.submit(started.infer, rounds(NEVER_ENDING)) for _ in range(3)]
-        deadline = time.monotonic() + WAIT
-        while (
-            answer := started.infer(rounds(1), headers={"x-vedette-deadline-ms": "1"})
-        ).status == 200:
-            assert time.monotonic() < deadline
-        while "as many requests wait" not in error(answer):
-            assert answer.status == 503
-            assert time.monotonic() < deadline
-            answer = started.infer(rounds(1), headers={"x-vedette-deadline-ms": "1"})
+        waiting = [callers.submit(endless, started) for _ in range(3)]
+        answer = wait_for(started, "as many requests wait")
+        assert answer.status == 503
         assert int(answer.headers["retry-after"]) >= 1
         assert started.ask("GET", "/ready").status == 200
+        assert not any(caller.done() for caller in waiting)
         started.process.kill()
         for caller in waiting:
-            with pytest.raises(OSError):
+            with pytest.raises((OSError, http.client.HTTPException)):
                 caller.result(WAIT)
+
+
+def test_what_is_not_done_by_its_deadline_is_504(tmp_path: Path) -> None:
+    model = slow_model(limits={"runMillis": 600_000})
+    with worker(tmp_path, onnx_files.slow(), model) as started:
+        answer = started.infer(rounds(NEVER_ENDING), headers={"x-vedette-deadline-ms": "50"})
+        assert answer.status == 504
+        assert "deadline" in error(answer)
 
 
 def test_a_deadline_that_cannot_be_kept_is_refused_before_it_runs(tmp_path: Path) -> None:
     with worker(tmp_path, onnx_files.slow(), slow_model(limits={"runMillis": 60_000})) as started:
-        took = int(started.infer(rounds(200_000)).headers["x-vedette-run-us"])
+        took = int(started.infer(rounds(20_000)).headers["x-vedette-run-us"])
         early = {"x-vedette-deadline-ms": str(took // 10_000)}
-        answer = started.infer(rounds(200_000), headers=early)
+        answer = started.infer(rounds(20_000), headers=early)
         assert answer.status == 503
         assert "deadline" in error(answer)
         assert int(answer.headers["retry-after"]) >= 1
@@ -405,14 +426,14 @@ def test_sessions_run_beside_each_other(tmp_path: Path) -> None:
         worker(tmp_path, onnx_files.slow(), model) as started,
         concurrent.futures.ThreadPoolExecutor(1) as callers,
     ):
-        endless = callers.submit(started.infer, rounds(NEVER_ENDING))
+        unending = callers.submit(endless, started)
         # Only where the endless one is not can these end.
         for _ in range(5):
             assert started.infer(rounds(1)).status == 200
-        assert not endless.done()
+        assert not unending.done()
         started.process.kill()
-        with pytest.raises(OSError):
-            endless.result(WAIT)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            unending.result(WAIT)
 
 
 def test_told_to_stop_it_answers_what_has_come_and_ends(tmp_path: Path) -> None:
@@ -424,20 +445,19 @@ def test_told_to_stop_it_answers_what_has_come_and_ends(tmp_path: Path) -> None:
         idle = started.connect()
         assert exchange(idle, "GET", f"{started.base}/ready").status == 200
         under_way = callers.submit(started.infer, rounds(100_000))
-        quick = {"x-vedette-deadline-ms": "1"}
-        deadline = time.monotonic() + WAIT
-        while not under_way.done() and started.infer(rounds(1), headers=quick).status == 200:
-            assert time.monotonic() < deadline
+        wait_for(started, "deadline")  # it runs
         assert drain(started) == 0
         assert under_way.result(WAIT).status == 200
 
 
-def test_a_worker_that_is_started_twice_on_one_socket_loses_no_connection(tmp_path: Path) -> None:
-    """What comes before it is ready waits in the kernel."""
-    with worker(tmp_path, onnx_files.add(), add_model()) as started:
-        assert 0 < started.ready["loadMillis"] < WAIT * 1000
-        path = f"{started.base}/ready"
-        assert all(exchange(started.connect(), "GET", path).status == 200 for _ in range(100))
+def test_many_connections_are_answered(adding: Worker) -> None:
+    assert 0 < adding.ready["loadMillis"] < WAIT * 1000
+    path = f"{adding.base}/ready"
+    connections = []
+    for _ in range(100):
+        connections.append(adding.connect())
+        assert exchange(connections[-1], "GET", path).status == 200
+    assert all(exchange(it, "GET", path).status == 200 for it in connections)
 
 
 @pytest.mark.parametrize(
@@ -573,21 +593,17 @@ def test_a_worker_that_loads_and_predicts_makes_no_socket_and_writes_no_file(
     assert set(before) <= set(tmp_path.iterdir())
 
 
-def test_a_worker_can_read_neither_the_homes_of_others_nor_its_own_blobs_folder(
+def test_a_worker_has_no_privileges_leaves_no_core_and_has_a_bound_on_its_memory(
     adding: Worker,
 ) -> None:
-    """What the kernel says of the process: one filter at least, no new privileges, no capabilities."""
+    """As the kernel says it."""
     status = Path(f"/proc/{adding.process.pid}/status").read_text()
     said = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert said["NoNewPrivs"] == "1"
     assert said["Seccomp"] == "2"
     assert int(said["CapEff"], 16) == 0
-    assert int(said["CapBnd"], 16) == 0
     limits = Path(f"/proc/{adding.process.pid}/limits").read_text()
     assert re.search(r"Max core file size +0 +0", limits)
     data = re.search(r"Max data size +(\d+)", limits)
     assert data
-    assert int(data[1]) < 8 << 30
-    assert "VEDETTE_MODEL" not in os.environ
-    assert isinstance(library(), Path)
-    assert socket.AF_UNIX
+    assert 1 << 30 < int(data[1]) < 4 << 30
