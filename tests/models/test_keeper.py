@@ -27,6 +27,8 @@ from tests.models.conftest import (
     worker_of,
 )
 
+from vedette.control.supervisor import processes
+from vedette.models import keeper_notice
 from vedette.models.keeper_state import read_states
 from vedette.store.home import Home
 
@@ -148,11 +150,14 @@ def test_what_a_killed_keeper_left_is_ended_and_its_sockets_are_removed(home: Ho
         for process in (left, others):
             assert process.stdout is not None
             process.stdout.readline()
-        with running(home):
-            assert left.wait() == -signal.SIGKILL
-            assert others.poll() is None, "it is another node's"
-            assert not stale.exists()
-        others.kill()
+        try:
+            with running(home):
+                assert left.wait(60.0) == -signal.SIGKILL
+                assert others.poll() is None, "it is another node's"
+                assert not stale.exists()
+        finally:
+            left.kill()
+            others.kill()
 
 
 def test_an_upgrade_keeps_the_pid_and_the_sockets_and_replaces_workers_without_a_failed_call(
@@ -174,6 +179,27 @@ def test_an_upgrade_keeps_the_pid_and_the_sockets_and_replaces_workers_without_a
         assert keeper.poll() is None
         assert all(state_of(home, name)["restarts"] == 0 for name in names)
     assert [load.failures for load in running_loads] == [[], [], []]
+
+
+def test_an_old_worker_serves_until_the_next_one_has_loaded_and_others_wait_their_turn(
+    home: Home,
+) -> None:
+    go = home.root / "go"
+    go.touch()
+    want(home, served("held"), served("a"))
+    with running(home) as keeper:
+        eventually(lambda: is_ready(home, "held") and is_ready(home, "a"))
+        before = {name: pid_of(home, name) for name in ("held", "a")}
+        go.unlink()
+        keeper.send_signal(signal.SIGUSR1)
+        eventually(lambda: len(processes.find(home.root, "model")) == 3)
+        want(home, served("held"), served("a"), served("b"))
+        eventually(lambda: is_ready(home, "b"))  # the keeper has looked at all of them meanwhile
+        for name, pid in before.items():
+            assert call(home, name)["pid"] == pid
+            assert is_ready(home, name)
+        go.touch()
+        eventually(lambda: all(has_been_renewed(home, name, before[name]) for name in before))
 
 
 def test_after_an_upgrade_a_worker_is_not_inherited_by_others(home: Home) -> None:
@@ -252,3 +278,28 @@ def test_the_keeper_imports_nothing_heavy() -> None:
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert not loaded & {"pydantic", "fastapi", "cryptography", "onnxruntime", "yaml", "asyncio"}
     assert "vedette.config" not in done.stdout.split()
+
+
+def test_a_keeper_of_nothing_sleeps_until_something_happens(kept: Kept) -> None:
+    kept.step()
+    assert kept.keeper._patience() is None
+    want(kept.home, served("a"))
+    kept.until_ready("a")
+    kept.step()
+    patience = kept.keeper._patience()
+    assert patience is not None
+    assert patience > 10_000, "what memory it has is news twice a minute"
+    kept.clock.ahead += 31.0
+    kept.step()
+    patience = kept.keeper._patience()
+    assert patience is not None
+    assert patience > 10_000
+
+
+def test_a_kernel_that_tells_nothing_is_asked_ten_times_a_second(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_notice, "watch", lambda _folder: None)
+    kept = Kept(home)
+    kept.step()
+    assert 0 < (kept.keeper._patience() or 0.0) <= 100.0

@@ -258,6 +258,8 @@ def test_a_worker_that_was_never_ready_leaves_at_once(kept: Kept) -> None:
     kept.until(lambda: worker_of("mute") in read_states(kept.home.models_state))
     pid = state_of(kept.home, "mute")["pid"]
     want(kept.home)
+    kept.step()
+    assert kept.keeper._workers == {}, "no call can be under way"
     kept.until(lambda: read_states(kept.home.models_state) == {})
     assert not is_alive(pid)
 

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -63,6 +64,8 @@ def main() -> int:
     given["arguments"] = sys.argv[1:]
     if kind in ("exits", "garbled", "not-a-number", "floods", "invalid", "mute"):
         fail(kind, config)
+    while kind == "held" and not Path(sys.argv[-1], "go").exists():
+        time.sleep(0.01)
     told, waking = socket.socketpair()
     waking.setblocking(False)
     signal.set_wakeup_fd(waking.fileno())

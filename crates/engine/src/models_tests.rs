@@ -258,6 +258,21 @@ async fn a_model_is_asked_what_it_needs_and_no_more_and_its_times_are_recorded()
 }
 
 #[tokio::test]
+async fn tensors_without_a_type_are_bytes_and_everything_else_stays_without() {
+    let bench = Bench::new();
+    let asked = answer_all(bench.listen());
+    let tensors = "inference-header-content-length: 2\r\n";
+    for (fields, body, is_named) in [(tensors, "{}1234", true), ("", "{}", false)] {
+        asked.lock().unwrap().clear();
+        let answer = bench.ask(&post("/d/infer", fields, body)).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let seen = asked.lock().unwrap().concat();
+        let named = seen.contains("\r\ncontent-type: application/octet-stream\r\n");
+        assert_eq!(named, is_named, "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn paths_lead_to_the_model_of_the_route_and_to_no_other() {
     let bench = Bench::new();
     let asked = answer_all(bench.listen());

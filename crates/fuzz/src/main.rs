@@ -15,6 +15,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
         vedette_admit::fuzz::TARGETS,
         vedette_engine::fuzz::TARGETS,
         vedette_limit::fuzz::TARGETS,
+        vedette_models::fuzz::TARGETS,
         vedette_upstream::fuzz::TARGETS,
         vedette_waf::fuzz::TARGETS,
     ];

@@ -1,2 +1,112 @@
-#[allow(missing_docs)]
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[];
+//! Fuzz targets of models: see `vedette_engine::fuzz`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc
+)]
+
+use bytes::Bytes;
+
+use crate::config::{Datatype, Served};
+use crate::oip::answer::encode;
+use crate::oip::elements::count;
+use crate::oip::request::decode;
+use crate::onnx;
+use crate::runtime::{Data, texts};
+
+/// Takes whatever comes.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is also that of its folder of seeds.
+pub const TARGETS: &[(&str, Target)] = &[("onnx", file), ("infer", infer)];
+
+/// A model's file: refused with a sentence, or with inputs and outputs that have names and ranks.
+fn file(data: &[u8]) {
+    match onnx::check(data) {
+        Err(error) => assert!(!error.message.is_empty(), "no sentence"),
+        Ok(outline) => {
+            assert!(!outline.inputs.is_empty() && !outline.outputs.is_empty());
+            for tensor in outline.inputs.iter().chain(&outline.outputs) {
+                assert!(!tensor.name.is_empty() && tensor.shape.len() <= 16);
+            }
+        }
+    }
+}
+
+const MODEL: &str = r#"{"name":"m","version":3,"format":"onnx","sessions":1,"threads":1,
+    "inputs":[{"name":"x","datatype":"FP32","shape":[0,2]},{"name":"n","datatype":"INT64","shape":[0]},
+        {"name":"t","datatype":"BYTES","shape":[0]},{"name":"b","datatype":"BOOL","shape":[]}],
+    "outputs":[{"name":"x","datatype":"FP32","shape":[0]},{"name":"n","datatype":"INT64","shape":[0]},
+        {"name":"t","datatype":"BYTES","shape":[0]},{"name":"b","datatype":"BOOL","shape":[]}],
+    "limits":{"memoryBytes":1,"runMillis":1,"queue":1,"requestBytes":1}}"#;
+
+/// A request, the length of its JSON before it in two bytes (0: all of it). What is taken fits the model, and is the
+/// same when it is given back and read again.
+fn infer(data: &[u8]) {
+    let Some((length, body)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let length = usize::from(u16::from_le_bytes(*length));
+    let model: Served = serde_json::from_str(MODEL).unwrap();
+    let body = Bytes::copy_from_slice(body);
+    let asked = match decode(&model, &body, (length > 0).then_some(length)) {
+        Ok(asked) => asked,
+        Err(refusal) => {
+            assert_eq!(refusal.status, 400);
+            assert!(!refusal.message.is_empty(), "no sentence");
+            return;
+        }
+    };
+    assert_eq!(asked.inputs.len(), model.inputs.len());
+    for (input, spec) in asked.inputs.iter().zip(&model.inputs) {
+        fits(input, spec.datatype);
+        assert_eq!(input.shape.len(), spec.shape.len());
+    }
+    let chosen: Vec<Data> = asked
+        .outputs
+        .iter()
+        .map(|it| asked.inputs[it.place].clone())
+        .collect();
+    let Ok(answer) = encode(&model, asked.id.as_deref(), &asked.outputs, chosen) else {
+        return; // NaN, or a text that is no UTF-8
+    };
+    let whole = answer.parts.concat();
+    let length = answer.json_length.unwrap_or(whole.len());
+    let json: serde_json::Value = serde_json::from_slice(&whole[..length]).expect("JSON");
+    assert_eq!(
+        json["outputs"].as_array().map(Vec::len),
+        Some(asked.outputs.len())
+    );
+    let binary: usize = asked
+        .outputs
+        .iter()
+        .filter(|it| it.is_binary)
+        .map(|it| asked.inputs[it.place].elements.len())
+        .sum();
+    assert_eq!(whole.len() - length, binary, "as many bytes as were said");
+}
+
+fn fits(input: &Data, datatype: Datatype) {
+    assert_eq!(input.datatype, datatype);
+    let count = count(&input.shape).expect("a shape that can be");
+    match datatype.size() {
+        Some(size) => assert_eq!(input.elements.len(), count * size),
+        None => assert_eq!(texts(&input.elements).count(), count),
+    }
+    if datatype == Datatype::Bool {
+        assert!(input.elements.iter().all(|it| *it <= 1));
+    }
+}
+
+#[cfg(test)]
+#[path = "../../fuzz/src/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+#[test]
+fn every_seed_of_models_passes_its_target() {
+    replay::all(TARGETS);
+}

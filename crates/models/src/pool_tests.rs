@@ -1,1 +1,222 @@
+#![allow(clippy::unwrap_used)]
 
+use std::sync::mpsc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::config::{Datatype, Tensor};
+use crate::watchdog;
+
+/// Ends each run when it is told to, or stopped.
+struct Scripted {
+    runs: mpsc::Receiver<Result<(), RunError>>,
+    stopped: Arc<Stopped>,
+}
+
+struct Stopped(Mutex<Option<mpsc::Sender<Result<(), RunError>>>>);
+
+impl Stop for Stopped {
+    fn stop(&self) {
+        let sender = self.0.lock().unwrap().clone();
+        sender.unwrap().send(Err(RunError::Stopped)).unwrap();
+    }
+
+    fn clear(&self) {}
+}
+
+impl Session for Scripted {
+    fn run(&mut self, inputs: &[Data], _: &[usize]) -> Result<Vec<Data>, RunError> {
+        self.runs.recv().unwrap()?;
+        Ok(inputs.to_vec())
+    }
+
+    fn stop(&self) -> Arc<dyn Stop> {
+        Arc::clone(&self.stopped) as Arc<dyn Stop>
+    }
+
+    fn ports(&self) -> (Vec<Tensor>, Vec<Tensor>) {
+        (vec![], vec![])
+    }
+}
+
+type End = mpsc::Sender<Result<(), RunError>>;
+
+fn pool(queue: usize, run_time: Duration) -> (Arc<Pool>, End) {
+    let (end, runs) = mpsc::channel();
+    let stopped = Arc::new(Stopped(Mutex::new(Some(end.clone()))));
+    let session = Box::new(Scripted { runs, stopped });
+    (Pool::start(vec![session], queue, run_time).unwrap(), end)
+}
+
+fn input(marker: i64) -> Vec<Data> {
+    vec![Data {
+        datatype: Datatype::Uint8,
+        shape: vec![marker],
+        elements: Bytes::new(),
+    }]
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+fn wait_until(what: impl Fn() -> bool) {
+    while !what() {
+        std::thread::yield_now();
+    }
+}
+
+fn is_running(pool: &Pool) -> bool {
+    pool.lock().running.iter().any(Option::is_some)
+}
+
+/// Lets one run teach the pool that this shape takes a while.
+fn teach(pool: &Pool, marker: i64, takes: Duration) {
+    pool.lock().estimates.learn(key(&input(marker)), takes);
+}
+
+fn ran(outcome: oneshot::Receiver<Outcome>) -> Ran {
+    outcome
+        .blocking_recv()
+        .unwrap()
+        .unwrap_or_else(|it| panic!("{}", it.message))
+}
+
+fn refused(outcome: Outcome) -> Refusal {
+    outcome.err().unwrap()
+}
+
+#[test]
+fn requests_run_in_the_order_in_which_they_came_and_get_their_own_answer() {
+    let (pool, end) = pool(8, LONG);
+    let outcomes: Vec<_> = (1..=3)
+        .map(|it| pool.submit(input(it), vec![], None).unwrap())
+        .collect();
+    for _ in 0..3 {
+        end.send(Ok(())).unwrap();
+    }
+    for (marker, outcome) in (1..=3).zip(outcomes) {
+        assert_eq!(ran(outcome).outputs, input(marker));
+    }
+}
+
+#[test]
+fn one_more_than_the_queue_holds_is_refused_at_once() {
+    let (pool, end) = pool(2, LONG);
+    let first = pool.submit(input(1), vec![], None).unwrap();
+    wait_until(|| is_running(&pool));
+    let others: Vec<_> = (0..2)
+        .map(|_| pool.submit(input(1), vec![], None).unwrap())
+        .collect();
+    let refusal = pool.submit(input(1), vec![], None).err().unwrap();
+    assert_eq!((refusal.status, refusal.retry_after), (503, Some(1)));
+    assert_eq!(pool.require_room().err().unwrap().status, 503);
+    for _ in 0..3 {
+        end.send(Ok(())).unwrap();
+    }
+    ran(first);
+    others.into_iter().map(ran).for_each(drop);
+    pool.submit(input(1), vec![], None).unwrap();
+}
+
+#[test]
+fn without_a_queue_an_idle_session_still_takes_one() {
+    let (pool, end) = pool(0, LONG);
+    let outcome = pool.submit(input(1), vec![], None).unwrap();
+    assert!(pool.submit(input(1), vec![], None).is_err());
+    end.send(Ok(())).unwrap();
+    ran(outcome);
+}
+
+#[test]
+fn a_deadline_that_the_prediction_does_not_keep_is_refused_with_when_to_come_again() {
+    let (pool, end) = pool(8, LONG);
+    let deadline = |seconds| Some(Instant::now() + Duration::from_secs(seconds));
+    let first = pool.submit(input(1), vec![], deadline(1)).unwrap(); // nothing is known yet
+    end.send(Ok(())).unwrap();
+    ran(first);
+    teach(&pool, 7, Duration::from_secs(60));
+    let refusal = pool.submit(input(7), vec![], deadline(30)).err().unwrap();
+    assert_eq!(refusal.status, 503);
+    assert!(refusal.retry_after.unwrap() >= 60, "{refusal:?}");
+    let runs = pool.submit(input(7), vec![], deadline(600)).unwrap();
+    wait_until(|| is_running(&pool));
+    // One that is quick itself waits for the slow one.
+    teach(&pool, 1, Duration::from_millis(1));
+    let refusal = pool.submit(input(1), vec![], deadline(30)).err().unwrap();
+    assert!(
+        refusal.message.contains("longer than the deadline"),
+        "{refusal:?}"
+    );
+    end.send(Ok(())).unwrap();
+    ran(runs);
+}
+
+#[test]
+fn what_waited_past_its_deadline_is_not_run() {
+    let (pool, end) = pool(8, LONG);
+    let first = pool.submit(input(1), vec![], None).unwrap();
+    wait_until(|| is_running(&pool));
+    let soon = Instant::now() + Duration::from_millis(20);
+    let late = pool.submit(input(2), vec![], Some(soon)).unwrap();
+    wait_until(|| Instant::now() > soon);
+    end.send(Ok(())).unwrap();
+    ran(first);
+    assert_eq!(refused(late.blocking_recv().unwrap()).status, 503);
+    assert!(!is_running(&pool));
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_run() {
+    let (pool, end) = pool(8, LONG);
+    let first = pool.submit(input(1), vec![], None).unwrap();
+    wait_until(|| is_running(&pool));
+    drop(pool.submit(input(2), vec![], None).unwrap());
+    let third = pool.submit(input(3), vec![], None).unwrap();
+    end.send(Ok(())).unwrap();
+    end.send(Ok(())).unwrap();
+    ran(first);
+    assert_eq!(ran(third).outputs, input(3));
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_answered_and_told_to_stop_and_the_next_one_runs() {
+    let (pool, end) = pool(8, Duration::from_millis(50));
+    watchdog::start(&pool).unwrap();
+    let outcome = pool.submit(input(1), vec![], None).unwrap();
+    let refusal = refused(outcome.blocking_recv().unwrap());
+    assert_eq!(refusal.status, 504);
+    wait_until(|| !is_running(&pool));
+    let next = pool.submit(input(2), vec![], None).unwrap();
+    end.send(Ok(())).unwrap();
+    assert_eq!(ran(next).outputs, input(2));
+}
+
+#[test]
+fn a_failed_run_says_so_and_lack_of_memory_is_for_later() {
+    let (pool, end) = pool(8, LONG);
+    for (error, status) in [
+        (RunError::Failed("no".into()), 500),
+        (RunError::OutOfMemory, 503),
+        (RunError::Stopped, 504),
+    ] {
+        let outcome = pool.submit(input(1), vec![], None).unwrap();
+        end.send(Err(error)).unwrap();
+        assert_eq!(refused(outcome.blocking_recv().unwrap()).status, status);
+    }
+}
+
+#[test]
+fn a_pool_that_leaves_runs_what_it_has_and_takes_no_more() {
+    let (pool, end) = pool(8, LONG);
+    let first = pool.submit(input(1), vec![], None).unwrap();
+    let second = pool.submit(input(2), vec![], None).unwrap();
+    pool.leave();
+    assert_eq!(
+        pool.submit(input(3), vec![], None).err().unwrap().status,
+        503
+    );
+    end.send(Ok(())).unwrap();
+    end.send(Ok(())).unwrap();
+    ran(first);
+    ran(second);
+}

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -142,8 +143,17 @@ impl Serving {
 
     /// Answers a request.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Pieces> {
+        let (head, mut body) = request.into_parts();
+        let response = self.answer_to(&head, &mut body).await;
+        if response.status() != StatusCode::OK {
+            read_away(&mut body).await;
+        }
+        response
+    }
+
+    async fn answer_to(&self, request: &Parts, body: &mut Incoming) -> Response<Pieces> {
         let came = Instant::now();
-        let Some(target) = self.target(request.uri().path()) else {
+        let Some(target) = self.target(request.uri.path()) else {
             return error(&Refusal::new(
                 404,
                 format_args!(
@@ -156,7 +166,7 @@ impl Serving {
             Target::Infer => Method::POST,
             _ => Method::GET,
         };
-        if request.method() != wanted {
+        if request.method != wanted {
             let refusal = Refusal::new(405, format_args!("{wanted} is the method here"));
             let mut response = error(&refusal);
             if let Ok(value) = HeaderValue::from_str(wanted.as_str()) {
@@ -168,7 +178,7 @@ impl Serving {
             Target::Metadata => json(StatusCode::OK, self.metadata.clone()),
             Target::Ready => json(StatusCode::OK, self.ready.clone()),
             Target::Infer => {
-                let answered = self.infer(request, came).await;
+                let answered = self.infer(&request.headers, body, came).await;
                 answered.unwrap_or_else(|refusal| error(&refusal))
             }
         }
@@ -196,24 +206,22 @@ impl Serving {
 
     async fn infer(
         &self,
-        request: Request<Incoming>,
+        headers: &HeaderMap,
+        body: &mut Incoming,
         came: Instant,
     ) -> Result<Response<Pieces>, Refusal> {
         self.pool.require_room()?;
-        let (head, body) = request.into_parts();
-        if head.headers.contains_key(CONTENT_ENCODING) {
+        if headers.contains_key(CONTENT_ENCODING) {
             return Err(Refusal::bad("compressed bodies are not read"));
         }
-        let json_length = number(&head.headers, &JSON_LENGTH)?;
-        let deadline = number(&head.headers, &DEADLINE)?
+        let json_length = number(headers, &JSON_LENGTH)?;
+        let deadline = number(headers, &DEADLINE)?
             .and_then(|millis| came.checked_add(Duration::from_millis(millis as u64)));
         let mut held = Held {
             serving: self,
             bytes: 0,
         };
-        let body = self
-            .read(body, &head.headers, json_length, &mut held)
-            .await?;
+        let body = self.read(body, headers, json_length, &mut held).await?;
         let asked = request::decode(&self.model, &body, json_length)?;
         drop(body); // what inputs need of it they hold
         let places = asked.outputs.iter().map(|it| it.place).collect();
@@ -238,7 +246,7 @@ impl Serving {
 
     async fn read(
         &self,
-        mut body: Incoming,
+        body: &mut Incoming,
         headers: &HeaderMap,
         json_length: Option<usize>,
         held: &mut Held<'_>,
@@ -254,7 +262,7 @@ impl Serving {
         if said.is_some_and(|said| said > most) {
             return Err(too_large());
         }
-        let Some(first) = piece(&mut body).await? else {
+        let Some(first) = piece(body).await? else {
             return Ok(Bytes::new());
         };
         held.add(said.unwrap_or(first.len()))?;
@@ -263,7 +271,7 @@ impl Serving {
         }
         let mut whole = Whole::new(json_length);
         whole.add(&first, said)?;
-        while let Some(piece) = piece(&mut body).await? {
+        while let Some(piece) = piece(body).await? {
             if whole.len() + piece.len() > most {
                 return Err(too_large());
             }
@@ -344,6 +352,26 @@ async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
             return Ok(Some(piece));
         }
     }
+}
+
+/// Takes the rest of a small body that is not wanted: who sends it would otherwise find the connection closed, perhaps
+/// before it has read why. A large one is not worth it.
+async fn read_away(body: &mut Incoming) {
+    const MOST: u64 = 1 << 20;
+    const LONGEST: Duration = Duration::from_secs(1);
+    if body.size_hint().upper().is_some_and(|it| it > MOST) {
+        return;
+    }
+    let reading = async {
+        let mut seen = 0;
+        while let Ok(Some(piece)) = piece(body).await {
+            seen += piece.len() as u64;
+            if seen > MOST {
+                return;
+            }
+        }
+    };
+    let _ = timeout(LONGEST, reading).await;
 }
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<usize>, Refusal> {

@@ -26,7 +26,7 @@ from typing import Any, Final
 from vedette.clock import now, to_rfc3339
 from vedette.errors import UnavailableError
 from vedette.ids import digest_hex
-from vedette.models import keeper_process, keeper_sockets
+from vedette.models import keeper_notice, keeper_process, keeper_sockets
 from vedette.models.keeper_process import Process
 from vedette.models.keeper_state import WorkerState, write_states
 from vedette.models.keeper_wanted import Wanted, WantedError, WantedFile
@@ -35,7 +35,7 @@ from vedette.models.runtime import library_of
 from vedette.store.home import Home
 
 LOOK_INTERVAL: Final = 0.1
-"""Seconds between two looks at what is wanted."""
+"""Seconds between two looks at what is wanted, where the kernel does not tell when it has changed."""
 STOP_PATIENCE: Final = 3.0
 """Seconds for calls under way when the node stops: the engine, who makes them, has ended then."""
 MEMORY_INTERVAL: Final = 30.0
@@ -78,6 +78,7 @@ class Keeper:
         self._leaving: list[Leaving] = []
         self._written: dict[str, WorkerState] | None = None
         self._write_again_at = 0.0
+        self._notice = keeper_notice.watch(self._home.models_run)
 
     def run(self) -> int:
         """Keeps the workers. Returns 0 after an orderly stop; does not return when it becomes the next program."""
@@ -175,14 +176,25 @@ class Keeper:
                 poller.register(descriptor, select.POLLIN)
         for each in self._leaving:
             poller.register(each.process.pidfd, select.POLLIN)
-        due = [moment for worker in self._workers.values() if (moment := worker.due()) is not None]
-        due += [each.kill_at for each in self._leaving]
-        moment = self._clock()
-        patience = min([LOOK_INTERVAL, *(each - moment for each in due)])
-        poller.poll(max(0.0, patience) * 1000)
+        if self._notice is not None:
+            poller.register(self._notice, select.POLLIN)
+        poller.poll(self._patience())
+        if self._notice is not None:
+            keeper_notice.drain(self._notice)
         with contextlib.suppress(BlockingIOError):
             return set(os.read(told, 4096))
         return set()
+
+    def _patience(self) -> float | None:
+        """Milliseconds until something is due; None when nothing is."""
+        due = [moment for worker in self._workers.values() if (moment := worker.due()) is not None]
+        due += [each.kill_at for each in self._leaving]
+        moment = self._clock()
+        if self._workers or self._written is None:
+            due.append(self._write_again_at)
+        if self._notice is None:
+            due.append(moment + LOOK_INTERVAL)
+        return max(0.0, min(due) - moment) * 1000 if due else None
 
     def _reports(self) -> dict[str, WorkerState]:
         found = {each.wanted.worker: each.report() for each in self._leaving}
@@ -193,9 +205,10 @@ class Keeper:
         moment = self._clock()
         reports = self._reports()
         is_news = _without_memory(reports) != _without_memory(self._written)
-        if reports == self._written or (not is_news and moment < self._write_again_at):
+        if moment < self._write_again_at and (self._written is None or not is_news):
             return
-        if self._written is None and moment < self._write_again_at:
+        if reports == self._written:
+            self._write_again_at = moment + MEMORY_INTERVAL
             return
         try:
             write_states(self._home.models_state, reports)
@@ -244,9 +257,7 @@ class Keeper:
         for worker in self._workers.values():
             serving = worker.serving()
             fresh = worker.process
-            if (
-                fresh is not None and fresh is not serving
-            ):  # begins anew, as the program that is installed now
+            if fresh is not None and fresh is not serving:  # begins anew, as what is installed now
                 fresh.send(signal.SIGKILL)
                 fresh.has_ended(1.0)
                 fresh.collect()

@@ -43,6 +43,15 @@ const LONGEST_MILLIS: u64 = 3_600_000;
 /// After which asking again may help, while there is no process: it is started anew within that.
 const RETRY_SECONDS: u64 = 1;
 
+/// Says of tensors what they are, where their sender did not (RFC 9110 §8.3): published clients do not, and the Core Rule
+/// Set refuses a body without a type (920340).
+pub fn name_tensors(headers: &mut HeaderMap) {
+    if headers.contains_key(INFERENCE_HEADER) && !headers.contains_key(CONTENT_TYPE) {
+        let opaque = HeaderValue::from_static("application/octet-stream");
+        headers.insert(CONTENT_TYPE, opaque);
+    }
+}
+
 /// Has a model answer, within `timeout` where the route has one.
 pub async fn predict(
     record: &mut Record,

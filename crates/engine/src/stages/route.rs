@@ -8,6 +8,7 @@ use crate::plan::{Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
+use crate::stages::predict;
 
 /// A request, and where it leads.
 pub struct Routed {
@@ -35,7 +36,11 @@ impl Routed {
 }
 
 /// Finds where a request leads.
-pub fn route(plan: &Plan, record: &mut Record, admitted: Admitted) -> Result<Routed, Refusal> {
+pub fn route(
+    plan: &Plan,
+    record: &mut Record,
+    mut admitted: Admitted,
+) -> Result<Routed, Refusal> {
     let parts = admitted.parts();
     // Who comes to a sidecar is led to its program, whatever they call it.
     let inbound = record.connection.sidecar.as_ref();
@@ -57,6 +62,9 @@ pub fn route(plan: &Plan, record: &mut Record, admitted: Admitted) -> Result<Rou
     });
     let target = Arc::clone(&service.target);
     record.target = Some(Arc::clone(&target));
+    if target.model().is_some() {
+        predict::name_tensors(admitted.headers_mut());
+    }
     Ok(Routed {
         admitted,
         target,
