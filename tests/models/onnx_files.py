@@ -286,6 +286,6 @@ def nested(depth: int) -> bytes:
 
 
 def pooled() -> bytes:
-    """The mean of each channel of a picture: FP32 [1, 3, 224, 224] to [1, 3, 1, 1]; much goes in and little comes out."""
+    """The mean of each channel of a picture: FP32 [1, 3, 224, 224] to [1, 3, 1, 1]: much in, little out."""
     nodes = [helper.make_node("GlobalAveragePool", ["x"], ["y"])]
     return file(nodes, [tensor("x", [1, 3, 224, 224])], [tensor("y", [1, 3, 1, 1])])

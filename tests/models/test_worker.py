@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -25,7 +25,6 @@ from tests.models.workers import (
     drain,
     exchange,
     inspect,
-    library,
     served,
     tensor,
     worker,
@@ -107,10 +106,15 @@ def test_metadata_and_readiness_are_those_of_the_protocol(adding: Worker) -> Non
         assert said["platform"] == "onnxruntime_onnx"
         assert said["inputs"][0] == {"name": "left", "datatype": "FP32", "shape": [1, 16]}
         assert adding.ask("GET", f"{path}/ready").json == {"name": "model", "ready": True}
-    assert adding.ask("POST", "/versions/3/infer", json.dumps({"inputs": ADDENDS}).encode()).status == 200
+    assert (
+        adding.ask("POST", "/versions/3/infer", json.dumps({"inputs": ADDENDS}).encode()).status
+        == 200
+    )
 
 
-@pytest.mark.parametrize("path", ["/versions/2", "/versions/", "/versions/x/infer", "/unload", "x", "/infer/"])
+@pytest.mark.parametrize(
+    "path", ["/versions/2", "/versions/", "/versions/x/infer", "/unload", "x", "/infer/"]
+)
 def test_what_is_not_there_is_404(adding: Worker, path: str) -> None:
     answer = adding.ask("GET", path)
     assert answer.status == 404
@@ -219,7 +223,10 @@ def test_large_tensors_of_any_batch_are_right_flat_nested_and_binary(tmp_path: P
     with worker(tmp_path, file, model) as started:
         for batch in (0, 1, 1000, 200_000):
             array = random.standard_normal((batch, 3), np.float32)
-            question = {"inputs": [binary("x", array, "FP32")], "parameters": {"binary_data_output": True}}
+            question = {
+                "inputs": [binary("x", array, "FP32")],
+                "parameters": {"binary_data_output": True},
+            }
             answer = started.infer(question, array.tobytes()) if batch else None
             if answer is not None:
                 assert answer.status == 200, answer.body[:500]
@@ -237,7 +244,10 @@ def test_an_output_that_is_an_input_is_given_back_whole(tmp_path: Path) -> None:
     array = np.arange(100_000, dtype=np.float32)
     with worker(tmp_path, file, model) as started:
         assert started.ready["ready"], started.ready
-        question = {"inputs": [binary("in", array, "FP32")], "parameters": {"binary_data_output": True}}
+        question = {
+            "inputs": [binary("in", array, "FP32")],
+            "parameters": {"binary_data_output": True},
+        }
         answer = started.infer(question, array.tobytes())
         assert answer.binary == array.tobytes() + (array * 2).tobytes()
 
@@ -286,7 +296,9 @@ def test_a_body_beyond_the_limit_is_413_whether_its_length_is_said_or_not(tmp_pa
         assert response.status == 413
         assert "2048" in json.loads(response.read())["error"]
         in_pieces = started.connect()
-        in_pieces.request("POST", f"{started.base}/infer", iter([b" " * 1500] * 2), encode_chunked=True)
+        in_pieces.request(
+            "POST", f"{started.base}/infer", iter([b" " * 1500] * 2), encode_chunked=True
+        )
         assert in_pieces.getresponse().status == 413
         assert started.infer({"inputs": ADDENDS}).status == 200
 
@@ -350,33 +362,57 @@ def test_a_run_beyond_its_memory_is_503_and_the_next_one_runs(tmp_path: Path) ->
         assert started.infer(elements(1000)).json["outputs"][0]["data"] == [1000.0]
 
 
+QUICK = {"x-vedette-deadline-ms": "1"}
+
+
+def endless(started: Worker) -> Answer:
+    """Asks for a run without an end until it is let in."""
+    while (answer := started.infer(rounds(NEVER_ENDING))).status == 503:
+        pass
+    return answer
+
+
+def wait_for(started: Worker, words: str) -> Answer:
+    """Asks for quick runs until one is refused with these words."""
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        answer = started.infer(rounds(1), headers=QUICK)
+        if answer.status != 200 and words in error(answer):
+            return answer
+    raise AssertionError(f"{words!r} was never said")
+
+
 def test_as_many_wait_as_may_and_the_next_is_503_with_when_to_come_again(tmp_path: Path) -> None:
     model = slow_model(limits={"queue": 2, "runMillis": 600_000})
     with (
         worker(tmp_path, onnx_files.slow(), model) as started,
         concurrent.futures.ThreadPoolExecutor(3) as callers,
     ):
-        waiting = [callers.submit(started.infer, rounds(NEVER_ENDING)) for _ in range(3)]
-        deadline = time.monotonic() + WAIT
-        while (answer := started.infer(rounds(1), headers={"x-vedette-deadline-ms": "1"})).status == 200:
-            assert time.monotonic() < deadline
-        while "as many requests wait" not in error(answer):
-            assert answer.status == 503
-            assert time.monotonic() < deadline
-            answer = started.infer(rounds(1), headers={"x-vedette-deadline-ms": "1"})
+        waiting = [callers.submit(endless, started) for _ in range(3)]
+        answer = wait_for(started, "as many requests wait")
+        assert answer.status == 503
         assert int(answer.headers["retry-after"]) >= 1
         assert started.ask("GET", "/ready").status == 200
+        assert not any(caller.done() for caller in waiting)
         started.process.kill()
         for caller in waiting:
-            with pytest.raises(OSError):
+            with pytest.raises((OSError, http.client.HTTPException)):
                 caller.result(WAIT)
+
+
+def test_what_is_not_done_by_its_deadline_is_504(tmp_path: Path) -> None:
+    model = slow_model(limits={"runMillis": 600_000})
+    with worker(tmp_path, onnx_files.slow(), model) as started:
+        answer = started.infer(rounds(NEVER_ENDING), headers={"x-vedette-deadline-ms": "50"})
+        assert answer.status == 504
+        assert "deadline" in error(answer)
 
 
 def test_a_deadline_that_cannot_be_kept_is_refused_before_it_runs(tmp_path: Path) -> None:
     with worker(tmp_path, onnx_files.slow(), slow_model(limits={"runMillis": 60_000})) as started:
-        took = int(started.infer(rounds(200_000)).headers["x-vedette-run-us"])
+        took = int(started.infer(rounds(20_000)).headers["x-vedette-run-us"])
         early = {"x-vedette-deadline-ms": str(took // 10_000)}
-        answer = started.infer(rounds(200_000), headers=early)
+        answer = started.infer(rounds(20_000), headers=early)
         assert answer.status == 503
         assert "deadline" in error(answer)
         assert int(answer.headers["retry-after"]) >= 1
@@ -390,14 +426,14 @@ def test_sessions_run_beside_each_other(tmp_path: Path) -> None:
         worker(tmp_path, onnx_files.slow(), model) as started,
         concurrent.futures.ThreadPoolExecutor(1) as callers,
     ):
-        endless = callers.submit(started.infer, rounds(NEVER_ENDING))
+        unending = callers.submit(endless, started)
         # Only where the endless one is not can these end.
         for _ in range(5):
             assert started.infer(rounds(1)).status == 200
-        assert not endless.done()
+        assert not unending.done()
         started.process.kill()
-        with pytest.raises(OSError):
-            endless.result(WAIT)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            unending.result(WAIT)
 
 
 def test_told_to_stop_it_answers_what_has_come_and_ends(tmp_path: Path) -> None:
@@ -409,20 +445,19 @@ def test_told_to_stop_it_answers_what_has_come_and_ends(tmp_path: Path) -> None:
         idle = started.connect()
         assert exchange(idle, "GET", f"{started.base}/ready").status == 200
         under_way = callers.submit(started.infer, rounds(100_000))
-        quick = {"x-vedette-deadline-ms": "1"}
-        deadline = time.monotonic() + WAIT
-        while not under_way.done() and started.infer(rounds(1), headers=quick).status == 200:
-            assert time.monotonic() < deadline
+        wait_for(started, "deadline")  # it runs
         assert drain(started) == 0
         assert under_way.result(WAIT).status == 200
 
 
-def test_a_worker_that_is_started_twice_on_one_socket_loses_no_connection(tmp_path: Path) -> None:
-    """What comes before it is ready waits in the kernel."""
-    with worker(tmp_path, onnx_files.add(), add_model()) as started:
-        assert 0 < started.ready["loadMillis"] < WAIT * 1000
-        path = f"{started.base}/ready"
-        assert all(exchange(started.connect(), "GET", path).status == 200 for _ in range(100))
+def test_many_connections_are_answered(adding: Worker) -> None:
+    assert 0 < adding.ready["loadMillis"] < WAIT * 1000
+    path = f"{adding.base}/ready"
+    connections = []
+    for _ in range(100):
+        connections.append(adding.connect())
+        assert exchange(connections[-1], "GET", path).status == 200
+    assert all(exchange(it, "GET", path).status == 200 for it in connections)
 
 
 @pytest.mark.parametrize(
@@ -497,7 +532,9 @@ def test_a_file_that_is_not_the_one_that_was_registered_is_refused(tmp_path: Pat
         assert started.ready["error"]["code"] == "model_mismatch"
 
 
-def test_a_runtime_that_is_missing_or_another_library_is_told_and_nothing_hangs(tmp_path: Path) -> None:
+def test_a_runtime_that_is_missing_or_another_library_is_told_and_nothing_hangs(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(onnx_files.add())
     text = tmp_path / "libtext.so"
@@ -525,7 +562,9 @@ needs_strace = pytest.mark.skipif(
 
 
 @needs_strace
-def test_a_worker_that_loads_and_predicts_makes_no_socket_and_writes_no_file(tmp_path: Path) -> None:
+def test_a_worker_that_loads_and_predicts_makes_no_socket_and_writes_no_file(
+    tmp_path: Path,
+) -> None:
     calls = "trace=network,%file,process"
     out = tmp_path / "trace"
     prefix = ["strace", "-f", "-qq", "-e", calls, "-o", str(out)]
@@ -554,21 +593,17 @@ def test_a_worker_that_loads_and_predicts_makes_no_socket_and_writes_no_file(tmp
     assert set(before) <= set(tmp_path.iterdir())
 
 
-def test_a_worker_can_read_neither_the_homes_of_others_nor_its_own_blobs_folder(
+def test_a_worker_has_no_privileges_leaves_no_core_and_has_a_bound_on_its_memory(
     adding: Worker,
 ) -> None:
-    """What the kernel says of the process: one filter at least, no new privileges, no capabilities."""
+    """As the kernel says it."""
     status = Path(f"/proc/{adding.process.pid}/status").read_text()
     said = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert said["NoNewPrivs"] == "1"
     assert said["Seccomp"] == "2"
     assert int(said["CapEff"], 16) == 0
-    assert int(said["CapBnd"], 16) == 0
     limits = Path(f"/proc/{adding.process.pid}/limits").read_text()
     assert re.search(r"Max core file size +0 +0", limits)
     data = re.search(r"Max data size +(\d+)", limits)
     assert data
-    assert int(data[1]) < 8 << 30
-    assert "VEDETTE_MODEL" not in os.environ
-    assert isinstance(library(), Path)
-    assert socket.AF_UNIX
+    assert 1 << 30 < int(data[1]) < 4 << 30

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from vedette.models.keeper_state import WorkerError, WorkerState, write_states
-from vedette.models.keeper_wanted import Wanted, WantedFile
+from vedette.models.keeper_wanted import Wanted, WantedError, WantedFile
 from vedette.store.home import Home
 
 
@@ -31,7 +32,9 @@ class KeeperSimulator:
 
     def _run(self) -> None:
         while not self._ended.wait(0.005):
-            wanted = self._file.take()
+            wanted = None
+            with contextlib.suppress(WantedError):  # what was wanted before stays
+                wanted = self._file.take()
             if wanted is not None:
                 self.seen.append({f"{one.name}@{one.version}" for one in wanted.values()})
                 states = {name: self._state(model) for name, model in wanted.items()}

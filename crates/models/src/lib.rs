@@ -10,6 +10,7 @@
 //! depend on the engine. Batching of what is queued belongs into `pool`, where a thread takes its next job
 //! (`Pool::next`): it would take several of one shape, and is not there yet.
 
+mod body;
 mod config;
 mod error;
 mod estimate;

@@ -121,18 +121,22 @@ impl Pool {
     /// # Errors
     /// 503.
     pub fn require_room(&self) -> Result<(), Refusal> {
-        let state = self.lock();
-        self.require_room_in(&state)
+        self.require_room_in(&mut self.lock())
     }
 
-    fn require_room_in(&self, state: &State) -> Result<(), Refusal> {
+    fn require_room_in(&self, state: &mut State) -> Result<(), Refusal> {
         if state.is_leaving {
             return Err(busy(
                 "this version of the model is being replaced",
                 Duration::ZERO,
             ));
         }
-        if state.waiting.len() >= self.queue + state.idle() {
+        let most = self.queue + state.idle();
+        if state.waiting.len() >= most {
+            // Those whose callers have gone wait for nothing.
+            state.waiting.retain(|it| !it.outcome.is_closed());
+        }
+        if state.waiting.len() >= most {
             let wait = state.wait();
             return Err(busy("as many requests wait for the model as may", wait));
         }
@@ -153,7 +157,7 @@ impl Pool {
         let key = key(&inputs);
         let came = Instant::now();
         let mut state = self.lock();
-        self.require_room_in(&state)?;
+        self.require_room_in(&mut state)?;
         let predicted = state.estimates.of(key);
         let takes = state.wait() + predicted;
         if deadline.is_some_and(|deadline| came + takes > deadline) {

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::mpsc;
 
@@ -176,6 +176,22 @@ fn what_nobody_waits_for_any_more_is_not_run() {
     end.send(Ok(())).unwrap();
     ran(first);
     assert_eq!(ran(third).outputs, input(3));
+}
+
+#[test]
+fn those_who_went_away_leave_their_places_in_the_queue() {
+    let (pool, end) = pool(1, LONG);
+    let first = pool.submit(input(1), vec![], None).unwrap();
+    wait_until(|| is_running(&pool));
+    for _ in 0..3 {
+        drop(pool.submit(input(2), vec![], None).unwrap());
+    }
+    let second = pool.submit(input(3), vec![], None).unwrap();
+    assert!(pool.submit(input(4), vec![], None).is_err());
+    end.send(Ok(())).unwrap();
+    end.send(Ok(())).unwrap();
+    ran(first);
+    assert_eq!(ran(second).outputs, input(3));
 }
 
 #[test]

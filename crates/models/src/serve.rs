@@ -1,8 +1,6 @@
 //! HTTP/1.1 over the socket: paths, bodies, headers.
 //!
-//! Owns: one thread that reads and writes for all connections, and what lies in memory of requests. A body is read into
-//! one piece of memory in which the elements of the first binary tensor lie as the runtime wants them, so that it can
-//! take them from there; what came in one piece already is not touched.
+//! Owns: one thread that reads and writes for all connections, and what lies in memory of requests.
 //!
 //! Must not: run a model; or hold more of bodies than [`Serving::new`] allows, whatever is sent.
 
@@ -18,10 +16,10 @@ use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
+use crate::body::{Whole, piece, read_away};
 use crate::config::Served;
 use crate::oip::answer::{Answer, encode, metadata};
 use crate::oip::{Refusal, request};
@@ -34,13 +32,6 @@ const RUN: HeaderName = HeaderName::from_static("x-vedette-run-us");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
-
-/// How long a body may stand still.
-const STANDSTILL: Duration = Duration::from_secs(30);
-/// What tensors are laid at multiples of: a cache line, and the widest vector of a processor.
-const ALIGNMENT: usize = 64;
-/// Room that is made for a body before it is there.
-const ROOM_AT_FIRST: usize = 1 << 20;
 
 /// What answers for one model.
 pub struct Serving {
@@ -226,10 +217,15 @@ impl Serving {
         drop(body); // what inputs need of it they hold
         let places = asked.outputs.iter().map(|it| it.place).collect();
         let outcome = self.pool.submit(asked.inputs, places, deadline)?;
-        let ran = match outcome.await {
-            Ok(outcome) => outcome?,
-            Err(_) => return Err(Refusal::new(500, "the run ended without an answer")),
+        let ran = match deadline {
+            None => outcome.await,
+            Some(deadline) => {
+                let answered = timeout_at(deadline.into(), outcome).await;
+                answered.map_err(|_| Refusal::new(504, "there is no answer by the deadline"))?
+            }
         };
+        let gone = |_| Refusal::new(500, "the run ended without an answer");
+        let ran = ran.map_err(gone)??;
         drop(held);
         let answer = encode(
             &self.model,
@@ -282,96 +278,6 @@ impl Serving {
         }
         Ok(whole.bytes())
     }
-}
-
-/// A body in one piece.
-struct Whole {
-    bytes: Vec<u8>,
-    /// Bytes before it, so that what follows the JSON is aligned.
-    before: usize,
-    json_length: usize,
-}
-
-impl Whole {
-    fn new(json_length: Option<usize>) -> Self {
-        Self {
-            bytes: vec![],
-            before: 0,
-            json_length: json_length.unwrap_or(0),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.bytes.len() - self.before
-    }
-
-    /// Adds a piece. What was said to come has its room once more than [`ROOM_AT_FIRST`] of it is there.
-    fn add(&mut self, piece: &[u8], said: Option<usize>) -> Result<(), Refusal> {
-        let needed = self.len() + piece.len();
-        if self.before + needed > self.bytes.capacity() {
-            let said = said.unwrap_or(needed.saturating_mul(2));
-            let room = match needed > ROOM_AT_FIRST {
-                true => said,
-                false => said.min(ROOM_AT_FIRST),
-            };
-            self.lay_out(room.max(needed))?;
-        }
-        self.bytes.extend_from_slice(piece);
-        Ok(())
-    }
-
-    fn lay_out(&mut self, room: usize) -> Result<(), Refusal> {
-        let mut bytes: Vec<u8> = vec![];
-        let made = bytes.try_reserve_exact(room.saturating_add(ALIGNMENT));
-        made.map_err(|_| Refusal {
-            retry_after: Some(1),
-            ..Refusal::new(503, "there is no memory for the body")
-        })?;
-        let binary = bytes.as_ptr().addr().wrapping_add(self.json_length);
-        let before = binary.wrapping_neg() % ALIGNMENT;
-        bytes.resize(before, 0);
-        bytes.extend_from_slice(self.bytes.get(self.before..).unwrap_or_default());
-        (self.bytes, self.before) = (bytes, before);
-        Ok(())
-    }
-
-    fn bytes(self) -> Bytes {
-        Bytes::from(self.bytes).slice(self.before..)
-    }
-}
-
-async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
-    loop {
-        let frame = match timeout(STANDSTILL, body.frame()).await {
-            Err(_) => return Err(Refusal::new(408, "the body stands still")),
-            Ok(None) => return Ok(None),
-            Ok(Some(frame)) => frame,
-        };
-        let frame = frame.map_err(|_| Refusal::bad("the body ends early"))?;
-        if let Ok(piece) = frame.into_data() {
-            return Ok(Some(piece));
-        }
-    }
-}
-
-/// Takes the rest of a small body that is not wanted: who sends it would otherwise find the connection closed, perhaps
-/// before it has read why. A large one is not worth it.
-async fn read_away(body: &mut Incoming) {
-    const MOST: u64 = 1 << 20;
-    const LONGEST: Duration = Duration::from_secs(1);
-    if body.size_hint().upper().is_some_and(|it| it > MOST) {
-        return;
-    }
-    let reading = async {
-        let mut seen = 0;
-        while let Ok(Some(piece)) = piece(body).await {
-            seen += piece.len() as u64;
-            if seen > MOST {
-                return;
-            }
-        }
-    };
-    let _ = timeout(LONGEST, reading).await;
 }
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<usize>, Refusal> {

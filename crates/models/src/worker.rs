@@ -23,8 +23,8 @@ use crate::{sys, watchdog};
 
 /// Connections at once; further ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 512;
-/// Longest time that loading may take.
-const LOADING: Duration = Duration::from_secs(300);
+/// Longest time that loading may take; less than the keeper waits (`vedette.models.keeper_worker`), so that it is told why.
+const LOADING: Duration = Duration::from_secs(110);
 
 /// Runs a worker (`VEDETTE_MODEL` as JSON) until SIGTERM, and what it has under way to its end. The process must have
 /// one thread.

@@ -200,6 +200,7 @@ fn names() -> Filtered<Vec<SeccompRule>> {
 mod tests {
     use super::*;
 
+    use std::fs::File;
     use std::io::ErrorKind;
     use std::net::{TcpStream, UdpSocket};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -229,6 +230,27 @@ mod tests {
                 UnixStream::pair().is_ok(),
                 "the runtime wakes itself with one"
             );
+        });
+        confined.join().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_alone_reads_what_is_listed_and_nothing_else() {
+        let own = std::env::current_exe().unwrap();
+        let listed = "/proc/cpuinfo".into();
+        let files = crate::Files {
+            read: vec![listed],
+            write: vec![],
+        };
+        let confined = std::thread::spawn(move || {
+            crate::confine_alone(&files).unwrap();
+            assert!(File::open("/proc/cpuinfo").is_ok());
+            for closed in [own.as_path(), "/etc/passwd".as_ref(), "/".as_ref()] {
+                let kind = File::open(closed).map_err(|error| error.kind());
+                assert_eq!(kind.err(), Some(ErrorKind::PermissionDenied), "{closed:?}");
+            }
+            let written = File::options().append(true).open("/proc/cpuinfo");
+            assert!(written.is_err(), "what may be read may not be written");
         });
         confined.join().unwrap();
     }

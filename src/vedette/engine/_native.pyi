@@ -66,13 +66,14 @@ def confine(files: bytes) -> None:
 def run_model(config: str) -> None:
     """Serves one model in this process, which must have one thread, until SIGTERM, and what is under way to its end.
 
-    `config`: JSON, what `VEDETTE_MODEL` has (docs/adr/0047). Says on its `readyFd` whether it is ready. Raises `ValueError`
-    as `precompile`: config_invalid, confinement_refused, format_not_supported, model_invalid, model_mismatch,
-    model_missing, model_out_of_memory, model_reaches_out, model_too_large, runtime_invalid, runtime_missing,
-    runtime_too_old, worker_failed.
+    `config`: JSON, what `VEDETTE_MODEL` has (docs/adr/0050). Says on its `readyFd` whether it is ready. Raises
+    `ValueError` as `precompile`: config_invalid, confinement_refused, format_not_supported, model_invalid,
+    model_mismatch, model_missing, model_out_of_memory, model_reaches_out, model_too_large, model_too_slow,
+    runtime_invalid, runtime_missing, runtime_too_old, worker_failed.
     """
 
 def inspect_model(config: str) -> str:
     """What a model's file takes and gives, as JSON `{"inputs","outputs","loadMillis","runtime"}` or
-    `{"error":{"code","message"}}` with a code of `run_model`. Puts this process, which must have one thread, into a box.
+    `{"error":{"code","message"}}` with a code of `run_model`. Puts this process, which must have one thread, into a
+    box.
     """

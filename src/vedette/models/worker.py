@@ -1,7 +1,7 @@
-"""A model's process: `python -P -m vedette.models.worker` (docs/adr/0047-a-process-for-each-model.md).
+"""A model's process: `python -P -m vedette.models.worker` (docs/adr/0050-a-process-for-each-model.md).
 
-Owns: handing the start configuration to the native worker on the only thread. Must not: import anything but the standard
-library and `_native`; every megabyte here is one of every model.
+Owns: handing the start configuration to the native worker on the only thread. Must not: import anything but the
+standard library and `_native`; every megabyte here is one of every model.
 """
 
 import os

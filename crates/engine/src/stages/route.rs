@@ -36,11 +36,7 @@ impl Routed {
 }
 
 /// Finds where a request leads.
-pub fn route(
-    plan: &Plan,
-    record: &mut Record,
-    mut admitted: Admitted,
-) -> Result<Routed, Refusal> {
+pub fn route(plan: &Plan, record: &mut Record, mut admitted: Admitted) -> Result<Routed, Refusal> {
     let parts = admitted.parts();
     // Who comes to a sidecar is led to its program, whatever they call it.
     let inbound = record.connection.sidecar.as_ref();

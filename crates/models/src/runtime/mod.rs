@@ -1,7 +1,7 @@
 //! The border to a runtime: a model loaded, and one request run.
 //!
 //! Owns: what of a runtime the rest may know. `library`, `onnx` and `value` are ONNX Runtime. `LiteRT` would be a second
-//! one behind [`Session`]; a TFLite file is refused until it is there.
+//! one behind [`Session`]; a file of TensorFlow Lite is refused until it is there.
 //!
 //! Must not: know HTTP, queues or the protocol's texts.
 
