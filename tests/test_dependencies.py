@@ -10,6 +10,9 @@ from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 
+# crates/models loads its library from where it lies; its Python module, a second copy, is imported by nobody.
+_LOADED = {"onnxruntime"}
+
 
 def _imported(source: Path) -> set[str]:
     """The first words of all imports in a file, also those within functions."""
@@ -34,4 +37,5 @@ def test_every_package_that_is_imported_is_declared(checkout: Path) -> None:
     foreign = modules - sys.stdlib_module_names - {"vedette"}
     owners = packages_distributions()
     used = {_normal(owner) for module in foreign for owner in owners[module]}
-    assert used == declared
+    assert not used & _LOADED
+    assert used | _LOADED == declared
