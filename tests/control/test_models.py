@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -223,6 +224,24 @@ def test_a_model_whose_worker_fails_leaves_nothing_behind(running: Running) -> N
     running.keeper.fails.clear()
     assert states(running) == {1: "serving"}
     assert add(running, b"two").version == 2
+
+
+def test_nobody_who_asks_waits_for_a_model_that_is_loading(running: Running) -> None:
+    add(running)
+    asked: list[object] = []
+
+    def ask() -> None:
+        asked.append(running.node.status().snapshot)
+        asked.append(running.node.metric_facts().generation)
+        asked.append(running.node.models.show("m").version)
+        asked.append(running.node.models.stored(shown(running).versions[0].file))
+
+    with running.activator.lock:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join(30)
+        assert not asking.is_alive()
+    assert asked[2:] == [1, len(onnx_like(b"one"))]
 
 
 def test_a_full_disk_of_the_registry_does_not_undo_what_is_active(

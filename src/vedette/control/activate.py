@@ -86,14 +86,20 @@ class Activator:
         """Digests of blobs that are kept though no generation needs them."""
 
     def active(self) -> tuple[Entry, Snapshot]:
-        """The active entry and its snapshot. Raises `UnavailableError` when the node was never bootstrapped."""
-        with self.lock:
-            entry = self.history.active()
-            if entry is None:
-                raise UnavailableError("node_start_failed", "the node has no snapshot")
-            if self._parsed is None or self._parsed[0] != entry.digest:
-                self._parsed = (entry.digest, self.snapshot(entry.digest))
-            return entry, self._parsed[1]
+        """The active entry and its snapshot, without waiting for a change under way: one that brings a model waits
+        until that is loaded. Raises `UnavailableError` when the node was never bootstrapped.
+        """
+        entry = self.history.active()
+        if entry is None:
+            raise UnavailableError("node_start_failed", "the node has no snapshot")
+        parsed = self._parsed
+        if parsed is None or parsed[0] != entry.digest:
+            parsed = (entry.digest, self.snapshot(entry.digest))
+            # What is just being activated may be refused yet: whoever does that remembers it.
+            if self.lock.acquire(blocking=False):
+                self._parsed = parsed
+                self.lock.release()
+        return entry, parsed[1]
 
     def latest(self) -> Snapshot:
         """The snapshot that was made active last, without waiting for a change under way."""

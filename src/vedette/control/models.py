@@ -73,12 +73,17 @@ class Models:
     # --- asking
 
     def list(self) -> list[ModelStatus]:
-        """The models, by name: those that serve, and those of which versions are kept."""
-        with self._activator.lock:
-            snapshot = self._activator.active()[1]
-            self.note(snapshot, "control")
-            versions, registered = self._versions(snapshot), self._registered()
-            applied = self._activator.history.applied()
+        """The models, by name: those that serve, and those of which versions are kept. Does not wait for a change
+        under way, which may be loading a model.
+        """
+        snapshot = self._activator.active()[1]
+        if self._activator.lock.acquire(blocking=False):
+            try:
+                self.note(snapshot, "control")
+            finally:
+                self._activator.lock.release()
+        versions, registered = self._versions(snapshot), self._registered()
+        applied = self._activator.history.applied()
         owners = {each.name: each.file for each in applied if each.kind == "Model"}
         states = read_states(self._home.models_state)
         return model_statuses(snapshot, versions, registered, states, owners, self._base_url())
