@@ -118,7 +118,7 @@ impl Served {
     /// Whether it takes text, which the firewall knows attacks in; tensors of numbers hold none.
     pub fn takes_text(&self) -> bool {
         let mut inputs = self.declared.inputs.iter();
-        inputs.any(|it| it.datatype == TensorDatatype::BYTES)
+        inputs.any(|it| it.datatype == TensorDatatype::Bytes)
     }
 
     /// The path that its process is asked for: `wire` (escaped normal form), of which the route matched `matched`. What

@@ -369,7 +369,8 @@ pub enum ServedModelFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum TensorDatatype {
     /// `BOOL`.
-    BOOL,
+    #[serde(rename = "BOOL")]
+    Bool,
     /// `UINT8`.
     UINT8,
     /// `UINT16`.
@@ -393,7 +394,8 @@ pub enum TensorDatatype {
     /// `FP64`.
     FP64,
     /// `BYTES`.
-    BYTES,
+    #[serde(rename = "BYTES")]
+    Bytes,
 }
 
 /// One input or output of a model.

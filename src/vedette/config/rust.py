@@ -121,7 +121,9 @@ def _emit_literal(
         f"pub enum {name} {{",
     ]
     for value in values:
-        variant = value if re.fullmatch(r"[A-Z][A-Za-z0-9]*", value) else _pascal(value)
+        is_acronym = re.fullmatch(r"[A-Z]{3,}", value)
+        is_name = re.fullmatch(r"[A-Z][A-Za-z0-9]*", value) and not is_acronym
+        variant = value if is_name else _pascal(value.lower() if is_acronym else value)
         lines.append(f"    /// `{value}`.")
         if variant != value:
             lines.append(f'    #[serde(rename = "{value}")]')
