@@ -216,6 +216,7 @@ mod tests {
                 let kind = result.map_err(|error| error.kind());
                 assert_eq!(kind, Err(ErrorKind::Unsupported), "{what}");
             };
+            denied(UnixDatagram::unbound().map(drop), "a Unix socket");
             denied(UnixStream::connect("/nowhere").map(drop), "a Unix stream");
             denied(UnixDatagram::pair().map(drop), "a pair of datagrams");
             denied(UnixListener::bind("/nowhere").map(drop), "a Unix listener");
