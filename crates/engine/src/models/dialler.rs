@@ -158,7 +158,7 @@ fn serve(socket: &OwnedFd, folder: &Path) {
         let dialled = name(digits)
             .ok_or(Errno::INVAL)
             .and_then(|name| dial(folder, &name));
-        if answer(socket, number, dialled).is_err() {
+        if answer(socket, number, &dialled).is_err() {
             return;
         }
     }
@@ -188,7 +188,7 @@ fn dial(folder: &Path, name: &Path) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-fn answer(socket: &OwnedFd, number: &[u8], dialled: Result<OwnedFd, Errno>) -> Result<(), Errno> {
+fn answer(socket: &OwnedFd, number: &[u8], dialled: &Result<OwnedFd, Errno>) -> Result<(), Errno> {
     let errno = dialled.as_ref().err().map_or(0, |it| it.raw_os_error());
     let told = [number, &errno.to_ne_bytes()].concat();
     let descriptors: Vec<_> = dialled.iter().map(AsFd::as_fd).collect();

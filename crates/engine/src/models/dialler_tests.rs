@@ -120,8 +120,8 @@ async fn a_process_that_is_gone_is_an_error_and_one_that_is_late_is_not_mistaken
     let playing = std::thread::spawn(move || {
         let mut question = [0; QUESTION];
         recv(&other, &mut question, RecvFlags::empty()).unwrap();
-        answer(&other, &7_u64.to_ne_bytes(), Err(Errno::NOENT)).unwrap();
-        answer(&other, &question[..8], Err(Errno::CONNREFUSED)).unwrap();
+        answer(&other, &7_u64.to_ne_bytes(), &Err(Errno::NOENT)).unwrap();
+        answer(&other, &question[..8], &Err(Errno::CONNREFUSED)).unwrap();
     });
     let error = dialler.dial(&path).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

@@ -65,7 +65,7 @@ pub async fn predict(
         timeout: left,
         ..model.options.clone()
     };
-    let request = request_of(record, target, model, admitted, left, body)?;
+    let request = request_of(record, target, model, &admitted, left, body)?;
     let sent = model.upstream.send(request, &options).await;
     let response = sent.map_err(|error| refusal_of(record, &error))?;
     let (mut parts, body) = response.into_parts();
@@ -112,7 +112,7 @@ fn request_of(
     record: &Record,
     target: &Target,
     model: &Served,
-    admitted: Admitted,
+    admitted: &Admitted,
     left: Option<Duration>,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, Refusal> {
