@@ -58,6 +58,8 @@ mod revoked;
 mod routes;
 mod server;
 mod services;
+// Generated; words of the Open Inference Protocol are written as it writes them.
+#[allow(clippy::upper_case_acronyms)]
 mod snapshot;
 mod sources;
 #[allow(unsafe_code)]
