@@ -12,12 +12,12 @@ from cold import Cold
 from density import Parts
 from firewall import Judging
 from measure import Sample, Spread, paired_ratio, spread
-from models import Modelled
 from results import Results
 from revocation import Kind
 from server import Mode
 
 from identity import Issued
+from models import Modelled
 
 Figure = Callable[[Results], Spread | None]
 

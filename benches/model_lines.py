@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from measure import spread
-from models import Modelled
 from results import Results
+
+from models import Modelled
 
 Line = tuple[str, tuple[str, ...]]
 _LINES: tuple[tuple[str, Callable[[Modelled], float | None], str], ...] = (

@@ -16,11 +16,11 @@ from firewall import Judging
 from flood import Flood
 from machine import Machine
 from measure import Sample, Spread, spread
-from models import Modelled
 from revocation import Kind, Revoked
 from server import Mode
 
 from identity import Issued
+from models import Modelled
 
 Json = dict[str, Any]
 

@@ -22,7 +22,6 @@ import firewall
 import install
 import machine
 import micro
-import models
 import report
 import revocation
 import verify
@@ -45,6 +44,7 @@ from server import Mode
 from verdicts import judge
 
 import identity
+import models
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 GUESTS = CHECKOUT / "tests" / "fixtures" / "guests"

@@ -158,7 +158,7 @@ _CONFIG = [
     ("workload_invalid", "The workload cannot be kept as it is described.", "Mend what the message names; docs/identity.md says what an entry may say."),
     ("workload_unknown", "The node has no workload of that name.", "Run `vedette workload list` to see the names."),
     ("runtime_invalid", "The library that runs models cannot be used.", "Install another version of it: pip install --upgrade 'vedette[models]'"),
-    ("runtime_missing", "The library that runs models is not installed.", "Install it beside vedette: pip install 'vedette[models]'"),
+    ("runtime_missing", "The library that runs models is not installed.", "Install it beside vedette: pip install 'vedette[models]'; in a checkout: .venv/bin/pip install onnxruntime"),
     ("tool_missing", "A program that the build needs is not installed.", "Install it as the message says."),
 ]
 _TRUST = [

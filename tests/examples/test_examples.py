@@ -70,6 +70,35 @@ def test_02_service_is_planned_whole(node: Node) -> None:
     assert "parentRefs are ignored" in planned.stderr
 
 
+def test_05_model_reads_a_digit_for_alice_alone(node: Node) -> None:
+    folder = ROOT / "examples" / "05-model"
+    seven = str(folder / "seven.json")
+    node.run("model", "add", str(folder / "digits.onnx"), "--name", "digits")
+    assert _digit(node, seven) == 7
+    node.run("apply", str(folder), "--yes")
+    assert _digit(node, seven, "--subject", "alice") == 7
+    refused = node.run("predict", "digits", seven, "--subject", "mallory", check=False)
+    assert refused.returncode != 0
+    assert "403" in refused.stderr
+    infer = {"inputs": [_pixels(json.loads((folder / "seven.json").read_text("utf-8")))]}
+    caller = Caller(node, HTTP_2)
+    asked = {"method": "POST", "body": json.dumps(infer).encode(), "token": node.token("alice")}
+    answer = caller.ask("/read/infer", **asked)
+    caller.close()
+    assert json.loads(answer.body)["outputs"][0]["data"] == [7], answer
+
+
+def _digit(node: Node, given: str, *more: str) -> int:
+    told = json.loads(node.run("predict", "digits", given, "--json", *more).stdout)
+    (digit,) = (each["data"] for each in told["outputs"] if each["name"] == "digit")
+    return int(digit[0])
+
+
+def _pixels(pictures: list[list[int]]) -> dict[str, object]:
+    flat = [each for picture in pictures for each in picture]
+    return {"name": "pixels", "datatype": "FP32", "shape": [len(pictures), 64], "data": flat}
+
+
 def test_a_new_project_builds_and_answers(node: Node, tmp_path: Path) -> None:
     """`vedette new` makes what the examples are made of."""
     vedette("new", "greeter", "--lang", "rust", "--in", str(tmp_path))

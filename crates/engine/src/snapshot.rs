@@ -416,7 +416,8 @@ pub struct Tensor {
 pub struct ModelLimits {
     /// Memory of its process, in bytes; beyond: the run fails, and 503.
     pub memory_bytes: u64,
-    /// Longest run, in milliseconds; beyond: 504, and its process starts anew.
+    /// Longest run, in milliseconds; beyond: 504, and it is told to stop. One that does not within
+    /// a second starts anew.
     pub run_millis: u64,
     /// Requests that may wait for a session; beyond: 503 with `retry-after`.
     pub queue: u64,

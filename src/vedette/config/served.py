@@ -53,7 +53,8 @@ class ModelLimits(Model):
         default=10_000,
         ge=1,
         le=3_600_000,
-        description="Longest run, in milliseconds; beyond: 504, and its process starts anew.",
+        description="Longest run, in milliseconds; beyond: 504, and it is told to stop. One that does not within a "
+        "second starts anew.",
     )
     queue: Count = Field(
         default=64,
