@@ -169,6 +169,7 @@ extras: venv crowdsec
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium); \
 	$(BIN)/python -c 'from ctypes import CDLL; CDLL("libmodsecurity.so.3")' 2>/dev/null || missing+=(libmodsecurity3); \
 	command -v softhsm2-util >/dev/null || missing+=(softhsm2); \
+	command -v strace >/dev/null || missing+=(strace); \
 	if ((!$${#missing[@]})); then exit 0; fi; \
 	note="note: $${missing[*]} not installed; the tests that use it are skipped"; \
 	sudo=; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \

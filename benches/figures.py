@@ -171,11 +171,12 @@ def issued(pick: Callable[[Issued], float]) -> Figure:
     return over_rounds
 
 
-def modelled(pick: Callable[[Modelled], float | None]) -> Figure:
-    """A figure of models, over the rounds."""
+def modelled(name: str, pick: Callable[[Modelled], float | None]) -> Figure:
+    """A figure of one model, over the rounds."""
 
     def over_rounds(results: Results) -> Spread | None:
-        found = [value for each in results.modelled if (value := pick(each)) is not None]
+        rounds = [each for each in results.modelled if each.model == name]
+        found = [value for each in rounds if (value := pick(each)) is not None]
         return spread(found) if found else None
 
     return over_rounds

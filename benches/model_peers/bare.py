@@ -1,4 +1,4 @@
-"""Calls a model's session again and again: `bare.py FILE SECONDS`; prints percentiles in microseconds as JSON.
+"""Calls a model's session again and again: `bare.py FILE SHAPE SECONDS`; prints percentiles in microseconds as JSON.
 
 Owns: what a caller without any server pays. Must not: batch, or use more than one thread.
 """
@@ -6,13 +6,12 @@ Owns: what a caller without any server pays. Must not: batch, or use more than o
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 
 import numpy
 import onnxruntime
-
-SHAPE = (1, 3, 48, 192)
 
 
 def main() -> None:
@@ -21,10 +20,10 @@ def main() -> None:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(sys.argv[1], options, ["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    count = SHAPE[0] * SHAPE[1] * SHAPE[2] * SHAPE[3]
-    values = numpy.arange(count, dtype=numpy.float32) * 37 % 255 / 127.5 - 1
-    given = {name: values.reshape(SHAPE)}
-    for seconds in (0.5, float(sys.argv[2])):
+    shape = [int(each) for each in sys.argv[2].split(",")]
+    values = numpy.arange(math.prod(shape), dtype=numpy.float32) * 37 % 255 / 127.5 - 1
+    given = {name: values.reshape(shape)}
+    for seconds in (0.5, float(sys.argv[3])):
         took, begin = [], time.perf_counter_ns()
         while (now := time.perf_counter_ns()) - begin < seconds * 1e9:
             session.run(None, given)
