@@ -104,7 +104,8 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     sys::grow_descriptor_table();
     spool::tidy(&config.spool_dir.join("requests")).context("spool/requests")?;
     // Name servers, hosts and the machine's trusted certificates lie where it can look no more soon.
-    crate::services::machine_with(dialler)?;
+    let dialling = dialler.clone().map(|it| it as Arc<dyn DialSocket>);
+    crate::services::machine_with(dialling)?;
     let confinement = confine(&config.engine_dir, &config.spool_dir);
     let system_calls = refuse_system_calls();
     let dir = EngineDir::new(&config.engine_dir, engine_key)
@@ -164,6 +165,7 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
     let keeping = Keeping {
         counted: counted.clone(),
         spool_dir: config.spool_dir,
+        dialler,
     };
     serve_control(control, sockets.control, &leave, keeping, &charge)?;
     for thread in threads {
@@ -179,9 +181,8 @@ pub fn run(config: &[u8], engine_key: &str) -> anyhow::Result<()> {
 }
 
 /// Who connects to the models, whose sockets are in `folder`.
-fn dialler_for(folder: &Path) -> anyhow::Result<Arc<dyn DialSocket>> {
-    let dialler = Dialler::start(folder).context("modelsDir")?;
-    Ok(dialler)
+fn dialler_for(folder: &Path) -> anyhow::Result<Arc<Dialler>> {
+    Dialler::start(folder).context("modelsDir")
 }
 
 /// Returns once this engine is in charge, with what may have changed while it waited for that.
@@ -363,6 +364,7 @@ async fn until(is_so: impl Fn() -> bool) {
 struct Keeping {
     counted: Counted,
     spool_dir: PathBuf,
+    dialler: Option<Arc<Dialler>>,
 }
 
 fn serve_control(
@@ -379,7 +381,7 @@ fn serve_control(
         let socket = std::os::unix::net::UnixListener::from(socket);
         socket.set_nonblocking(true)?;
         let listener = UnixListener::from_std(socket)?;
-        let mut told = Told::listen()?;
+        let mut told = Told::listen(kept.dialler)?;
         let (phase, node) = (control.phase.clone(), Arc::clone(&control.node));
         control.watch_services();
         let serving = tokio::spawn(control::serve(Arc::new(control), listener));
@@ -414,11 +416,13 @@ struct Told {
     hand_over: Signal,
     /// Ctrl-C reaches the whole process group; the supervisor decides what ends when.
     _interrupt: Signal,
+    dialler: Option<Arc<Dialler>>,
 }
 
 impl Told {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(dialler: Option<Arc<Dialler>>) -> std::io::Result<Self> {
         Ok(Self {
+            dialler,
             terminate: signal(SignalKind::terminate())?,
             hand_over: signal(SignalKind::user_defined1())?,
             _interrupt: signal(SignalKind::interrupt())?,
@@ -429,7 +433,18 @@ impl Told {
         tokio::select! {
             _ = self.terminate.recv() => Phase::Stopping,
             _ = self.hand_over.recv() => Phase::HandingOver,
+            () = gone(self.dialler.as_deref()) => {
+                sys::say(&"who connects to models has ended; ending, to be started again with another");
+                Phase::Stopping
+            }
         }
+    }
+}
+
+async fn gone(dialler: Option<&Dialler>) {
+    match dialler {
+        Some(dialler) => dialler.gone().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -51,6 +51,15 @@ impl Histogram {
         self.predicted = self.quantile();
     }
 
+    /// Forgets one of the longest runs.
+    fn forget_longest(&mut self) {
+        if let Some(count) = self.counts.iter_mut().rev().find(|it| **it > 0) {
+            *count -= 1;
+            self.total -= 1;
+        }
+        self.predicted = self.quantile();
+    }
+
     /// The 95th percentile.
     fn quantile(&self) -> Duration {
         let above = self.total / 20; // runs that may take longer
@@ -98,6 +107,15 @@ impl Estimates {
     pub fn of(&self, key: Key) -> Duration {
         let known = self.of_shapes.get(&key);
         known.unwrap_or(&self.of_all).predicted
+    }
+
+    /// Somebody was refused for what is predicted, so nothing is learnt: a little of it is forgotten. Else one long run
+    /// would shut out for ever all who say how long they wait.
+    pub fn doubt(&mut self, key: Key) {
+        match self.of_shapes.get_mut(&key) {
+            Some(known) => known.forget_longest(),
+            None => self.of_all.forget_longest(),
+        }
     }
 
     /// Learns from a run.
@@ -149,6 +167,24 @@ mod tests {
         assert!(estimates.of(2) >= MILLI * 8);
         estimates.learn(2, MILLI);
         assert!(estimates.of(2) < MILLI * 2);
+    }
+
+    #[test]
+    fn who_is_refused_for_one_long_run_is_not_refused_for_ever() {
+        let mut estimates = Estimates::default();
+        for _ in 0..10 {
+            estimates.learn(1, MILLI);
+        }
+        estimates.learn(1, MILLI * 10_000);
+        assert!(estimates.of(1) >= MILLI * 10_000);
+        estimates.doubt(1);
+        assert!(estimates.of(1) < MILLI * 2, "{:?}", estimates.of(1));
+        for _ in 0..20 {
+            estimates.doubt(1);
+            estimates.doubt(2);
+        }
+        assert_eq!(estimates.of(1), Duration::ZERO);
+        assert_eq!(estimates.of(2), Duration::ZERO);
     }
 
     #[test]

@@ -161,6 +161,9 @@ impl Pool {
         let predicted = state.estimates.of(key);
         let takes = state.wait() + predicted;
         if deadline.is_some_and(|deadline| came + takes > deadline) {
+            if deadline.is_some_and(|deadline| came + predicted > deadline) {
+                state.estimates.doubt(key);
+            }
             return Err(late(takes));
         }
         let ask = Ask {

@@ -158,7 +158,8 @@ def _wait_until_ended(home: Home, launched: Launched) -> None:
     while guardians:
         pidfd = processes.open_pidfd(guardians[0])
         if pidfd is not None:
-            while not processes.has_ended(pidfd, 3600.0):
+            # A signal that comes just before the wait does not end the wait: Python looks at it after.
+            while not processes.has_ended(pidfd, 1.0):
                 pass
             os.close(pidfd)
         processes.reap()

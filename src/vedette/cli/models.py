@@ -13,6 +13,7 @@ import typer
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
+from vedette.ids import require_name
 
 _models = typer.Typer(
     help="Models that the node serves by the Open Inference Protocol.", no_args_is_help=True
@@ -62,9 +63,8 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show one model: its versions, what goes in and comes out, and its process."""
-    from vedette.control.client import segment
 
-    one = client_of(home).get(f"/v1/models/{segment(name)}")
+    one = client_of(home).get(f"/v1/models/{require_name(name, 'model')}")
     if as_json:
         print_json(one)
         return
@@ -136,7 +136,6 @@ def add(
     It is looked at in a process without network and files before anything of it counts.
     """
     from vedette.cli.uploading import upload_model
-    from vedette.control.client import segment
     from vedette.models.admit import find_model, read_model
 
     admitted = read_model(find_model(path))
@@ -151,7 +150,7 @@ def add(
     }
     with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
         upload_model(client, admitted.digest, admitted.path, name)
-        answer: dict[str, Any] = client.put(f"/v1/models/{segment(name)}", wish)
+        answer: dict[str, Any] = client.put(f"/v1/models/{require_name(name, 'model')}", wish)
     if as_json:
         print_json(answer)
         return
@@ -175,19 +174,19 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Serve a version that is kept; returns when it serves."""
-    from vedette.control.client import segment
 
-    done = client_of(home).post(f"/v1/models/{segment(name)}/promoted", {"version": version})
+    done = client_of(home).post(
+        f"/v1/models/{require_name(name, 'model')}/promoted", {"version": version}
+    )
     _told(done, f"Serves {name} {version}", as_json)
 
 
 def rollback(name: NameArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Serve the version that served before; `vedette rollback` takes the whole node back."""
-    from vedette.control.client import segment
 
     client = client_of(home)
-    done = client.post(f"/v1/models/{segment(name)}/rollback", None)
-    version = client.get(f"/v1/models/{segment(name)}")["version"]
+    done = client.post(f"/v1/models/{require_name(name, 'model')}/rollback", None)
+    version = client.get(f"/v1/models/{require_name(name, 'model')}")["version"]
     _told(done, f"Serves {name} {version}", as_json)
 
 
@@ -200,9 +199,8 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a model with all its versions and the routes to it, or one version that does not serve."""
-    from vedette.control.client import segment
 
-    place = f"/v1/models/{segment(name)}"
+    place = f"/v1/models/{require_name(name, 'model')}"
     if version is not None:
         place += f"/versions/{version}"
     left = client_of(home).delete(place)

@@ -17,6 +17,7 @@ import typer
 from vedette.cli.options import HomeOption, JsonOption, client_of, home_of
 from vedette.cli.render import print_json, print_table, printable, say
 from vedette.errors import ConfigError, UnavailableError
+from vedette.ids import require_name
 
 if TYPE_CHECKING:
     from vedette.cli.asking import Answer
@@ -29,7 +30,7 @@ _PATIENCE = 30.0
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(epilog="Example: vedette predict digits '[[0.0,0.5,1.0]]'")(predict)
+    app.command(epilog="Example: vedette predict digits examples/05-model/seven.json")(predict)
 
 
 def predict(
@@ -51,11 +52,10 @@ def predict(
 ) -> None:
     """Ask a model, over TLS and with a token that lasts a minute, as any caller of the node asks."""
     from vedette.cli.tensors import output_rows, question_of
-    from vedette.control.client import segment
 
     content = _content(given)
     client = client_of(home)
-    model = client.get(f"/v1/models/{segment(name)}")
+    model = client.get(f"/v1/models/{require_name(name, 'model')}")
     if model["url"] is None or model["version"] is None:
         message = f"no version of {name!r} serves"
         hint = f"Serve one: vedette model promote {name} --version N"

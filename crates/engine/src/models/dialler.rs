@@ -21,7 +21,7 @@ use rustix::net::{
     recvmsg, send, sendmsg, socket_with, socketpair,
 };
 use tokio::net::UnixStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use vedette_upstream::{DialSocket, DiallingSocket};
 
 use crate::confine;
@@ -40,7 +40,10 @@ const ANSWER: usize = 8 + 4;
 const NAME: &str = "vedette: connects to models";
 
 /// The engine's end.
-pub struct Dialler(Arc<Mutex<Channel>>);
+pub struct Dialler {
+    channel: Arc<Mutex<Channel>>,
+    gone: Notify,
+}
 
 struct Channel {
     socket: OwnedFd,
@@ -65,7 +68,15 @@ impl Dialler {
             set_socket_timeout(&socket, which, Some(PATIENCE))?;
         }
         let channel = Channel { socket, asked: 0 };
-        Ok(Arc::new(Self(Arc::new(Mutex::new(channel)))))
+        Ok(Arc::new(Self {
+            channel: Arc::new(Mutex::new(channel)),
+            gone: Notify::new(),
+        }))
+    }
+
+    /// Returns when that process was found to have ended: an engine that is confined cannot make another.
+    pub async fn gone(&self) {
+        self.gone.notified().await;
     }
 }
 
@@ -77,9 +88,13 @@ impl DialSocket for Dialler {
             let digits = name.and_then(|name| <[u8; DIGITS]>::try_from(name.as_bytes()).ok());
             let digits = digits.ok_or(io::ErrorKind::InvalidInput)?;
             // Held until the answer: one thread at most waits for it, of all workers.
-            let mut channel = Arc::clone(&self.0).lock_owned().await;
+            let mut channel = Arc::clone(&self.channel).lock_owned().await;
             let asking = tokio::task::spawn_blocking(move || channel.ask(&digits));
-            let socket = asking.await.map_err(io::Error::other)??;
+            let asked = asking.await.map_err(io::Error::other)?;
+            if asked.as_ref().is_err_and(is_its_end) {
+                self.gone.notify_one();
+            }
+            let socket = asked?;
             let stream = std::os::unix::net::UnixStream::from(socket);
             stream.set_nonblocking(true)?;
             UnixStream::from_std(stream)
@@ -107,6 +122,14 @@ impl Channel {
             };
         }
     }
+}
+
+/// Whether nobody is at the other end any more; a model's own process that is away is told otherwise.
+fn is_its_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 fn receive(socket: &OwnedFd) -> io::Result<([u8; ANSWER], Option<OwnedFd>)> {

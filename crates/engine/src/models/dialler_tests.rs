@@ -127,4 +127,5 @@ async fn a_process_that_is_gone_is_an_error_and_one_that_is_late_is_not_mistaken
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     playing.join().unwrap();
     assert!(dialler.dial(&path).await.is_err());
+    dialler.gone().await;
 }

@@ -8,6 +8,8 @@ use super::{Refusal, elements};
 use crate::config::{Served, Tensor};
 use crate::runtime::Data;
 
+/// Bytes of elements that are written as JSON at most.
+const MOST_AS_TEXT: usize = 16 << 20;
 /// Outputs up to this size go into one piece with the JSON: one write of the kernel, and nothing kept.
 const TOGETHER: usize = 16 * 1024;
 
@@ -38,6 +40,7 @@ pub fn encode(
     if let Some(id) = id {
         text(&mut json, b",\"id\":", id)?;
     }
+    require_little_text(wanted, &outputs)?;
     json.extend_from_slice(b",\"outputs\":[");
     let mut binary = vec![];
     for (place, (wanted, data)) in wanted.iter().zip(outputs).enumerate() {
@@ -59,6 +62,18 @@ pub fn encode(
         parts: together(json, binary),
         json_length,
     })
+}
+
+/// An answer in JSON is many times its elements, and all of it is in memory at once.
+fn require_little_text(wanted: &[Wanted], outputs: &[Data]) -> Result<(), Refusal> {
+    let texts = wanted.iter().zip(outputs).filter(|(it, _)| !it.is_binary);
+    let bytes: usize = texts.map(|(_, data)| data.elements.len()).sum();
+    if bytes <= MOST_AS_TEXT {
+        return Ok(());
+    }
+    Err(Refusal::bad(format_args!(
+        "the outputs are {bytes} bytes, which is too much for JSON (at most {MOST_AS_TEXT}); ask for them with binary_data"
+    )))
 }
 
 fn output(json: &mut Vec<u8>, name: &str, is_binary: bool, data: &Data) -> Result<(), Refusal> {

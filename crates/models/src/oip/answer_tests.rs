@@ -52,6 +52,20 @@ fn an_answer_names_model_version_and_id() {
 }
 
 #[test]
+fn what_is_too_much_for_json_is_asked_for_as_bytes() {
+    let large = || data(Datatype::Uint8, 17 << 20, &vec![7; 17 << 20]);
+    let refused = encode(&model(), None, &wanted(false), vec![large()]);
+    let refused = refused.map(|_| ()).unwrap_err();
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.message.contains("binary_data"),
+        "{}",
+        refused.message
+    );
+    assert!(encode(&model(), None, &wanted(true), vec![large()]).is_ok());
+}
+
+#[test]
 fn numbers_are_the_shortest_that_say_them_exactly() {
     let text = |output| {
         let answer = encode(&model(), None, &wanted(false), vec![output]).unwrap();
