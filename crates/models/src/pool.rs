@@ -160,8 +160,10 @@ impl Pool {
         self.require_room_in(&mut state)?;
         let predicted = state.estimates.of(key);
         let takes = state.wait() + predicted;
-        if deadline.is_some_and(|deadline| came + takes > deadline) {
-            if deadline.is_some_and(|deadline| came + predicted > deadline) {
+        if let Some(deadline) = deadline
+            && came + takes > deadline
+        {
+            if came + predicted > deadline {
                 state.estimates.doubt(key);
             }
             return Err(late(takes));

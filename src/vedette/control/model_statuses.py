@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from itertools import groupby
+from itertools import groupby, repeat
 
 from vedette.clock import to_rfc3339
 from vedette.config.model import build
@@ -37,9 +37,10 @@ def model_statuses(
     found = []
     for name, kept in groupby(versions, key=lambda each: each.name):
         known = sorted(kept, key=lambda each: each.version, reverse=True)
-        newest = build(ServedModel, json.loads(known[0].definition))
+        models = [build(ServedModel, json.loads(each.definition)) for each in known]
         served = snapshot.model(name)
-        told = served or newest
+        told = served or models[0]
+        numbers = registered.get(name, Registered())
         routes = routes_to(snapshot.routes, name)
         best = next((each for each in routes if each.name == own_route_name(name)), None)
         best = best or next(iter(routes), None)
@@ -57,9 +58,7 @@ def model_statuses(
                 limits=told.limits,
                 url=route_url(base, best) if best else None,
                 routes=tuple(each.name for each in routes),
-                versions=tuple(
-                    _version(each, registered.get(name, Registered())) for each in known
-                ),
+                versions=tuple(map(_version, known, models, repeat(numbers))),
                 worker=_worker(states.get(served.worker)) if served else None,
                 manifest=owners.get(name),
             )
@@ -67,8 +66,7 @@ def model_statuses(
     return found
 
 
-def _version(kept: KeptVersion, known: Registered) -> ModelVersion:
-    model = build(ServedModel, json.loads(kept.definition))
+def _version(kept: KeptVersion, model: ServedModel, known: Registered) -> ModelVersion:
     state = {known.previous: "previous", known.serving: "serving"}.get(kept.version, "kept")
     return ModelVersion(
         version=kept.version,
