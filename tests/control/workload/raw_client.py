@@ -79,8 +79,11 @@ class RawClient:
         return self.open(method, body=framed(data))
 
     def read(self) -> None:
-        """Waits for bytes and takes them."""
-        data = self.socket.recv(1 << 16)
+        """Waits for bytes and takes them. A process that was killed with bytes unread resets the connection."""
+        try:
+            data = self.socket.recv(1 << 16)
+        except ConnectionResetError:
+            data = b""
         if not data:
             self.closed = True
             return
