@@ -11,17 +11,19 @@
 use bytes::Bytes;
 
 use crate::config::{Datatype, Served};
+use crate::grpc;
 use crate::oip::answer::encode;
 use crate::oip::elements::count;
 use crate::oip::request::decode;
 use crate::onnx;
+use crate::onnx::wire::Fields;
 use crate::runtime::{Data, texts};
 
 /// Takes whatever comes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder of seeds.
-pub const TARGETS: &[(&str, Target)] = &[("onnx", file), ("infer", infer)];
+pub const TARGETS: &[(&str, Target)] = &[("onnx", file), ("infer", infer), ("message", message)];
 
 /// A model's file: refused with a sentence, or with inputs and outputs that have names and ranks.
 fn file(data: &[u8]) {
@@ -87,6 +89,68 @@ fn infer(data: &[u8]) {
         .map(|it| asked.inputs[it.place].elements.len())
         .sum();
     assert_eq!(whole.len() - length, binary, "as many bytes as were said");
+}
+
+/// A `ModelInferRequest`: refused with a sentence, or what is taken fits the model, and given back is read again as the
+/// same elements.
+fn message(data: &[u8]) {
+    let model: Served = serde_json::from_str(MODEL).unwrap();
+    let called = match grpc::request::decode(&model, &Bytes::copy_from_slice(data)) {
+        Ok(called) => called,
+        Err(refusal) => {
+            assert!(matches!(refusal.status, 400 | 404));
+            assert!(!refusal.message.is_empty(), "no sentence");
+            return;
+        }
+    };
+    let asked = called.asked;
+    assert_eq!(asked.inputs.len(), model.inputs.len());
+    for (input, spec) in asked.inputs.iter().zip(&model.inputs) {
+        fits(input, spec.datatype);
+        assert_eq!(input.shape.len(), spec.shape.len());
+    }
+    let chosen: Vec<Data> = asked
+        .outputs
+        .iter()
+        .map(|it| asked.inputs[it.place].clone())
+        .collect();
+    let id = asked.id.as_deref();
+    let answer = grpc::answer::encode(&model, id, &asked.outputs, chosen.clone(), called.is_typed);
+    // Name, version, outputs and elements of an answer have the numbers of name, version, inputs and elements of a request,
+    // but for the raw ones.
+    let mut again = answer.concat();
+    if !called.is_typed {
+        again = raw_again(&again);
+    }
+    if asked.outputs.len() == model.outputs.len() {
+        let read = grpc::request::decode(&model, &again.into()).expect("its own answer");
+        assert_eq!(read.asked.id, asked.id);
+        assert_eq!(read.asked.inputs, asked.inputs);
+    }
+}
+
+/// An answer with its `raw_output_contents` (6) as `raw_input_contents` (7).
+fn raw_again(answer: &[u8]) -> Vec<u8> {
+    let mut out = vec![];
+    for field in Fields::of(answer) {
+        let (number, value) = field.expect("a field");
+        let number = if number == 6 { 7 } else { number };
+        let value = value.bytes().expect("bytes");
+        out.extend(varint(number << 3 | 2));
+        out.extend(varint(value.len() as u64));
+        out.extend_from_slice(value);
+    }
+    out
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut out = vec![];
+    while number >= 0x80 {
+        out.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+        number >>= 7;
+    }
+    out.push(u8::try_from(number).unwrap());
+    out
 }
 
 fn fits(input: &Data, datatype: Datatype) {

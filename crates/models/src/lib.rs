@@ -1,7 +1,7 @@
 //! A model's process: loads one file, in a box, and answers for it over one Unix socket.
 //!
 //! Owns: what a model file may hold ([`onnx`]), the runtime's library ([`runtime`]), the Open Inference Protocol
-//! (`KServe` V2) as bytes ([`oip`]), who runs next and who is refused ([`pool`]), and the process around them
+//! (`KServe` V2) as bytes ([`oip`], [`grpc`]), who runs next and who is refused ([`pool`]), and the process around them
 //! ([`worker`], [`inspect`]). A request's way: `serve` reads it whole, `oip::request` decodes it against what the model
 //! takes, `pool` admits it by its predicted run time, a thread with one session of the runtime runs it, `oip::answer`
 //! encodes what came of it.
@@ -16,6 +16,7 @@ mod error;
 mod estimate;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod grpc;
 mod inspect;
 mod json;
 mod oip;

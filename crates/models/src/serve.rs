@@ -21,6 +21,7 @@ use tokio::time::timeout_at;
 
 use crate::body::{Whole, piece, read_away};
 use crate::config::Served;
+use crate::grpc;
 use crate::oip::answer::{Answer, encode, metadata};
 use crate::oip::{Refusal, request};
 use crate::pool::Pool;
@@ -32,6 +33,7 @@ const RUN: HeaderName = HeaderName::from_static("x-vedette-run-us");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 /// What answers for one model.
 pub struct Serving {
@@ -105,6 +107,8 @@ enum Target {
     Metadata,
     Ready,
     Infer,
+    /// The same as a message of gRPC.
+    Call,
 }
 
 impl Serving {
@@ -154,7 +158,7 @@ impl Serving {
             ));
         };
         let wanted = match target {
-            Target::Infer => Method::POST,
+            Target::Infer | Target::Call => Method::POST,
             _ => Method::GET,
         };
         if request.method != wanted {
@@ -168,8 +172,9 @@ impl Serving {
         match target {
             Target::Metadata => json(StatusCode::OK, self.metadata.clone()),
             Target::Ready => json(StatusCode::OK, self.ready.clone()),
-            Target::Infer => {
-                let answered = self.infer(&request.headers, body, came).await;
+            Target::Infer | Target::Call => {
+                let is_call = matches!(target, Target::Call);
+                let answered = self.infer(&request.headers, body, is_call, came).await;
                 answered.unwrap_or_else(|refusal| error(&refusal))
             }
         }
@@ -191,6 +196,7 @@ impl Serving {
             "" => Some(Target::Metadata),
             "/ready" => Some(Target::Ready),
             "/infer" => Some(Target::Infer),
+            "/grpc" => Some(Target::Call),
             _ => None,
         }
     }
@@ -199,6 +205,7 @@ impl Serving {
         &self,
         headers: &HeaderMap,
         body: &mut Incoming,
+        is_call: bool,
         came: Instant,
     ) -> Result<Response<Pieces>, Refusal> {
         self.pool.require_room()?;
@@ -213,7 +220,10 @@ impl Serving {
             bytes: 0,
         };
         let body = self.read(body, headers, json_length, &mut held).await?;
-        let asked = request::decode(&self.model, &body, json_length)?;
+        let (asked, is_typed) = match is_call {
+            true => grpc::request::decode(&self.model, &body).map(|it| (it.asked, it.is_typed))?,
+            false => (request::decode(&self.model, &body, json_length)?, false),
+        };
         drop(body); // what inputs need of it they hold
         let places = asked.outputs.iter().map(|it| it.place).collect();
         let outcome = self.pool.submit(asked.inputs, places, deadline)?;
@@ -227,13 +237,17 @@ impl Serving {
         let gone = |_| Refusal::new(500, "the run ended without an answer");
         let ran = ran.map_err(gone)??;
         drop(held);
-        let answer = encode(
-            &self.model,
-            asked.id.as_deref(),
-            &asked.outputs,
-            ran.outputs,
-        )?;
-        let mut response = answered(answer);
+        let (id, outputs) = (asked.id.as_deref(), &asked.outputs);
+        let mut response = match is_call {
+            true => message(grpc::answer::encode(
+                &self.model,
+                id,
+                outputs,
+                ran.outputs,
+                is_typed,
+            )),
+            false => answered(encode(&self.model, id, outputs, ran.outputs)?),
+        };
         let micros = |it: Duration| HeaderValue::from(u64::try_from(it.as_micros()).unwrap_or(0));
         response.headers_mut().insert(QUEUE, micros(ran.waited));
         response.headers_mut().insert(RUN, micros(ran.ran));
@@ -308,6 +322,12 @@ fn answered(answer: Answer) -> Response<Pieces> {
             headers.insert(JSON_LENGTH, HeaderValue::from(length));
         }
     }
+    response
+}
+
+fn message(pieces: Vec<Bytes>) -> Response<Pieces> {
+    let mut response = Response::new(Pieces(pieces.into()));
+    response.headers_mut().insert(CONTENT_TYPE, PROTOBUF);
     response
 }
 

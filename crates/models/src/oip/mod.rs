@@ -15,7 +15,7 @@ pub mod request;
 #[cfg(test)]
 mod answer_tests;
 #[cfg(test)]
-mod request_tests;
+pub mod request_tests;
 
 /// A request that is not answered, and what is said instead: `{"error": sentence}`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::json::{Fault, Reader};
 use crate::runtime::Data;
 
 /// Longest `id` that is given back, in bytes.
-const MAX_ID: usize = 1024;
+pub const MAX_ID: usize = 1024;
 
 /// A request that fits the model.
 #[derive(Debug, PartialEq, Eq)]
@@ -206,10 +206,13 @@ impl Reading<'_> {
 
 /// One input as it is written down.
 #[derive(Default)]
-struct Input<'a> {
-    name: Option<Cow<'a, str>>,
-    datatype: Option<Cow<'a, str>>,
-    shape: Option<Vec<i64>>,
+pub struct Input<'a> {
+    /// Its name.
+    pub name: Option<Cow<'a, str>>,
+    /// Its type, as it is written.
+    pub datatype: Option<Cow<'a, str>>,
+    /// Its dimensions.
+    pub shape: Option<Vec<i64>>,
     binary_size: Option<usize>,
     /// Where its elements begin.
     data: Option<usize>,
@@ -252,7 +255,10 @@ impl<'a> Input<'a> {
     }
 
     /// Its place in the model, its type, its shape and how many elements that makes.
-    fn check(&self, model: &Served) -> Result<(usize, Datatype, &[i64], usize), Refusal> {
+    ///
+    /// # Errors
+    /// 400: the model takes no such input.
+    pub fn check(&self, model: &Served) -> Result<(usize, Datatype, &[i64], usize), Refusal> {
         let Some(name) = &self.name else {
             return Err(Refusal::bad("an input has no name"));
         };
@@ -414,7 +420,8 @@ fn signed(shape: &[u64]) -> Vec<i64> {
         .collect()
 }
 
-fn names(tensors: &[Tensor]) -> String {
+/// The names of tensors, for a sentence.
+pub fn names(tensors: &[Tensor]) -> String {
     const MOST: usize = 8;
     let mut names: Vec<_> = tensors
         .iter()
@@ -428,6 +435,6 @@ fn names(tensors: &[Tensor]) -> String {
 }
 
 /// What a caller wrote, for a sentence.
-fn cut(text: &str) -> String {
+pub fn cut(text: &str) -> String {
     text.chars().take(100).collect()
 }

@@ -7,7 +7,7 @@
 //!
 //! Must not: decide whether a graph is sound; the runtime does. Field numbers are those of `onnx.proto` (IR version 13).
 
-mod wire;
+pub mod wire;
 
 #[cfg(test)]
 #[path = "tests.rs"]

@@ -17,7 +17,7 @@ pub enum Value<'a> {
     /// A number of any length.
     Number(u64),
     /// Four or eight bytes.
-    Fixed,
+    Fixed(&'a [u8]),
     /// A message, a text, bytes or packed numbers.
     Bytes(&'a [u8]),
 }
@@ -57,7 +57,13 @@ impl<'a> Fields<'a> {
         Self(message)
     }
 
-    fn number(&mut self) -> Result<u64, Broken> {
+    /// Whether nothing is left.
+    pub fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The number that comes next, where numbers are packed.
+    pub fn number(&mut self) -> Result<u64, Broken> {
         let mut number = 0_u64;
         for place in 0..10 {
             let (byte, rest) = self.0.split_first().ok_or(Broken::Truncated)?;
@@ -84,12 +90,12 @@ impl<'a> Fields<'a> {
         let tag = self.number()?;
         let value = match tag & 7 {
             0 => Value::Number(self.number()?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
+            1 => self.take(8).map(Value::Fixed)?,
             2 => {
                 let length = self.number()?;
                 Value::Bytes(self.take(length)?)
             }
-            5 => self.take(4).map(|_| Value::Fixed)?,
+            5 => self.take(4).map(Value::Fixed)?,
             _ => return Err(Broken::Malformed),
         };
         match tag >> 3 {
