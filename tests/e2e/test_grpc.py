@@ -127,7 +127,8 @@ def test_a_deadline_ends_the_call_at_the_service_too(
 
 
 def test_a_refusal_is_a_failure_that_a_client_understands(channel: grpc.Channel) -> None:
-    """The status of HTTP becomes one of gRPC (the mapping is gRPC's own): 404 is UNIMPLEMENTED."""
+    """It is a status of gRPC with the node's own sentence; that of a place where nothing is, as gRPC maps 404."""
     with pytest.raises(grpc.RpcError) as failed:
         channel.unary_unary("/vedette.test.Nobody/Call")(b"", timeout=60)
     assert failed.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert failed.value.details() == "There is nothing here"

@@ -183,6 +183,8 @@ def test_a_holder_of_the_node_s_token_asks_the_model_and_nobody_else_does(
     assert not {"set-cookie", "x-vedette-run-us"} & set(answer.headers)
     [(line, told, got)] = model.asked
     assert (line, got) == (f"POST {INFER} HTTP/1.1", body)
+    tenant = told.pop("x-vedette-tenant")
+    assert re.fullmatch("[0-9a-f]{16}", tenant)
     assert set(told) - {"accept", "traceparent"} == {"host", "content-type", "content-length"}
     record = engine.record(answer)
     expected = {"model": "digits", "modelVersion": 3, "modelDigest": BLOB, "tier": "edge"}
@@ -190,6 +192,19 @@ def test_a_holder_of_the_node_s_token_asks_the_model_and_nobody_else_does(
     assert (record["queueMicros"], record["runMicros"]) == (7, 1250)
     assert record["policies"] == ["node-token"]
     assert engine.record(refused)["cause"] == "credentials_required"
+
+
+def test_a_model_is_told_callers_apart_and_not_who_they_are(engine: Engine, protocol: str) -> None:
+    tokens = [engine.keys.tokens.mint(name).token for name in ("alice", "alice", "bob")]
+    fields = [{"authorization": f"Bearer {token}"} for token in tokens]
+    forged = {"x-vedette-tenant": "0" * 16}
+    with running_model(_socket(engine)) as model, engine.client(protocol) as client:
+        for each in fields:
+            client.get("/v2/models/digits", headers={**each, **forged})
+    [one, again, other] = [told["x-vedette-tenant"] for _, told, _ in model.asked]
+    assert one == again != other
+    assert "0" * 16 not in (one, other)
+    assert not any("alice" in value for _, told, _ in model.asked for value in told.values())
 
 
 def test_tensors_reach_the_model_as_they_came(engine: Engine, protocol: str) -> None:

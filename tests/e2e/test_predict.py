@@ -145,6 +145,63 @@ def test_what_does_not_fit_the_model_is_told(
     answer = ask(node, json=request)
     assert answer.status_code == 400
     assert word in answer.json()["error"]
+    line = node.record(answer.headers["x-request-id"])
+    assert (line["cause"], line["outcome"]) == ("model_request_invalid", "refused")
+    assert line["detail"] == answer.json()["error"]
+    assert (line["model"], line["tier"]) == ("twice", "edge")
+
+
+def worker_of(node: Node, model: str) -> int:
+    """The process that answers for a model."""
+    told = json.loads(node.run("model", "show", model, "--json").stdout)
+    pid = told["worker"]["pid"]
+    assert isinstance(pid, int)
+    return pid
+
+
+def test_the_node_answers_for_itself_by_the_protocol(node: Node) -> None:
+    client = triton.InferenceServerClient(
+        f"localhost:{node.endpoint.port}", ssl=True, ssl_options={"ca_certs": str(node.ca_file)}
+    )
+    headers = {"authorization": f"Bearer {node.usual_token}"}
+    try:
+        assert client.is_server_live(headers=headers)
+        assert client.is_server_ready(headers=headers)
+        told = client.get_server_metadata(headers=headers)
+        assert (told["name"], told["extensions"]) == ("vedette", ["binary_tensor_data"])
+        assert not client.is_server_live()
+    finally:
+        client.close()
+
+
+def test_nobody_waits_for_a_worker_that_is_stopped(node: Node, tmp_path: Path) -> None:
+    """Without any deadline of the caller's or the route's: twice the longest run and 5 s."""
+    scaled(tmp_path / "brief.onnx", 5.0)
+    (tmp_path / "brief.yaml").write_text(
+        "apiVersion: vedette.dev/v1alpha1\nkind: Model\nmetadata: {name: brief}\n"
+        "spec: {file: brief.onnx, limits: {run: 100ms}}\n"
+    )
+    node.run("apply", "--yes", str(tmp_path / "brief.yaml"))
+    url = f"{node.url}/v2/models/brief/infer"
+    context = ssl.create_default_context(cafile=str(node.ca_file))
+    headers = {"authorization": f"Bearer {node.usual_token}"}
+    pid = worker_of(node, "brief")
+    with httpx.Client(verify=context, timeout=120, headers=headers) as client:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            stuck = client.post(url, json=rows(ONE))
+            unready = client.get(f"{node.url}/v2/health/ready")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert (stuck.status_code, unready.status_code) == (504, 503)
+        line = node.record(stuck.headers["x-request-id"])
+        assert (line["cause"], line["outcome"]) == ("model_silent", "failed")
+        assert line["detail"] == "nothing came of its process for 5200 ms"
+        line = node.record(unready.headers["x-request-id"])
+        assert (line["cause"], line["detail"]) == ("model_unavailable", "brief is not ready")
+        assert client.post(url, json=rows(ONE)).status_code == 200
+        assert client.get(f"{node.url}/v2/health/ready").json() == {"ready": True}
+    node.run("model", "remove", "brief")
 
 
 def test_a_killed_worker_is_back_and_the_node_never_notices(node: Node) -> None:

@@ -89,3 +89,9 @@ def test_a_route_that_only_leads_to_a_function_is_never_asked_about() -> None:
     [told] = _said(("Route", "hello"))
     assert told.endswith('Route::"hello", which only leads to functions; write Function::"hello"')
     assert _said(("Route", "split"), of=_snapshot()) == []
+
+
+def test_where_models_are_the_node_itself_can_be_asked_about() -> None:
+    own = ("Route", "open-inference")
+    assert _said(own, of=_with_model()) == []
+    assert _said(own) != []

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use vedette_upstream::UpstreamBody;
 use vedette_wasm::{BodyError, Failure, GuestBody};
 
+use crate::grpc::Reply;
 use crate::node::{Connection, Held, Room};
 use crate::pace::{Pace, Patience};
 use crate::record::{Outcome, Record};
@@ -245,6 +246,8 @@ pub enum Content {
     Guest(GuestBody),
     /// What a service sends.
     Upstream(UpstreamBody),
+    /// The answer to a call of gRPC.
+    Reply(Box<Reply>),
     /// What was kept back to be inspected, and what follows it.
     Kept(VecDeque<Frame<Bytes>>, Box<Content>),
     /// Nothing; the connection becomes a tunnel between the two.
@@ -257,7 +260,7 @@ impl Content {
         match self {
             Self::Fixed(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Guest(body) => body.size_hint().exact(),
-            Self::Upstream(_) | Self::Tunnel(_) | Self::Kept(..) => None,
+            Self::Upstream(_) | Self::Reply(_) | Self::Tunnel(_) | Self::Kept(..) => None,
         }
     }
 
@@ -289,8 +292,13 @@ impl Content {
         Ok((Self::Kept(frames, Box::new(self)), seen))
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+    /// The next part of it.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match self {
+            Self::Reply(reply) => reply.poll_frame(cx),
             Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
             Self::Guest(body) => Pin::new(body).poll_frame(cx),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx).map(|frame| {
@@ -312,6 +320,10 @@ impl Content {
                 Refusal::with(Cause::UpstreamReset, error.clone())
             }
             (Self::Kept(_, rest), failure) => rest.refusal_of(failure),
+            (Self::Reply(reply), failure) => match reply.message() {
+                Some(message) => message.refusal_of(failure),
+                None => refusal_of(failure),
+            },
             _ => refusal_of(failure),
         }
     }
@@ -321,7 +333,7 @@ impl Content {
         match self {
             Self::Guest(body) => body.wall_end(),
             Self::Kept(_, rest) => rest.wall_end(),
-            Self::Fixed(_) | Self::Upstream(_) | Self::Tunnel(_) => None,
+            Self::Fixed(_) | Self::Upstream(_) | Self::Reply(_) | Self::Tunnel(_) => None,
         }
     }
 
@@ -334,6 +346,7 @@ impl Content {
                 let kept = frames.iter().filter_map(Frame::data_ref);
                 plus(&rest.size_hint(), kept.map(|it| it.len() as u64).sum())
             }
+            Self::Reply(_) => SizeHint::default(),
             Self::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
@@ -344,6 +357,7 @@ impl Content {
             Self::Guest(body) => body.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
             Self::Kept(frames, rest) => frames.is_empty() && rest.is_end(),
+            Self::Reply(reply) => reply.is_end(),
             Self::Tunnel(_) => true,
         }
     }

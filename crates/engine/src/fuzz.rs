@@ -23,6 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use vedette_upstream::{EgressRule, EgressRules};
 
 use crate::broker::socks_request;
+use crate::call::messages::{Found, Named, named};
 use crate::certificate::{Authorities, read, spiffe_id};
 use crate::changes::Redirect;
 use crate::conditions::Conditions;
@@ -54,6 +55,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("record", record),
     ("traceparent", traceparent),
     ("socks", socks),
+    ("call", call),
     ("http1", connection::http1),
     ("http2", connection::http2),
 ];
@@ -98,6 +100,31 @@ fn socks(data: &[u8]) {
             false => is_address && request.port == 22,
         };
         assert!(fits, "{request:?}");
+    }
+}
+
+/// The beginning of a message, cut where the first byte says: what it names is named whatever follows, and is in it.
+fn call(data: &[u8]) {
+    let Some((cut, message)) = data.split_first() else {
+        return;
+    };
+    let cut = usize::from(*cut).min(message.len());
+    let whole = named(message, true);
+    match named(&message[..cut], false) {
+        Found::More => {}
+        found => {
+            assert_eq!(found, named(message, false), "what follows changes it");
+            assert_eq!(found, whole);
+        }
+    }
+    if let Found::Named(Named { model, version }) = whole {
+        for text in [model.as_bytes(), version.as_bytes()] {
+            assert!(text.len() <= 256);
+            assert!(text.is_empty() || message.windows(text.len()).any(|it| it == text));
+        }
+        assert!(!model.is_empty());
+    } else {
+        assert_eq!(whole, Found::Nothing, "it has no more");
     }
 }
 

@@ -10,6 +10,7 @@
 mod addresses;
 mod body;
 mod broker;
+mod call;
 mod caller;
 mod certificate;
 mod challenge;
@@ -29,7 +30,9 @@ mod first_words;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod grpc;
 mod handover;
+mod inference;
 mod judge;
 mod jwt;
 mod lease;

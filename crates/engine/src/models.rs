@@ -3,15 +3,22 @@
 //! Owns: how such a process is spoken to: where, how many at once, for how long. Must not: know tensors, which its
 //! process reads; start one, which the keeper does.
 
+pub mod answer;
 mod dialler;
+mod silence;
+mod tenant;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty};
 use vedette_upstream::{
     EndpointConfig, Host, OutlierConfig, Protocol, SendOptions, Upstream, UpstreamConfig,
 };
+use vedette_wasm::{BodyError, RequestBody};
 
 use crate::changes::PathChange;
 use crate::load::{EngineDir, LoadError};
@@ -19,6 +26,8 @@ use crate::services;
 use crate::snapshot::{ServedModel, TensorDatatype};
 
 pub use dialler::Dialler;
+pub use silence::Hearing;
+pub use tenant::{TENANT, tenant_of};
 
 /// The models of a plan, by name.
 pub type Models = HashMap<String, Arc<Served>>;
@@ -26,8 +35,6 @@ pub type Models = HashMap<String, Arc<Served>>;
 /// Where a model runs: in a process of this node.
 pub const TIER: &str = "edge";
 
-/// What a process may take beyond its runs, to read a request and write its answer.
-const GRACE: Duration = Duration::from_secs(1);
 /// However long its queue is, nobody waits longer for a model, but for two of its runs.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// Longest pause between two parts of an answer, which is whole before it is sent.
@@ -46,6 +53,8 @@ pub struct Served {
     pub upstream: Arc<Upstream>,
     /// How its requests are sent.
     pub options: SendOptions,
+    /// Whether its process answers anybody.
+    pub hearing: Hearing,
     /// Its path by the Open Inference Protocol, without the slash it begins with.
     path: Box<str>,
 }
@@ -105,6 +114,7 @@ impl Served {
         Ok(Self {
             upstream: Upstream::new(config, services::machine()?).map_err(|it| invalid(it.0))?,
             version: Version::new(declared.version),
+            hearing: Hearing::new(Duration::from_millis(declared.limits.run_millis)),
             options: SendOptions {
                 host: Host::Endpoint,
                 body_idle: Some(BODY_IDLE),
@@ -121,6 +131,25 @@ impl Served {
         inputs.any(|it| it.datatype == TensorDatatype::Bytes)
     }
 
+    /// Where its process has `what` (a path, or nothing), of this version or whichever it is.
+    pub fn place(&self, version: Option<&str>, what: &str) -> String {
+        match version {
+            None => format!("/{}{what}", self.path),
+            Some(version) => format!("/{}/versions/{version}{what}", self.path),
+        }
+    }
+
+    /// Whether its process says that it is ready.
+    pub async fn ask_ready(&self) -> bool {
+        let mut request = Request::new(nothing());
+        let Ok(uri) = Uri::try_from(self.place(None, "/ready")) else {
+            return false;
+        };
+        *request.uri_mut() = uri;
+        let answered = self.upstream.send(request, &self.options).await;
+        answered.is_ok_and(|it| it.status() == StatusCode::OK)
+    }
+
     /// The path that its process is asked for: `wire` (escaped normal form), of which the route matched `matched`. What
     /// already is a path of this model stays.
     pub fn path(&self, matched: &str, wire: &str) -> String {
@@ -133,6 +162,12 @@ impl Served {
     }
 }
 
+/// No body.
+pub fn nothing() -> RequestBody {
+    let nothing = Empty::<Bytes>::new().map_err(|never| match never {});
+    nothing.map_err(|never: BodyError| never).boxed_unsync()
+}
+
 /// How long an answer may take: its own run, and those of all who may wait before it.
 fn patience(declared: &ServedModel) -> Duration {
     let limits = &declared.limits;
@@ -140,7 +175,9 @@ fn patience(declared: &ServedModel) -> Duration {
     let before = limits.queue.div_ceil(declared.sessions.max(1));
     let turns = u32::try_from(before.saturating_add(2)).unwrap_or(u32::MAX);
     let longest = LONGEST.max(run.saturating_mul(2));
-    run.saturating_mul(turns).min(longest).saturating_add(GRACE)
+    run.saturating_mul(turns)
+        .min(longest)
+        .saturating_add(silence::MARGIN)
 }
 
 fn connections(declared: &ServedModel) -> usize {

@@ -168,7 +168,7 @@ fn answer_all(listener: UnixListener) -> Arc<Mutex<Vec<String>>> {
                 while let Some(request) = read(&mut stream).await {
                     asked.lock().unwrap().push(request);
                     let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
-                        x-vedette-queue-us: 12\r\nx-vedette-run-us: 3456\r\nset-cookie: a=b\r\n\
+                        x-vedette-queue-us: 12\r\nx-vedette-run-us: 3456\r\nx-vedette-batch: 3\r\nset-cookie: a=b\r\n\
                         x-vedette-principal: root\r\ncontent-length: 2\r\n\r\n{}";
                     stream.write_all(answer.as_bytes()).await.unwrap();
                 }
@@ -225,7 +225,7 @@ async fn a_model_is_asked_what_it_needs_and_no_more_and_its_times_are_recorded()
         .skip(1)
         .take_while(|line| !line.is_empty())
         .count();
-    assert_eq!(fields, 5, "{seen}");
+    assert_eq!(fields, 6, "{seen}");
     let record = bench.records().pop().unwrap();
     let told = [
         "model",
@@ -234,6 +234,7 @@ async fn a_model_is_asked_what_it_needs_and_no_more_and_its_times_are_recorded()
         "tier",
         "queueMicros",
         "runMicros",
+        "batch",
     ];
     let told = told.map(|name| record[name].clone());
     let digest = format!("sha256:{}", "a".repeat(64));
@@ -244,6 +245,7 @@ async fn a_model_is_asked_what_it_needs_and_no_more_and_its_times_are_recorded()
         json!("edge"),
         json!(12),
         json!(3456),
+        json!(3),
     ];
     assert_eq!(told, expected);
     let counted = serde_json::to_value(crate::metrics::report(&bench.node)).unwrap();
@@ -396,7 +398,156 @@ async fn nobody_waits_for_a_model_beyond_the_deadline() {
         .ask(&post("/d/infer", "x-vedette-deadline-ms: 30\r\n", "{}"))
         .await;
     assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
-    assert_eq!(bench.records().pop().unwrap()["cause"], "upstream_timeout");
+    assert_eq!(bench.records().pop().unwrap()["cause"], "model_timeout");
+}
+
+/// Answers every request with these bytes.
+fn answer_with(listener: UnixListener, answer: String) {
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                while read(&mut stream).await.is_some() {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[tokio::test]
+async fn what_a_process_refuses_is_recorded_with_its_cause_and_told_in_its_words() {
+    let sentence = "input \"x\" is missing";
+    let body = json!({"error": sentence}).to_string();
+    for (status, fields, cause, outcome) in [
+        (400, "", "model_request_invalid", "refused"),
+        (404, "", "model_path_unknown", "refused"),
+        (405, "allow: POST\r\n", "model_method", "refused"),
+        (408, "", "body_too_slow", "refused"),
+        (413, "", "request_too_large", "refused"),
+        (
+            500,
+            "x-vedette-queue-us: 5\r\nx-vedette-run-us: 70\r\n",
+            "model_failed",
+            "failed",
+        ),
+        (503, "retry-after: 7\r\n", "model_busy", "refused"),
+        (504, "", "model_timeout", "failed"),
+    ] {
+        let bench = Bench::new();
+        let length = body.len();
+        let answer =
+            format!("HTTP/1.1 {status} No\r\n{fields}content-length: {length}\r\n\r\n{body}");
+        answer_with(bench.listen(), answer);
+        let told = bench.ask(&post("/d/infer", "", "{}")).await;
+        assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{told}");
+        let (head, said) = told.split_once("\r\n\r\n").unwrap();
+        let said: Value = serde_json::from_str(said).unwrap();
+        assert_eq!(said["error"], sentence);
+        let told_fields = if status == 500 { "" } else { fields };
+        assert!(head.contains(told_fields.trim_end()), "{head}");
+        let record = bench.records().pop().unwrap();
+        let kept = ["cause", "outcome", "detail", "model", "status"].map(|it| record[it].clone());
+        let expected = [cause, outcome, sentence, "digits"].map(Value::from);
+        assert_eq!(kept[..4], expected, "{status}");
+        assert_eq!(kept[4], status);
+        if status == 500 {
+            assert_eq!(
+                (&record["queueMicros"], &record["runMicros"]),
+                (&json!(5), &json!(70))
+            );
+        }
+        let counted = serde_json::to_value(crate::metrics::report(&bench.node)).unwrap();
+        assert_eq!(counted["refusals"][cause], 1, "{counted}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_process_says_is_bounded_and_no_sentence_is_needed() {
+    let long = json!({"error": "é".repeat(10_000)}).to_string();
+    let endless = "x".repeat(200_000);
+    for (status, body, cause, told_length, kept_length) in [
+        (500, long.as_str(), "model_failed", 2000, 500),
+        (500, endless.as_str(), "model_failed", 16, 29),
+        (503, "{\"error\": 7}", "model_busy", 17, 29),
+        (503, "", "model_busy", 17, 29),
+        (
+            302,
+            "{\"error\": \"elsewhere\"}",
+            "upstream_invalid",
+            31,
+            32,
+        ),
+    ] {
+        let bench = Bench::new();
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status} No\r\ncontent-length: {length}\r\n\r\n");
+        answer_with(bench.listen(), head + body);
+        let told = bench.ask(&post("/d/infer", "", "{}")).await;
+        let (_, said) = told.split_once("\r\n\r\n").unwrap();
+        let said: Value = serde_json::from_str(said).unwrap();
+        let record = bench.records().pop().unwrap();
+        assert_eq!(record["cause"], cause);
+        let lengths =
+            [&said["error"], &record["detail"]].map(|it| it.as_str().unwrap().chars().count());
+        assert_eq!(lengths, [told_length, kept_length], "{said} {record}");
+    }
+}
+
+#[test]
+fn a_tenant_is_one_caller_and_tells_nobody_who() {
+    let caller = |issuer: &str, subject: &str| {
+        let verified = crate::jwt::Verified {
+            issuer: issuer.into(),
+            subject: subject.into(),
+            audiences: vec![],
+            scopes: vec![],
+            expires_at: 0,
+            bound_to: None,
+            id: None,
+            key: "k".into(),
+        };
+        crate::caller::Caller::new(verified).unwrap()
+    };
+    let (alice, bob) = (caller("i", "alice"), caller("i", "bob"));
+    let tenants: Vec<_> = [Some(&alice), Some(&bob), Some(&caller("j", "alice")), None]
+        .into_iter()
+        .map(tenant_of)
+        .collect();
+    assert_eq!(tenant_of(Some(&caller("i", "alice"))), tenants[0]);
+    for (place, tenant) in tenants.iter().enumerate() {
+        let text = tenant.to_str().unwrap();
+        assert!(text.len() == 16 && text.bytes().all(|it| it.is_ascii_hexdigit()));
+        assert!(!tenants[..place].contains(tenant));
+        assert_ne!(*tenant, hash_without_key(alice.principal.as_bytes()));
+    }
+}
+
+fn hash_without_key(bytes: &[u8]) -> String {
+    use std::hash::Hasher;
+    let mut hasher = siphasher::sip::SipHasher24::new();
+    hasher.write_u8(1);
+    hasher.write(bytes);
+    format!("{:016x}", hasher.finish())
+}
+
+#[tokio::test]
+async fn a_process_is_told_callers_apart_and_nobody_else_says_who_they_are() {
+    let bench = Bench::new();
+    let asked = answer_all(bench.listen());
+    let forged = "x-vedette-tenant: 0123456789abcdef\r\n";
+    bench.ask(&post("/d/infer", forged, "{}")).await;
+    bench.ask(&post("/d/infer", "", "{}")).await;
+    let seen = asked.lock().unwrap().clone();
+    let tenant = |it: &String| {
+        let line = it
+            .lines()
+            .find_map(|it| it.strip_prefix("x-vedette-tenant: "));
+        line.unwrap().to_owned()
+    };
+    let tenants: Vec<_> = seen.iter().map(tenant).collect();
+    assert_eq!(tenants, [tenant_of(None), tenant_of(None)]);
+    assert_eq!(bench.records().first().unwrap()["spoofed"], 1);
 }
 
 #[tokio::test]
@@ -449,10 +600,10 @@ fn patience_is_for_all_who_may_wait_before() {
         serde_json::from_value::<ServedModel>(value).unwrap()
     };
     let millis = |declared: &ServedModel| patience(declared).as_millis();
-    assert_eq!(millis(&declared(100, 0, 1)), 100 * 2 + 1000);
-    assert_eq!(millis(&declared(100, 9, 4)), 100 * 5 + 1000);
-    assert_eq!(millis(&declared(3_600_000, 100_000, 1)), 7_200_000 + 1000);
-    assert_eq!(millis(&declared(10_000, 100_000, 1)), 3_600_000 + 1000);
+    assert_eq!(millis(&declared(100, 0, 1)), 100 * 2 + 5000);
+    assert_eq!(millis(&declared(100, 9, 4)), 100 * 5 + 5000);
+    assert_eq!(millis(&declared(3_600_000, 100_000, 1)), 7_200_000 + 5000);
+    assert_eq!(millis(&declared(10_000, 100_000, 1)), 3_600_000 + 5000);
     assert_eq!(connections(&declared(100, 64, 2)), 64 + 2 + 16);
 }
 

@@ -13,6 +13,7 @@ use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::body::{Content, ResponseBody, Unread};
+use crate::call;
 use crate::challenge;
 use crate::lease::Lease;
 use crate::node::{Connection, Held, Node};
@@ -52,7 +53,7 @@ async fn follow(
     record: &mut Record,
     held: &mut Held,
     parts: Parts,
-    body: Unread,
+    mut body: Unread,
 ) -> Result<Response<Content>, Refusal> {
     // In this order: what leaves the one is in the other by then.
     let ahead = node.ahead.known();
@@ -72,6 +73,7 @@ async fn follow(
 
     let svids = node.dir.svids();
     let authenticated = authenticate::authenticate(&plan, svids, &ahead, record, routed)?;
+    let authenticated = call::lead(node, &plan, record, authenticated, &mut body).await?;
     record.passed(Stage::Authenticate);
 
     let limited = limit::limit(node, &plan, record, held, authenticated)?;

@@ -24,6 +24,7 @@ use crate::conditions::{Conditions, cookie};
 use crate::egress::{self, Egress, Subject, Ways};
 use crate::fault::Fault;
 use crate::files::Files;
+use crate::inference::{self, Asked};
 use crate::jwt::Issuers;
 use crate::load::{EngineDir, LoadError, sha256};
 use crate::models::{self, Models, Served, Version};
@@ -62,6 +63,8 @@ pub struct Plan {
     /// Identities that count no more.
     pub revoked: Revoked,
     routes: RouteTable,
+    /// Routes that lead to a model, by host and its name as a path: calls have no path that leads there.
+    model_routes: RouteTable,
     rules: Vec<Rule>,
     /// Services behind the node, by name.
     pub services: Services,
@@ -147,6 +150,10 @@ pub enum Backend {
     Upstream(Forward),
     /// A model, within this time where the route has one.
     Model(Arc<Served>, Option<Duration>),
+    /// The node, by the Open Inference Protocol.
+    Inference(Asked),
+    /// The same over gRPC, or the model that a call names.
+    Calls,
 }
 
 impl Backend {
@@ -156,7 +163,11 @@ impl Backend {
             Self::Function(function) => &function.declared.name,
             Self::Upstream(forward) => &forward.upstream.config().name,
             Self::Model(model, _) => &model.declared.name,
-            Self::Static(_) | Self::Redirect(_) | Self::Files(_) => return None,
+            Self::Static(_)
+            | Self::Redirect(_)
+            | Self::Files(_)
+            | Self::Inference(_)
+            | Self::Calls => return None,
         };
         Some((discriminant(self), name))
     }
@@ -251,13 +262,17 @@ impl Plan {
             claims: HashSet::new(),
             next: 0,
         };
-        let mut routes = RouteTable::default();
+        let (mut routes, mut model_routes) = (RouteTable::default(), RouteTable::default());
         let mut rules = Vec::with_capacity(snapshot.routes.len());
         let mut declared = snapshot.routes;
         declared.sort_by(by_precedence);
         for (index, route) in (0u32..).zip(declared) {
             builder.place(&mut routes, &route, index)?;
+            place_model(&mut model_routes, &route, index);
             rules.push(builder.rule(route)?);
+        }
+        if !models.is_empty() {
+            builder.place_own(&mut routes, &mut rules)?;
         }
         builder.inspection.finish();
         Ok(Self {
@@ -288,6 +303,7 @@ impl Plan {
             authorities,
             limits,
             routes,
+            model_routes,
             rules,
             services,
             functions,
@@ -315,6 +331,16 @@ impl Plan {
             rule(index).is_some_and(|it| it.conditions.as_ref().is_none_or(|it| it.hold(parts)))
         };
         rule(self.routes.find(host, path, accepts)?)
+    }
+
+    /// Where a call of the model `name` leads on `host`: the route by which it is asked there, if there is one.
+    pub fn find_model(&self, host: &str, name: &str, parts: &Parts) -> Option<&Arc<Target>> {
+        let rule = |index: RouteIndex| self.rules.get(index as usize);
+        let accepts = |index| {
+            rule(index).is_some_and(|it| it.conditions.as_ref().is_none_or(|it| it.hold(parts)))
+        };
+        let found = self.model_routes.find(host, &model_place(name), accepts)?;
+        rule(found)?.first()
     }
 
     /// The route of that name.
@@ -346,6 +372,11 @@ impl Plan {
     /// The model of that name.
     pub fn model(&self, name: &str) -> Option<&Served> {
         self.models.get(name).map(Arc::as_ref)
+    }
+
+    /// The models of the plan.
+    pub fn models(&self) -> impl Iterator<Item = &Arc<Served>> {
+        self.models.values()
     }
 
     /// The functions of the plan.
@@ -610,6 +641,26 @@ fn numbered(name: &str) -> (&str, u64) {
         .unwrap_or((name, 1))
 }
 
+fn model_place(name: &str) -> String {
+    format!("/{name}")
+}
+
+/// Notes on which hosts a route leads to a model.
+fn place_model(table: &mut RouteTable, route: &snapshot::Route, index: u32) {
+    let RouteBackend::Model(backend) = &route.backend else {
+        return;
+    };
+    let place = model_place(&backend.model);
+    let hosts = route.hosts.iter().map(|host| Some(host.as_str()));
+    let every_host = route.hosts.is_empty().then_some(None);
+    for host in hosts.chain(every_host) {
+        table.insert(host, PathRule::Exact(&place), index);
+    }
+}
+
+/// One who answers on a route: its weight, what the cookie says of it, who it is, and the policies that can matter.
+type Weighted = (u64, String, Backend, Slice);
+
 /// What routes are compiled with.
 struct Builder<'a> {
     functions: &'a HashMap<String, Arc<Deployed>>,
@@ -651,7 +702,30 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// The places of the node itself, but for those that a route has.
+    fn place_own(
+        &mut self,
+        table: &mut RouteTable,
+        rules: &mut Vec<Rule>,
+    ) -> Result<(), LoadError> {
+        for (route, backend) in inference::routes()? {
+            let index = u32::try_from(rules.len()).unwrap_or(u32::MAX);
+            if self.place(table, &route, index).is_err() {
+                continue;
+            }
+            let services = vec![(1, String::new(), backend, self.slice(&route)?)];
+            rules.push(self.made(route, services)?);
+        }
+        Ok(())
+    }
+
     fn rule(&mut self, route: snapshot::Route) -> Result<Rule, LoadError> {
+        let services = self.services(&route)?;
+        self.made(route, services)
+    }
+
+    /// The rule of a route, by which these services answer.
+    fn made(&mut self, route: snapshot::Route, services: Vec<Weighted>) -> Result<Rule, LoadError> {
         let conditions = Conditions::of(&route)?;
         let changes = Changes::of(&route)?;
         let inspection = self.inspection.policy(&route)?;
@@ -664,40 +738,6 @@ impl Builder<'_> {
             .map(|it| Fault::compile(it).map(Arc::new))
             .map(|it| it.ok_or_else(|| invalid(&route, "fault.abort.status")))
             .transpose()?;
-        let own = |backend, slice| (1, String::new(), backend, slice);
-        let services = match &route.backend {
-            RouteBackend::Function(it) => {
-                let (backend, slice) = self.function(&route, &it.function)?;
-                vec![own(backend, slice)]
-            }
-            RouteBackend::Static(it) => {
-                vec![own(
-                    Backend::Static(fixed(&route, it)?),
-                    self.slice(&route)?,
-                )]
-            }
-            RouteBackend::Redirect(it) => {
-                vec![own(
-                    Backend::Redirect(Redirect::new(&route.name, it)?),
-                    self.slice(&route)?,
-                )]
-            }
-            RouteBackend::Files(it) => {
-                vec![own(
-                    Backend::Files(Files::new(&route.name, it, self.dir)?),
-                    self.slice(&route)?,
-                )]
-            }
-            RouteBackend::Model(it) => {
-                let (backend, slice) = self.model(&route, &it.model)?;
-                vec![own(backend, slice)]
-            }
-            RouteBackend::Services(it) => it
-                .services
-                .iter()
-                .map(|service| self.service(&route, service))
-                .collect::<Result<_, _>>()?,
-        };
         let mut up_to = 0u64;
         let services = services
             .into_iter()
@@ -731,11 +771,46 @@ impl Builder<'_> {
         })
     }
 
+    /// Who answers on a route.
+    fn services(&self, route: &snapshot::Route) -> Result<Vec<Weighted>, LoadError> {
+        let own = |backend, slice| (1, String::new(), backend, slice);
+        Ok(match &route.backend {
+            RouteBackend::Function(it) => {
+                let (backend, slice) = self.function(route, &it.function)?;
+                vec![own(backend, slice)]
+            }
+            RouteBackend::Static(it) => {
+                vec![own(Backend::Static(fixed(route, it)?), self.slice(route)?)]
+            }
+            RouteBackend::Redirect(it) => {
+                vec![own(
+                    Backend::Redirect(Redirect::new(&route.name, it)?),
+                    self.slice(route)?,
+                )]
+            }
+            RouteBackend::Files(it) => {
+                vec![own(
+                    Backend::Files(Files::new(&route.name, it, self.dir)?),
+                    self.slice(route)?,
+                )]
+            }
+            RouteBackend::Model(it) => {
+                let (backend, slice) = self.model(route, &it.model)?;
+                vec![own(backend, slice)]
+            }
+            RouteBackend::Services(it) => it
+                .services
+                .iter()
+                .map(|service| self.service(route, service))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
     fn service(
         &self,
         route: &snapshot::Route,
         service: &snapshot::BackendRef,
-    ) -> Result<(u64, String, Backend, Slice), LoadError> {
+    ) -> Result<Weighted, LoadError> {
         let (backend, slice) = match service.kind {
             BackendRefKind::Function => self.function(route, &service.name)?,
             BackendRefKind::Upstream => {

@@ -15,6 +15,7 @@ use crate::body::BodyMeter;
 use crate::caller::Caller;
 use crate::certificate::Workload;
 use crate::clock;
+use crate::grpc;
 use crate::models;
 use crate::node::Connection;
 use crate::plan::Target;
@@ -68,8 +69,12 @@ pub struct Record {
     pub policies: Option<Arc<[String]>>,
     /// The country of the client's address, where one is known.
     pub country: Option<Country>,
-    /// The status sent.
+    /// The status sent; of a call of gRPC that is refused, the one that it would be without gRPC.
     pub status: u16,
+    /// Whether it is a call of gRPC.
+    pub is_grpc: bool,
+    /// The status of gRPC, where it is the node's.
+    pub grpc_status: Option<u8>,
     /// How it ended.
     pub outcome: Outcome,
     /// Why it was refused or failed.
@@ -88,6 +93,8 @@ pub struct Record {
     pub queue_micros: Option<u64>,
     /// How long the model ran for it, in microseconds.
     pub run_micros: Option<u64>,
+    /// How many requests the model ran together, as its process says.
+    pub batch: Option<u64>,
     /// How long it was held back on purpose, in milliseconds.
     pub fault_delay_millis: u64,
     /// Whether it was not inspected because nothing was found when it came before.
@@ -140,6 +147,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     policies: Option<&'a [String]>,
     status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<u8>,
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     stage: Option<&'a str>,
@@ -177,6 +186,8 @@ struct ModelLine<'a> {
     queue_micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run_micros: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -224,6 +235,8 @@ impl Record {
             policies: None,
             country: None,
             status: 0,
+            is_grpc: grpc::is_call(parts),
+            grpc_status: None,
             outcome: Outcome::Aborted,
             refusal: None,
             would_break: None,
@@ -233,6 +246,7 @@ impl Record {
             has_hedge_won: false,
             queue_micros: None,
             run_micros: None,
+            batch: None,
             fault_delay_millis: 0,
             is_known: false,
             bytes_in: None,
@@ -299,6 +313,7 @@ impl Record {
             tier: models::TIER,
             queue_micros: self.queue_micros,
             run_micros: self.run_micros,
+            batch: self.batch,
         })
     }
 
@@ -331,6 +346,7 @@ impl Record {
             certificate: self.workload(),
             policies: self.policies.as_deref(),
             status: self.status,
+            grpc_status: self.grpc_status,
             outcome: self.outcome,
             stage: cause.map(|it| it.0.as_str()),
             cause: cause.map(|it| it.1),

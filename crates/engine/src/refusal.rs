@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 /// The stages of the path, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +106,8 @@ causes! {
     RecordUnavailable Admit "record_unavailable" 503 "The node cannot record requests";
     /// Nothing is deployed at this host and path.
     NotFound Route "not_found" 404 "There is nothing here";
+    /// A call names a model that is not served there, or no version.
+    ModelNotFound Route "model_not_found" 404 "There is no such model here";
     /// Policy wants to know who is calling.
     CredentialsRequired Authenticate "credentials_required" 401 "Credentials are required";
     /// Not a JWT, or a header that is no bearer token.
@@ -214,6 +216,24 @@ causes! {
     FaultInjected Execute "fault_injected" 503 "The service is not available";
     /// The process of the model is not there, or ended before it answered.
     ModelUnavailable Execute "model_unavailable" 503 "The model is not available";
+    /// What was asked does not fit the model, as its process says.
+    ModelRequestInvalid Execute "model_request_invalid" 400 "The request does not fit the model";
+    /// The model's process has nothing at this path, or is another version.
+    ModelPathUnknown Execute "model_path_unknown" 404 "There is nothing here";
+    /// The model's process is asked this with another method.
+    ModelMethod Execute "model_method" 405 "This method is not allowed";
+    /// The model's run failed.
+    ModelFailed Execute "model_failed" 500 "The model failed";
+    /// The model's process takes no more now, or could not keep the deadline.
+    ModelBusy Execute "model_busy" 503 "The model is busy";
+    /// The model did not answer by the deadline, or ran for longer than it may.
+    ModelTimeout Execute "model_timeout" 504 "The model did not answer in time";
+    /// Nothing comes of the model's process, which answers every run: it is stopped or stuck.
+    ModelSilent Execute "model_silent" 504 "The model did not answer in time";
+    /// No call of gRPC, or one whose message is none.
+    CallMalformed Route "call_malformed" 400 "The call is malformed";
+    /// A method that nobody has, or a message that is compressed.
+    CallUnsupported Route "call_unsupported" 501 "This cannot be called here";
     /// What the caller says of its patience is no number of milliseconds.
     DeadlineMalformed Execute "deadline_malformed" 400 "The deadline is malformed";
     /// The request cannot be sent on as it is.
@@ -249,11 +269,22 @@ pub struct Refusal {
     pub status: Option<StatusCode>,
     /// A page for a person, in place of the sentence.
     pub page: Option<Box<Page>>,
+    /// What the model's process says, in place of the sentence.
+    pub said: Option<Box<Said>>,
 }
 
 /// A document of HTML. Boxed where it is rare: a refusal passes through every stage.
 #[derive(Debug)]
 pub struct Page(pub String);
+
+/// What the process of a model says to the caller. Boxed as pages are.
+#[derive(Debug)]
+pub struct Said {
+    /// Its sentence.
+    pub sentence: String,
+    /// The methods that it allows, where the one it was asked with was not.
+    pub allow: Option<HeaderValue>,
+}
 
 impl Refusal {
     /// A refusal with a detail for the record.
@@ -264,6 +295,7 @@ impl Refusal {
             retry_after: None,
             status: None,
             page: None,
+            said: None,
         }
     }
 
@@ -293,6 +325,7 @@ impl From<Cause> for Refusal {
             retry_after: None,
             status: None,
             page: None,
+            said: None,
         }
     }
 }

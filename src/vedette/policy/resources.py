@@ -7,12 +7,15 @@ Must not: judge a request; the engine does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from vedette.config.manifests import nearest
 from vedette.config.snapshot import FunctionBackend, ModelBackend, Route, ServicesBackend, Snapshot
 from vedette.policy.check import Finding, Outline
 
 Resource = tuple[str, str]
+OPEN_INFERENCE: Final = "open-inference"
+"""The engine's own places of the Open Inference Protocol, which are there where models are (docs/request.md)."""
 
 
 def resources_of(route: Route) -> tuple[Resource, ...]:
@@ -36,7 +39,8 @@ def all_resources(snapshot: Snapshot) -> frozenset[Resource]:
     functions = {("Function", each.name) for each in snapshot.functions}
     models = {("Model", each.name) for each in snapshot.models or ()}
     behind = {one for route in snapshot.routes for one in resources_of(route)}
-    return frozenset(functions | models | behind)
+    own = {("Route", OPEN_INFERENCE)} if models else set[Resource]()
+    return frozenset(functions | models | behind | own)
 
 
 def unknown_names(outlines: Iterable[Outline], snapshot: Snapshot) -> Iterator[Finding]:

@@ -36,6 +36,11 @@ impl Authenticated {
         &self.routed
     }
 
+    /// The same, for what its body says of where it leads.
+    pub fn routed_mut(&mut self) -> &mut Routed {
+        &mut self.routed
+    }
+
     /// Who makes it; nobody when it carries no credentials.
     pub fn caller(&self) -> Option<&Arc<Caller>> {
         self.caller.as_ref()

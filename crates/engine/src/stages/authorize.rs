@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::call::Rpc;
 use crate::caller::Caller;
 use crate::node::{Connection, Node};
 use crate::plan::{Backend, Plan, Target};
@@ -32,6 +33,11 @@ impl Permitted {
     /// Where it leads.
     pub fn target(&self) -> &Arc<Target> {
         self.authenticated.routed().target()
+    }
+
+    /// What it calls over gRPC, of the Open Inference Protocol.
+    pub fn call(&self) -> Option<&Rpc> {
+        self.authenticated.routed().call()
     }
 
     /// When a policy ends that permits it, in seconds since the epoch, if one does.

@@ -11,8 +11,12 @@ use http_body_util::{BodyExt, Empty};
 use vedette_wasm::{BodyError, Call, RequestBody};
 
 use crate::body::{BodyMeter, Content, LimitedBody, Unread, refusal_of};
+use crate::call::Rpc;
 use crate::caller::{Caller, PRINCIPAL, Proof};
 use crate::changes::Redirect;
+use crate::grpc::Message;
+use crate::inference;
+use crate::models::Served;
 use crate::node::Node;
 use crate::plan::{Backend, Deployed, Fixed, Plan, Target};
 use crate::record::Record;
@@ -20,7 +24,7 @@ use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
 use crate::stages::forward::forward;
 use crate::stages::inspect::Inspected;
-use crate::stages::predict::predict;
+use crate::stages::predict::{Asking, answer_call, predict};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
@@ -35,7 +39,8 @@ pub async fn execute(
     inspected: Inspected,
 ) -> Result<Response<Content>, Refusal> {
     let (permitted, body) = inspected.into_inner();
-    let (routed, caller) = permitted.into_inner();
+    let (mut routed, caller) = permitted.into_inner();
+    let rpc = routed.take_call();
     let (mut admitted, target, stay) = routed.into_inner();
     let changes = target.changes.as_ref();
     if admitted.is_websocket() && !matches!(target.backend, Backend::Upstream(_)) {
@@ -72,11 +77,26 @@ pub async fn execute(
             Box::pin(forward(plan, record, service, &asked, admitted, body)).await?
         }
         Backend::Model(model, timeout) => {
-            change(&mut admitted, &target)?;
-            let limit = model.declared.limits.request_bytes;
-            let body = limited(record, &admitted, body, limit, pace)?;
+            let asking = Asking {
+                model,
+                timeout: *timeout,
+                caller: caller.as_deref(),
+            };
             // On the heap, as forwarding is.
-            Box::pin(predict(record, &target, (model, *timeout), admitted, body)).await?
+            if let Some(rpc) = rpc {
+                let message = message(record, model, &rpc, body, pace)?;
+                Box::pin(answer_call(record, &rpc, asking, admitted, message)).await?
+            } else {
+                change(&mut admitted, &target)?;
+                let limit = model.declared.limits.request_bytes;
+                let body = limited(record, &admitted, body, limit, pace)?;
+                Box::pin(predict(record, &target, asking, admitted, body)).await?
+            }
+        }
+        Backend::Inference(asked) => Box::pin(inference::answer(plan, *asked)).await?,
+        Backend::Calls => {
+            let rpc = rpc.ok_or(Cause::CallMalformed)?;
+            Box::pin(inference::called(plan, rpc.method)).await?
         }
         Backend::Function(function) => {
             introduce(&mut admitted, &target, caller.as_deref(), record)?;
@@ -196,6 +216,22 @@ fn limited(
         return Err(Refusal::with(Cause::RequestTooLarge, "as declared"));
     }
     Ok(metered(record, body, limit, pace).boxed_unsync())
+}
+
+/// The message of a call, as the model's process gets it.
+fn message(
+    record: &mut Record,
+    model: &Served,
+    rpc: &Rpc,
+    body: Unread,
+    pace: u64,
+) -> Result<RequestBody, Refusal> {
+    let limit = model.declared.limits.request_bytes;
+    if u64::from(rpc.length) > limit {
+        return Err(Refusal::with(Cause::RequestTooLarge, "as declared"));
+    }
+    let body = metered(record, body, u64::MAX, pace);
+    Ok(Message::new(body, rpc.length).boxed_unsync())
 }
 
 fn metered(record: &mut Record, body: Unread, limit: u64, pace: u64) -> LimitedBody {

@@ -61,7 +61,8 @@ pub async fn inspect<'p>(
     };
     let admitted = permitted.admitted();
     let headers = &admitted.parts().headers;
-    if !body.is_end_stream() {
+    // The messages of calls are tensors.
+    if !body.is_end_stream() && permitted.call().is_none() {
         require_judged(target, headers)?;
     }
     let kind = match body.is_end_stream() {
@@ -104,7 +105,9 @@ pub async fn inspect<'p>(
             Err(refusal) => return Err(ongoing.refuse(record, refusal)),
         }
     }
-    if let Ruling::Refuse(cause) = ongoing.judgement.body(body.kept())? {
+    // What was kept back to find out where a call leads is not for the rules.
+    let kept = (most > 0).then(|| body.kept()).into_iter().flatten();
+    if let Ruling::Refuse(cause) = ongoing.judgement.body(kept)? {
         return Err(ongoing.refuse(record, cause.into()));
     }
     let inspected = Inspected { permitted, body };
@@ -171,7 +174,11 @@ pub fn kind_for(target: &Target, headers: &HeaderMap) -> BodyKind {
     let is_read = match &target.backend {
         Backend::Function(_) | Backend::Upstream(_) => true,
         Backend::Model(model, _) => model.takes_text() && !headers.contains_key(INFERENCE_HEADER),
-        Backend::Static(_) | Backend::Redirect(_) | Backend::Files(_) => false,
+        Backend::Static(_)
+        | Backend::Redirect(_)
+        | Backend::Files(_)
+        | Backend::Inference(_)
+        | Backend::Calls => false,
     };
     if is_read {
         kind_of(headers)

@@ -1,18 +1,25 @@
 //! Predict: the process of a model answers, by the Open Inference Protocol.
 //!
-//! It gets the body and what says how to read it, and nothing of who is calling: a model decides nothing by that. Of its
-//! answer goes on what tells how to read it; how long it took goes into the record and `server-timing`.
+//! It gets the body and what says how to read it, and of who is calling only a number that tells callers apart: a model
+//! decides nothing by that. Of its answer goes on what tells how to read it; how long it took goes into the record and
+//! `server-timing`. What it answers in place of a prediction is a refusal, in its own words.
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
-use vedette_upstream::{SendError, SendOptions};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::Body;
+use http_body_util::{BodyExt, Limited};
+use vedette_upstream::{SendError, SendOptions, UpstreamBody};
 use vedette_wasm::RequestBody;
 
 use crate::body::Content;
-use crate::models::Served;
+use crate::call::{Method, Rpc, messages};
+use crate::caller::Caller;
+use crate::grpc::{self, MEDIA_TYPE, reply};
+use crate::inference;
+use crate::models::{Served, TENANT, answer, nothing, tenant_of};
 use crate::plan::Target;
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
@@ -24,20 +31,20 @@ pub const INFERENCE_HEADER: HeaderName = HeaderName::from_static("inference-head
 pub const DEADLINE: HeaderName = HeaderName::from_static("x-vedette-deadline-ms");
 const QUEUE_TIME: HeaderName = HeaderName::from_static("x-vedette-queue-us");
 const RUN_TIME: HeaderName = HeaderName::from_static("x-vedette-run-us");
+/// How many requests ran together.
+const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
 /// W3C Server Timing §3.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+/// Bytes of what a model says it is that are read.
+const MOST_METADATA: usize = 1 << 20;
+
 /// What a process is told of a request.
 const ASKED: [HeaderName; 4] = [CONTENT_TYPE, CONTENT_ENCODING, INFERENCE_HEADER, ACCEPT];
 /// What of its answer goes on.
-const ANSWERED: [HeaderName; 5] = [
-    CONTENT_TYPE,
-    CONTENT_LENGTH,
-    INFERENCE_HEADER,
-    RETRY_AFTER,
-    ALLOW,
-];
+const ANSWERED: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_LENGTH, INFERENCE_HEADER];
 /// The latest deadline that is one.
 const LONGEST_MILLIS: u64 = 3_600_000;
 /// After which asking again may help, while there is no process: it is started anew within that.
@@ -52,22 +59,35 @@ pub fn name_tensors(headers: &mut HeaderMap) {
     }
 }
 
-/// Has a model answer, within `timeout` where the route has one.
+/// A model, and who asks it.
+pub struct Asking<'a> {
+    /// The model.
+    pub model: &'a Served,
+    /// How long its route gives it, where the route says.
+    pub timeout: Option<Duration>,
+    /// Who asks.
+    pub caller: Option<&'a Caller>,
+}
+
+/// Has a model answer.
 pub async fn predict(
     record: &mut Record,
     target: &Target,
-    (model, timeout): (&Served, Option<Duration>),
+    asking: Asking<'_>,
     admitted: Admitted,
     body: RequestBody,
 ) -> Result<Response<Content>, Refusal> {
-    let left = time_left(record, &admitted, timeout)?;
-    let options = SendOptions {
-        timeout: left,
-        ..model.options.clone()
-    };
-    let request = request_of(record, target, model, &admitted, left, body)?;
-    let sent = model.upstream.send(request, &options).await;
-    let response = sent.map_err(|error| refusal_of(record, &error))?;
+    let model = asking.model;
+    let rewritten = target.changes.as_ref().is_some_and(|it| it.path.is_some());
+    let matched = if rewritten { "/" } else { &target.path };
+    let mut head = head_of(&model.path(matched, admitted.wire_path()))?;
+    *head.method_mut() = admitted.parts().method.clone();
+    for name in ASKED {
+        if let Some(value) = admitted.parts().headers.get(&name) {
+            head.headers_mut().insert(name, value.clone());
+        }
+    }
+    let response = ask(record, &asking, &admitted, head.map(|()| body)).await?;
     let (mut parts, body) = response.into_parts();
     let said = std::mem::take(&mut parts.headers);
     for name in ANSWERED {
@@ -75,12 +95,117 @@ pub async fn predict(
             parts.headers.insert(name, value.clone());
         }
     }
-    (record.queue_micros, record.run_micros) =
-        (micros(&said, &QUEUE_TIME), micros(&said, &RUN_TIME));
     if let Some(timing) = server_timing(record) {
         parts.headers.insert(SERVER_TIMING, timing);
     }
     Ok(Response::from_parts(parts, Content::Upstream(body)))
+}
+
+/// Has a model answer a call of gRPC with this message.
+pub async fn answer_call(
+    record: &mut Record,
+    call: &Rpc,
+    asking: Asking<'_>,
+    admitted: Admitted,
+    message: RequestBody,
+) -> Result<Response<Content>, Refusal> {
+    let version = call.version.as_deref();
+    if call.method == Method::ModelInfer {
+        let mut head = head_of(&asking.model.place(version, "/grpc"))?;
+        *head.method_mut() = http::Method::POST;
+        head.headers_mut().insert(CONTENT_TYPE, PROTOBUF);
+        let response = ask(record, &asking, &admitted, head.map(|()| message)).await?;
+        return infer_reply(record, response);
+    }
+    let what = match call.method {
+        Method::ModelReady => "/ready",
+        _ => "",
+    };
+    let head = head_of(&asking.model.place(version, what))?;
+    let answered = ask(record, &asking, &admitted, head.map(|()| nothing())).await;
+    if call.method == Method::ModelReady {
+        return match answered {
+            Ok(_) => inference::message_of(messages::whether(true)),
+            Err(refusal) if is_unready(&refusal) => inference::message_of(messages::whether(false)),
+            Err(refusal) => Err(refusal),
+        };
+    }
+    let unread = |what: &'static str| Refusal::with(Cause::UpstreamInvalid, what);
+    let body = Limited::new(answered?.into_body(), MOST_METADATA).collect();
+    let body = body.await.map_err(|_| unread("its metadata"))?.to_bytes();
+    inference::message_of(messages::model(&body).ok_or_else(|| unread("its metadata"))?)
+}
+
+/// Whether what came in place of "it is ready" says that it is not.
+fn is_unready(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.cause,
+        Cause::ModelBusy | Cause::ModelUnavailable | Cause::ModelSilent
+    )
+}
+
+fn infer_reply(
+    record: &Record,
+    response: Response<UpstreamBody>,
+) -> Result<Response<Content>, Refusal> {
+    let length = response.body().size_hint().exact();
+    let length =
+        length.ok_or_else(|| Refusal::with(Cause::UpstreamInvalid, "its length is not said"))?;
+    let content = Content::Upstream(response.into_body());
+    let mut response = Response::new(reply(content, length)?);
+    response.headers_mut().insert(CONTENT_TYPE, MEDIA_TYPE);
+    if let Some(timing) = server_timing(record) {
+        response.headers_mut().insert(SERVER_TIMING, timing);
+    }
+    Ok(response)
+}
+
+/// What the process of a model answers to a request, where it is 200.
+async fn ask(
+    record: &mut Record,
+    asking: &Asking<'_>,
+    admitted: &Admitted,
+    mut request: Request<RequestBody>,
+) -> Result<Response<UpstreamBody>, Refusal> {
+    let model = asking.model;
+    let left = time_left(record, admitted, asking.timeout)?;
+    let options = SendOptions {
+        timeout: left,
+        ..model.options.clone()
+    };
+    let headers = request.headers_mut();
+    headers.insert(TRACEPARENT, record.ids.traceparent.clone());
+    headers.insert(TENANT, tenant_of(asking.caller));
+    if let Some(left) = left {
+        // Not rounded down to nothing, which is no deadline.
+        let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        headers.insert(DEADLINE, millis.into());
+    }
+    let (head, body) = request.into_parts();
+    let send = |body| {
+        let request = Request::from_parts(head, body);
+        model.upstream.send(request, &options)
+    };
+    let sent = model.hearing.attend(body, send).await;
+    let sent = sent.ok_or_else(|| silent(model))?;
+    let response = sent.map_err(|error| refusal_of(record, &error))?;
+    model.hearing.heard();
+    let said = response.headers();
+    record.queue_micros = answer::number(said, &QUEUE_TIME);
+    record.run_micros = answer::number(said, &RUN_TIME);
+    record.batch = answer::number(said, &BATCH);
+    if response.status() != StatusCode::OK {
+        return Err(answer::refusal_of(response).await);
+    }
+    Ok(response)
+}
+
+fn silent(model: &Served) -> Refusal {
+    let most = model.hearing.most();
+    Refusal::with(
+        Cause::ModelSilent,
+        format!("nothing came of its process for {} ms", most.as_millis()),
+    )
 }
 
 /// How long the caller and the route still wait; none: as long as it takes.
@@ -89,17 +214,37 @@ fn time_left(
     admitted: &Admitted,
     timeout: Option<Duration>,
 ) -> Result<Option<Duration>, Refusal> {
-    let Some(asked) = admitted.deadline() else {
+    let said = [said_by(admitted)?, called_within(record, admitted)?];
+    let Some(said) = said.into_iter().flatten().min() else {
         return Ok(timeout);
+    };
+    let left = said
+        .checked_sub(record.elapsed())
+        .filter(|it| !it.is_zero());
+    let left = left.ok_or_else(|| Refusal::with(Cause::ModelTimeout, "before it was asked"))?;
+    Ok(Some(timeout.map_or(left, |timeout| timeout.min(left))))
+}
+
+/// What the caller says in the field of ours.
+fn said_by(admitted: &Admitted) -> Result<Option<Duration>, Refusal> {
+    let Some(asked) = admitted.deadline() else {
+        return Ok(None);
     };
     let millis = asked.to_str().ok().filter(|text| is_number(text));
     let millis = millis.and_then(|text| text.parse().ok());
     let millis = millis
         .filter(|millis| (1..=LONGEST_MILLIS).contains(millis))
         .ok_or(Cause::DeadlineMalformed)?;
-    let left = Duration::from_millis(millis).checked_sub(record.elapsed());
-    let left = left.ok_or_else(|| Refusal::with(Cause::UpstreamTimeout, "before it was asked"))?;
-    Ok(Some(timeout.map_or(left, |timeout| timeout.min(left))))
+    Ok(Some(Duration::from_millis(millis)))
+}
+
+/// What it says in that of gRPC; a longer one than there can be is none.
+fn called_within(record: &Record, admitted: &Admitted) -> Result<Option<Duration>, Refusal> {
+    if !record.is_grpc {
+        return Ok(None);
+    }
+    let said = grpc::timeout(&admitted.parts().headers)?;
+    Ok(said.filter(|it| *it <= Duration::from_millis(LONGEST_MILLIS)))
 }
 
 /// Digits alone: `parse` would take a sign as well.
@@ -107,39 +252,13 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The request as the process of the model sees it.
-fn request_of(
-    record: &Record,
-    target: &Target,
-    model: &Served,
-    admitted: &Admitted,
-    left: Option<Duration>,
-    body: RequestBody,
-) -> Result<Request<RequestBody>, Refusal> {
-    let rewritten = target.changes.as_ref().is_some_and(|it| it.path.is_some());
-    let matched = if rewritten { "/" } else { &target.path };
-    let path = PathAndQuery::try_from(model.path(matched, admitted.wire_path()))
+/// A request for this path of the process.
+fn head_of(path: &str) -> Result<Request<()>, Refusal> {
+    let path = PathAndQuery::try_from(path)
         .map_err(|_| Refusal::with(Cause::MalformedPath, "the normal form is no target"))?;
-    let mut request = Request::new(body);
+    let mut request = Request::new(());
     *request.uri_mut() = Uri::from(path);
-    *request.method_mut() = admitted.parts().method.clone();
-    let headers = request.headers_mut();
-    for name in ASKED {
-        if let Some(value) = admitted.parts().headers.get(&name) {
-            headers.insert(name, value.clone());
-        }
-    }
-    headers.insert(TRACEPARENT, record.ids.traceparent.clone());
-    if let Some(left) = left {
-        // Not rounded down to nothing, which is no deadline.
-        let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-        headers.insert(DEADLINE, millis.into());
-    }
     Ok(request)
-}
-
-fn micros(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
 /// The same for the caller, in milliseconds.
@@ -157,7 +276,7 @@ fn refusal_of(record: &Record, error: &SendError) -> Refusal {
         return cut_off.into();
     }
     let cause = match error {
-        SendError::TimeoutResponse | SendError::TimeoutWhole => Cause::UpstreamTimeout,
+        SendError::TimeoutResponse | SendError::TimeoutWhole => Cause::ModelTimeout,
         SendError::MalformedResponse(_) | SendError::HeadersTooLarge => Cause::UpstreamInvalid,
         SendError::RequestBody(_) => Cause::RequestBroken,
         _ => Cause::ModelUnavailable,

@@ -13,6 +13,7 @@ use vedette_admit::challenge::content_security_policy;
 
 use crate::body::{Content, ResponseBody};
 use crate::clock;
+use crate::grpc::{self, Code};
 use crate::lease::Lease;
 use crate::node::Held;
 use crate::record::{Outcome, Record};
@@ -58,7 +59,7 @@ pub fn answer(
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RefusalBody<'a> {
-    error: &'static str,
+    error: &'a str,
     request_id: &'a str,
     /// When, where the answer is also evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +76,7 @@ pub fn refuse(
     held.lease = Lease::default();
     let (cause, retry_after) = (refusal.cause, refusal.retry_after);
     let page = refusal.page.take();
+    let said = refusal.said.take();
     let (stage, _, _, error) = cause.outcome();
     let status = refusal.status();
     record.status = status.as_u16();
@@ -84,21 +86,29 @@ pub fn refuse(
     };
     record.refusal = Some(refusal);
     record.passed(stage);
+    let sentence = said.as_ref().map_or(error, |it| &it.sentence);
     let body = RefusalBody {
-        error,
+        error: sentence,
         request_id: record.ids.request(),
         timestamp: (stage == Stage::Inspect).then(|| clock::rfc3339(clock::since_epoch())),
     };
     let is_page = page.is_some();
-    let body = match page {
-        _ if record.method == Method::HEAD => Vec::new(),
+    let content = match page {
+        _ if record.method == Method::HEAD || record.is_grpc => Vec::new(),
         Some(page) => page.0.into_bytes(),
         None => serde_json::to_vec(&body).unwrap_or_default(),
     };
     let mut response = Response::new(());
     *response.status_mut() = status;
+    let is_grpc = record.is_grpc;
+    if is_grpc {
+        *response.status_mut() = StatusCode::OK;
+        record.grpc_status = Some(Code::of(cause, status).0);
+    }
     let headers = response.headers_mut();
-    if is_page {
+    if is_grpc {
+        grpc::set_status(headers, Code::of(cause, status), sentence);
+    } else if is_page {
         set_for_page(headers);
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -118,8 +128,11 @@ pub fn refuse(
     }
     let soon = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
     set_for_cause(headers, cause, retry_after.map(NonZeroU32::get).or(soon));
+    if let Some(allow) = said.and_then(|it| it.allow) {
+        headers.insert(ALLOW, allow);
+    }
     set_common(headers, &record, &mut held);
-    let content = Content::Fixed(Some(Bytes::from(body)));
+    let content = Content::Fixed(Some(Bytes::from(content)).filter(|it| !it.is_empty()));
     response.map(|()| ResponseBody::new(content, record, held))
 }
 
@@ -182,6 +195,10 @@ fn is_a_no(cause: Cause) -> bool {
             | Cause::CircuitOpen
             | Cause::FaultInjected
             | Cause::DeadlineMalformed
+            | Cause::ModelRequestInvalid
+            | Cause::ModelPathUnknown
+            | Cause::ModelMethod
+            | Cause::ModelBusy
     )
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use crate::call::Rpc;
 use crate::plan::{Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
@@ -16,6 +17,7 @@ pub struct Routed {
     target: Arc<Target>,
     // Boxed: few requests have it, and each would carry its room through the rest of the path.
     stay: Option<Box<HeaderValue>>,
+    call: Option<Box<Rpc>>,
 }
 
 impl Routed {
@@ -29,6 +31,31 @@ impl Routed {
         &self.target
     }
 
+    /// The host that it is looked up by: who comes to a sidecar is led to its program, whatever they call it.
+    pub fn host<'a>(&'a self, record: &'a Record) -> &'a str {
+        host_of(record, &self.admitted)
+    }
+
+    /// What it calls over gRPC, of the Open Inference Protocol.
+    pub fn call(&self) -> Option<&Rpc> {
+        self.call.as_deref()
+    }
+
+    /// Says what it calls.
+    pub fn calls(&mut self, call: Rpc) {
+        self.call = Some(Box::new(call));
+    }
+
+    /// The same, to be kept.
+    pub fn take_call(&mut self) -> Option<Box<Rpc>> {
+        self.call.take()
+    }
+
+    /// Leads it elsewhere, by what it calls.
+    pub fn lead(&mut self, target: Arc<Target>) {
+        self.target = target;
+    }
+
     /// Request, target, and the cookie that tells the caller to stay with it.
     pub fn into_inner(self) -> (Admitted, Arc<Target>, Option<Box<HeaderValue>>) {
         (self.admitted, self.target, self.stay)
@@ -38,10 +65,7 @@ impl Routed {
 /// Finds where a request leads.
 pub fn route(plan: &Plan, record: &mut Record, mut admitted: Admitted) -> Result<Routed, Refusal> {
     let parts = admitted.parts();
-    // Who comes to a sidecar is led to its program, whatever they call it.
-    let inbound = record.connection.sidecar.as_ref();
-    let inbound = inbound.filter(|it| !it.is_outbound());
-    let host = inbound.map_or(admitted.host(), |it| &it.host);
+    let host = host_of(record, &admitted);
     let (service, cookie) = plan
         .find(host, admitted.path(), parts)
         .and_then(|rule| rule.choose(&parts.headers))
@@ -65,5 +89,12 @@ pub fn route(plan: &Plan, record: &mut Record, mut admitted: Admitted) -> Result
         admitted,
         target,
         stay,
+        call: None,
     })
+}
+
+fn host_of<'a>(record: &'a Record, admitted: &'a Admitted) -> &'a str {
+    let inbound = record.connection.sidecar.as_ref();
+    let inbound = inbound.filter(|it| !it.is_outbound());
+    inbound.map_or(admitted.host(), |it| &it.host)
 }
