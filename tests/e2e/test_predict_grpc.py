@@ -296,7 +296,9 @@ def test_a_message_beyond_the_model_s_limit_is_refused_unread(node: Node, stub: 
 
 def test_compressed_messages_and_unknown_methods_are_not_implemented(node: Node, stub: Any) -> None:
     request = request_of()
-    request.inputs[0].contents.fp32_contents.extend([0.0] * 10_000)  # what gets no smaller is not compressed
+    request.inputs[0].contents.fp32_contents.extend(
+        [0.0] * 10_000
+    )  # what gets no smaller is not compressed
     code, _, line = refused(stub, request, node, compression=grpc.Compression.Gzip)
     assert (code, line["cause"]) == (grpc.StatusCode.UNIMPLEMENTED, "call_unsupported")
     with pytest.raises(grpc.RpcError) as caught:
