@@ -13,6 +13,7 @@ import typer
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
+from vedette.cli.waiting import waiting
 from vedette.ids import require_name
 
 _models = typer.Typer(
@@ -138,6 +139,7 @@ def add(
     from vedette.cli.uploading import upload_model
     from vedette.models.admit import find_model, read_model
 
+    place = f"/v1/models/{require_name(name, 'model')}"
     admitted = read_model(find_model(path))
     client = client_of(home)
     wish = {
@@ -150,7 +152,8 @@ def add(
     }
     with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
         upload_model(client, admitted.digest, admitted.path, name)
-        answer: dict[str, Any] = client.put(f"/v1/models/{require_name(name, 'model')}", wish)
+        with waiting(f"Looking at {name}{', loading it' if promote else ''}"):
+            answer: dict[str, Any] = client.put(place, wish)
     if as_json:
         print_json(answer)
         return
@@ -175,9 +178,9 @@ def promote(
 ) -> None:
     """Serve a version that is kept; returns when it serves."""
 
-    done = client_of(home).post(
-        f"/v1/models/{require_name(name, 'model')}/promoted", {"version": version}
-    )
+    place = f"/v1/models/{require_name(name, 'model')}/promoted"
+    with waiting(f"Loading {name} {version}"):
+        done = client_of(home).post(place, {"version": version})
     _told(done, f"Serves {name} {version}", as_json)
 
 
@@ -185,7 +188,8 @@ def rollback(name: NameArgument, home: HomeOption = None, as_json: JsonOption = 
     """Serve the version that served before; `vedette rollback` takes the whole node back."""
 
     client = client_of(home)
-    done = client.post(f"/v1/models/{require_name(name, 'model')}/rollback", None)
+    with waiting(f"Loading {name}"):
+        done = client.post(f"/v1/models/{require_name(name, 'model')}/rollback", None)
     version = client.get(f"/v1/models/{require_name(name, 'model')}")["version"]
     _told(done, f"Serves {name} {version}", as_json)
 

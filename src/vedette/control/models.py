@@ -83,8 +83,7 @@ class Models:
             finally:
                 self._activator.lock.release()
         versions, registered = self._versions(snapshot), self._registered()
-        applied = self._activator.history.applied()
-        owners = {each.name: each.file for each in applied if each.kind == "Model"}
+        owners = self._files_of("Model")
         states = read_states(self._home.models_state)
         return model_statuses(snapshot, versions, registered, states, owners, self._base_url())
 
@@ -172,7 +171,7 @@ class Models:
 
     def remove(self, name: str, version: int | None, actor: str) -> Outcome | None:
         """Removes a version that does not serve, or all of a model with the routes to it; None: the snapshot is as it
-        was. Raises `ConfigError` model_unknown, model_version_unknown, model_serving.
+        was. Raises `ConfigError` model_unknown, model_version_unknown, model_serving, route_in_use.
         """
         with self._activator.lock:
             known = self._known(name)
@@ -185,9 +184,9 @@ class Models:
                 return None
             outcome = None
             if self._activator.active()[1].model(name) is not None:
-                hosts = self._hosts()
+                hosts, files = self._hosts(), self._files_of("Limit")
                 outcome = self._activator.change(
-                    lambda active: desired_models.remove_model(active, name, hosts),
+                    lambda active: desired_models.remove_model(active, name, hosts, files),
                     f"remove model {name}",
                     actor,
                 )
@@ -261,6 +260,11 @@ class Models:
         return file
 
     # --- inside
+
+    def _files_of(self, kind: str) -> dict[str, str]:
+        """The manifests that objects of a kind came from, by name."""
+        applied = self._activator.history.applied()
+        return {each.name: each.file for each in applied if each.kind == kind}
 
     def _at_its_line(self, manifest: Manifest, ask: Callable[[], T]) -> T:
         try:
