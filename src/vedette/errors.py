@@ -104,6 +104,8 @@ _CONFIG = [
     ("manifest_missing", "There is no manifest there.", "Give a component file, a folder made by `vedette new`, or files with manifests."),
     ("model_downgrade", "Versions of a model only go up.", "Leave the version out, or give a higher one; `vedette model show NAME` lists those that are kept."),
     ("model_format", "The file's name says another format than its content.", "Check that it is the file you mean, and name it after what it is."),
+    ("golden_invalid", "The golden answers cannot be used.", "Mend what the message names; docs/models.md says what the file holds."),
+    ("model_golden", "The model does not give its golden answers.", "Nothing was changed. Check that it is the right file; if these answers are right now, give it new ones: --golden or --golden-record."),
     ("model_invalid", "The file is no model that this node can run.", "Give a file of ONNX, whole, with its weights in it; docs/models.md says what is taken."),
     ("model_missing", "There is no model at that path.", "Give a .onnx file, or a folder that holds one."),
     ("model_reaches_outside", "The model asks for more than its own file: data beside it, or operators of somebody else's code.", "Save it with its weights inside (in Python: onnx.save(onnx.load(FILE), OUT)) and with operators of ONNX and ONNX Runtime only."),

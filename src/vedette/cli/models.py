@@ -101,6 +101,7 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
         (
             each["version"],
             each["state"],
+            each["golden"] or "-",
             _size(each["size"]),
             short(each["file"]),
             each["addedAt"],
@@ -108,7 +109,7 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
         )
         for each in one["versions"]
     ]
-    print_table(("version", "state", "size", "file", "added", "by"), versions, "")
+    print_table(("version", "state", "golden", "size", "file", "added", "by"), versions, "")
 
 
 def add(
@@ -130,19 +131,33 @@ def add(
     promote: Annotated[
         bool, typer.Option("--promote/--no-promote", help="Serve it at once; or only keep it.")
     ] = True,
+    golden: Annotated[
+        Path | None,
+        typer.Option(help="Questions and the answers to them that it must give before it serves."),
+    ] = None,
+    golden_record: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT",
+            help="JSON, or a file of JSON or .npy: what it answers to it now is what it must answer from now on. "
+            "Repeatable.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take in a model as the next version; returns when it serves. Settings not given stay as they were.
 
     It is looked at in a process without network and files before anything of it counts.
     """
+    from vedette.cli.golden import read_golden, send_golden
     from vedette.cli.uploading import upload_model
     from vedette.models.admit import find_model, read_model
 
     place = f"/v1/models/{require_name(name, 'model')}"
     admitted = read_model(find_model(path))
+    cases = read_golden(golden)
     client = client_of(home)
-    wish = {
+    wish: dict[str, Any] = {
         "file": admitted.digest,
         "version": version,
         "promote": promote,
@@ -152,6 +167,7 @@ def add(
     }
     with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
         upload_model(client, admitted.digest, admitted.path, name)
+        wish["golden"] = send_golden(client, admitted.digest, cases, golden_record or [])
         with waiting(f"Looking at {name}{', loading it' if promote else ''}"):
             answer: dict[str, Any] = client.put(place, wish)
     if as_json:
@@ -162,6 +178,10 @@ def add(
     say(f"Outputs: {printable(_tensors(answer['outputs']))}")
     if answer["pruned"]:
         say(f"note: forgot old versions: {', '.join(map(str, answer['pruned']))}")
+    if answer["golden"]:
+        say(
+            f"Golden answers: {answer['golden']}{', as they should be' if promote else ', not asked yet'}"
+        )
     if not answer["promoted"]:
         kept = answer["version"]
         say(f"Keeps {name} {kept}; serve it: vedette model promote {name} --version {kept}")
