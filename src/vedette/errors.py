@@ -108,6 +108,7 @@ _CONFIG = [
     ("model_golden", "The model does not give its golden answers.", "Nothing was changed. Check that it is the right file; if these answers are right now, give it new ones: --golden or --golden-record."),
     ("model_invalid", "The file is no model that this node can run.", "Give a file of ONNX, whole, with its weights in it; docs/models.md says what is taken."),
     ("model_missing", "There is no model at that path.", "Give a .onnx file, or a folder that holds one."),
+    ("model_signer_absent", "The node trusts no such signer of models.", "Run `vedette model trust list` to see those that it does."),
     ("model_reaches_outside", "The model asks for more than its own file: data beside it, or operators of somebody else's code.", "Save it with its weights inside (in Python: onnx.save(onnx.load(FILE), OUT)) and with operators of ONNX and ONNX Runtime only."),
     ("model_refused", "The model was not asked, or refused the question.", "Mend what the message names; `vedette model show NAME` says what it takes, docs/callers.md who may ask."),
     ("model_serving", "That version is the one that serves.", "Promote another one first, or remove the model whole: without --version."),
@@ -167,6 +168,9 @@ _CONFIG = [
 _TRUST = [
     ("bundle_rollback", "The trust bundle is older than the one the node has.", "Do not use it; get the present one from its trust domain. If that trust domain was made anew, remove its bundle first."),
     ("blob_tampered", "Stored content does not have the digest it is stored under.", "Do not use it. Check the disk, then deploy the function again."),
+    ("model_signature_invalid", "The model's signature does not hold.", "Do not use the file. Get it again from its publisher, with its signature; `vedette model verify` tells what holds."),
+    ("model_signer_unknown", "Nobody whom the node trusts with models has signed it.", "If you know the signer, trust the certificate of its authority: vedette model trust add FILE. To take it in as unsigned: --unsigned."),
+    ("model_unsigned", "The model is not signed, and the node takes only signed ones.", "Give its signature with --signature FILE, or sign it: vedette model sign. The Node's `models.requireSignature` says that it has to be."),
     ("evidence_refused", "The evidence is not what that node signed.", "Do not rely on it: somebody changed it, it is of another node, or `--key` is another node's; `vedette audit key` prints the right one there."),
     ("envelope_invalid", "The signed snapshot is not a DSSE envelope of the expected kind.", "Do not activate it; take the snapshot from the history of this node."),
     ("envelope_signature", "The signature of the snapshot does not verify.", "Do not activate it; somebody changed it or it is from another node."),

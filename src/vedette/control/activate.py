@@ -90,6 +90,12 @@ class Activator:
         """Called with each snapshot that is active and served, and who wanted it."""
         self.proved: Callable[[Sequence[ServedModel]], None] | None = None
         """Called with models that are new and whose workers are ready; raises where one must not serve."""
+        self.vouched: Callable[[Snapshot, Snapshot], None] | None = None
+        """Called with a snapshot that is to be served and the one that is, before models are loaded; raises where one
+        must not be.
+        """
+        self.loadable: Callable[[Snapshot], Sequence[ServedModel]] = _models_of
+        """Which models of a snapshot that is served may be loaded."""
         self.besides: Callable[[], Iterable[str]] = tuple
         """Digests of blobs that are kept though no generation needs them."""
 
@@ -242,12 +248,14 @@ class Activator:
         if refused is not None:
             raise refused.error
         before = self.active()[1]
+        if self.vouched is not None:
+            self.vouched(snapshot, before)
         self._require_loaded(before, snapshot)
         try:
             self._prove(before, snapshot)
             return self._serve(snapshot, envelope, action, actor)
         finally:
-            self.workers.settle(self.active()[1].models or ())
+            self.workers.settle(self.loadable(self.active()[1]))
 
     def _prove(self, before: Snapshot, after: Snapshot) -> None:
         """Has the models that are new shown to be what they should be."""
@@ -258,7 +266,7 @@ class Activator:
 
     def _require_loaded(self, before: Snapshot, after: Snapshot) -> None:
         """Raises `NotLoadedError`, which `once_loaded` waits for."""
-        self.workers.settle(before.models or ())
+        self.workers.settle(self.loadable(before))
         assert self._waiting.wish is not None, "snapshots are activated by `once_loaded`"
         self._waiting.wish.require_loaded(before.models or (), after.models or ())
 
@@ -431,7 +439,7 @@ class Activator:
             if entry is None:
                 return None, None
             _, snapshot = self.active()
-            self.workers.settle(snapshot.models or ())  # control starts with this, too
+            self.workers.settle(self.loadable(snapshot))  # control starts with this, too
             status = self.engine.look()
             serving = (status["digest"], status["generation"], status["error"])
             # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.
@@ -449,6 +457,10 @@ class _Waiting(threading.local):
     """What this thread waits for."""
 
     wish: Wish | None = None
+
+
+def _models_of(snapshot: Snapshot) -> Sequence[ServedModel]:
+    return snapshot.models or ()
 
 
 def _components(snapshot: Snapshot) -> dict[str, str]:
