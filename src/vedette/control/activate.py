@@ -89,7 +89,9 @@ class Activator:
         self.noted: Callable[[Snapshot, str], None] | None = None
         """Called with each snapshot that is active and served, and who wanted it."""
         self.proved: Callable[[Sequence[ServedModel]], None] | None = None
-        """Called with models that are new and whose workers are ready; raises where one must not serve."""
+        """Called, without the lock, with models that are new and whose workers are ready; raises where one must not
+        serve.
+        """
         self.vouched: Callable[[Snapshot, Snapshot], None] | None = None
         """Called with a snapshot that is to be served and the one that is, before models are loaded; raises where one
         must not be.
@@ -145,6 +147,8 @@ class Activator:
                             return act()
                     except NotLoadedError as error:
                         wish.load(error.models)
+                        if self.proved is not None:
+                            self.proved(error.models)
             finally:
                 self._waiting.wish = None
 
@@ -252,17 +256,9 @@ class Activator:
             self.vouched(snapshot, before)
         self._require_loaded(before, snapshot)
         try:
-            self._prove(before, snapshot)
             return self._serve(snapshot, envelope, action, actor)
         finally:
             self.workers.settle(self.loadable(self.active()[1]))
-
-    def _prove(self, before: Snapshot, after: Snapshot) -> None:
-        """Has the models that are new shown to be what they should be."""
-        there = {each.worker for each in before.models or ()}
-        new = [each for each in after.models or () if each.worker not in there]
-        if new and self.proved is not None:
-            self.proved(new)
 
     def _require_loaded(self, before: Snapshot, after: Snapshot) -> None:
         """Raises `NotLoadedError`, which `once_loaded` waits for."""

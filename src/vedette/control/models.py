@@ -130,7 +130,8 @@ class Models:
         desired_models.own_route_name(name)
         new_version(name, self._registered().get(name, Registered()), wish.version)
         found = self.file(wish.file)
-        return self._activator.once_loaded(lambda: self._add(name, wish, found, actor))
+        with self.golden.given(wish.file, found.inputs, wish.golden):
+            return self._activator.once_loaded(lambda: self._add(name, wish, found, actor))
 
     def _add(
         self, name: str, wish: ModelWish, found: ModelFile, actor: str
@@ -141,13 +142,12 @@ class Models:
         version = new_version(name, before, wish.version)
         model = _made(name, version, wish, found, active.model(name))
         outcome = None
-        with self.golden.given(model, wish.golden):
-            if wish.promote:
-                outcome = self._serve(model, f"model {name} {version}", actor)
-                entry = outcome.entry
-            else:
-                self.store.put(_kept(model, actor))
-                self._prune(name)
+        if wish.promote:
+            outcome = self._serve(model, f"model {name} {version}", actor)
+            entry = outcome.entry
+        else:
+            self.store.put(_kept(model, actor))
+            self._prune(name)
         kept = {each.version for each in self._versions(active) if each.name == name}
         pruned = tuple(sorted(before.versions.keys() - kept))
         status = self.show(name)
