@@ -189,7 +189,12 @@ def add(
             answer: dict[str, Any] = client.put(place, wish)
     if as_json:
         print_json(answer)
-        return
+    else:
+        _say_added(answer)
+
+
+def _say_added(answer: dict[str, Any]) -> None:
+    name, kept = answer["name"], answer["version"]
     say_if_away(answer)
     say(f"Inputs: {printable(_tensors(answer['inputs']))}")
     say(f"Outputs: {printable(_tensors(answer['outputs']))}")
@@ -198,14 +203,12 @@ def add(
     if answer["signer"]:
         say(f"Signed by {printable(answer['signer'])}")
     if answer["golden"]:
-        say(
-            f"Golden answers: {answer['golden']}{', as they should be' if promote else ', not asked yet'}"
-        )
+        asked = "as they should be" if answer["promoted"] else "not asked yet"
+        say(f"Golden answers: {answer['golden']}, {asked}")
     if not answer["promoted"]:
-        kept = answer["version"]
         say(f"Keeps {name} {kept}; serve it: vedette model promote {name} --version {kept}")
         return
-    say(f"Serves {name} {answer['version']} (generation {answer['generation']})")
+    say(f"Serves {name} {kept} (generation {answer['generation']})")
     print(answer["url"])
 
 
