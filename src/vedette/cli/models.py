@@ -13,6 +13,7 @@ import typer
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
+from vedette.cli.waiting import waiting
 from vedette.ids import require_name
 
 _models = typer.Typer(
@@ -100,6 +101,7 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
         (
             each["version"],
             each["state"],
+            each["golden"] or "-",
             _size(each["size"]),
             short(each["file"]),
             each["addedAt"],
@@ -107,7 +109,7 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
         )
         for each in one["versions"]
     ]
-    print_table(("version", "state", "size", "file", "added", "by"), versions, "")
+    print_table(("version", "state", "golden", "size", "file", "added", "by"), versions, "")
 
 
 def add(
@@ -129,18 +131,33 @@ def add(
     promote: Annotated[
         bool, typer.Option("--promote/--no-promote", help="Serve it at once; or only keep it.")
     ] = True,
+    golden: Annotated[
+        Path | None,
+        typer.Option(help="Questions and the answers to them that it must give before it serves."),
+    ] = None,
+    golden_record: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT",
+            help="JSON, or a file of JSON or .npy: what it answers to it now is what it must answer from now on. "
+            "Repeatable.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take in a model as the next version; returns when it serves. Settings not given stay as they were.
 
     It is looked at in a process without network and files before anything of it counts.
     """
+    from vedette.cli.golden import read_golden, send_golden
     from vedette.cli.uploading import upload_model
     from vedette.models.admit import find_model, read_model
 
+    place = f"/v1/models/{require_name(name, 'model')}"
     admitted = read_model(find_model(path))
+    cases = read_golden(golden)
     client = client_of(home)
-    wish = {
+    wish: dict[str, Any] = {
         "file": admitted.digest,
         "version": version,
         "promote": promote,
@@ -150,7 +167,9 @@ def add(
     }
     with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
         upload_model(client, admitted.digest, admitted.path, name)
-        answer: dict[str, Any] = client.put(f"/v1/models/{require_name(name, 'model')}", wish)
+        wish["golden"] = send_golden(client, admitted.digest, cases, golden_record or [])
+        with waiting(f"Looking at {name}{', loading it' if promote else ''}"):
+            answer: dict[str, Any] = client.put(place, wish)
     if as_json:
         print_json(answer)
         return
@@ -159,6 +178,10 @@ def add(
     say(f"Outputs: {printable(_tensors(answer['outputs']))}")
     if answer["pruned"]:
         say(f"note: forgot old versions: {', '.join(map(str, answer['pruned']))}")
+    if answer["golden"]:
+        say(
+            f"Golden answers: {answer['golden']}{', as they should be' if promote else ', not asked yet'}"
+        )
     if not answer["promoted"]:
         kept = answer["version"]
         say(f"Keeps {name} {kept}; serve it: vedette model promote {name} --version {kept}")
@@ -175,9 +198,9 @@ def promote(
 ) -> None:
     """Serve a version that is kept; returns when it serves."""
 
-    done = client_of(home).post(
-        f"/v1/models/{require_name(name, 'model')}/promoted", {"version": version}
-    )
+    place = f"/v1/models/{require_name(name, 'model')}/promoted"
+    with waiting(f"Loading {name} {version}"):
+        done = client_of(home).post(place, {"version": version})
     _told(done, f"Serves {name} {version}", as_json)
 
 
@@ -185,7 +208,8 @@ def rollback(name: NameArgument, home: HomeOption = None, as_json: JsonOption = 
     """Serve the version that served before; `vedette rollback` takes the whole node back."""
 
     client = client_of(home)
-    done = client.post(f"/v1/models/{require_name(name, 'model')}/rollback", None)
+    with waiting(f"Loading {name}"):
+        done = client.post(f"/v1/models/{require_name(name, 'model')}/rollback", None)
     version = client.get(f"/v1/models/{require_name(name, 'model')}")["version"]
     _told(done, f"Serves {name} {version}", as_json)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vedette.clock import now
+from vedette.config.served import ServedModel
 from vedette.config.snapshot import Snapshot
 from vedette.control import desired, tls
 from vedette.control.bootstrap import Keys
@@ -82,6 +83,8 @@ class Activator:
         """Called with what the engine says of itself, once a second."""
         self.noted: Callable[[Snapshot, str], None] | None = None
         """Called with each snapshot that is active and served, and who wanted it."""
+        self.proved: Callable[[Sequence[ServedModel]], None] | None = None
+        """Called with models that are new and whose workers are ready; raises where one must not serve."""
         self.besides: Callable[[], Iterable[str]] = tuple
         """Digests of blobs that are kept though no generation needs them."""
 
@@ -205,8 +208,13 @@ class Activator:
         refused = self._refusal(snapshot, envelope)
         if refused is not None:
             raise refused.error
+        before = self.active()[1].models or ()
+        there = {each.worker for each in before}
+        new = [each for each in snapshot.models or () if each.worker not in there]
         try:
-            self.workers.bring_up(self.active()[1].models or (), snapshot.models or ())
+            self.workers.bring_up(before, snapshot.models or ())
+            if new and self.proved is not None:
+                self.proved(new)
             return self._serve(snapshot, envelope, action, actor)
         finally:
             self.workers.settle(self.active()[1].models or ())

@@ -16,6 +16,7 @@ from vedette.control.admin_records import NOTE
 from vedette.control.messages import Activation, Stored
 from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish, PromoteWish
 from vedette.control.node import Node, activation
+from vedette.control.resolve_models import ModelFile
 from vedette.control.uploads import receive
 from vedette.errors import ConfigError
 from vedette.models.admit import MAX_MODEL_BYTES
@@ -48,6 +49,11 @@ def add_models(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) -> 
             await receive(request, file, MAX_MODEL_BYTES, too_large)
             size = await asyncio.to_thread(node.models.store_file, digest, file)
         return Stored(digest=digest, size=size)
+
+    @app.get("/v1/model-files/{digest}/content")
+    def model_content(digest: str) -> ModelFile:
+        """What is in an uploaded file: what goes in and comes out. It is looked at unless it was."""
+        return node.models.file(digest)
 
     @app.put("/v1/models/{name}")
     def put_model(name: str, wish: ModelWish, request: Request) -> ModelAdded:

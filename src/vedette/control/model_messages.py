@@ -21,6 +21,10 @@ class ModelWish(Model):
     version: Count | None = Field(
         default=None, ge=1, le=2**53, description="Its version; absent: the next."
     )
+    golden: Digest | None = Field(
+        default=None,
+        description="Digest of uploaded golden answers, in place of those that the file had; absent: as they were.",
+    )
     promote: bool = Field(default=True, description="Whether it is served at once.")
     task: Task | None = Field(
         default=None,
@@ -58,6 +62,7 @@ class ModelAdded(Activation):
     outputs: tuple[Tensor, ...] = Field(description="What it gives.")
     load_millis: float = Field(description="How long loading took, in milliseconds.")
     runtime: str = Field(description="What loaded it.")
+    golden: int = Field(default=0, description="How many golden answers the file has.")
     pruned: tuple[int, ...] = Field(
         default=(), description="Old versions that were forgotten for it."
     )
@@ -73,6 +78,7 @@ class ModelVersion(Model):
     task: str = Field(description="What it is for.")
     added_at: str = Field(description="When it came, RFC 3339.")
     actor: str = Field(description="Who brought it.")
+    golden: int = Field(default=0, description="How many golden answers its file has.")
     state: str = Field(
         description="serving, previous (what `vedette model rollback` goes to) or kept."
     )

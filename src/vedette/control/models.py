@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +21,7 @@ from vedette.config.served import ModelFormat, ServedModel, served_model, worker
 from vedette.config.snapshot import Snapshot
 from vedette.control import desired_models
 from vedette.control.activate import Activator, Outcome
+from vedette.control.golden_check import GoldenAnswers
 from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish
 from vedette.control.model_statuses import model_statuses
 from vedette.control.resolve_models import KnownModels, ModelFile, blob_of
@@ -69,6 +70,7 @@ class Models:
         self._inspect = inspector
         self._noted: tuple[ServedModel, ...] | None = None
         self.store = ModelStore(home.models_database)
+        self.golden = GoldenAnswers(home, activator.blobs, self.store)
 
     # --- asking
 
@@ -83,10 +85,11 @@ class Models:
             finally:
                 self._activator.lock.release()
         versions, registered = self._versions(snapshot), self._registered()
-        applied = self._activator.history.applied()
-        owners = {each.name: each.file for each in applied if each.kind == "Model"}
+        owners = self._files_of("Model")
         states = read_states(self._home.models_state)
-        return model_statuses(snapshot, versions, registered, states, owners, self._base_url())
+        found = model_statuses(snapshot, versions, registered, states, owners, self._base_url())
+        golden = self.golden.counts()
+        return [_with_golden(each, golden) for each in found]
 
     def show(self, name: str) -> ModelStatus:
         """One model. Raises `ConfigError` model_unknown."""
@@ -116,7 +119,8 @@ class Models:
         """Takes in an uploaded file as the next version, and serves it unless it is not to be promoted. One that
         cannot be served leaves nothing behind, not even its number.
 
-        Raises `ConfigError` model_downgrade, model_invalid, blob_missing, runtime_missing, invalid_name.
+        Raises `ConfigError` model_downgrade, model_invalid, blob_missing, runtime_missing, invalid_name,
+        golden_invalid, model_golden.
         """
         desired_models.own_route_name(name)
         new_version(name, self._registered().get(name, Registered()), wish.version)
@@ -128,12 +132,13 @@ class Models:
             version = new_version(name, before, wish.version)
             model = _made(name, version, wish, found, active.model(name))
             outcome = None
-            if wish.promote:
-                outcome = self._serve(model, f"model {name} {version}", actor)
-                entry = outcome.entry
-            else:
-                self.store.put(_kept(model, actor))
-                self._prune(name)
+            with self.golden.given(model, wish.golden):
+                if wish.promote:
+                    outcome = self._serve(model, f"model {name} {version}", actor)
+                    entry = outcome.entry
+                else:
+                    self.store.put(_kept(model, actor))
+                    self._prune(name)
             kept = {each.version for each in self._versions(active) if each.name == name}
             pruned = tuple(sorted(before.versions.keys() - kept))
         status = self.show(name)
@@ -150,6 +155,7 @@ class Models:
             outputs=found.outputs,
             load_millis=found.load_millis,
             runtime=found.runtime,
+            golden=self.golden.counts().get(wish.file, 0),
             pruned=pruned,
         )
         return added, outcome
@@ -172,7 +178,7 @@ class Models:
 
     def remove(self, name: str, version: int | None, actor: str) -> Outcome | None:
         """Removes a version that does not serve, or all of a model with the routes to it; None: the snapshot is as it
-        was. Raises `ConfigError` model_unknown, model_version_unknown, model_serving.
+        was. Raises `ConfigError` model_unknown, model_version_unknown, model_serving, route_in_use.
         """
         with self._activator.lock:
             known = self._known(name)
@@ -185,9 +191,9 @@ class Models:
                 return None
             outcome = None
             if self._activator.active()[1].model(name) is not None:
-                hosts = self._hosts()
+                hosts, files = self._hosts(), self._files_of("Limit")
                 outcome = self._activator.change(
-                    lambda active: desired_models.remove_model(active, name, hosts),
+                    lambda active: desired_models.remove_model(active, name, hosts, files),
                     f"remove model {name}",
                     actor,
                 )
@@ -262,6 +268,11 @@ class Models:
 
     # --- inside
 
+    def _files_of(self, kind: str) -> dict[str, str]:
+        """The manifests that objects of a kind came from, by name."""
+        applied = self._activator.history.applied()
+        return {each.name: each.file for each in applied if each.kind == kind}
+
     def _at_its_line(self, manifest: Manifest, ask: Callable[[], T]) -> T:
         try:
             return ask()
@@ -319,6 +330,13 @@ class Models:
             if (each.name, each.version) == (name, version):
                 return build(ServedModel, json.loads(each.definition))
         raise unknown_version(name, version, known)
+
+
+def _with_golden(status: ModelStatus, counts: Mapping[str, int]) -> ModelStatus:
+    versions = tuple(
+        each.model_copy(update={"golden": counts.get(each.file, 0)}) for each in status.versions
+    )
+    return status.model_copy(update={"versions": versions})
 
 
 def unknown(name: str) -> ConfigError:

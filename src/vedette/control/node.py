@@ -149,6 +149,7 @@ class Node:
         self.models = Models(home, activator, self._base, lambda: base_url(self._supervised()))
         activator.noted = self.models.note
         activator.besides = self.models.needed
+        activator.proved = self.models.golden.require
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
