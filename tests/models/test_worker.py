@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import shutil
 import signal
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -337,14 +339,18 @@ def test_a_run_beyond_its_time_is_504_and_the_process_goes_on(tmp_path: Path) ->
 
 def test_a_run_that_does_not_stop_is_answered_and_ends_the_process_with_75(tmp_path: Path) -> None:
     file = onnx_files.stuck()
-    # Long enough for the matrix to be there: it is the product that looks at nothing.
-    limits = {"runMillis": 5000, "memoryBytes": 1 << 33}
+    limits = {"runMillis": 2000, "memoryBytes": 1 << 33}
     model = served(file, [COUNT], [tensor("sum", [])], limits=limits)
     with worker(tmp_path, file, model) as started:
         assert started.infer(rounds(8)).status == 200
-        answer = started.infer(rounds(16_000))
-        assert answer.status == 504
-        assert started.process.wait(WAIT) == 75
+        # It is the product that looks at nothing; on a busy machine a run may end where the matrix is made.
+        for _ in range(20):
+            answer = started.infer(rounds(8_000))
+            assert answer.status == 504
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert started.process.wait(5) == 75
+                return
+    pytest.fail("no run came to the product")
 
 
 def test_a_run_beyond_its_memory_is_503_and_the_next_one_runs(tmp_path: Path) -> None:

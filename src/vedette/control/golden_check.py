@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from vedette.config.served import ServedModel
+from vedette.config.served import ServedModel, Tensor
 from vedette.engine.client import UnixHTTPConnection
 from vedette.errors import ConfigError, UnavailableError
 from vedette.models.golden import (
@@ -49,8 +49,9 @@ class GoldenAnswers:
         return {file: int(kept.note) for file, kept in self._store.attached(ROLE).items()}
 
     @contextmanager
-    def given(self, model: ServedModel, digest: str | None) -> Iterator[None]:
-        """Within, the uploaded golden answers are those of the model's file; after an error, those of before are again.
+    def given(self, file: str, inputs: Sequence[Tensor], digest: str | None) -> Iterator[None]:
+        """Within, the uploaded golden answers are those of a model's file (its digest, and what it takes); after an
+        error, those of before are again.
 
         Raises `ConfigError` golden_invalid, blob_missing.
         """
@@ -58,13 +59,13 @@ class GoldenAnswers:
             yield
             return
         golden = parse_golden(self._blobs.get(digest))
-        _require_inputs(golden, model)
-        before = self._store.attached(ROLE).get(model.blob)
-        self._store.attach(model.blob, ROLE, Attached(digest, str(len(golden.cases))))
+        _require_inputs(golden, inputs)
+        before = self._store.attached(ROLE).get(file)
+        self._store.attach(file, ROLE, Attached(digest, str(len(golden.cases))))
         try:
             yield
         except BaseException:
-            self._store.attach(model.blob, ROLE, before)
+            self._store.attach(file, ROLE, before)
             raise
 
     def require(self, models: Sequence[ServedModel]) -> None:
@@ -130,8 +131,8 @@ def _sentence(body: bytes) -> str:
         return body[:200].decode(errors="replace")
 
 
-def _require_inputs(golden: GoldenFile, model: ServedModel) -> None:
-    known = {each.name for each in model.inputs}
+def _require_inputs(golden: GoldenFile, inputs: Sequence[Tensor]) -> None:
+    known = {each.name for each in inputs}
     for number, case in enumerate(golden.cases, 1):
         for tensor in case.request.inputs:
             if tensor.name not in known:

@@ -125,22 +125,26 @@ class Models:
         desired_models.own_route_name(name)
         new_version(name, self._registered().get(name, Registered()), wish.version)
         found = self.file(wish.file)
-        with self._activator.lock:
-            entry, active = self._activator.active()
-            self._note(active, "control")
-            before = self._registered().get(name, Registered())
-            version = new_version(name, before, wish.version)
-            model = _made(name, version, wish, found, active.model(name))
-            outcome = None
-            with self.golden.given(model, wish.golden):
-                if wish.promote:
-                    outcome = self._serve(model, f"model {name} {version}", actor)
-                    entry = outcome.entry
-                else:
-                    self.store.put(_kept(model, actor))
-                    self._prune(name)
-            kept = {each.version for each in self._versions(active) if each.name == name}
-            pruned = tuple(sorted(before.versions.keys() - kept))
+        with self.golden.given(wish.file, found.inputs, wish.golden):
+            return self._activator.once_loaded(lambda: self._add(name, wish, found, actor))
+
+    def _add(
+        self, name: str, wish: ModelWish, found: ModelFile, actor: str
+    ) -> tuple[ModelAdded, Outcome | None]:
+        entry, active = self._activator.active()
+        self._note(active, "control")
+        before = self._registered().get(name, Registered())
+        version = new_version(name, before, wish.version)
+        model = _made(name, version, wish, found, active.model(name))
+        outcome = None
+        if wish.promote:
+            outcome = self._serve(model, f"model {name} {version}", actor)
+            entry = outcome.entry
+        else:
+            self.store.put(_kept(model, actor))
+            self._prune(name)
+        kept = {each.version for each in self._versions(active) if each.name == name}
+        pruned = tuple(sorted(before.versions.keys() - kept))
         status = self.show(name)
         added = ModelAdded(
             digest=entry.digest,
@@ -162,19 +166,22 @@ class Models:
 
     def promote(self, name: str, version: int, actor: str) -> Outcome:
         """Serves a version that is kept. Raises `ConfigError` model_unknown, model_version_unknown."""
-        with self._activator.lock:
-            return self._serve(self._version(name, version), f"promote {name} {version}", actor)
+        return self._activator.once_loaded(
+            lambda: self._serve(self._version(name, version), f"promote {name} {version}", actor)
+        )
 
     def roll_back(self, name: str, actor: str) -> Outcome:
         """Serves the version that served before the one that does. Raises `ConfigError` model_unknown,
         model_version_unknown when there is none.
         """
-        with self._activator.lock:
-            known = self._known(name)
-            if known.previous is None or known.previous not in known.versions:
-                raise ConfigError("model_version_unknown", f"no version of {name!r} served before")
-            model = self._version(name, known.previous)
-            return self._serve(model, f"rollback {name} {known.previous}", actor)
+        return self._activator.once_loaded(lambda: self._roll_back(name, actor))
+
+    def _roll_back(self, name: str, actor: str) -> Outcome:
+        known = self._known(name)
+        if known.previous is None or known.previous not in known.versions:
+            raise ConfigError("model_version_unknown", f"no version of {name!r} served before")
+        model = self._version(name, known.previous)
+        return self._serve(model, f"rollback {name} {known.previous}", actor)
 
     def remove(self, name: str, version: int | None, actor: str) -> Outcome | None:
         """Removes a version that does not serve, or all of a model with the routes to it; None: the snapshot is as it
