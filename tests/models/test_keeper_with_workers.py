@@ -200,3 +200,24 @@ def test_a_file_that_is_no_model_says_so_and_harms_no_other(
     assert state["error"] is not None
     assert state["error"]["code"] == "model_invalid"
     Connection(home.model_socket(model["worker"])).ask()
+
+
+@pytest.mark.usefixtures("keeper")
+def test_a_model_that_nobody_asks_ends_by_itself_and_its_next_caller_gets_an_answer(
+    home: Home, model: dict[str, Any]
+) -> None:
+    resting = {**model, "name": "model", "worker": "a" * 16, "idleMillis": 1_000}
+    want(home, model, resting)
+    for _ in range(3):
+        eventually(lambda: (state_of(home, resting) or {}).get("state") == "idle")
+        state = state_of(home, resting)
+        assert state is not None
+        assert (state["pid"], state["restarts"], state["error"]) == (None, 0, None)
+        with contextlib.closing(Connection(home.model_socket(resting["worker"]))) as caller:
+            while (
+                True
+            ):  # a machine that takes more than two seconds says so, and when to come again
+                with contextlib.suppress(NotThereError):
+                    caller.ask()
+                    break
+    assert pid_of(home, model) is not None
