@@ -22,7 +22,9 @@ def test_a_model_is_known_by_its_worker_and_passed_on_word_for_word() -> None:
     model = {**served("a", 3, 250), "somethingNew": [1]}
     found = parse(text(model))
     assert found == {
-        worker_of("a", 3): Wanted(worker_of("a", 3), "a", 3, model["blob"], "onnx", 250, {**model})
+        worker_of("a", 3): Wanted(
+            worker_of("a", 3), "a", 3, model["blob"], "onnx", 250, None, {**model}
+        )
     }
 
 

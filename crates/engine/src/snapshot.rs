@@ -421,6 +421,8 @@ pub struct ModelLimits {
     pub run_millis: u64,
     /// Requests that may wait for a session; beyond: 503 with `retry-after`.
     pub queue: u64,
+    /// Requests of one caller that may run together; 1: each alone.
+    pub batch: u64,
     /// Largest request body, in bytes; beyond: 413.
     pub request_bytes: u64,
 }
@@ -451,6 +453,10 @@ pub struct ServedModel {
     pub threads: u64,
     /// What it may use.
     pub limits: ModelLimits,
+    /// Its process ends when nobody asks for so many milliseconds, and starts when somebody does;
+    /// absent: it is always there.
+    #[serde(default)]
+    pub idle_millis: Option<u64>,
     /// Name of its process and socket: everything above, hashed. What changes any of it runs in a
     /// process of its own beside the one before.
     pub worker: String,

@@ -70,6 +70,9 @@ pub struct Served {
     pub threads: usize,
     /// What it may use.
     pub limits: Limits,
+    /// The process ends when nobody asks for so many milliseconds; none: it stays.
+    #[serde(default)]
+    pub idle_millis: Option<u64>,
 }
 
 /// What a model may use, and how much may wait for it.
@@ -82,8 +85,15 @@ pub struct Limits {
     pub run_millis: u64,
     /// Requests that may wait for a session.
     pub queue: usize,
+    /// Requests that may run together; 1: each alone.
+    #[serde(default = "one")]
+    pub batch: usize,
     /// Largest request body, in bytes.
     pub request_bytes: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 impl Limits {

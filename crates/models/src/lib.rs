@@ -3,29 +3,33 @@
 //! Owns: what a model file may hold ([`onnx`]), the runtime's library ([`runtime`]), the Open Inference Protocol
 //! (`KServe` V2) as bytes ([`oip`]), who runs next and who is refused ([`pool`]), and the process around them
 //! ([`worker`], [`inspect`]). A request's way: `serve` reads it whole, `oip::request` decodes it against what the model
-//! takes, `pool` admits it by its predicted run time, a thread with one session of the runtime runs it, `oip::answer`
-//! encodes what came of it.
+//! takes, `pool` admits it by its predicted run time, `batch` says what runs with it, `turn` has a session of the runtime
+//! run it, `oip::answer` encodes what came of it.
 //!
 //! Must not: open a socket, write a file, start a program, or know who asks: the engine has decided that. It does not
-//! depend on the engine. Batching of what is queued belongs into `pool`, where a thread takes its next job
-//! (`Pool::next`): it would take several of one shape, and is not there yet.
+//! depend on the engine.
 
+mod batch;
 mod body;
 mod config;
 mod error;
 mod estimate;
+mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod idle;
 mod inspect;
 mod json;
 mod oip;
 mod onnx;
+mod pace;
 mod place;
 mod pool;
 mod runtime;
 mod serve;
 #[allow(unsafe_code)]
 mod sys;
+mod turn;
 mod watchdog;
 mod worker;
 

@@ -1,9 +1,9 @@
-//! A model's process: loads it, says whether it is ready, answers until it is told to stop.
+//! A model's process: loads it, says whether it is ready, answers until it is told to stop or nobody asks any more.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixListener as StdListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1::Builder;
@@ -16,8 +16,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::{self, WorkerConfig};
 use crate::error::Error;
+use crate::idle::Asking;
 use crate::place::{Place, agree};
-use crate::pool::Pool;
+use crate::pool::{Pool, Terms};
 use crate::serve::Serving;
 use crate::{sys, watchdog};
 
@@ -109,8 +110,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
     drop(loading);
     drop(place); // the file's pages; sessions have their own
-    let limits = model.limits;
-    let pool = Pool::start(sessions, limits.queue, limits.run_time()).map_err(failed)?;
+    let pool = Pool::start(sessions, Terms::of(&model)).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
     Ok(Serving::new(model, pool))
 }
@@ -124,7 +124,8 @@ pub fn too_slow(limit: Duration) -> Error {
     )
 }
 
-/// Accepts connections until SIGTERM; then answers what has come, no longer than a run may take.
+/// Accepts connections until SIGTERM, or until nobody has asked for as long as the model says; then answers what has come,
+/// no longer than a run may take.
 async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -139,6 +140,7 @@ async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
         let accepted = tokio::select! {
             _ = terminate.recv() => break,
             accepted = listener.accept() => accepted,
+            () = serving.idle() => break,
         };
         let Ok((stream, _)) = accepted else {
             // Out of descriptors or memory for a moment; the kernel keeps who waits.
@@ -146,8 +148,10 @@ async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
             continue;
         };
         let (serving, leaving) = (Arc::clone(&serving), leaving.clone());
+        // From here, and not from its first word: who has connected is about to ask.
+        let asking = serving.asking();
         tokio::spawn(async move {
-            connection(&serving, stream, leaving).await;
+            connection(&serving, stream, leaving, asking).await;
             drop(place);
         });
     }
@@ -159,9 +163,17 @@ async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn connection(serving: &Serving, stream: UnixStream, mut leaving: watch::Receiver<bool>) {
-    let service = service_fn(|request| async move {
-        Ok::<_, std::convert::Infallible>(serving.answer(request).await)
+async fn connection(
+    serving: &Serving,
+    stream: UnixStream,
+    mut leaving: watch::Receiver<bool>,
+    first: Asking,
+) {
+    let first = Mutex::new(Some(first));
+    let service = service_fn(|request| {
+        let first = first.lock().ok().and_then(|mut it| it.take());
+        let asking = first.unwrap_or_else(|| serving.asking());
+        async move { Ok::<_, std::convert::Infallible>(serving.answer(request, asking).await) }
     });
     let mut builder = Builder::new();
     // The engine keeps idle connections; it has its own time for them.

@@ -18,6 +18,8 @@ from vedette.errors import ConfigError
 
 Task = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=TASK_PATTERN)]
 
+_LEAST_IDLE, _LONGEST_IDLE = 1_000, 30 * 86_400_000
+
 
 class ModelLimitsSpec(Model):
     """What a model may use of the node, and how much may wait for it."""
@@ -25,6 +27,9 @@ class ModelLimitsSpec(Model):
     memory: Size = Field(default="2GB", description="Memory of its process.")
     run: Duration = Field(default="10s", description="Longest run; beyond: 504.")
     queue: Count = Field(default=64, description="Requests that may wait; beyond: 503.")
+    batch: Count = Field(
+        default=8, description="Requests of one caller that may run together; 1: each alone."
+    )
     request_size: Size = Field(default="64MB", description="Largest request body; beyond: 413.")
 
     @model_validator(mode="after")
@@ -41,6 +46,7 @@ class ModelLimitsSpec(Model):
             "memoryBytes": parse_size(self.memory),
             "runMillis": millis(self.run),
             "queue": self.queue,
+            "batch": self.batch,
             "requestBytes": parse_size(self.request_size),
         }
         return build(ModelLimits, data, code="manifest_invalid")
@@ -66,6 +72,17 @@ class ModelSpec(Model):
     )
     threads: Count = Field(default=1, ge=1, le=256, description="Threads of each session.")
     limits: ModelLimitsSpec = Field(default_factory=ModelLimitsSpec, description="What it may use.")
+    idle: Duration | None = Field(
+        default=None,
+        description="Its process ends when nobody asks for so long (1s to 30d), and starts when somebody does. "
+        "Absent: it is always there.",
+    )
+
+    @model_validator(mode="after")
+    def _require_idle(self) -> Self:
+        if self.idle is not None and not _LEAST_IDLE <= millis(self.idle) <= _LONGEST_IDLE:
+            raise ValueError("idle is 1s to 30d")
+        return self
 
     def settings(self) -> dict[str, Any]:
         """How it runs, as a snapshot says it."""
@@ -75,6 +92,7 @@ class ModelSpec(Model):
             "sessions": self.sessions,
             "threads": self.threads,
             "limits": limits.model_dump(by_alias=True),
+            "idleMillis": millis(self.idle) if self.idle else None,
         }
 
 

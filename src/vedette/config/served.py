@@ -62,6 +62,12 @@ class ModelLimits(Model):
         le=100_000,
         description="Requests that may wait for a session; beyond: 503 with `retry-after`.",
     )
+    batch: Count = Field(
+        default=8,
+        ge=1,
+        le=1_024,
+        description="Requests of one caller that may run together; 1: each alone.",
+    )
     request_bytes: Count = Field(
         default=67_108_864,
         ge=1_024,
@@ -100,6 +106,11 @@ class ServedModel(Model):
     )
     threads: Count = Field(default=1, ge=1, le=256, description="Threads of each session.")
     limits: ModelLimits = Field(default_factory=ModelLimits, description="What it may use.")
+    idle_millis: Annotated[Count, Field(ge=1_000, le=2_592_000_000)] | None = Field(
+        default=None,
+        description="Its process ends when nobody asks for so many milliseconds, and starts when somebody does; "
+        "absent: it is always there.",
+    )
     worker: Annotated[str, StringConstraints(pattern=WORKER_PATTERN)] = Field(
         description="Name of its process and socket: everything above, hashed. What changes any of it runs in "
         "a process of its own beside the one before."

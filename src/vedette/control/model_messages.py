@@ -87,7 +87,7 @@ class ModelVersion(Model):
 class ModelWorker(Model):
     """The process that runs a model."""
 
-    state: str = Field(description="starting, ready, failed or leaving.")
+    state: str = Field(description="starting, ready, idle, failed or leaving.")
     pid: int | None = Field(default=None, description="Process id; null while it is not running.")
     restarts: int = Field(default=0, description="How often it was started again.")
     since: str | None = Field(default=None, description="Since when it is in this state, RFC 3339.")

@@ -364,7 +364,7 @@ def _made(
     usual = ModelSpec(file="model").settings()
     if before is not None:
         said = wire_value(before)
-        usual = {key: said[key] for key in usual}
+        usual = {key: said.get(key) for key in usual}
     own: dict[str, Any] = {"task": wish.task, "sessions": wish.sessions, "threads": wish.threads}
     limits = wish.limits or ModelLimitsSpec()
     if wish.limits is not None:

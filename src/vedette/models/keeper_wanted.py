@@ -28,7 +28,9 @@ class WantedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One model that is to run. `served` is all that the snapshot says of it, as on the wire."""
+    """One model that is to run. `idle_millis`: its process ends when nobody asks for so long, and starts when somebody
+    does; None: it is always there. `served` is all that the snapshot says of it, as on the wire.
+    """
 
     worker: str
     name: str
@@ -36,6 +38,7 @@ class Wanted:
     blob: str
     format: str
     run_millis: int
+    idle_millis: int | None
     served: Mapping[str, Any]
 
     @classmethod
@@ -49,18 +52,21 @@ class Wanted:
                 served["blob"],
                 served["format"],
                 served["limits"]["runMillis"],
+                served.get("idleMillis"),
                 served,
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise WantedError(f"not a model: {error!r}") from None
         texts = (found.worker, found.name, found.blob, found.format)
         if not all(isinstance(text, str) for text in texts):
             raise WantedError("not a model: text is missing")
         if not (_WORKER.match(found.worker) and is_name(found.name) and is_digest(found.blob)):
             raise WantedError(f"not a model: {found.worker[:32]!r}")
-        numbers = (found.version, found.run_millis)
+        numbers = (found.version, found.run_millis, found.idle_millis or 1)
         if any(type(number) is not int for number in numbers):
-            raise WantedError(f"{found.name}: its version and longest run are whole numbers")
+            raise WantedError(
+                f"{found.name}: its version, longest run and idle time are whole numbers"
+            )
         if not 0 < found.run_millis <= _LONGEST_RUN:
             raise WantedError(f"{found.name}: a run of {found.run_millis} ms")
         return found
