@@ -6,6 +6,8 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -13,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use crate::config::{self, WorkerConfig};
 use crate::error::Error;
@@ -124,6 +127,10 @@ pub fn too_slow(limit: Duration) -> Error {
     )
 }
 
+/// How long a connection without a request is kept when the process is to end. Somebody may just have begun to send one:
+/// it is answered, with `connection: close`.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
+
 /// Accepts connections until SIGTERM, or until nobody has asked for as long as the model says; then answers what has come,
 /// no longer than a run may take.
 async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
@@ -158,7 +165,7 @@ async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
     drop(listener);
     drop(leaving);
     let _ = leave.send(true);
-    let _ = tokio::time::timeout(serving.longest(), leave.closed()).await;
+    let _ = timeout(LAST_REQUEST + serving.longest(), leave.closed()).await;
     serving.leave();
     Ok(())
 }
@@ -170,10 +177,19 @@ async fn connection(
     first: Asking,
 ) {
     let first = Mutex::new(Some(first));
+    let is_leaving = leaving.clone();
     let service = service_fn(|request| {
         let first = first.lock().ok().and_then(|mut it| it.take());
         let asking = first.unwrap_or_else(|| serving.asking());
-        async move { Ok::<_, std::convert::Infallible>(serving.answer(request, asking).await) }
+        let is_leaving = &is_leaving;
+        async move {
+            let mut response = serving.answer(request, asking).await;
+            if *is_leaving.borrow() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let mut builder = Builder::new();
     // The engine keeps idle connections; it has its own time for them.
@@ -183,6 +199,9 @@ async fn connection(
     tokio::select! {
         _ = served.as_mut() => return,
         _ = leaving.wait_for(|it| *it) => {}
+    }
+    if timeout(LAST_REQUEST, served.as_mut()).await.is_ok() {
+        return;
     }
     served.as_mut().graceful_shutdown();
     let _ = served.await;

@@ -27,7 +27,7 @@ READY_PATIENCE: Final = 120.0
 GRACE: Final = 10.0
 """Seconds that a worker is left alone when its model is wanted no more: for calls under way."""
 HEALTHY_AFTER: Final = 10.0
-DRAIN_MARGIN: Final = 1.0
+DRAIN_MARGIN: Final = 4.0
 KILL_AGAIN: Final = 1.0
 COLD_START: Final = 2.0
 """Seconds that callers of an idle model wait on its socket while it is loaded; then they are told to come again."""
