@@ -4,7 +4,8 @@
 //! (`KServe` V2) as bytes ([`oip`]), who runs next and who is refused ([`pool`]), and the process around them
 //! ([`worker`], [`inspect`]). A request's way: `serve` reads it whole, `oip::request` decodes it against what the model
 //! takes, `pool` admits it by its predicted run time, a thread with one session of the runtime runs it, `oip::answer`
-//! encodes what came of it.
+//! encodes what came of it. What comes is no tensors (a picture, a sound, a text): [`media`] makes it some; what goes may be read
+//! first, as labels, boxes or a vector ([`reading`]).
 //!
 //! Must not: open a socket, write a file, start a program, or know who asks: the engine has decided that. It does not
 //! depend on the engine. Batching of what is queued belongs into `pool`, where a thread takes its next job
@@ -18,10 +19,12 @@ mod estimate;
 pub mod fuzz;
 mod inspect;
 mod json;
+mod media;
 mod oip;
 mod onnx;
 mod place;
 mod pool;
+mod reading;
 mod runtime;
 mod serve;
 #[allow(unsafe_code)]

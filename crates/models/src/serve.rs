@@ -21,8 +21,9 @@ use tokio::time::timeout_at;
 
 use crate::body::{Whole, piece, read_away};
 use crate::config::Served;
-use crate::oip::answer::{Answer, encode, metadata};
-use crate::oip::{Refusal, request};
+use crate::media::Desk;
+use crate::oip::Refusal;
+use crate::oip::answer::{Answer, metadata};
 use crate::pool::Pool;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -37,6 +38,7 @@ const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream")
 pub struct Serving {
     model: Served,
     pool: Arc<Pool>,
+    desk: Desk,
     metadata: Bytes,
     ready: Bytes,
     /// Bytes of bodies that are in memory, and how many may be.
@@ -109,7 +111,7 @@ enum Target {
 
 impl Serving {
     /// Serves `model` with `pool`. Bodies may take a quarter of the model's memory together, or twice the largest.
-    pub fn new(model: Served, pool: Arc<Pool>) -> Self {
+    pub fn new(model: Served, pool: Arc<Pool>, desk: Desk) -> Self {
         let quarter = usize::try_from(model.limits.memory_bytes / 4).unwrap_or(usize::MAX);
         let ready = serde_json::json!({"name": model.name, "ready": true});
         Self {
@@ -118,6 +120,7 @@ impl Serving {
             held: AtomicUsize::new(0),
             most_held: quarter.max(model.limits.request_bytes.saturating_mul(2)),
             pool,
+            desk,
             model,
         }
     }
@@ -213,10 +216,11 @@ impl Serving {
             bytes: 0,
         };
         let body = self.read(body, headers, json_length, &mut held).await?;
-        let asked = request::decode(&self.model, &body, json_length)?;
-        drop(body); // what inputs need of it they hold
-        let places = asked.outputs.iter().map(|it| it.place).collect();
-        let outcome = self.pool.submit(asked.inputs, places, deadline)?;
+        let (model, body) = (&self.model, (body, json_length));
+        let asked = self.desk.question(model, headers, body, deadline).await?;
+        let (inputs, question) = asked;
+        held.add(question.made)?;
+        let outcome = self.pool.submit(inputs, question.runs.clone(), deadline)?;
         let ran = match deadline {
             None => outcome.await,
             Some(deadline) => {
@@ -227,16 +231,14 @@ impl Serving {
         let gone = |_| Refusal::new(500, "the run ended without an answer");
         let ran = ran.map_err(gone)??;
         drop(held);
-        let answer = encode(
-            &self.model,
-            asked.id.as_deref(),
-            &asked.outputs,
-            ran.outputs,
-        )?;
+        let before = question.took;
+        let (answer, after) = self.desk.answer(model, question, ran.outputs).await?;
         let mut response = answered(answer);
         let micros = |it: Duration| HeaderValue::from(u64::try_from(it.as_micros()).unwrap_or(0));
         response.headers_mut().insert(QUEUE, micros(ran.waited));
-        response.headers_mut().insert(RUN, micros(ran.ran));
+        response
+            .headers_mut()
+            .insert(RUN, micros(before + ran.ran + after));
         Ok(response)
     }
 

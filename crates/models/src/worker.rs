@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::{self, WorkerConfig};
 use crate::error::Error;
+use crate::media::{self, Files};
 use crate::place::{Place, agree};
 use crate::pool::Pool;
 use crate::serve::Serving;
@@ -89,8 +90,11 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
         model,
         file,
         library,
+        files,
         ..
     } = config;
+    let mut model = model;
+    let files = Files::open(&files)?;
     let place = Place::enter(&file, model.format, &library, model.limits.memory_bytes)?;
     let outline = &place.outline;
     if !agree(&model.inputs, &outline.inputs) || !agree(&model.outputs, &outline.outputs) {
@@ -99,6 +103,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
             "the file takes or gives other tensors than the model was registered with",
         ));
     }
+    let desk = media::prepare(&mut model, files)?;
     let mut told = ready.try_clone().map_err(failed)?;
     let loading = watchdog::within(LOADING, move || {
         say(&mut told, &not_ready(&too_slow(LOADING)));
@@ -112,7 +117,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     let limits = model.limits;
     let pool = Pool::start(sessions, limits.queue, limits.run_time()).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
-    Ok(Serving::new(model, pool))
+    Ok(Serving::new(model, pool, desk))
 }
 
 /// Loading took longer than it may.
