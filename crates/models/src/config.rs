@@ -1,5 +1,6 @@
 //! What a worker is told when it starts, and the words of the Open Inference Protocol for tensors.
 
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::media::spec::Input;
+use crate::reading::spec::Output;
 
 /// `VEDETTE_MODEL` of a worker.
 #[derive(Debug, Deserialize)]
@@ -16,6 +19,9 @@ pub struct WorkerConfig {
     pub model: Served,
     /// Its blob.
     pub file: PathBuf,
+    /// Blobs that it needs beside that, by what they are for.
+    #[serde(default)]
+    pub files: HashMap<String, PathBuf>,
     /// The listening Unix socket.
     pub listen_fd: RawFd,
     /// Where it says once whether it is ready.
@@ -64,6 +70,18 @@ pub struct Served {
     pub inputs: Vec<Tensor>,
     /// What it gives, in the file's order.
     pub outputs: Vec<Tensor>,
+    /// What it takes beside tensors.
+    #[serde(default)]
+    pub input: Option<Input>,
+    /// How what it gives is read.
+    #[serde(default)]
+    pub output: Option<Output>,
+    /// What is read, as further outputs; set by [`crate::media::prepare`].
+    #[serde(skip)]
+    pub read: Vec<Tensor>,
+    /// Types of content that it takes beside tensors; set likewise.
+    #[serde(skip)]
+    pub media: &'static [&'static str],
     /// Sessions, each of which runs one request at a time.
     pub sessions: usize,
     /// Threads of each session.
@@ -73,6 +91,13 @@ pub struct Served {
     /// The process ends when nobody asks for so many milliseconds; none: it stays.
     #[serde(default)]
     pub idle_millis: Option<u64>,
+}
+
+impl Served {
+    /// What can be asked for: its outputs, and what is read of them.
+    pub fn answers(&self) -> impl Iterator<Item = &Tensor> {
+        self.outputs.iter().chain(&self.read)
+    }
 }
 
 /// What a model may use, and how much may wait for it.

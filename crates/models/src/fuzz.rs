@@ -16,12 +16,13 @@ use crate::oip::elements::count;
 use crate::oip::request::decode;
 use crate::onnx;
 use crate::runtime::{Data, texts};
+use crate::{media, reading};
 
 /// Takes whatever comes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder of seeds.
-pub const TARGETS: &[(&str, Target)] = &[("onnx", file), ("infer", infer)];
+pub const TARGETS: &[(&str, Target)] = &[("onnx", file), ("infer", infer), ("media", media)];
 
 /// A model's file: refused with a sentence, or with inputs and outputs that have names and ranks.
 fn file(data: &[u8]) {
@@ -87,6 +88,27 @@ fn infer(data: &[u8]) {
         .map(|it| asked.inputs[it.place].elements.len())
         .sum();
     assert_eq!(whole.len() - length, binary, "as many bytes as were said");
+}
+
+/// A body that is no tensors: which kind in the first byte, then its bytes. What is taken is as many elements as its shape
+/// says, and what is read of those has names and shapes of its own.
+fn media(data: &[u8]) {
+    let Some((kind, body)) = data.split_first() else {
+        return;
+    };
+    let inputs = media::fuzz::read(*kind, body);
+    let inputs = match inputs {
+        Ok(inputs) => inputs,
+        Err(refusal) => {
+            assert_eq!(refusal.status, 400, "{}", refusal.message);
+            assert!(!refusal.message.is_empty(), "no sentence");
+            return;
+        }
+    };
+    for input in &inputs {
+        fits(input, input.datatype);
+    }
+    reading::fuzz::read(*kind, &inputs);
 }
 
 fn fits(input: &Data, datatype: Datatype) {

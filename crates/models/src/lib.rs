@@ -4,7 +4,8 @@
 //! (`KServe` V2) as bytes ([`oip`]), who runs next and who is refused ([`pool`]), and the process around them
 //! ([`worker`], [`inspect`]). A request's way: `serve` reads it whole, `oip::request` decodes it against what the model
 //! takes, `pool` admits it by its predicted run time, `batch` says what runs with it, `turn` has a session of the runtime
-//! run it, `oip::answer` encodes what came of it.
+//! run it, `oip::answer` encodes what came of it. What comes is no tensors (a picture, a sound, a text): [`media`] makes it
+//! some; what goes may be read first, as labels, boxes or a vector ([`reading`]).
 //!
 //! Must not: open a socket, write a file, start a program, or know who asks: the engine has decided that. It does not
 //! depend on the engine.
@@ -20,11 +21,13 @@ pub mod fuzz;
 mod idle;
 mod inspect;
 mod json;
+mod media;
 mod oip;
 mod onnx;
 mod pace;
 mod place;
 mod pool;
+mod reading;
 mod runtime;
 mod serve;
 #[allow(unsafe_code)]

@@ -22,8 +22,9 @@ use tokio::time::timeout_at;
 use crate::body::{Whole, piece, read_away};
 use crate::config::Served;
 use crate::idle::{Asking, Idle};
-use crate::oip::answer::{Answer, encode, metadata};
-use crate::oip::{Refusal, request};
+use crate::media::Desk;
+use crate::oip::Refusal;
+use crate::oip::answer::{Answer, metadata};
 use crate::pool::{Ask, Pool};
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -41,6 +42,7 @@ const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream")
 pub struct Serving {
     model: Served,
     pool: Arc<Pool>,
+    desk: Desk,
     metadata: Bytes,
     ready: Bytes,
     idle: Arc<Idle>,
@@ -114,7 +116,7 @@ enum Target {
 
 impl Serving {
     /// Serves `model` with `pool`. Bodies may take a quarter of the model's memory together, or twice the largest.
-    pub fn new(model: Served, pool: Arc<Pool>) -> Self {
+    pub fn new(model: Served, pool: Arc<Pool>, desk: Desk) -> Self {
         let quarter = usize::try_from(model.limits.memory_bytes / 4).unwrap_or(usize::MAX);
         let ready = serde_json::json!({"name": model.name, "ready": true});
         Self {
@@ -124,6 +126,7 @@ impl Serving {
             most_held: quarter.max(model.limits.request_bytes.saturating_mul(2)),
             idle: Arc::new(Idle::new(model.idle_millis)),
             pool,
+            desk,
             model,
         }
     }
@@ -236,11 +239,13 @@ impl Serving {
             bytes: 0,
         };
         let body = self.read(body, headers, json_length, &mut held).await?;
-        let asked = request::decode(&self.model, &body, json_length)?;
-        drop(body); // what inputs need of it they hold
+        let (model, body) = (&self.model, (body, json_length));
+        let asked = self.desk.question(model, headers, body, deadline).await?;
+        let (inputs, question) = asked;
+        held.add(question.made)?;
         let ask = Ask {
-            inputs: asked.inputs,
-            outputs: asked.outputs.iter().map(|it| it.place).collect(),
+            inputs,
+            outputs: question.runs.clone(),
             deadline,
             tenant: tenant(headers),
         };
@@ -256,19 +261,14 @@ impl Serving {
         let gone = || Refusal::new(500, "the run ended without an answer");
         let ran = outcome.ok_or_else(gone)??;
         drop(held);
-        let answer = encode(
-            &self.model,
-            asked.id.as_deref(),
-            &asked.outputs,
-            ran.outputs,
-        )?;
+        let before = question.took;
+        let (answer, after) = self.desk.answer(model, question, ran.outputs).await?;
         let mut response = answered(answer);
         let micros = |it: Duration| HeaderValue::from(u64::try_from(it.as_micros()).unwrap_or(0));
         response.headers_mut().insert(QUEUE, micros(ran.waited));
-        response.headers_mut().insert(RUN, micros(ran.ran));
-        response
-            .headers_mut()
-            .insert(BATCH, HeaderValue::from(ran.together));
+        let headers = response.headers_mut();
+        headers.insert(RUN, micros(before + ran.ran + after));
+        headers.insert(BATCH, HeaderValue::from(ran.together));
         Ok(response)
     }
 

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::config::{self, WorkerConfig};
 use crate::error::Error;
 use crate::idle::Asking;
+use crate::media::{self, Files};
 use crate::place::{Place, agree};
 use crate::pool::{Pool, Terms};
 use crate::serve::Serving;
@@ -93,8 +94,11 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
         model,
         file,
         library,
+        files,
         ..
     } = config;
+    let mut model = model;
+    let files = Files::open(&files)?;
     let place = Place::enter(&file, model.format, &library, model.limits.memory_bytes)?;
     let outline = &place.outline;
     if !agree(&model.inputs, &outline.inputs) || !agree(&model.outputs, &outline.outputs) {
@@ -103,6 +107,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
             "the file takes or gives other tensors than the model was registered with",
         ));
     }
+    let desk = media::prepare(&mut model, files)?;
     let mut told = ready.try_clone().map_err(failed)?;
     let loading = watchdog::within(LOADING, move || {
         say(&mut told, &not_ready(&too_slow(LOADING)));
@@ -115,7 +120,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     drop(place); // the file's pages; sessions have their own
     let pool = Pool::start(sessions, Terms::of(&model)).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
-    Ok(Serving::new(model, pool))
+    Ok(Serving::new(model, pool, desk))
 }
 
 /// Loading took longer than it may.

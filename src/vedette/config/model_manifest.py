@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.manifest import Metadata
+from vedette.config.media_manifest import MediaSpec
 from vedette.config.model import Count, Model, build
 from vedette.config.quantities import parse_size
 from vedette.config.served import TASK_PATTERN, ModelLimits
@@ -52,17 +53,9 @@ class ModelLimitsSpec(Model):
         return build(ModelLimits, data, code="manifest_invalid")
 
 
-class ModelSpec(Model):
-    """Which file, which version of it, and how it runs."""
+class ModelSettings(MediaSpec):
+    """How a model runs, is fed and is read."""
 
-    file: FileReference = Field(
-        description="The model's file (ONNX), relative to the manifest, or the digest of one that the node has."
-    )
-    version: Annotated[int, Field(strict=True, ge=1, le=2**53)] | None = Field(
-        default=None,
-        description="Its version: higher than every one before it, or one that the node keeps of this file. Absent: "
-        "that of this file, or the next.",
-    )
     task: Task = Field(
         default="tensors",
         description="What it is for, such as `image-classification`; `tensors`: nothing is known.",
@@ -94,6 +87,27 @@ class ModelSpec(Model):
             "limits": limits.model_dump(by_alias=True),
             "idleMillis": millis(self.idle) if self.idle else None,
         }
+
+
+class ModelSpec(ModelSettings):
+    """Which file, which version of it, and how it runs."""
+
+    file: FileReference = Field(
+        description="The model's file (ONNX), relative to the manifest, or the digest of one that the node has."
+    )
+    version: Annotated[int, Field(strict=True, ge=1, le=2**53)] | None = Field(
+        default=None,
+        description="Its version: higher than every one before it, or one that the node keeps of this file. Absent: "
+        "that of this file, or the next.",
+    )
+
+
+class FolderSpec(ModelSettings):
+    """`model.yaml` in a folder that is taken in: the spec of a kind Model, whose file may be left out."""
+
+    file: FileReference | None = Field(
+        default=None, description="The model's file, relative to the folder; absent: the only one."
+    )
 
 
 class ModelManifest(Model):

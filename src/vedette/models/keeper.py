@@ -130,6 +130,9 @@ class Keeper:
         config = {
             "model": wanted.served,
             "file": str(self._home.blobs / digest_hex(wanted.blob)),
+            "files": {
+                role: str(self._home.blobs / digest_hex(blob)) for role, blob in wanted.extras()
+            },
             "library": library,
         }
         shown_as = f"{wanted.name}@{wanted.version}"

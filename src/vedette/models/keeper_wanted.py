@@ -19,6 +19,7 @@ LIMIT: Final = 16 << 20
 """Bytes of the file; 10,000 models of 1.6 kB."""
 MOST: Final = 10_000
 _WORKER: Final = re.compile(r"[0-9a-f]{16}\Z")
+_MOST_EXTRAS: Final = 8
 _LONGEST_RUN: Final = 3_600_000
 
 
@@ -69,6 +70,20 @@ class Wanted:
             )
         if not 0 < found.run_millis <= _LONGEST_RUN:
             raise WantedError(f"{found.name}: a run of {found.run_millis} ms")
+        found.extras()
+        return found
+
+    def extras(self) -> list[tuple[str, str]]:
+        """Role and digest of each file that it needs beside its own. Raises `WantedError`."""
+        try:
+            found = [(each["role"], each["blob"]) for each in self.served.get("files") or ()]
+        except (KeyError, TypeError) as error:
+            raise WantedError(f"{self.name}: not files: {error!r}") from None
+        if len(found) > _MOST_EXTRAS or not all(
+            isinstance(role, str) and isinstance(blob, str) and is_digest(blob)
+            for role, blob in found
+        ):
+            raise WantedError(f"{self.name}: not files")
         return found
 
 
