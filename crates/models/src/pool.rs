@@ -308,6 +308,7 @@ fn failed(error: RunError) -> Refusal {
             "the model needs more memory for this than it may have (limits.memoryBytes)",
             Duration::ZERO,
         ),
+        RunError::Unfit(message) => Refusal::bad(message),
         RunError::Failed(message) => Refusal::new(500, format_args!("the run failed: {message}")),
     }
 }

@@ -108,7 +108,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     let sessions = (0..model.sessions.max(1)).map(|_| place.session(model.threads.max(1)));
     let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
     drop(loading);
-    drop(place); // the file's pages; sessions have their own
+    drop(place); // the file's pages; sessions have their own, or keep them
     let limits = model.limits;
     let pool = Pool::start(sessions, limits.queue, limits.run_time()).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
