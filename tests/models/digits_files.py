@@ -41,7 +41,7 @@ def save_samples(file: Path, start: int, end: int, shape: tuple[int, ...], label
 def perceptron(hidden: int = 64, opset: int = 17) -> bytes:
     """Two dense layers: `pixels` [n, 64] to `scores` [n, 10]."""
     pixels, digits = pictures()
-    learnt = MLPClassifier((hidden,), max_iter=60, random_state=1).fit(
+    learnt = MLPClassifier((hidden,), max_iter=200, tol=1e-3, random_state=1).fit(
         pixels[:KNOWN], digits[:KNOWN]
     )
     constants = {
