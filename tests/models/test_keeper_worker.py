@@ -287,7 +287,7 @@ def test_a_worker_that_was_never_ready_leaves_at_once(kept: Kept) -> None:
 def test_without_the_runtime_the_state_says_so_and_no_process_is_started(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing() -> Path:
+    def missing(format_: str) -> Path:
         raise ConfigError("runtime_missing", "the package onnxruntime is not installed")
 
     monkeypatch.setattr(keeper, "library_of", missing)
@@ -301,7 +301,7 @@ def test_without_the_runtime_the_state_says_so_and_no_process_is_started(
         "code": "runtime_missing",
         "message": "the package onnxruntime is not installed",
     }
-    monkeypatch.setattr(keeper, "library_of", lambda: LIBRARY)
+    monkeypatch.setattr(keeper, "library_of", lambda format_: LIBRARY)
     kept.until_ready("a")
     kept.keeper.stop()
 

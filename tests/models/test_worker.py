@@ -636,10 +636,10 @@ def test_an_inspection_says_what_goes_in_and_out(tmp_path: Path) -> None:
     assert inspect(file)["inputs"] == [tensor("in", [0], "BYTES")]
 
 
-def test_what_is_not_supported_yet_says_so(tmp_path: Path) -> None:
-    file = tmp_path / "model.tflite"
+def test_what_is_no_file_or_none_of_its_format_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
     file.write_bytes(b"\x1c\0\0\0TFL3")
-    assert inspect(file, "tflite")["error"]["code"] == "format_not_supported"
+    assert inspect(file)["error"]["code"] == "model_invalid"
     assert inspect(tmp_path / "none")["error"]["code"] == "model_missing"
     assert inspect(tmp_path)["error"]["code"] == "model_invalid"
 

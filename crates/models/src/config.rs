@@ -233,6 +233,26 @@ impl Datatype {
         }
     }
 
+    /// The type with this number in TensorFlow Lite's `schema.fbs` (`TensorType`), if the runtime's interface gives such.
+    pub fn of_tflite(number: u8) -> Option<Self> {
+        let datatype = match number {
+            0 => Self::Fp32,
+            1 => Self::Fp16,
+            2 => Self::Int32,
+            3 => Self::Uint8,
+            4 => Self::Int64,
+            6 => Self::Bool,
+            7 => Self::Int16,
+            9 => Self::Int8,
+            10 => Self::Fp64,
+            12 => Self::Uint64,
+            15 => Self::Uint32,
+            16 => Self::Uint16,
+            _ => return None,
+        };
+        Some(datatype)
+    }
+
     /// The type with this number in `onnx.proto`, if the protocol has it.
     pub fn of_onnx(number: i64) -> Option<Self> {
         Self::ALL

@@ -31,6 +31,7 @@ pub fn refusal(error: RunError, leaves_open: bool) -> Refusal {
             "the model needs more memory for this than it may have (limits.memory)",
             Duration::ZERO,
         ),
+        RunError::Unfit(message) => Refusal::bad(message),
         RunError::Failed(message) if leaves_open => Refusal::bad(format_args!(
             "the model does not take these inputs: {}",
             without_places(&message)

@@ -1,6 +1,6 @@
 //! A model's process: loads one file, in a box, and answers for it over one Unix socket.
 //!
-//! Owns: what a model file may hold ([`onnx`]), the runtime's library ([`runtime`]), the Open Inference Protocol
+//! Owns: what a model file may hold ([`onnx`], [`tflite`]), the runtimes' libraries ([`runtime`]), the Open Inference Protocol
 //! (`KServe` V2) as bytes ([`oip`]), who runs next and who is refused ([`pool`]), and the process around them
 //! ([`worker`], [`inspect`]). A request's way: `serve` reads it whole, `oip::request` decodes it against what the model
 //! takes, `pool` admits it by its predicted run time, `batch` says what runs with it, `turn` has a session of the runtime
@@ -24,6 +24,7 @@ mod json;
 mod media;
 mod oip;
 mod onnx;
+mod outline;
 mod pace;
 mod place;
 mod pool;
@@ -32,6 +33,7 @@ mod runtime;
 mod serve;
 #[allow(unsafe_code)]
 mod sys;
+mod tflite;
 mod turn;
 mod watchdog;
 mod worker;

@@ -117,7 +117,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     let sessions = (0..model.sessions.max(1)).map(|_| place.session(model.threads.max(1)));
     let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
     drop(loading);
-    drop(place); // the file's pages; sessions have their own
+    drop(place); // the file's pages; sessions have their own, or keep them
     let pool = Pool::start(sessions, Terms::of(&model)).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
     Ok(Serving::new(model, pool, desk))

@@ -12,6 +12,7 @@ import typer
 
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.options import HomeOption, JsonOption, client_of
+from vedette.cli.quantizing import quantize
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
 from vedette.cli.waiting import waiting
 from vedette.ids import require_name
@@ -22,6 +23,9 @@ _models = typer.Typer(
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 _SHOWN_VALUES = 4
+_QUANTIZE_EXAMPLE = (
+    "Example: vedette model quantize digits --calibrate pictures.npz --samples labelled.npz"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +35,7 @@ def register(app: typer.Typer) -> None:
     _models.command("add", epilog="Example: vedette model add digits.onnx --name digits")(add)
     _models.command("promote", epilog="Example: vedette model promote digits --version 2")(promote)
     _models.command("rollback", epilog="Example: vedette model rollback digits")(rollback)
+    _models.command("quantize", epilog=_QUANTIZE_EXAMPLE)(quantize)
     _models.command("remove", epilog="Example: vedette model remove digits --version 1")(remove)
     app.add_typer(_models, name="model")
 
@@ -116,7 +121,9 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
 def add(
     path: Annotated[
         Path,
-        typer.Argument(help="A file (.onnx), or a folder that holds one, and perhaps model.yaml."),
+        typer.Argument(
+            help="A file (.onnx, .tflite), or a folder that holds one, and perhaps model.yaml."
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name of the model.")],
     home: HomeOption = None,

@@ -49,7 +49,7 @@ _COPIES = 4
 def inspect_apart(file: Path, format_: ModelFormat) -> Inspected:
     """What the installed runtime says of a file. Raises `ConfigError` runtime_missing, model_invalid and the like."""
     memory = max(_LEAST_MEMORY, _COPIES * file.stat().st_size)
-    return inspect_model(file, format_, library_of(), InspectionLimits(memory_bytes=memory))
+    return inspect_model(file, format_, library_of(format_), InspectionLimits(memory_bytes=memory))
 
 
 class Models:

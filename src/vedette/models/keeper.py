@@ -124,16 +124,13 @@ class Keeper:
         return Worker(model, path, self._start, self._clock, start_at=start_at)
 
     def _start(self, wanted: Wanted, listener: int) -> Process:
-        library = ""
-        if wanted.format == "onnx":
-            library = str(self._options.library or library_of())
         config = {
             "model": wanted.served,
             "file": str(self._home.blobs / digest_hex(wanted.blob)),
             "files": {
                 role: str(self._home.blobs / digest_hex(blob)) for role, blob in wanted.extras()
             },
-            "library": library,
+            "library": str(self._options.library or library_of(wanted.format)),
         }
         shown_as = f"{wanted.name}@{wanted.version}"
         arguments = keeper_process.marked(self._options.command, self._home.root, shown_as)
