@@ -111,6 +111,7 @@ _CONFIG = [
     ("model_missing", "There is no model at that path.", "Give a .onnx or .tflite file, or a folder that holds one."),
     ("model_quantize_failed", "The model cannot be quantised.", "Mend what the message names: leave nodes out with --exclude, or export the model anew with opset 17."),
     ("model_reaches_outside", "The model asks for more than its own file: data beside it, or operators of somebody else's code.", "Save it with its weights inside (in Python: onnx.save(onnx.load(FILE), OUT)) and with standard operators only."),
+    ("model_signer_absent", "The node trusts no such signer of models.", "Run `vedette model trust list` to see those that it does."),
     ("model_refused", "The model was not asked, or refused the question.", "Mend what the message names; `vedette model show NAME` says what it takes, docs/callers.md who may ask."),
     ("model_serving", "That version is the one that serves.", "Promote another one first, or remove the model whole: without --version."),
     ("model_too_large", "The model is larger than 2 GiB.", "Make it smaller: quantise it, or leave out what serving does not need."),
@@ -170,6 +171,9 @@ _CONFIG = [
 _TRUST = [
     ("bundle_rollback", "The trust bundle is older than the one the node has.", "Do not use it; get the present one from its trust domain. If that trust domain was made anew, remove its bundle first."),
     ("blob_tampered", "Stored content does not have the digest it is stored under.", "Do not use it. Check the disk, then deploy the function again."),
+    ("model_signature_invalid", "The model's signature does not hold.", "Do not use the file. Get it again from its publisher, with its signature; `vedette model verify` tells what holds."),
+    ("model_signer_unknown", "Nobody whom the node trusts with models has signed it.", "If you know the signer, trust the certificate of its authority: vedette model trust add FILE. To take it in as unsigned: --unsigned."),
+    ("model_unsigned", "The model is not signed, and the node takes only signed ones.", "Give its signature with --signature FILE, or sign it: vedette model sign. The Node's `models.requireSignature` says that it has to be."),
     ("evidence_refused", "The evidence is not what that node signed.", "Do not rely on it: somebody changed it, it is of another node, or `--key` is another node's; `vedette audit key` prints the right one there."),
     ("envelope_invalid", "The signed snapshot is not a DSSE envelope of the expected kind.", "Do not activate it; take the snapshot from the history of this node."),
     ("envelope_signature", "The signature of the snapshot does not verify.", "Do not activate it; somebody changed it or it is from another node."),

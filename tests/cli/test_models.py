@@ -67,7 +67,7 @@ def test_a_model_goes_through_its_whole_life(node: Shell, folder: Path) -> None:
     assert "models served\tdigits 1\n" in node("status").stdout
     page = node("model", "show", "digits").stdout
     assert "input\tx FP32[?,3]" in page
-    assert "2\tprevious\t-\t3.0 MB" in page
+    assert "2\tprevious\t-\t-\t3.0 MB" in page
     told = node("records", "--kind", "admin", "--tail", "100", "--json").stdout.splitlines()
     done_by_people = [json.loads(line) for line in told]
     actions = [(each["action"], each.get("target")) for each in done_by_people]

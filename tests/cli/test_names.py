@@ -27,6 +27,7 @@ COMMANDS = (
     "policy remove NAME",
     "authority add NAME --ca CA",
     "authority remove NAME",
+    "model trust remove NAME",
     "authority revoke NAME 0a",
     "credential remove NAME",
     "certificate remove NAME",

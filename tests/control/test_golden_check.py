@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -197,12 +197,34 @@ def test_a_file_that_is_none_is_refused_and_what_there_was_stays(running: Runnin
     assert refused(running, golden=bad).code == "golden_invalid"
     assert running.node.models.store.attached(ROLE)[digest] == before
     answers = GoldenAnswers(running.home, running.activator.blobs, running.node.models.store)
-    model = ServedModel.model_validate(
-        json.loads(running.node.models.store.versions()[0].definition)
-    )
+    inputs = running.node.models.file(digest).inputs
     with (
         pytest.raises(UnavailableError),
-        answers.given(model.blob, model.inputs, golden(running, tolerance={"absolute": 1})),
+        answers.given(digest, inputs, golden(running, tolerance={"absolute": 1})),
     ):
         raise UnavailableError("disk_full", "no room")
     assert running.node.models.store.attached(ROLE)[digest] == before
+
+
+def test_nobody_waits_while_a_model_is_asked(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[bool] = []
+    require = running.node.models.golden.require
+
+    def watched(models: Sequence[ServedModel]) -> None:
+        taken = threading.Thread(target=lambda: free.append(_is_free(running)))
+        taken.start()
+        taken.join()
+        require(models)
+
+    monkeypatch.setattr(running.activator, "proved", watched)
+    add(running)
+    assert free == [True]
+
+
+def _is_free(running: Running) -> bool:
+    is_free = running.activator.lock.acquire(blocking=False)
+    if is_free:
+        running.activator.lock.release()
+    return is_free

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vedette.errors import UnavailableError
-from vedette.store.models import Attached, KeptVersion, Marks, ModelStore
+from vedette.store.models import Attached, KeptVersion, Marks, ModelStore, TrustedSigner
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -56,6 +56,17 @@ def test_a_registry_of_the_version_before_gets_what_is_new(tmp_path: Path) -> No
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     assert ModelStore(path).attached("golden") == {}
+
+
+def test_signers_are_kept_once(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models.db")
+    one, two = (TrustedSigner(each * 64, b"PEM", AT, "uid:1") for each in "ab")
+    store.trust(two)
+    store.trust(one)
+    store.trust(TrustedSigner("a" * 64, b"other", AT, "uid:2"))
+    assert store.signers() == [one, two]
+    store.distrust("a" * 64)
+    assert store.signers() == [two]
 
 
 def test_what_serves_and_what_served_before_follow_each_other(tmp_path: Path) -> None:

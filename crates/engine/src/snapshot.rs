@@ -175,6 +175,10 @@ pub struct Admit {
     /// answers is refused; absent: a day.
     #[serde(default)]
     pub policy_holds_seconds: Option<u64>,
+    /// Whether only models are loaded that somebody signed whom the node trusts with that; absent:
+    /// any.
+    #[serde(default)]
+    pub requires_signed_models: Option<bool>,
     /// Whether requests are shed under pressure; absent: they are.
     #[serde(default)]
     pub sheds: Option<bool>,

@@ -170,10 +170,12 @@ def _ask(client: ControlClient, loaded: Loaded, prune: bool, verbose: bool) -> d
     for digest, path in loaded.judged.items():
         client.upload_bytes(digest, path.read_bytes())
     if loaded.models:
+        from vedette.cli.model_signing import send_signature_beside
         from vedette.cli.uploading import upload_model
 
         for digest, path in loaded.models.items():
             upload_model(client, digest, path, path.name)
+            send_signature_beside(client, digest, path)
     with waiting("Looking at models" if loaded.models else "Planning"):
         answer: dict[str, Any] = client.post("/v1/plan", loaded.wish(prune=prune))
     _say_all(answer["notes"])

@@ -6,16 +6,21 @@ Owns: the options of these commands. Must not: look into a model; the node has i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vedette.cli import model_signing
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.quantizing import quantize
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
 from vedette.cli.waiting import waiting
+from vedette.errors import ConfigError
 from vedette.ids import require_name
+
+if TYPE_CHECKING:
+    from vedette.control.client import ControlClient
 
 _models = typer.Typer(
     help="Models that the node serves by the Open Inference Protocol.", no_args_is_help=True
@@ -37,6 +42,7 @@ def register(app: typer.Typer) -> None:
     _models.command("rollback", epilog="Example: vedette model rollback digits")(rollback)
     _models.command("quantize", epilog=_QUANTIZE_EXAMPLE)(quantize)
     _models.command("remove", epilog="Example: vedette model remove digits --version 1")(remove)
+    model_signing.register(_models)
     app.add_typer(_models, name="model")
 
 
@@ -108,6 +114,7 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
             each["version"],
             each["state"],
             each["golden"] or "-",
+            printable(each["signer"] or "-"),
             _size(each["size"]),
             short(each["file"]),
             each["addedAt"],
@@ -115,7 +122,9 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
         )
         for each in one["versions"]
     ]
-    print_table(("version", "state", "golden", "size", "file", "added", "by"), versions, "")
+    print_table(
+        ("version", "state", "golden", "signed by", "size", "file", "added", "by"), versions, ""
+    )
 
 
 def add(
@@ -154,6 +163,13 @@ def add(
             "Repeatable.",
         ),
     ] = None,
+    signature: Annotated[
+        Path | None,
+        typer.Option(help="Its signature, which has to hold; default: model.sig beside it."),
+    ] = None,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Take it in as unsigned, whatever lies beside it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take in a model as the next version; returns when it serves. Settings not given stay as they were.
@@ -177,6 +193,7 @@ def add(
     with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
         upload_model(client, admitted.digest, admitted.path, name)
         folder.send(client)
+        _send_signature(client, admitted.digest, admitted.path, signature, unsigned)
         wish["golden"] = send_golden(client, admitted.digest, cases, golden_record or [])
         with waiting(f"Looking at {name}{', loading it' if promote else ''}"):
             answer: dict[str, Any] = client.put(place, wish)
@@ -188,6 +205,8 @@ def add(
     say(f"Outputs: {printable(_tensors(answer['outputs']))}")
     if answer["pruned"]:
         say(f"note: forgot old versions: {', '.join(map(str, answer['pruned']))}")
+    if answer["signer"]:
+        say(f"Signed by {printable(answer['signer'])}")
     if answer["golden"]:
         say(
             f"Golden answers: {answer['golden']}{', as they should be' if promote else ', not asked yet'}"
@@ -198,6 +217,21 @@ def add(
         return
     say(f"Serves {name} {answer['version']} (generation {answer['generation']})")
     print(answer["url"])
+
+
+def _send_signature(
+    client: ControlClient, digest: str, file: Path, signature: Path | None, unsigned: bool
+) -> None:
+    from vedette.models.signed_files import signature_beside
+
+    if unsigned:
+        if signature is not None:
+            raise ConfigError("request_invalid", "--signature and --unsigned contradict each other")
+        client.delete(f"/v1/model-files/{digest}/signature")
+        return
+    found = signature or signature_beside(file)
+    if found is not None:
+        model_signing.send_signature(client, digest, found)
 
 
 def promote(

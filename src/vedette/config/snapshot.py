@@ -135,6 +135,10 @@ class Admit(Model):
         description="How long the last policy holds without control, in seconds; then everything but "
         "fixed answers is refused; absent: a day.",
     )
+    requires_signed_models: bool | None = Field(
+        default=None,
+        description="Whether only models are loaded that somebody signed whom the node trusts with that; absent: any.",
+    )
     sheds: bool | None = Field(
         default=None, description="Whether requests are shed under pressure; absent: they are."
     )

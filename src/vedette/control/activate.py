@@ -89,7 +89,15 @@ class Activator:
         self.noted: Callable[[Snapshot, str], None] | None = None
         """Called with each snapshot that is active and served, and who wanted it."""
         self.proved: Callable[[Sequence[ServedModel]], None] | None = None
-        """Called with models that are new and whose workers are ready; raises where one must not serve."""
+        """Called, without the lock, with models that are new and whose workers are ready; raises where one must not
+        serve.
+        """
+        self.vouched: Callable[[Snapshot, Snapshot], None] | None = None
+        """Called with a snapshot that is to be served and the one that is, before models are loaded; raises where one
+        must not be.
+        """
+        self.loadable: Callable[[Snapshot], Sequence[ServedModel]] = _models_of
+        """Which models of a snapshot that is served may be loaded."""
         self.besides: Callable[[], Iterable[str]] = tuple
         """Digests of blobs that are kept though no generation needs them."""
 
@@ -243,15 +251,18 @@ class Activator:
         refused = self._refusal(snapshot, envelope)
         if refused is not None:
             raise refused.error
-        self._require_loaded(self.active()[1], snapshot)
+        before = self.active()[1]
+        if self.vouched is not None:
+            self.vouched(snapshot, before)
+        self._require_loaded(before, snapshot)
         try:
             return self._serve(snapshot, envelope, action, actor)
         finally:
-            self.workers.settle(self.active()[1].models or ())
+            self.workers.settle(self.loadable(self.active()[1]))
 
     def _require_loaded(self, before: Snapshot, after: Snapshot) -> None:
         """Raises `NotLoadedError`, which `once_loaded` waits for."""
-        self.workers.settle(before.models or ())
+        self.workers.settle(self.loadable(before))
         assert self._waiting.wish is not None, "snapshots are activated by `once_loaded`"
         self._waiting.wish.require_loaded(before.models or (), after.models or ())
 
@@ -424,7 +435,7 @@ class Activator:
             if entry is None:
                 return None, None
             _, snapshot = self.active()
-            self.workers.settle(snapshot.models or ())  # control starts with this, too
+            self.workers.settle(self.loadable(snapshot))  # control starts with this, too
             status = self.engine.look()
             serving = (status["digest"], status["generation"], status["error"])
             # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.
@@ -442,6 +453,10 @@ class _Waiting(threading.local):
     """What this thread waits for."""
 
     wish: Wish | None = None
+
+
+def _models_of(snapshot: Snapshot) -> Sequence[ServedModel]:
+    return snapshot.models or ()
 
 
 def _components(snapshot: Snapshot) -> dict[str, str]:

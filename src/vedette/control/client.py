@@ -47,6 +47,13 @@ class ControlClient:
         """The JSON answer of a DELETE. Raises `VedetteError`."""
         return self._json("DELETE", path, None)
 
+    def post_for_bytes(self, path: str, body: Any) -> bytes:
+        """The body of the answer to a POST as it is. Raises `VedetteError`."""
+        headers = {"content-type": "application/json"}
+        data = json.dumps(body).encode()
+        with _Exchange(self._home, "POST", path, data, headers) as answer:
+            return answer.read()
+
     def get_bytes(self, path: str) -> bytes:
         """The body of a GET as it is. Raises `VedetteError`."""
         with _Exchange(self._home, "GET", path, None, {}, _READ_TIMEOUT) as answer:

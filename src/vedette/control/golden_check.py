@@ -50,8 +50,8 @@ class GoldenAnswers:
 
     @contextmanager
     def given(self, file: str, inputs: Sequence[Tensor], digest: str | None) -> Iterator[None]:
-        """Within, the uploaded golden answers are those of a model's file (its digest, and what it takes); after an
-        error, those of before are again.
+        """Within, the uploaded golden answers are those of a model's file, which takes `inputs`; after an error, those
+        of before are again.
 
         Raises `ConfigError` golden_invalid, blob_missing.
         """

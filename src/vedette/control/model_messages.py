@@ -57,6 +57,45 @@ class PromoteWish(Model):
     version: Count = Field(ge=1, le=2**53, description="The version.")
 
 
+class SignerWish(Model):
+    """Somebody whose signatures of models are to count."""
+
+    pem: str | None = Field(
+        default=None,
+        max_length=1_000_000,
+        description="Certificates of authorities, or of signers themselves, PEM; absent: the node's CA.",
+    )
+
+
+class SignerStatus(Model):
+    """Somebody whose signatures of models count."""
+
+    fingerprint: str = Field(description="SHA-256 of the certificate, hex.")
+    subject: str = Field(description="Whose it is.")
+    pem: str = Field(description="The certificate, PEM.")
+    not_after: str = Field(description="When it ends; signatures from before count on.")
+    added_at: str = Field(description="Since when it is trusted, RFC 3339.")
+    actor: str = Field(description="Who added it.")
+
+
+class SignatureStatus(Model):
+    """A signature that holds."""
+
+    signer: str = Field(description="Who signed.")
+    fingerprint: str = Field(description="SHA-256 of the signer's certificate, hex.")
+    since: str = Field(description="When that began, RFC 3339: it was signed after.")
+    files: int = Field(description="How many files were signed together.")
+
+
+class SigningWish(Model):
+    """Files that the node's CA is to sign."""
+
+    name: str = Field(min_length=1, max_length=255, description="What the model is called.")
+    files: dict[str, str] = Field(
+        min_length=1, max_length=10_000, description="SHA-256 in hex by name; `.`: a file alone."
+    )
+
+
 class ModelAdded(Activation):
     """A model that was taken in. Of one that is not promoted, `digest` and `generation` are those of before."""
 
@@ -70,6 +109,7 @@ class ModelAdded(Activation):
     load_millis: float = Field(description="How long loading took, in milliseconds.")
     runtime: str = Field(description="What loaded it.")
     golden: int = Field(default=0, description="How many golden answers the file has.")
+    signer: str | None = Field(default=None, description="Who signed the file; null: nobody.")
     pruned: tuple[int, ...] = Field(
         default=(), description="Old versions that were forgotten for it."
     )
@@ -86,6 +126,7 @@ class ModelVersion(Model):
     added_at: str = Field(description="When it came, RFC 3339.")
     actor: str = Field(description="Who brought it.")
     golden: int = Field(default=0, description="How many golden answers its file has.")
+    signer: str | None = Field(default=None, description="Who signed its file; null: nobody.")
     state: str = Field(
         description="serving, previous (what `vedette model rollback` goes to) or kept."
     )
@@ -94,7 +135,9 @@ class ModelVersion(Model):
 class ModelWorker(Model):
     """The process that runs a model."""
 
-    state: str = Field(description="starting, ready, idle, failed or leaving.")
+    state: str = Field(
+        description="starting, ready, idle, failed, leaving, or refused: it may not be loaded."
+    )
     pid: int | None = Field(default=None, description="Process id; null while it is not running.")
     restarts: int = Field(default=0, description="How often it was started again.")
     since: str | None = Field(default=None, description="Since when it is in this state, RFC 3339.")

@@ -23,10 +23,12 @@ from vedette.control import desired_models
 from vedette.control.activate import Activator, Outcome
 from vedette.control.golden_check import GoldenAnswers
 from vedette.control.model_media import extras_of, media_of
-from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish
+from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish, ModelWorker
+from vedette.control.model_signatures import ModelSignatures
 from vedette.control.model_statuses import model_statuses
 from vedette.control.resolve_models import KnownModels, ModelFile, blob_of
 from vedette.errors import ConfigError, TrustError, UnavailableError, VedetteError
+from vedette.identity.authority import Authority
 from vedette.ids import require_digest
 from vedette.models.admit import MAX_MODEL_BYTES, format_of
 from vedette.models.inspection import Inspected, InspectionLimits, inspect_model
@@ -61,9 +63,10 @@ class Models:
         activator: Activator,
         hosts: Callable[[], frozenset[str]],
         base_url: Callable[[], str],
+        authority: Callable[[], Authority],
         inspector: Inspector = inspect_apart,
     ) -> None:
-        """`hosts`: what the node answers to anyway; `base_url`: where it is reached."""
+        """`hosts`: what the node answers to anyway; `base_url`: where it is reached; `authority`: its CA."""
         self._home = home
         self._activator = activator
         self._hosts = hosts
@@ -71,6 +74,7 @@ class Models:
         self._inspect = inspector
         self._noted: tuple[ServedModel, ...] | None = None
         self.store = ModelStore(home.models_database)
+        self.signatures = ModelSignatures(activator.blobs, self.store, authority)
         self.golden = GoldenAnswers(home, activator.blobs, self.store)
 
     # --- asking
@@ -89,8 +93,9 @@ class Models:
         owners = self._files_of("Model")
         states = read_states(self._home.models_state)
         found = model_statuses(snapshot, versions, registered, states, owners, self._base_url())
-        golden = self.golden.counts()
-        return [_with_golden(each, golden) for each in found]
+        golden, signers = self.golden.counts(), self.signatures.names()
+        whole = [_with_attached(each, golden, signers) for each in found]
+        return [self._with_refusal(each, snapshot) for each in whole]
 
     def show(self, name: str) -> ModelStatus:
         """One model. Raises `ConfigError` model_unknown."""
@@ -163,6 +168,7 @@ class Models:
             load_millis=found.load_millis,
             runtime=found.runtime,
             golden=self.golden.counts().get(wish.file, 0),
+            signer=self.signatures.names().get(wish.file),
             pruned=pruned,
         )
         return added, outcome
@@ -278,6 +284,25 @@ class Models:
 
     # --- inside
 
+    def _with_refusal(self, status: ModelStatus, snapshot: Snapshot) -> ModelStatus:
+        """With why it is not loaded, where that is so."""
+        served = snapshot.model(status.name)
+        problem = self.signatures.problem(served.worker) if served else None
+        if problem is None:
+            return status
+        return status.model_copy(update={"worker": ModelWorker(state="refused", error=problem)})
+
+    def digest_of_version(self, name: str, version: int | None) -> str:
+        """The file of a version, or of the one that serves, else of the highest. Raises `ConfigError` model_unknown,
+        model_version_unknown.
+        """
+        with self._activator.lock:
+            known = self._known(name)
+            number = version or known.serving or max(known.versions)
+            if number not in known.versions:
+                raise unknown_version(name, number, known)
+            return known.versions[number]
+
     def _files_of(self, kind: str) -> dict[str, str]:
         """The manifests that objects of a kind came from, by name."""
         applied = self._activator.history.applied()
@@ -342,9 +367,14 @@ class Models:
         raise unknown_version(name, version, known)
 
 
-def _with_golden(status: ModelStatus, counts: Mapping[str, int]) -> ModelStatus:
+def _with_attached(
+    status: ModelStatus, golden: Mapping[str, int], signers: Mapping[str, str]
+) -> ModelStatus:
     versions = tuple(
-        each.model_copy(update={"golden": counts.get(each.file, 0)}) for each in status.versions
+        each.model_copy(
+            update={"golden": golden.get(each.file, 0), "signer": signers.get(each.file)}
+        )
+        for each in status.versions
     )
     return status.model_copy(update={"versions": versions})
 

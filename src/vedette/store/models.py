@@ -1,5 +1,5 @@
-"""Which versions of which models are kept, which one serves and which did before; what inspections found, and what
-else belongs to a model's file.
+"""Which versions of which models are kept, which one serves and which did before; what inspections found, what else
+belongs to a model's file, and whose signatures of models count.
 
 Owns: control/models.db. Which version serves is decided by the snapshot: here is what it leaves out. The highest
 version of a name stays known though all are removed. Must not: know what a definition means.
@@ -39,6 +39,11 @@ _TABLES: Final = (
         blob TEXT NOT NULL,
         note TEXT NOT NULL,
         PRIMARY KEY (file, role))""",
+    """CREATE TABLE IF NOT EXISTS signers (
+        fingerprint TEXT PRIMARY KEY,
+        pem TEXT NOT NULL,
+        added_at TEXT NOT NULL,
+        actor TEXT NOT NULL)""",
 )
 
 
@@ -69,6 +74,16 @@ class Attached:
 
     blob: str
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedSigner:
+    """Whose signatures of models count: `fingerprint` of a certificate (SHA-256 in hex), and the certificate, PEM."""
+
+    fingerprint: str
+    pem: bytes
+    added_at: datetime
+    actor: str
 
 
 class ModelStore(Database):
@@ -164,6 +179,28 @@ class ModelStore(Database):
                 self._connection.execute(
                     "INSERT INTO attached VALUES (?, ?, ?, ?)", (file, role, what.blob, what.note)
                 )
+
+    def signers(self) -> list[TrustedSigner]:
+        """Everybody whose signatures count, in the order in which they came."""
+        with self._reading():
+            rows = self._connection.execute(
+                "SELECT fingerprint, pem, added_at, actor FROM signers ORDER BY added_at, fingerprint"
+            ).fetchall()
+        return [
+            TrustedSigner(fingerprint, pem.encode(), from_rfc3339(at), actor)
+            for fingerprint, pem, at, actor in rows
+        ]
+
+    def trust(self, signer: TrustedSigner) -> None:
+        """Has a signer count; one that does already stays as it is."""
+        row = (signer.fingerprint, signer.pem.decode(), to_rfc3339(signer.added_at), signer.actor)
+        with self._transaction():
+            self._connection.execute("INSERT OR IGNORE INTO signers VALUES (?, ?, ?, ?)", row)
+
+    def distrust(self, fingerprint: str) -> None:
+        """Has a signer count no more."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM signers WHERE fingerprint = ?", (fingerprint,))
 
     def inspection(self, digest: str) -> str | None:
         """What an inspection of that file found, JSON; None when there was none."""
