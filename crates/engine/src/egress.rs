@@ -21,7 +21,7 @@ use vedette_wasm::{
     BodyError, LogSink, Outbound, OutboundAnswer, OutboundCall, OutboundTimeouts, Stream,
 };
 
-use crate::body::discard;
+use crate::body::{LINGER_TIME, discard};
 use crate::services::machine;
 
 pub use policies::{Ways, Workloads, answered, ways_of_function, workloads};
@@ -141,7 +141,7 @@ impl Outbound for Calls {
                 self.tell(&record, &call.request_id);
                 return Box::pin(async move {
                     drop(record);
-                    discard(call.request.into_body()).await;
+                    discard(call.request.into_body(), LINGER_TIME).await;
                     Err(refused.error)
                 });
             }

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 
+use http::header::EXPECT;
 use http::request::Parts;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -33,6 +34,7 @@ pub async fn serve(
     let mut record = Box::new(Record::open(connection, &parts));
     let body = Unread::new(body, parts.version, connection);
     let version = parts.version;
+    let is_expecting = parts.headers.contains_key(EXPECT);
     let mut held = Held {
         handing,
         ..Held::default()
@@ -41,8 +43,11 @@ pub async fn serve(
         Ok(response) => respond::answer(record, held, response),
         Err(refusal) => respond::refuse(record, held, refusal),
     };
-    if node.is_leaving() && version < Version::HTTP_2 {
-        respond::close_after(&mut response);
+    if version < Version::HTTP_2 {
+        let goes_on = Unread::settle(connection, is_expecting).await;
+        if !goes_on || node.is_leaving() {
+            respond::close_after(&mut response);
+        }
     }
     response
 }

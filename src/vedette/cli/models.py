@@ -13,6 +13,7 @@ import typer
 from vedette.cli import model_signing
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.options import HomeOption, JsonOption, client_of
+from vedette.cli.quantizing import quantize
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
 from vedette.cli.waiting import waiting
 from vedette.errors import ConfigError
@@ -27,6 +28,9 @@ _models = typer.Typer(
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 _SHOWN_VALUES = 4
+_QUANTIZE_EXAMPLE = (
+    "Example: vedette model quantize digits --calibrate pictures.npz --samples labelled.npz"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +40,7 @@ def register(app: typer.Typer) -> None:
     _models.command("add", epilog="Example: vedette model add digits.onnx --name digits")(add)
     _models.command("promote", epilog="Example: vedette model promote digits --version 2")(promote)
     _models.command("rollback", epilog="Example: vedette model rollback digits")(rollback)
+    _models.command("quantize", epilog=_QUANTIZE_EXAMPLE)(quantize)
     _models.command("remove", epilog="Example: vedette model remove digits --version 1")(remove)
     model_signing.register(_models)
     app.add_typer(_models, name="model")
@@ -86,6 +91,7 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
     ]
     rows += [("input", printable(_tensor(each))) for each in one["inputs"]]
     rows += [("output", printable(_tensor(each))) for each in one["outputs"]]
+    rows += [(side, _media(one[side])) for side in ("input", "output") if one[side]]
     rows += [
         ("sessions", f"{one['sessions']}, {one['threads']} threads each"),
         ("memory", f"at most {_size(limits['memoryBytes'])}"),
@@ -122,7 +128,12 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
 
 
 def add(
-    path: Annotated[Path, typer.Argument(help="A file (.onnx), or a folder that holds one.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A file (.onnx, .tflite), or a folder that holds one, and perhaps model.yaml."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="Name of the model.")],
     home: HomeOption = None,
     version: Annotated[
@@ -166,23 +177,22 @@ def add(
     It is looked at in a process without network and files before anything of it counts.
     """
     from vedette.cli.golden import read_golden, send_golden
+    from vedette.cli.model_folder import model_folder
     from vedette.cli.uploading import upload_model
-    from vedette.models.admit import find_model, read_model
+    from vedette.models.admit import read_model
 
     place = f"/v1/models/{require_name(name, 'model')}"
-    admitted = read_model(find_model(path))
+    folder = model_folder(path)
+    admitted = read_model(folder.file)
     cases = read_golden(golden)
     client = client_of(home)
-    wish: dict[str, Any] = {
-        "file": admitted.digest,
-        "version": version,
-        "promote": promote,
-        "task": task,
-        "sessions": sessions,
-        "threads": threads,
-    }
+    flags = {"task": task, "sessions": sessions, "threads": threads}
+    said = {key: value for key, value in flags.items() if value is not None}
+    wish: dict[str, Any] = {"file": admitted.digest, "version": version, "promote": promote}
+    wish |= {**folder.wish, **said}
     with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
         upload_model(client, admitted.digest, admitted.path, name)
+        folder.send(client)
         _send_signature(client, admitted.digest, admitted.path, signature, unsigned)
         wish["golden"] = send_golden(client, admitted.digest, cases, golden_record or [])
         with waiting(f"Looking at {name}{', loading it' if promote else ''}"):
@@ -294,6 +304,21 @@ def _tensor(one: dict[str, Any]) -> str:
     """`x FP32[?,3]`: a dimension `?` is any."""
     shape = ",".join(str(each) if each else "?" for each in one["shape"])
     return f"{one['name']} {one['datatype']}[{shape}]"
+
+
+def _media(said: dict[str, Any]) -> str:
+    """How it is fed or read, in a line."""
+    match said["type"]:
+        case "Image":
+            return (
+                f"a picture, {said['width']} x {said['height']}, {said['resize']}, {said['colors']}"
+            )
+        case "Audio":
+            return f"a sound, {said['sampleRate']:,} samples a second"
+        case "Text":
+            return f"a text, at most {said['maxTokens']:,} tokens"
+        case kind:
+            return f"read as {kind.lower()}"
 
 
 def _size(amount: int) -> str:

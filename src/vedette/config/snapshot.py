@@ -853,7 +853,7 @@ class Snapshot(Model):
         }
         rules = {self.waf.rules} if self.waf else set()
         named = self.rule_files() | self.address_files()
-        models = {each.blob for each in self.models or ()}
+        models = {blob for each in self.models or () for blob in each.blobs()}
         return frozenset(
             policies | components | models | files | rules | named | {self.policy.schema_}
         )

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from vedette.config.media_manifest import MediaSpec
 from vedette.config.model import Count, Model
 from vedette.config.model_manifest import ModelLimitsSpec, Task
 from vedette.config.served import ModelFormat, ModelLimits, Tensor
+from vedette.config.served_media import ServedInput, ServedOutput
 from vedette.config.snapshot import Digest
 from vedette.control.messages import Activation
 
@@ -41,6 +43,11 @@ class ModelWish(Model):
     )
     limits: ModelLimitsSpec | None = Field(
         default=None, description="What it may use; absent: as that, or the usual."
+    )
+    media: MediaSpec | None = Field(
+        default=None,
+        description="How it is fed and read; files in it are digests of what was uploaded. Absent: as that, or as "
+        "tensors.",
     )
 
 
@@ -129,7 +136,7 @@ class ModelWorker(Model):
     """The process that runs a model."""
 
     state: str = Field(
-        description="starting, ready, failed, leaving, or refused: it may not be loaded."
+        description="starting, ready, idle, failed, leaving, or refused: it may not be loaded."
     )
     pid: int | None = Field(default=None, description="Process id; null while it is not running.")
     restarts: int = Field(default=0, description="How often it was started again.")
@@ -151,6 +158,13 @@ class ModelStatus(Model):
     size: int = Field(description="Size of its file, in bytes.")
     inputs: tuple[Tensor, ...] = Field(description="What it takes; a dimension 0: any.")
     outputs: tuple[Tensor, ...] = Field(description="What it gives.")
+    input: ServedInput | None = Field(
+        default=None,
+        description="How pictures, sounds or texts become its input; null: they do not.",
+    )
+    output: ServedOutput | None = Field(
+        default=None, description="How its output is read; null: it is not."
+    )
     sessions: int = Field(description="Sessions.")
     threads: int = Field(description="Threads of each.")
     limits: ModelLimits = Field(description="What it may use.")

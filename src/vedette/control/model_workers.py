@@ -165,8 +165,9 @@ def _is_ready(model: ServedModel, state: WorkerState | None) -> bool:
     if state is None:
         return False
     error = state["error"]
-    if state["state"] == "ready" or error is None:
-        return state["state"] == "ready"
+    is_there = state["state"] in ("ready", "idle")  # an idle one has loaded before
+    if is_there or error is None:
+        return is_there
     known = CATALOGUE.get(error["code"])
     raise UnavailableError(
         "model_not_ready",

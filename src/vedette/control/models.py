@@ -22,6 +22,7 @@ from vedette.config.snapshot import Snapshot
 from vedette.control import desired_models
 from vedette.control.activate import Activator, Outcome
 from vedette.control.golden_check import GoldenAnswers
+from vedette.control.model_media import extras_of, media_of
 from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish, ModelWorker
 from vedette.control.model_signatures import ModelSignatures
 from vedette.control.model_statuses import model_statuses
@@ -50,7 +51,7 @@ _COPIES = 4
 def inspect_apart(file: Path, format_: ModelFormat) -> Inspected:
     """What the installed runtime says of a file. Raises `ConfigError` runtime_missing, model_invalid and the like."""
     memory = max(_LEAST_MEMORY, _COPIES * file.stat().st_size)
-    return inspect_model(file, format_, library_of(), InspectionLimits(memory_bytes=memory))
+    return inspect_model(file, format_, library_of(format_), InspectionLimits(memory_bytes=memory))
 
 
 class Models:
@@ -140,7 +141,9 @@ class Models:
         self._note(active, "control")
         before = self._registered().get(name, Registered())
         version = new_version(name, before, wish.version)
-        model = _made(name, version, wish, found, active.model(name))
+        served = active.model(name)
+        content = {**_content(found), **media_of(wish.media, found, served, self.stored)}
+        model = _made(name, version, wish, content, served)
         outcome = None
         if wish.promote:
             outcome = self._serve(model, f"model {name} {version}", actor)
@@ -262,7 +265,7 @@ class Models:
 
     def needed(self) -> frozenset[str]:
         """Digests of files that are kept whether they serve or not. Findings about others are forgotten."""
-        kept = self.store.blobs()
+        kept = self.store.blobs() | extras_of(self.store.versions())
         self.store.forget_inspections(frozenset(self._activator.blobs.digests()))
         return kept
 
@@ -387,24 +390,31 @@ def unknown_version(name: str, version: int, known: Registered) -> ConfigError:
     return ConfigError("model_version_unknown", f"{name!r} has no version {version}; kept: {kept}")
 
 
-def _made(
-    name: str, version: int, wish: ModelWish, found: ModelFile, before: ServedModel | None
-) -> ServedModel:
-    """The next version: it runs as the one before unless the wish says otherwise."""
-    usual = ModelSpec(file="model").settings()
-    if before is not None:
-        said = wire_value(before)
-        usual = {key: said[key] for key in usual}
-    own: dict[str, Any] = {"task": wish.task, "sessions": wish.sessions, "threads": wish.threads}
-    limits = wish.limits or ModelLimitsSpec()
-    if wish.limits is not None:
-        own["limits"] = limits.resolve().model_dump(by_alias=True)
-    content = {
+def _content(found: ModelFile) -> Mapping[str, Any]:
+    return {
         "size": found.size,
         "format": found.format,
         "inputs": [each.model_dump(by_alias=True) for each in found.inputs],
         "outputs": [each.model_dump(by_alias=True) for each in found.outputs],
     }
+
+
+def _made(
+    name: str,
+    version: int,
+    wish: ModelWish,
+    content: Mapping[str, Any],
+    before: ServedModel | None,
+) -> ServedModel:
+    """The next version: it runs as the one before unless the wish says otherwise."""
+    usual = ModelSpec(file="model").settings()
+    if before is not None:
+        said = wire_value(before)
+        usual = {key: said.get(key) for key in usual}
+    own: dict[str, Any] = {"task": wish.task, "sessions": wish.sessions, "threads": wish.threads}
+    limits = wish.limits or ModelLimitsSpec()
+    if wish.limits is not None:
+        own["limits"] = limits.resolve().model_dump(by_alias=True)
     settings = usual | {key: value for key, value in own.items() if value is not None}
     data = {"name": name, "version": version, "blob": wish.file, **content, **settings}
     return served_model(data, code="request_invalid")

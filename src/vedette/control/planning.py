@@ -181,7 +181,8 @@ def _store_texts(activator: Activator, snapshot: Snapshot, texts: Mapping[str, s
 def _require_blobs(activator: Activator, snapshot: Snapshot, base: Snapshot) -> None:
     """Everything the plan adds was uploaded, and is as large as it says."""
     sizes = {each.component: each.size for each in snapshot.functions}
-    sizes.update({each.blob: each.size for each in snapshot.models or ()})
+    for model in snapshot.models or ():
+        sizes.update(model.blobs())
     for route in snapshot.routes:
         if isinstance(route.backend, FilesBackend):
             sizes.update({each.blob: each.size for each in route.backend.files})
