@@ -11,6 +11,7 @@ from tests.control.test_models import add, shown, upload
 from tests.models.publisher import Publisher, pem
 from tests.simulators import inspection
 
+from vedette.config.served_media import ModelExtra
 from vedette.config.snapshot import Snapshot
 from vedette.control.model_signatures import ModelSignatures
 from vedette.control.models import Models
@@ -129,6 +130,37 @@ def test_only_signed_models_are_loaded_where_that_has_to_be(
         refused(running, lambda: running.node.models.promote("m", 2, "uid:1")).code
         == "model_unsigned"
     )
+
+
+def test_what_a_model_needs_beside_its_file_has_to_be_signed_with_it(
+    running: Running, publisher: Publisher
+) -> None:
+    trust(running, publisher)
+    file, names = upload(running, b"one"), running.activator.blobs.put(b"zero\none\n")
+    add(running, b"one")
+    snapshot = running.activator.active()[1]
+    served = snapshot.model("m")
+    assert served is not None
+    extra = ModelExtra(role="names", blob=names, size=9)
+    whole = served.model_copy(update={"files": (extra,), "worker": "0" * 16})
+    after = snapshot.model_copy(update={"models": (whole,)})
+    must = after.model_copy(
+        update={"admit": after.admit.model_copy(update={"requires_signed_models": True})}
+    )
+    signatures(running).put(file, signed(publisher, file))
+    signatures(running).require(after, snapshot)
+    error = refused(running, lambda: signatures(running).require(must, snapshot))
+    assert error.code == "model_unsigned"
+    assert "its file of names was not signed with it" in error.message
+    signer = ModelSigner.load(publisher.key_file, publisher.chain_file)
+    both = {"m.onnx": file.removeprefix("sha256:"), "names.txt": names.removeprefix("sha256:")}
+    signatures(running).put(file, signer.sign("m", both))
+    signatures(running).require(must, snapshot)
+    place = running.activator.blobs.path(names)
+    place.chmod(0o600)
+    place.write_bytes(b"one\nzero\n")
+    error = refused(running, lambda: signatures(running).require(must, snapshot))
+    assert error.code == "blob_tampered"
 
 
 def test_the_rule_is_refused_while_an_unsigned_model_serves(

@@ -174,10 +174,24 @@ class ModelSignatures:
         if kept is None and not must:
             return
         try:
-            self.verify(model.blob)
+            signed = self._verified(model.blob, self.get(model.blob))
+            self._require_whole(model.blob)
+            if must:
+                self._require_extras(model, signed)
         except TrustError as error:
             error.message = f"{model.name} version {model.version}: {error.message}"
             raise
+
+    def _require_extras(self, model: ServedModel, signed: Signed) -> None:
+        """Raises `TrustError` unless what it needs beside its own file was signed with it, and is whole."""
+        for extra in model.files or ():
+            if not signed.covers(extra.blob):
+                message = f"its file of {extra.role} was not signed with it"
+                hint = (
+                    "Sign the folder with all that belongs to the model: vedette model sign FOLDER"
+                )
+                raise TrustError("model_unsigned", message, hint)
+            self._require_whole(extra.blob)
 
     def _verified(self, file: str, bundle: bytes) -> Signed:
         trusted = [each for one in self._store.signers() for each in certificates_of(one.pem)]
