@@ -33,7 +33,7 @@ from tests.models.conftest import (
     worker_of,
 )
 
-from vedette.control.supervisor import processes
+from vedette import processes
 from vedette.models import keeper_notice
 from vedette.models.keeper_state import read_states
 from vedette.store.home import Home

@@ -142,6 +142,7 @@ def test_more_than_there_is_room_for_wait_until_one_has_gone(door: Door) -> None
         door.call(HEAD)
     late = door.call(HEAD)
     door.step()
+    assert len(door.visitors.descriptors()) == MOST
     assert not door.visitors.has_room()
     door.callers[0].close()
     door.step()

@@ -29,8 +29,12 @@ from vedette.errors import ConfigError
 from vedette.ids import digest_of
 from vedette.models import keeper, keeper_worker
 from vedette.models.keeper_state import read_states
-from vedette.models.keeper_worker import restart_delay
+from vedette.processes import restart_delay as delay_of
 from vedette.store.home import Home
+
+
+def restart_delay(failures: int) -> float:
+    return delay_of(failures, 10.0)
 
 
 def is_alive(pid: int | None) -> bool:

@@ -1,7 +1,7 @@
 """The keeper of models: `python -P -m vedette.models.keeper --role models --home H`, started by the supervisor.
 
 Owns: one listening socket and one process for each model that control wants, and run/models/state.json. A socket
-outlives its process, so callers wait while the next one starts (ADR 0048). Must not: take anything from callers, hold a
+outlives its process, and callers are told when nobody serves (ADR 0048). Must not: look at what callers want, hold a
 key, or import what a small process need not: every megabyte here is one of an idle node without models.
 
 SIGTERM: ends all of it. SIGHUP: reads again what is wanted. SIGUSR1: goes on as the program that is installed now.
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vedette import processes
 from vedette.clock import now, to_rfc3339
 from vedette.errors import UnavailableError
 from vedette.ids import digest_hex
@@ -57,7 +58,7 @@ class Options:
     def read(cls, words: Sequence[str]) -> Options:
         """From the command line: pairs of an option and its value. Raises `KeyError`, `ValueError`."""
         given = dict(zip(words[::2], words[1::2], strict=True))
-        command = keeper_process.python_module("vedette.models.worker")
+        command = processes.module_command("vedette.models.worker")
         library = given.get("--library")
         return cls(
             Home(Path(given["--home"])),

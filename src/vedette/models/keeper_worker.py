@@ -21,6 +21,7 @@ from vedette.models.keeper_process import Process, failure
 from vedette.models.keeper_state import State, WorkerError, WorkerState, memory_of
 from vedette.models.keeper_visitors import Visitors, refusal
 from vedette.models.keeper_wanted import Wanted
+from vedette.processes import restart_delay
 
 READY_PATIENCE: Final = 120.0
 """Seconds for loading a model."""
@@ -32,12 +33,7 @@ KILL_AGAIN: Final = 1.0
 COLD_START: Final = 2.0
 """Seconds that callers of an idle model wait on its socket while it is loaded; then they are told to come again."""
 
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 10.0
-
-
-def restart_delay(failures: int) -> float:
-    """Seconds before the start after so many failures in a row: 0.1, 0.2, … 10."""
-    return float(min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(failures - 1, 16)))
+_LONGEST_DELAY = 10.0
 
 
 class Start(Protocol):
@@ -181,7 +177,7 @@ class Worker:
     def _failed(self, error: WorkerError, *, was_healthy: bool) -> None:
         self.failures = 1 if was_healthy else self.failures + 1
         self.error, self._verdict = error, None
-        self.start_at = self.clock() + restart_delay(self.failures)
+        self.start_at = self.clock() + restart_delay(self.failures, _LONGEST_DELAY)
 
     def _start(self, moment: float) -> None:
         if self.failures:
