@@ -452,7 +452,7 @@ def test_as_many_wait_as_may_and_the_next_is_503_with_when_to_come_again(tmp_pat
 def test_what_is_not_done_by_its_deadline_is_504(tmp_path: Path) -> None:
     model = slow_model(limits={"runMillis": 600_000})
     with worker(tmp_path, onnx_files.slow(), model) as started:
-        answer = started.infer(rounds(NEVER_ENDING), headers={"x-vedette-deadline-ms": "50"})
+        answer = started.infer(rounds(NEVER_ENDING), headers={"x-vedette-deadline-ms": "2000"})
         assert answer.status == 504
         assert "deadline" in error(answer)
 
@@ -470,7 +470,7 @@ def test_a_run_whose_caller_has_left_ends_and_the_next_one_runs(tmp_path: Path) 
 def test_a_run_that_is_not_done_by_its_deadline_ends_and_the_next_one_runs(tmp_path: Path) -> None:
     model = slow_model(limits={"runMillis": 3_600_000})
     with worker(tmp_path, onnx_files.slow(), model) as started:
-        late = started.infer(rounds(NEVER_ENDING), headers={"x-vedette-deadline-ms": "50"})
+        late = started.infer(rounds(NEVER_ENDING), headers={"x-vedette-deadline-ms": "2000"})
         assert late.status == 504
         assert started.infer(rounds(1)).status == 200
 
