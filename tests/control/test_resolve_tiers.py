@@ -54,6 +54,11 @@ def test_a_route_to_a_model_may_have_tiers_confidence_and_a_cache() -> None:
             "no confidence says what that is",
         ),
         (f"tiers: [{TIER}], confidence: {{output: y, below: 1}}", "nobody would be asked"),
+        (
+            f"tiers: [{TIER.replace('send:', 'on: [lowConfidence], send:')}], "
+            "confidence: {output: sure, below: 1}",
+            "there is no output 'sure'; the model has y",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(more: str, sentence: str) -> None:

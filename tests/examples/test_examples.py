@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +88,36 @@ def test_05_model_reads_a_digit_for_alice_alone(node: Node) -> None:
     answer = caller.ask("/read/infer", **asked)
     caller.close()
     assert json.loads(answer.body)["outputs"][0]["data"] == [7], answer
+
+
+def test_06_ocr_reads_the_page_and_only_with_a_token(node: Node, tmp_path: Path) -> None:
+    folder = tmp_path / "06-ocr"
+    shutil.copytree(ROOT / "examples" / "06-ocr", folder, ignore=shutil.ignore_patterns("*.onnx"))
+    _python(folder / "models.py")
+    node.run("apply", str(folder), "--yes")
+    place = ["--url", node.url, "--ca", str(node.ca_file)]
+    header = f"authorization: Bearer {node.token('jane')}\n"
+    told = _python(folder / "read.py", str(folder / "page.png"), *place, given=header).stdout
+    lines = [line.split("\t") for line in told.splitlines()]
+    assert [text for text, _, _ in lines] == [
+        "DELIVERY NOTE",
+        "Order 4711 of 12 March 2026",
+        "Pump housing, cast iron",
+        "Quantity: 24",
+        "Received by Jane Doe",
+    ]
+    assert all(float(score) > 0.9 for _, score, _ in lines)
+    header = "authorization: Bearer none\n"
+    refused = _python(folder / "read.py", str(folder / "page.png"), *place, given=header, code=1)
+    assert "text-detection: 401" in refused.stderr
+
+
+def _python(*words: object, given: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], input=given, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == code, done.stderr
+    return done
 
 
 def _digit(node: Node, given: str, *more: str) -> int:

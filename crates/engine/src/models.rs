@@ -16,7 +16,7 @@ use vedette_upstream::{
 use crate::changes::PathChange;
 use crate::load::{EngineDir, LoadError};
 use crate::services;
-use crate::snapshot::{ServedModel, TensorDatatype};
+use crate::snapshot::{ServedModel, ServedModelInput, TensorDatatype};
 
 pub use dialler::Dialler;
 
@@ -119,6 +119,11 @@ impl Served {
     pub fn takes_text(&self) -> bool {
         let mut inputs = self.declared.inputs.iter();
         inputs.any(|it| it.datatype == TensorDatatype::Bytes)
+    }
+
+    /// Whether a text itself can be the body of a request.
+    pub fn reads_text(&self) -> bool {
+        matches!(self.declared.input, Some(ServedModelInput::Text(_)))
     }
 
     /// The path that its process is asked for: `wire` (escaped normal form), of which the route matched `matched`. What

@@ -22,6 +22,7 @@ from vedette.errors import ConfigError
 
 if TYPE_CHECKING:
     from vedette.config.egress import EgressCredential, EgressPolicy
+    from vedette.config.served import ServedModel
     from vedette.config.snapshot import Issuer, IssuerKey, Route, Snapshot
 
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
@@ -39,6 +40,13 @@ _KEY_TYPES: Final = {
     "ES384": ("EC", "P-384"),
     "EdDSA": ("OKP", "Ed25519"),
     **{f"{family}{bits}": ("RSA", None) for family in ("RS", "PS") for bits in (256, 384, 512)},
+}
+
+
+_READ_OUTPUTS: Final = {
+    "Labels": ("label", "score"),
+    "Embedding": ("embedding",),
+    "Boxes": ("box", "label", "score"),
 }
 
 
@@ -232,7 +240,7 @@ def _tiers(snapshot: Snapshot) -> Iterator[str]:
             if tiers or route.confidence or route.cache:
                 yield f"{where}: tiers, confidence and cache are of a model"
             continue
-        yield from _unsure(where, route)
+        yield from _unsure(where, route, model)
         names = [each.name for each in tiers]
         for name in sorted({name for name in names if names.count(name) > 1 or name == EDGE}):
             yield f"{where}.tiers: {name} is there more than once"
@@ -247,8 +255,13 @@ def _tiers(snapshot: Snapshot) -> Iterator[str]:
                     yield f"{where}.tiers.{tier.name}: the model {model.name!r} has no input {name!r}"
 
 
-def _unsure(where: str, route: Route) -> Iterator[str]:
-    """How sure an answer has to be, and who is asked when it is not, need each other."""
+def _unsure(where: str, route: Route, model: ServedModel) -> Iterator[str]:
+    """How sure an answer has to be, and who is asked when it is not, need each other, and an output that says it."""
+    read = _READ_OUTPUTS[model.output.type] if model.output else ()
+    outputs = (*(each.name for each in model.outputs), *read)
+    if route.confidence is not None and route.confidence.output not in outputs:
+        told = f"there is no output {route.confidence.output!r}; the model has {', '.join(outputs)}"
+        yield f"{where}.confidence: {told}"
     asked = any("LowConfidence" in tier.on for tier in route.tiers or ())
     if asked and route.confidence is None:
         yield f"{where}: a tier is on LowConfidence, and no confidence says what that is"

@@ -36,6 +36,8 @@ const CACHE: HeaderName = HeaderName::from_static("x-vedette-cache");
 const MOST_READ: usize = 64 << 10;
 /// How many tiers a request may have come through.
 const MOST_HOPS: usize = 2;
+/// Bytes that are no tensors, by their type.
+const MEDIA: [&str; 4] = ["image/jpeg", "image/png", "audio/wav", "text/plain"];
 /// Why a tier was not asked.
 const UNREADABLE: &str = "request_unreadable";
 const TOO_MANY_HOPS: &str = "too_many_hops";
@@ -221,7 +223,11 @@ impl Asked<'_> {
     /// The request in its parts; none: it cannot be read, or not by this node.
     fn question(&self, json_length: Option<usize>) -> Option<Question<'_>> {
         let is_plain = !self.headers.contains_key(CONTENT_ENCODING);
-        let question = is_plain.then(|| Question::read(&self.kept.bytes, json_length));
+        let body = &self.kept.bytes;
+        let question = is_plain.then(|| match medium_of(&self.headers) {
+            None => Question::read(body, json_length),
+            Some(_) => Question::of_medium(body, json_length),
+        });
         question.flatten()
     }
 
@@ -247,7 +253,10 @@ impl Asked<'_> {
             route: &self.target.route.as_str().into(),
             ids: &record.ids,
             below: &self.below,
-            content_type: content_type(&message),
+            content_type: match medium_of(&self.headers) {
+                None => content_type(&message),
+                Some(medium) => HeaderValue::from_static(medium),
+            },
             via: via.clone(),
             time,
         };
@@ -304,6 +313,14 @@ fn via(headers: &HeaderMap) -> Option<HeaderValue> {
     }
     let all = vec![format!("1.1 {PSEUDONYM}"); hops + 1].join(", ");
     HeaderValue::from_str(&all).ok()
+}
+
+/// What comes in place of tensors, where something does.
+fn medium_of(headers: &HeaderMap) -> Option<&'static str> {
+    let said = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = said.split(';').next()?.trim();
+    let mut media = MEDIA.into_iter();
+    media.find(|it| it.eq_ignore_ascii_case(essence))
 }
 
 fn content_type(message: &Message) -> HeaderValue {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::elements;
 use super::message::{Answer, Data, Question, Tensor};
-use crate::snapshot::{self, ServedModel, TensorDatatype};
+use crate::snapshot::{self, ServedModel, ServedModelOutput, TensorDatatype};
 
 /// A body of the protocol, and how much of it is JSON where tensors follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,12 @@ pub fn request(
     model: &ServedModel,
     question: &Question<'_>,
 ) -> Result<Message, &'static str> {
+    if let Some(medium) = question.medium {
+        return match tier.all_inputs {
+            true => Ok(medium_request(question, medium)),
+            false => Err(INPUTS_DIFFER),
+        };
+    }
     let is_known = |it: &&Tensor<'_>| model.inputs.iter().any(|known| known.name == it.name);
     let may_leave = |it: &&Tensor<'_>| tier.all_inputs || tier.inputs.contains(&it.name);
     let mut names = HashSet::new();
@@ -48,18 +54,23 @@ pub fn request(
     let mut out = Writer::default();
     let inputs = question.inputs.iter().filter(may_leave);
     out.tensors("inputs", inputs).ok_or(INPUTS_DIFFER)?;
-    let outputs = question.outputs.iter().map(|it| match it.is_binary {
-        None => json!({"name": it.name}),
-        Some(is_binary) => json!({"name": it.name, "parameters": {"binary_data": is_binary}}),
-    });
-    let outputs: Vec<_> = outputs.collect();
-    if !outputs.is_empty() {
-        out.member("outputs", &json!(outputs).to_string());
-    }
-    if question.is_binary {
-        out.member("parameters", r#"{"binary_data_output":true}"#);
-    }
+    out.wanted(question);
     Ok(out.finish())
+}
+
+/// The same for a picture, a sound or a text.
+fn medium_request(question: &Question<'_>, medium: &[u8]) -> Message {
+    let mut out = Writer::default();
+    out.wanted(question);
+    if out.json.is_empty() {
+        return Message {
+            body: Bytes::copy_from_slice(medium),
+            json_length: None,
+        };
+    }
+    out.binary.extend_from_slice(medium);
+    out.has_binary = true;
+    out.finish()
 }
 
 /// The answer that the caller gets of what a tier said: outputs that `model` declares and that were asked for, with
@@ -73,7 +84,11 @@ pub fn answer(
     question: &Question<'_>,
     said: &Answer<'_>,
 ) -> Result<Message, &'static str> {
+    let read = read_outputs(model);
     let wanted: HashSet<&str> = match question.outputs.as_slice() {
+        [] if question.medium.is_some() && !read.is_empty() => {
+            read.iter().map(|(name, ..)| *name).collect()
+        }
         [] => model.outputs.iter().map(|it| it.name.as_str()).collect(),
         named => named.iter().map(|it| it.name.as_str()).collect(),
     };
@@ -101,14 +116,14 @@ pub fn answer(
 
 /// Whether an output is as the model declares it, and comes as it was asked for.
 fn fits(model: &ServedModel, question: &Question<'_>, output: &Tensor<'_>) -> bool {
-    let Some(declared) = model.outputs.iter().find(|it| it.name == output.name) else {
+    let Some((declared, shape)) = declared(model, &output.name) else {
         return false;
     };
     let agrees = |(wanted, given): (&u64, &u64)| *wanted == 0 || wanted == given;
     let is_unasked = matches!(output.data, Data::Binary(_)) && !question.wants_binary(&output.name);
-    let mut dimensions = declared.shape.iter().zip(&output.shape);
-    if datatype(&output.datatype) != Some(declared.datatype)
-        || declared.shape.len() != output.shape.len()
+    let mut dimensions = shape.iter().zip(&output.shape);
+    if datatype(&output.datatype) != Some(declared)
+        || shape.len() != output.shape.len()
         || !dimensions.all(agrees)
         || is_unasked
     {
@@ -116,8 +131,34 @@ fn fits(model: &ServedModel, question: &Question<'_>, output: &Tensor<'_>) -> bo
     }
     let mut size = output.shape.iter();
     let size = size.try_fold(1u64, |all, one| all.checked_mul(*one));
-    let found = elements::read(declared.datatype, output.data);
+    let found = elements::read(declared, output.data);
     found.is_some_and(|it| Some(it.count) == size && it.is_finite)
+}
+
+/// Datatype and dimensions of an output of the file, or of what is read of them; 0: any.
+fn declared<'m>(model: &'m ServedModel, name: &str) -> Option<(TensorDatatype, &'m [u64])> {
+    if let Some(own) = model.outputs.iter().find(|it| it.name == name) {
+        return Some((own.datatype, &own.shape));
+    }
+    let read = read_outputs(model).iter().find(|it| it.0 == name)?;
+    Some((read.1, read.2))
+}
+
+/// What is read of a model's outputs, as its process names it.
+fn read_outputs(model: &ServedModel) -> &'static [(&'static str, TensorDatatype, &'static [u64])] {
+    use TensorDatatype::{Bytes, FP32};
+    match &model.output {
+        None => &[],
+        Some(ServedModelOutput::Labels(_)) => {
+            &[("label", Bytes, &[0, 0]), ("score", FP32, &[0, 0])]
+        }
+        Some(ServedModelOutput::Embedding(_)) => &[("embedding", FP32, &[0, 0])],
+        Some(ServedModelOutput::Boxes(_)) => &[
+            ("box", FP32, &[0, 4]),
+            ("label", Bytes, &[0]),
+            ("score", FP32, &[0]),
+        ],
+    }
 }
 
 /// The greatest element of an output; none: there is no such output of numbers. One without elements, or with none but
@@ -150,6 +191,21 @@ impl Writer {
         self.json.push_str(name);
         self.json.push_str("\":");
         self.json.push_str(value);
+    }
+
+    /// Adds which outputs are asked for, and whether as bytes.
+    fn wanted(&mut self, question: &Question<'_>) {
+        let outputs = question.outputs.iter().map(|it| match it.is_binary {
+            None => json!({"name": it.name}),
+            Some(is_binary) => json!({"name": it.name, "parameters": {"binary_data": is_binary}}),
+        });
+        let outputs: Vec<_> = outputs.collect();
+        if !outputs.is_empty() {
+            self.member("outputs", &json!(outputs).to_string());
+        }
+        if question.is_binary {
+            self.member("parameters", r#"{"binary_data_output":true}"#);
+        }
     }
 
     /// Adds a list of tensors, whose elements stay as they were written. None: there are none.

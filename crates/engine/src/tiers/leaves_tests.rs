@@ -22,7 +22,7 @@ fn model() -> ServedModel {
     serde_json::from_value::<ServedModel>(json!({
         "name": "here", "version": 1, "blob": "sha256:00", "size": 1, "format": "onnx",
         "task": "tensors", "inputs": [], "outputs": [], "sessions": 1, "threads": 1,
-        "limits": {"memoryBytes": 1, "runMillis": 1, "queue": 1, "requestBytes": 1},
+        "limits": {"memoryBytes": 1, "runMillis": 1, "queue": 1, "batch": 1, "requestBytes": 1},
         "worker": "0000000000000000",
     }))
     .map(|mut model| {
@@ -199,4 +199,50 @@ fn how_sure_an_answer_is_is_its_greatest_element() {
         r#"{"model_name":"m","outputs":[{"name":"y","datatype":"FP32","shape":[0,2],"data":[]}]}"#;
     let said = Answer::read(empty.as_bytes(), None).unwrap();
     assert_eq!(greatest(&said, "y"), Some(f64::NEG_INFINITY));
+}
+
+#[test]
+fn a_picture_leaves_as_it_came_and_only_where_all_inputs_do() {
+    let picture = [0xff, 0xd8, 0xff, 0x00];
+    let question = Question::of_medium(&picture, None).unwrap();
+    let message = request(&tier(&[]), &model(), &question).unwrap();
+    assert_eq!(
+        (&message.body[..], message.json_length),
+        (&picture[..], None)
+    );
+    assert_eq!(
+        request(&tier(&["x"]), &model(), &question),
+        Err(INPUTS_DIFFER)
+    );
+
+    let head = r#"{"id":"mine","outputs":[{"name":"y"}],"note":"hidden"}"#;
+    let body = [head.as_bytes(), &picture].concat();
+    let question = Question::of_medium(&body, Some(head.len())).unwrap();
+    let message = request(&tier(&[]), &model(), &question).unwrap();
+    let (json, rest) = message.body.split_at(message.json_length.unwrap());
+    assert_eq!(json, br#"{"outputs":[{"name":"y"}]}"#);
+    assert_eq!(rest, picture);
+}
+
+#[test]
+fn what_is_read_of_outputs_is_believed_as_it_is_declared() {
+    let mut model = model();
+    model.output = serde_json::from_value(json!({
+        "type": "Labels", "tensor": "y", "names": [], "softmax": true, "top": 5,
+    }))
+    .unwrap();
+    let label = r#"{"name":"label","datatype":"BYTES","shape":[1,2],"data":["a","b"]}"#;
+    let score = r#"{"name":"score","datatype":"FP32","shape":[1,2],"data":[0.9,0.1]}"#;
+    let read = |question: &Question<'_>, outputs: &str| {
+        let said = format!(r#"{{"model_name":"there","outputs":[{outputs}]}}"#);
+        let said = Answer::read(said.as_bytes(), None).unwrap();
+        answer(&tier(&[]), &model, question, &said).is_ok()
+    };
+    let picture = Question::of_medium(b"picture", None).unwrap();
+    assert!(read(&picture, &format!("{label},{score}")));
+    assert!(!read(&picture, &format!("{Y},{BEST}")));
+    let asked = Question::read(br#"{"inputs":[],"outputs":[{"name":"score"}]}"#, None).unwrap();
+    assert!(read(&asked, score));
+    let wrong = score.replace("[1,2]", "[2]");
+    assert!(!read(&asked, &wrong));
 }

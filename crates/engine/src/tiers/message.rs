@@ -55,6 +55,8 @@ pub struct Question<'a> {
     pub outputs: Vec<Wanted>,
     /// Whether outputs are wanted as bytes that do not say.
     pub is_binary: bool,
+    /// A picture, a sound or a text in place of inputs.
+    pub medium: Option<&'a [u8]>,
 }
 
 /// What a model says.
@@ -95,6 +97,19 @@ impl<'a> Question<'a> {
             }
         }
         binary.is_empty().then_some(question)
+    }
+
+    /// The same of a picture, a sound or a text, before which may stand what is wanted of it.
+    pub fn of_medium(body: &'a [u8], json_length: Option<usize>) -> Option<Self> {
+        let (json, medium) = body.split_at_checked(json_length.unwrap_or(0))?;
+        let question = match json_length {
+            None => Self::default(),
+            Some(_) => Self::read(json, None).filter(|it| it.inputs.is_empty())?,
+        };
+        Some(Self {
+            medium: Some(medium),
+            ..question
+        })
     }
 
     /// Whether an output is wanted as bytes.
