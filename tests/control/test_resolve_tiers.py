@@ -15,6 +15,7 @@ from vedette.control.engine_svids import wanted_of
 MODEL = of("Model", "{file: m.onnx}", "m")
 REFS = "matches: [{path: {value: /x}}], backendRefs: [{kind: Model, name: m}]"
 TIER = "{name: regional, url: 'https://r.example', send: {inputs: [x]}}"
+UNSURE = TIER.replace("send:", "on: [lowConfidence], send:")
 PEER = "spiffe://r.example/models"
 
 
@@ -50,13 +51,12 @@ def test_a_route_to_a_model_may_have_tiers_confidence_and_a_cache() -> None:
         (f"tiers: [{TIER.replace('[x]', '[z]')}]", "the model 'm' has no input 'z'"),
         (f"tiers: [{TIER.replace('[x]', '[]')}]", "some inputs leave, or all"),
         (
-            f"tiers: [{TIER.replace('send:', 'on: [lowConfidence], send:')}]",
+            f"tiers: [{UNSURE}]",
             "no confidence says what that is",
         ),
         (f"tiers: [{TIER}], confidence: {{output: y, below: 1}}", "nobody would be asked"),
         (
-            f"tiers: [{TIER.replace('send:', 'on: [lowConfidence], send:')}], "
-            "confidence: {output: sure, below: 1}",
+            f"tiers: [{UNSURE}], confidence: {{output: sure, below: 1}}",
             "there is no output 'sure'; the model has y",
         ),
     ],

@@ -21,7 +21,7 @@ from tests.e2e.wire import HTTP_1
 from tests.simulators.tier import TierSimulator, running_tier, tensor
 
 from vedette.config.egress import EgressPolicy, EgressRule
-from vedette.config.served import Tensor
+from vedette.config.served import ModelLimits, Tensor
 from vedette.config.snapshot import ModelBackend, PathMatch, Route, Snapshot
 from vedette.config.tiers import Confidence, ResultCache, Tier, Trigger
 from vedette.control.bootstrap import Wish, bootstrap
@@ -460,3 +460,30 @@ def test_what_failed_and_what_a_tier_said_is_not_remembered(place: Place) -> Non
         assert answer.headers["x-vedette-cache"] == "miss"
         assert answer.headers["x-vedette-tier"] == "regional"
     assert len(place.here.asked) == 4
+
+
+def test_what_is_too_large_to_be_sent_twice_is_the_model_s_alone(place: Place) -> None:
+    large = SERVED.model_copy(update={"limits": ModelLimits(request_bytes=64 << 20)})
+    place.serve(place.route(cache=CACHE, tiers=place.both()), large)
+    body = json.dumps({"inputs": [X, NOTE]}).encode()
+    body += b" " * ((16 << 20) + 1 - len(body))
+    answer = place.ask(body)
+    assert answer.status_code == 200
+    assert "x-vedette-cache" not in answer.headers
+    assert [len(each.body) for each in place.here.asked] == [len(body)]
+    place.here.says(**busy())
+    assert place.ask(body).status_code == 503
+    assert not place.regional.asked
+
+
+def test_a_picture_goes_to_a_tier_only_where_all_inputs_may_leave(place: Place) -> None:
+    place.here.says(**busy())
+    first, _ = place.both()
+    every = place.tier("central", place.central.port, all_inputs=True)
+    place.serve(place.route(tiers=(first, every)))
+    picture = b"\x89PNG of something"
+    answer = place.ask(picture, **{"content-type": "image/png"})
+    assert answer.headers["x-vedette-tier"] == "central"
+    assert not place.regional.asked
+    [asked] = place.central.asked
+    assert (asked.body, asked.fields["content-type"]) == (picture, "image/png")

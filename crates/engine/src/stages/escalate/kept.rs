@@ -43,6 +43,9 @@ pub async fn keep(
     record: &Record,
     mut body: RequestBody,
 ) -> Result<Result<Kept, RequestBody>, Refusal> {
+    if body.size_hint().lower() > MOST as u64 {
+        return Ok(Err(body));
+    }
     let (mut frames, mut room, mut size) = (VecDeque::new(), node.kept_back.room(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -54,7 +57,11 @@ pub async fn keep(
         frames.push_back(frame);
         size += more;
         if size > MOST || !room.grow(more, KEPT_BACK) {
-            let all = ReadAgain { frames, rest: body };
+            let all = ReadAgain {
+                frames,
+                rest: body,
+                _room: room,
+            };
             return Ok(Err(all.boxed_unsync()));
         }
     }
@@ -72,6 +79,7 @@ pub async fn keep(
 struct ReadAgain {
     frames: VecDeque<Frame<Bytes>>,
     rest: RequestBody,
+    _room: Room,
 }
 
 impl Body for ReadAgain {
