@@ -679,7 +679,9 @@ def test_an_egress_policy_of_a_route_on_which_nothing_is_called_is_told() -> Non
     text = of("Function", "{component: a.wasm}")
     notes = resolved(text, base=base, attachments=COMPONENT).notes
     assert "the EgressPolicy 'p' is for the route 'gone', which is not there" in notes
-    told = f"the EgressPolicy 'p' is for the route {static!r}, which no function answers: "
+    told = (
+        f"the EgressPolicy 'p' is for the route {static!r}, which no function and no tier answers: "
+    )
     assert told + "nothing is called on it" in notes
 
 

@@ -24,7 +24,7 @@ use vedette_wasm::{
 use crate::body::{LINGER_TIME, discard};
 use crate::services::machine;
 
-pub use policies::{Ways, Workloads, answered, ways_of_function, workloads};
+pub use policies::{Ways, Workloads, answered, rule_of, ways_of_function, workloads};
 pub use record::{CallRecord, Recorded, Subject, Told};
 
 /// Where somebody may call, and their connections once they have.

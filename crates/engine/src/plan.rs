@@ -29,6 +29,7 @@ use crate::load::{EngineDir, LoadError, sha256};
 use crate::models::{self, Models, Served, Version};
 use crate::node::{Counter, Node, now};
 use crate::policy::{Policies, ResourceKind, Slice};
+use crate::remembered::Remembered;
 use crate::revoked::{Revocation, Revoked};
 use crate::routes::{PathRule, RouteIndex, RouteTable};
 use crate::services::{self, Services};
@@ -36,6 +37,7 @@ use crate::snapshot::{
     self, BackendRefKind, ChallengeMode, LimitPer, PathMatchType, QuotaPeriod, RouteBackend,
     SidecarMode, Snapshot,
 };
+use crate::tiers::{Leaving, Tiers};
 use crate::trace::next_random;
 use crate::waf;
 
@@ -130,6 +132,10 @@ pub struct Target {
     pub challenge: Option<ChallengeMode>,
     /// What goes wrong on purpose; `None`: nothing.
     pub fault: Option<Arc<Fault>>,
+    /// Who answers in place of its model; `None`: nobody.
+    pub tiers: Option<Arc<Tiers>>,
+    /// Which answers of its model are remembered; `None`: none.
+    pub remembered: Option<Arc<Remembered>>,
     outbound: OnceLock<Arc<dyn Outbound>>,
 }
 
@@ -248,6 +254,16 @@ impl Plan {
             policies: &policies,
             dir,
             inspection: waf::Compiler::new(snapshot.waf.as_ref(), dir)?,
+            leaving: Leaving {
+                policies: &leaving,
+                is_revoked: &|id| {
+                    let ids = identity.revoked_spiffe_ids.as_deref();
+                    let domains = identity.revoked_trust_domains.as_deref();
+                    services::is_revoked(ids.unwrap_or_default(), domains.unwrap_or_default(), id)
+                },
+                dir,
+            },
+            previous,
             claims: HashSet::new(),
             next: 0,
         };
@@ -618,6 +634,8 @@ struct Builder<'a> {
     policies: &'a Policies,
     dir: &'a EngineDir,
     inspection: waf::Compiler<'a>,
+    leaving: Leaving<'a>,
+    previous: Option<&'a Plan>,
     claims: HashSet<String>,
     next: u32,
 }
@@ -698,6 +716,11 @@ impl Builder<'_> {
                 .map(|service| self.service(&route, service))
                 .collect::<Result<_, _>>()?,
         };
+        let before = self.previous.and_then(|plan| plan.route(&route.name));
+        let known = before.and_then(|target| target.tiers.as_deref());
+        let tiers = Tiers::compile(&route, self.leaving, known)?;
+        let known = before.and_then(|target| target.remembered.as_ref());
+        let remembered = self.remembered(&route, known);
         let mut up_to = 0u64;
         let services = services
             .into_iter()
@@ -714,6 +737,8 @@ impl Builder<'_> {
                     countries: countries.clone(),
                     challenge: route.challenge.map(challenge::mode_of),
                     fault: fault.clone(),
+                    tiers: tiers.clone(),
+                    remembered: remembered.clone(),
                     outbound: OnceLock::new(),
                 };
                 self.next += 1;
@@ -766,6 +791,19 @@ impl Builder<'_> {
         let slice = self.policies.slice(ResourceKind::Model, name)?;
         let timeout = route.timeout_millis.map(Duration::from_millis);
         Ok((Backend::Model(Arc::clone(model), timeout), slice))
+    }
+
+    /// What the route remembers of its model.
+    fn remembered(
+        &self,
+        route: &snapshot::Route,
+        known: Option<&Arc<Remembered>>,
+    ) -> Option<Arc<Remembered>> {
+        let RouteBackend::Model(backend) = &route.backend else {
+            return None;
+        };
+        let model = self.models.get(&backend.model)?;
+        Remembered::of(route.cache.as_ref(), &model.declared, known)
     }
 
     fn forward(&self, route: &snapshot::Route, name: &str) -> Result<Forward, LoadError> {

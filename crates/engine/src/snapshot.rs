@@ -1060,6 +1060,73 @@ pub struct Stickiness {
     pub cookie: String,
 }
 
+/// Why a request goes there, sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum TierOn {
+    /// `Overload`.
+    Overload,
+    /// `Missing`.
+    Missing,
+    /// `Failure`.
+    Failure,
+    /// `LowConfidence`.
+    LowConfidence,
+}
+
+/// A remote endpoint of the Open Inference Protocol that answers in place of the node.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tier {
+    /// Its name, in answers, records and metrics.
+    pub name: String,
+    /// Scheme, host and port; an EgressPolicy for the route has to allow it.
+    pub url: String,
+    /// Name of the model there.
+    pub model: String,
+    /// Why a request goes there, sorted.
+    pub on: Vec<TierOn>,
+    /// Inputs that leave, sorted; nothing else does.
+    pub inputs: Vec<String>,
+    /// Whether all inputs leave, bytes that are no tensors included.
+    pub all_inputs: bool,
+    /// How long an answer may take, in milliseconds; never longer than the caller and the route
+    /// wait.
+    pub timeout_millis: u64,
+}
+
+/// How sure an answer has to be.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Confidence {
+    /// The output that says how sure it is: its greatest element.
+    pub output: String,
+    /// In millionths; an answer below it is not sure.
+    pub below_millionths: u64,
+}
+
+/// Whom an answer is for: who asked, or everybody who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ResultCacheScope {
+    /// `Caller`.
+    Caller,
+    /// `Route`.
+    Route,
+}
+
+/// Which answers of the model are remembered: those with status 200 to the same request.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResultCache {
+    /// For how long, in milliseconds.
+    pub ttl_millis: u64,
+    /// Most answers; the one unused longest goes first.
+    pub entries: u64,
+    /// Most memory for them, in bytes.
+    pub bytes: u64,
+    /// Whom an answer is for: who asked, or everybody who may ask.
+    pub scope: ResultCacheScope,
+}
+
 /// Whether it is inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum WafOverrideMode {
@@ -1309,6 +1376,15 @@ pub struct Route {
     /// Whether a caller stays with one service.
     #[serde(default)]
     pub sticky: Option<Stickiness>,
+    /// Who answers in place of its model, in this order; absent: nobody.
+    #[serde(default)]
+    pub tiers: Option<Vec<Tier>>,
+    /// How sure an answer has to be; absent: not at all.
+    #[serde(default)]
+    pub confidence: Option<Confidence>,
+    /// Which answers are remembered; absent: none.
+    #[serde(default)]
+    pub cache: Option<ResultCache>,
     /// How it is inspected; absent: as `waf.policy` says.
     #[serde(default)]
     pub waf: Option<WafOverride>,

@@ -24,6 +24,7 @@ from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.rate import Rate
 from vedette.config.served import ServedModel
 from vedette.config.sidecar import Sidecar
+from vedette.config.tiers import MAX_TIERS, Confidence, ResultCache, Tier
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
 from vedette.ids import DIGEST_PATTERN, NAME_PATTERN, digest_of
@@ -590,6 +591,18 @@ class Route(Model):
     )
     sticky: Stickiness | None = Field(
         default=None, description="Whether a caller stays with one service."
+    )
+    tiers: tuple[Tier, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_TIERS,
+        description="Who answers in place of its model, in this order; absent: nobody.",
+    )
+    confidence: Confidence | None = Field(
+        default=None, description="How sure an answer has to be; absent: not at all."
+    )
+    cache: ResultCache | None = Field(
+        default=None, description="Which answers are remembered; absent: none."
     )
     waf: WafOverride | None = Field(
         default=None, description="How it is inspected; absent: as `waf.policy` says."

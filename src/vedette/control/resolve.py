@@ -898,9 +898,9 @@ def _idle_egress(snapshot: Snapshot) -> Iterator[str]:
         for name in policy.routes or ():
             if name not in routes:
                 yield f"the EgressPolicy {policy.name!r} is for the route {name!r}, which is not there"
-            elif not any(answering(routes[name])):
+            elif not any(answering(routes[name])) and not routes[name].tiers:
                 message = f"the EgressPolicy {policy.name!r} is for the route {name!r}"
-                yield f"{message}, which no function answers: nothing is called on it"
+                yield f"{message}, which no function and no tier answers: nothing is called on it"
 
 
 def _owner(manifest: Manifest) -> str:

@@ -28,6 +28,8 @@ pub enum Subject {
     Function(Arc<str>),
     /// A program that `vedette run` has started, by the name it was given.
     Workload(Arc<str>),
+    /// The node itself, which asks a tier of this name.
+    Tier(Arc<str>),
 }
 
 /// What is known of a call or tunnel so far. Dropping it writes it.
@@ -96,6 +98,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
@@ -129,6 +133,14 @@ impl CallRecord {
         let mut record = Self::of_call(subject, call.request.method(), call.request.uri());
         record.route = Some(Arc::clone(route));
         record.request_id = Some(call.request_id.clone());
+        record
+    }
+
+    /// The same for a request of this route that a tier is asked to answer.
+    pub fn of_tier(tier: Arc<str>, route: &Arc<str>, request_id: &HeaderValue, uri: &Uri) -> Self {
+        let mut record = Self::of_call(Subject::Tier(tier), &http::Method::POST, uri);
+        record.route = Some(Arc::clone(route));
+        record.request_id = Some(request_id.clone());
         record
     }
 
@@ -253,7 +265,8 @@ impl CallRecord {
         let Destination { scheme, host, port } = &self.to;
         let port = port.map(|it| format!(":{it}")).unwrap_or_default();
         let cause = self.cause.unwrap_or_default();
-        let (Subject::Function(subject) | Subject::Workload(subject)) = &self.subject;
+        let (Subject::Function(subject) | Subject::Workload(subject) | Subject::Tier(subject)) =
+            &self.subject;
         let method = &self.method;
         let rule = self.would_allow.as_ref();
         let rule = rule.map_or_else(String::new, |it| format!("; the rule {it} would allow it"));
@@ -271,9 +284,10 @@ impl CallRecord {
 
     fn write(&self, into: &mut Vec<u8>) {
         let total = self.opened.elapsed();
-        let (function, workload) = match &self.subject {
-            Subject::Function(name) => (Some(&**name), None),
-            Subject::Workload(name) => (None, Some(&**name)),
+        let (function, workload, tier) = match &self.subject {
+            Subject::Function(name) => (Some(&**name), None, None),
+            Subject::Workload(name) => (None, Some(&**name), None),
+            Subject::Tier(name) => (None, None, Some(&**name)),
         };
         let request_id = self.request_id.as_ref();
         let line = Line {
@@ -281,6 +295,7 @@ impl CallRecord {
             time: clock::rfc3339(clock::since_epoch().saturating_sub(total)),
             function,
             workload,
+            tier,
             route: self.route.as_deref(),
             request_id: request_id.map(|it| it.to_str().unwrap_or_default()),
             method: self.method.as_str(),

@@ -18,9 +18,9 @@ use crate::plan::{Backend, Deployed, Fixed, Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
+use crate::stages::escalate;
 use crate::stages::forward::forward;
 use crate::stages::inspect::Inspected;
-use crate::stages::predict::predict;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
@@ -76,7 +76,11 @@ pub async fn execute(
             let limit = model.declared.limits.request_bytes;
             let body = limited(record, &admitted, body, limit, pace)?;
             // On the heap, as forwarding is.
-            Box::pin(predict(record, &target, (model, *timeout), admitted, body)).await?
+            let place = (&**model, *timeout);
+            Box::pin(escalate::answer(
+                node, record, &target, place, admitted, body,
+            ))
+            .await?
         }
         Backend::Function(function) => {
             introduce(&mut admitted, &target, caller.as_deref(), record)?;

@@ -23,7 +23,7 @@ use crate::stages::predict::INFERENCE_HEADER;
 use crate::waf::{self, Acquaintance, BodyKind, Judgement, Ruling};
 
 /// Bytes of bodies that the node keeps back at most, all requests together; beyond: 503.
-const KEPT_BACK: usize = 256 << 20;
+pub const KEPT_BACK: usize = 256 << 20;
 
 /// A request that the rules let pass, and its body.
 pub struct Inspected {

@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod authenticate;
 pub mod authorize;
+pub mod escalate;
 pub mod execute;
 pub mod forward;
 pub mod inspect;

@@ -84,7 +84,10 @@ pub async fn predict(
 }
 
 /// How long the caller and the route still wait; none: as long as it takes.
-fn time_left(
+///
+/// # Errors
+/// The caller's deadline is none, or has passed.
+pub fn time_left(
     record: &Record,
     admitted: &Admitted,
     timeout: Option<Duration>,
@@ -107,6 +110,13 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// The path that the model's process is asked for.
+pub fn path_of(target: &Target, model: &Served, admitted: &Admitted) -> String {
+    let rewritten = target.changes.as_ref().is_some_and(|it| it.path.is_some());
+    let matched = if rewritten { "/" } else { &target.path };
+    model.path(matched, admitted.wire_path())
+}
+
 /// The request as the process of the model sees it.
 fn request_of(
     record: &Record,
@@ -116,9 +126,7 @@ fn request_of(
     left: Option<Duration>,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, Refusal> {
-    let rewritten = target.changes.as_ref().is_some_and(|it| it.path.is_some());
-    let matched = if rewritten { "/" } else { &target.path };
-    let path = PathAndQuery::try_from(model.path(matched, admitted.wire_path()))
+    let path = PathAndQuery::try_from(path_of(target, model, admitted))
         .map_err(|_| Refusal::with(Cause::MalformedPath, "the normal form is no target"))?;
     let mut request = Request::new(body);
     *request.uri_mut() = Uri::from(path);
