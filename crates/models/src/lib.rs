@@ -4,7 +4,7 @@
 //! (`KServe` V2) as bytes ([`oip`]), who runs next and who is refused ([`pool`]), and the process around them
 //! ([`worker`], [`inspect`]). A request's way: `serve` reads it whole, `oip::request` decodes it against what the model
 //! takes, `pool` admits it by its predicted run time, a thread with one session of the runtime runs it, `oip::answer`
-//! encodes what came of it.
+//! encodes what came of it. Events of a stream ([`streams`]) take none of these ways: a detector needs no session.
 //!
 //! Must not: open a socket, write a file, start a program, or know who asks: the engine has decided that. It does not
 //! depend on the engine. Batching of what is queued belongs into `pool`, where a thread takes its next job
@@ -24,6 +24,7 @@ mod place;
 mod pool;
 mod runtime;
 mod serve;
+mod streams;
 #[allow(unsafe_code)]
 mod sys;
 mod watchdog;

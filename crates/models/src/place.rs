@@ -106,7 +106,12 @@ pub fn agree(some: &[Tensor], others: &[Tensor]) -> bool {
     some.iter().map(outline).eq(others.iter().map(outline))
 }
 
-fn confine(library: &Path, memory: u64) -> Result<(), Error> {
+/// Puts this process, which must have one thread, into the box of one whose runtime is `library`; an empty
+/// path: it has none.
+///
+/// # Errors
+/// `confinement_refused`.
+pub fn confine(library: &Path, memory: u64) -> Result<(), Error> {
     let refused = |error: std::io::Error| Error::new("confinement_refused", error);
     sys::limit_memory(
         memory_now()

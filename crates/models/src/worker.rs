@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::{self, WorkerConfig};
+use crate::config::{self, Format, WorkerConfig};
 use crate::error::Error;
-use crate::place::{Place, agree};
+use crate::place::{Place, agree, confine};
 use crate::pool::Pool;
 use crate::serve::Serving;
+use crate::streams::{Streams, spec};
 use crate::{sys, watchdog};
 
 /// Connections at once; further ones wait in the kernel.
@@ -51,7 +53,13 @@ pub fn run(config: &str) -> Result<(), Error> {
     let loaded = loaded.and_then(|serving| {
         listener.set_nonblocking(true).map_err(failed)?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        Ok((serving, runtime.enable_all().build().map_err(failed)?))
+        let runtime = runtime.enable_all().build().map_err(failed)?;
+        // Before anybody is told that it is ready: who then tells it to stop would end it as a crash does.
+        let terminate = {
+            let _within = runtime.enter();
+            signal(SignalKind::terminate()).map_err(failed)?
+        };
+        Ok((serving, runtime, terminate))
     });
     say(
         &mut ready,
@@ -64,8 +72,8 @@ pub fn run(config: &str) -> Result<(), Error> {
         },
     );
     drop(ready);
-    let (serving, runtime) = loaded?;
-    let served = runtime.block_on(serve(serving, listener));
+    let (serving, runtime, terminate) = loaded?;
+    let served = runtime.block_on(serve(serving, listener, terminate));
     // Threads of the runtime are not waited for: one may be within a run that does not end.
     runtime.shutdown_background();
     served.map_err(failed)
@@ -91,6 +99,14 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
         library,
         ..
     } = config;
+    if model.format == Format::Detector {
+        let bytes = spec::bytes(&file)?;
+        confine(Path::new(""), model.limits.memory_bytes)?;
+        let streams = Streams::load(&model, &bytes)?;
+        let limits = model.limits;
+        let pool = Pool::start(vec![], limits.queue, limits.run_time()).map_err(failed)?;
+        return Ok(Serving::new(model, pool, Some(streams)));
+    }
     let place = Place::enter(&file, model.format, &library, model.limits.memory_bytes)?;
     let outline = &place.outline;
     if !agree(&model.inputs, &outline.inputs) || !agree(&model.outputs, &outline.outputs) {
@@ -112,7 +128,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     let limits = model.limits;
     let pool = Pool::start(sessions, limits.queue, limits.run_time()).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
-    Ok(Serving::new(model, pool))
+    Ok(Serving::new(model, pool, None))
 }
 
 /// Loading took longer than it may.
@@ -125,11 +141,14 @@ pub fn too_slow(limit: Duration) -> Error {
 }
 
 /// Accepts connections until SIGTERM; then answers what has come, no longer than a run may take.
-async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
+async fn serve(
+    serving: Serving,
+    listener: StdListener,
+    mut terminate: Signal,
+) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let serving = Arc::new(serving);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS + serving.streams()));
     let (leave, leaving) = watch::channel(false);
     loop {
         let place = tokio::select! {
@@ -154,7 +173,11 @@ async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
     drop(listener);
     drop(leaving);
     let _ = leave.send(true);
-    let _ = tokio::time::timeout(serving.longest(), leave.closed()).await;
+    let ended = async {
+        serving.end_streams().await;
+        leave.closed().await;
+    };
+    let _ = tokio::time::timeout(serving.longest(), ended).await;
     serving.leave();
     Ok(())
 }
@@ -167,6 +190,7 @@ async fn connection(serving: &Serving, stream: UnixStream, mut leaving: watch::R
     // The engine keeps idle connections; it has its own time for them.
     builder.header_read_timeout(None).auto_date_header(false);
     let served = builder.serve_connection(TokioIo::new(stream), service);
+    let served = served.with_upgrades();
     let mut served = std::pin::pin!(served);
     tokio::select! {
         _ = served.as_mut() => return,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from vedette.cli.interrupting import said_on_interrupt
+from vedette.cli.model_alarms import alarms
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
 from vedette.ids import require_name
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     _models.command("promote", epilog="Example: vedette model promote digits --version 2")(promote)
     _models.command("rollback", epilog="Example: vedette model rollback digits")(rollback)
     _models.command("remove", epilog="Example: vedette model remove digits --version 1")(remove)
+    _models.command("alarms", epilog="Example: vedette model alarms pump --follow")(alarms)
     app.add_typer(_models, name="model")
 
 

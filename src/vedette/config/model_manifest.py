@@ -26,6 +26,9 @@ class ModelLimitsSpec(Model):
     run: Duration = Field(default="10s", description="Longest run; beyond: 504.")
     queue: Count = Field(default=64, description="Requests that may wait; beyond: 503.")
     request_size: Size = Field(default="64MB", description="Largest request body; beyond: 413.")
+    streams: Count = Field(
+        default=1_000, description="Streams of which a detector keeps what they have seen."
+    )
 
     @model_validator(mode="after")
     def _require_bounds(self) -> Self:
@@ -42,6 +45,7 @@ class ModelLimitsSpec(Model):
             "runMillis": millis(self.run),
             "queue": self.queue,
             "requestBytes": parse_size(self.request_size),
+            "streams": self.streams,
         }
         return build(ModelLimits, data, code="manifest_invalid")
 
@@ -50,7 +54,8 @@ class ModelSpec(Model):
     """Which file, which version of it, and how it runs."""
 
     file: FileReference = Field(
-        description="The model's file (ONNX), relative to the manifest, or the digest of one that the node has."
+        description="The model's file (ONNX, or a detector in JSON), relative to the manifest, or the digest of "
+        "one that the node has."
     )
     version: Annotated[int, Field(strict=True, ge=1, le=2**53)] | None = Field(
         default=None,

@@ -10,3 +10,4 @@ pub mod limit;
 pub mod predict;
 pub mod respond;
 pub mod route;
+pub mod stream;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::request::Wanted;
 use super::{Refusal, elements};
-use crate::config::{Served, Tensor};
+use crate::config::{Format, Served, Tensor};
 use crate::runtime::Data;
 
 /// Bytes of elements that are written as JSON at most.
@@ -125,9 +125,17 @@ pub fn metadata(model: &Served) -> Bytes {
     let metadata = json!({
         "name": model.name,
         "versions": [model.version.to_string()],
-        "platform": "onnxruntime_onnx",
+        "platform": platform(model.format),
         "inputs": tensors(&model.inputs),
         "outputs": tensors(&model.outputs),
     });
     metadata.to_string().into()
+}
+
+fn platform(format: Format) -> &'static str {
+    match format {
+        Format::Onnx => "onnxruntime_onnx",
+        Format::Tflite => "litert_tflite",
+        Format::Detector => "vedette_detector",
+    }
 }
