@@ -78,6 +78,15 @@ def test_a_refused_request_says_the_stage_the_cause_and_the_detail() -> None:
     assert record_text(record) == f"{TIME}  404  0 µs  GET h/  -  route no_route: why  r1"
 
 
+def test_a_request_to_a_model_says_its_version_and_where_the_time_went() -> None:
+    record = {"time": TIME, "status": 200, "method": "POST", "host": "h", "path": "/v2"}
+    record |= {"requestId": "r1", "totalUs": 700, "model": "digits", "modelVersion": 3}
+    said = record_text({**record, "queueMicros": 12, "runMicros": 540})
+    assert said == f"{TIME}  200  700 µs  POST h/v2  digits 3, waited 12 µs, ran 540 µs  -    r1"
+    refused = record_text({**record, "queueMicros": None, "stage": "authorize", "cause": "denied"})
+    assert "  digits 3  -  authorize denied" in refused
+
+
 def test_a_service_is_named_where_it_was_the_reason() -> None:
     record = {"time": TIME, "stage": "limit", "cause": "country_not_allowed", "upstream": "shop"}
     assert record_text({**record, "detail": "the country CH"}).endswith(

@@ -17,7 +17,7 @@ use vedette_upstream::{
 use crate::changes::PathChange;
 use crate::load::{EngineDir, LoadError};
 use crate::services;
-use crate::snapshot::{ServedModel, ServedModelFormat, TensorDatatype};
+use crate::snapshot::{ServedModel, ServedModelFormat, ServedModelInput, TensorDatatype};
 
 pub use dialler::Dialler;
 pub use tenant::{TENANT, tenant_of};
@@ -126,6 +126,11 @@ impl Served {
     /// Whether it answers events of a stream.
     pub fn takes_streams(&self) -> bool {
         self.declared.format == ServedModelFormat::Detector
+    }
+
+    /// Whether a text itself can be the body of a request.
+    pub fn reads_text(&self) -> bool {
+        matches!(self.declared.input, Some(ServedModelInput::Text(_)))
     }
 
     /// The path that its process is asked for: `wire` (escaped normal form), of which the route matched `matched`. What

@@ -14,10 +14,10 @@ use crate::config::{Datatype, Served};
 use crate::oip::answer::encode;
 use crate::oip::elements::count;
 use crate::oip::request::decode;
-use crate::onnx;
 use crate::runtime::{Data, texts};
 use crate::streams::event::{self, Lines, MAX_LINE, Next};
 use crate::streams::spec::Spec;
+use crate::{media, onnx, reading, tflite};
 
 /// Takes whatever comes.
 pub type Target = fn(&[u8]);
@@ -25,7 +25,9 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is also that of its folder of seeds.
 pub const TARGETS: &[(&str, Target)] = &[
     ("onnx", file),
+    ("tflite", tflite_file),
     ("infer", infer),
+    ("media", media),
     ("detector", detector),
     ("events", events),
 ];
@@ -38,6 +40,23 @@ fn file(data: &[u8]) {
             assert!(!outline.inputs.is_empty() && !outline.outputs.is_empty());
             for tensor in outline.inputs.iter().chain(&outline.outputs) {
                 assert!(!tensor.name.is_empty() && tensor.shape.len() <= 16);
+            }
+        }
+    }
+}
+
+/// The same of TensorFlow Lite; a file that is rewritten for the runtime still says the same.
+fn tflite_file(data: &[u8]) {
+    match tflite::check(data) {
+        Err(error) => assert!(!error.message.is_empty(), "no sentence"),
+        Ok(outline) => {
+            assert!(!outline.inputs.is_empty() && !outline.outputs.is_empty());
+            for tensor in outline.inputs.iter().chain(&outline.outputs) {
+                assert!(!tensor.name.is_empty() && tensor.shape.len() <= 8);
+            }
+            if let Some(folded) = tflite::fold(data) {
+                assert!(folded.len() > data.len());
+                assert_eq!(tflite::check(&folded), Ok(outline));
             }
         }
     }
@@ -151,6 +170,27 @@ fn lines_of<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Next> {
     lines.end();
     take(&mut lines);
     found
+}
+
+/// A body that is no tensors: which kind in the first byte, then its bytes. What is taken is as many elements as its shape
+/// says, and what is read of those has names and shapes of its own.
+fn media(data: &[u8]) {
+    let Some((kind, body)) = data.split_first() else {
+        return;
+    };
+    let inputs = media::fuzz::read(*kind, body);
+    let inputs = match inputs {
+        Ok(inputs) => inputs,
+        Err(refusal) => {
+            assert_eq!(refusal.status, 400, "{}", refusal.message);
+            assert!(!refusal.message.is_empty(), "no sentence");
+            return;
+        }
+    };
+    for input in &inputs {
+        fits(input, input.datatype);
+    }
+    reading::fuzz::read(*kind, &inputs);
 }
 
 fn fits(input: &Data, datatype: Datatype) {

@@ -21,15 +21,20 @@ use tokio::time::timeout_at;
 
 use crate::body::{Whole, piece, read_away};
 use crate::config::{Format, Served};
-use crate::oip::answer::{Answer, encode, metadata};
-use crate::oip::{Refusal, request};
-use crate::pool::Pool;
+use crate::idle::{Asking, Idle};
+use crate::media::Desk;
+use crate::oip::Refusal;
+use crate::oip::answer::{Answer, metadata};
+use crate::pool::{Ask, Pool};
 use crate::streams::{self, Content, Flow, Streams};
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const DEADLINE: HeaderName = HeaderName::from_static("x-vedette-deadline-ms");
 const QUEUE: HeaderName = HeaderName::from_static("x-vedette-queue-us");
 const RUN: HeaderName = HeaderName::from_static("x-vedette-run-us");
+/// Of a request: requests with the same value may run together. Of an answer: how many did.
+const TENANT: HeaderName = HeaderName::from_static("x-vedette-tenant");
+const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
@@ -39,10 +44,12 @@ const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream")
 pub struct Serving {
     model: Served,
     pool: Arc<Pool>,
+    desk: Desk,
     /// Of a model that takes streams.
     streams: Option<Arc<Streams>>,
     metadata: Bytes,
     ready: Bytes,
+    idle: Arc<Idle>,
     /// Bytes of bodies that are in memory, and how many may be.
     held: AtomicUsize,
     most_held: usize,
@@ -114,7 +121,7 @@ enum Target {
 
 impl Serving {
     /// Serves `model` with `pool`. Bodies may take a quarter of the model's memory together, or twice the largest.
-    pub fn new(model: Served, pool: Arc<Pool>, streams: Option<Arc<Streams>>) -> Self {
+    pub fn new(model: Served, pool: Arc<Pool>, desk: Desk, streams: Option<Arc<Streams>>) -> Self {
         let quarter = usize::try_from(model.limits.memory_bytes / 4).unwrap_or(usize::MAX);
         let ready = serde_json::json!({"name": model.name, "ready": true});
         Self {
@@ -122,9 +129,27 @@ impl Serving {
             ready: ready.to_string().into(),
             held: AtomicUsize::new(0),
             most_held: quarter.max(model.limits.request_bytes.saturating_mul(2)),
+            idle: Arc::new(Idle::new(model.idle_millis)),
             pool,
+            desk,
             streams,
             model,
+        }
+    }
+
+    /// Somebody asks, or is about to.
+    pub fn asking(&self) -> Asking {
+        self.idle.asking()
+    }
+
+    /// Returns when nobody has asked for as long as the model says.
+    pub async fn idle(&self) {
+        loop {
+            match self.idle.left(Instant::now()) {
+                None => std::future::pending().await,
+                Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left).await,
+            }
         }
     }
 
@@ -152,11 +177,16 @@ impl Serving {
     }
 
     /// Answers a request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Content<Pieces>> {
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        mut asking: Asking,
+    ) -> Response<Content<Pieces>> {
         if let Some(Target::Stream) = self.target(request.uri().path()) {
-            return self.stream(request).await;
+            return self.stream(request, asking).await;
         }
         let (head, mut body) = request.into_parts();
+        asking.counts = head.method == Method::POST;
         let response = self.answer_to(&head, &mut body).await;
         if response.status() != StatusCode::OK {
             read_away(&mut body).await;
@@ -165,13 +195,17 @@ impl Serving {
     }
 
     /// Opens a stream: as a WebSocket where that is asked for, else as the lines of a body.
-    async fn stream(&self, request: Request<Incoming>) -> Response<Content<Pieces>> {
+    async fn stream(
+        &self,
+        request: Request<Incoming>,
+        asking: Asking,
+    ) -> Response<Content<Pieces>> {
         let no_streams = || Refusal::bad("this model takes no streams; POST …/infer asks it");
         let streams = self.streams.as_ref().ok_or_else(no_streams);
         let refusal = match streams {
             Err(refusal) => refusal,
             Ok(streams) if streams::is_asked_for(&request) => {
-                match streams::switch(request, |it| streams.open(it)) {
+                match streams::switch(request, |it| streams.open(it, asking)) {
                     Ok(response) => return response.map(|()| Content::Whole(Pieces::default())),
                     Err(refusal) => return error(&refusal).map(Content::Whole),
                 }
@@ -179,7 +213,7 @@ impl Serving {
             Ok(_) if request.method() != Method::POST => {
                 return not_allowed(&Method::POST).map(Content::Whole);
             }
-            Ok(streams) => match streams.open(&request) {
+            Ok(streams) => match streams.open(&request, asking) {
                 Ok(conversation) => {
                     let flow = Flow::new(conversation, request.into_body());
                     let mut response = Response::new(Content::Flow(flow));
@@ -267,30 +301,36 @@ impl Serving {
             bytes: 0,
         };
         let body = self.read(body, headers, json_length, &mut held).await?;
-        let asked = request::decode(&self.model, &body, json_length)?;
-        drop(body); // what inputs need of it they hold
-        let places = asked.outputs.iter().map(|it| it.place).collect();
-        let outcome = self.pool.submit(asked.inputs, places, deadline)?;
-        let ran = match deadline {
-            None => outcome.await,
+        let (model, body) = (&self.model, (body, json_length));
+        let asked = self.desk.question(model, headers, body, deadline).await?;
+        let (inputs, question) = asked;
+        held.add(question.made)?;
+        let ask = Ask {
+            inputs,
+            outputs: question.runs.clone(),
+            deadline,
+            tenant: tenant(headers),
+        };
+        // Dropped when the caller leaves or its time is over, which ends the run.
+        let mut waiting = self.pool.submit(ask)?;
+        let outcome = match deadline {
+            None => waiting.outcome().await,
             Some(deadline) => {
-                let answered = timeout_at(deadline.into(), outcome).await;
+                let answered = timeout_at(deadline.into(), waiting.outcome()).await;
                 answered.map_err(|_| Refusal::new(504, "there is no answer by the deadline"))?
             }
         };
-        let gone = |_| Refusal::new(500, "the run ended without an answer");
-        let ran = ran.map_err(gone)??;
+        let gone = || Refusal::new(500, "the run ended without an answer");
+        let ran = outcome.ok_or_else(gone)??;
         drop(held);
-        let answer = encode(
-            &self.model,
-            asked.id.as_deref(),
-            &asked.outputs,
-            ran.outputs,
-        )?;
+        let before = question.took;
+        let (answer, after) = self.desk.answer(model, question, ran.outputs).await?;
         let mut response = answered(answer);
         let micros = |it: Duration| HeaderValue::from(u64::try_from(it.as_micros()).unwrap_or(0));
         response.headers_mut().insert(QUEUE, micros(ran.waited));
-        response.headers_mut().insert(RUN, micros(ran.ran));
+        let headers = response.headers_mut();
+        headers.insert(RUN, micros(before + ran.ran + after));
+        headers.insert(BATCH, HeaderValue::from(ran.together));
         Ok(response)
     }
 
@@ -305,7 +345,7 @@ impl Serving {
         let too_large = || {
             Refusal::new(
                 413,
-                format_args!("the body is larger than {most} bytes (limits.requestBytes)"),
+                format_args!("the body is larger than {most} bytes (limits.requestSize)"),
             )
         };
         let said = number(headers, &CONTENT_LENGTH)?;
@@ -335,14 +375,33 @@ impl Serving {
 }
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<usize>, Refusal> {
-    let Some(value) = headers.get(name) else {
+    let Some(value) = only(headers, name)? else {
         return Ok(None);
     };
-    let number = value.to_str().ok().and_then(|it| it.parse().ok());
-    match number {
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|it| it.parse().ok()) {
         Some(number) => Ok(Some(number)),
         None => Err(Refusal::bad(format_args!("{name} is no whole number"))),
     }
+}
+
+/// The value of a header that is there once at most: whoever reads another one of two reads another request.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => Err(Refusal::bad(format_args!("{name} is there twice"))),
+    }
+}
+
+/// Who asks; none where that is not said, or not once.
+fn tenant(headers: &HeaderMap) -> Option<Bytes> {
+    let value = only(headers, &TENANT).ok().flatten()?;
+    (!value.is_empty()).then(|| Bytes::copy_from_slice(value.as_bytes()))
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response<Pieces> {

@@ -1,12 +1,14 @@
-//! A model's process: loads it, says whether it is ready, answers until it is told to stop.
+//! A model's process: loads it, says whether it is ready, answers until it is told to stop or nobody asks any more.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -14,11 +16,14 @@ use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use crate::config::{self, Format, WorkerConfig};
 use crate::error::Error;
+use crate::idle::Asking;
+use crate::media::{self, Files};
 use crate::place::{Place, agree, confine};
-use crate::pool::Pool;
+use crate::pool::{Pool, Terms};
 use crate::serve::Serving;
 use crate::streams::{Streams, spec};
 use crate::{sys, watchdog};
@@ -97,15 +102,18 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
         model,
         file,
         library,
+        files,
         ..
     } = config;
+    let mut model = model;
+    let files = Files::open(&files)?;
     if model.format == Format::Detector {
         let bytes = spec::bytes(&file)?;
         confine(Path::new(""), model.limits.memory_bytes)?;
+        let desk = media::prepare(&mut model, files)?;
         let streams = Streams::load(&model, &bytes)?;
-        let limits = model.limits;
-        let pool = Pool::start(vec![], limits.queue, limits.run_time()).map_err(failed)?;
-        return Ok(Serving::new(model, pool, Some(streams)));
+        let pool = Pool::start(vec![], Terms::of(&model)).map_err(failed)?;
+        return Ok(Serving::new(model, pool, desk, Some(streams)));
     }
     let place = Place::enter(&file, model.format, &library, model.limits.memory_bytes)?;
     let outline = &place.outline;
@@ -115,6 +123,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
             "the file takes or gives other tensors than the model was registered with",
         ));
     }
+    let desk = media::prepare(&mut model, files)?;
     let mut told = ready.try_clone().map_err(failed)?;
     let loading = watchdog::within(LOADING, move || {
         say(&mut told, &not_ready(&too_slow(LOADING)));
@@ -124,11 +133,10 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     let sessions = (0..model.sessions.max(1)).map(|_| place.session(model.threads.max(1)));
     let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
     drop(loading);
-    drop(place); // the file's pages; sessions have their own
-    let limits = model.limits;
-    let pool = Pool::start(sessions, limits.queue, limits.run_time()).map_err(failed)?;
+    drop(place); // the file's pages; sessions have their own, or keep them
+    let pool = Pool::start(sessions, Terms::of(&model)).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
-    Ok(Serving::new(model, pool, None))
+    Ok(Serving::new(model, pool, desk, None))
 }
 
 /// Loading took longer than it may.
@@ -140,7 +148,12 @@ pub fn too_slow(limit: Duration) -> Error {
     )
 }
 
-/// Accepts connections until SIGTERM; then answers what has come, no longer than a run may take.
+/// How long a connection without a request is kept when the process is to end. Somebody may just have begun to send one:
+/// it is answered, with `connection: close`.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
+
+/// Accepts connections until SIGTERM, or until nobody has asked for as long as the model says; then answers what has come,
+/// no longer than a run may take.
 async fn serve(
     serving: Serving,
     listener: StdListener,
@@ -158,6 +171,7 @@ async fn serve(
         let accepted = tokio::select! {
             _ = terminate.recv() => break,
             accepted = listener.accept() => accepted,
+            () = serving.idle() => break,
         };
         let Ok((stream, _)) = accepted else {
             // Out of descriptors or memory for a moment; the kernel keeps who waits.
@@ -165,8 +179,10 @@ async fn serve(
             continue;
         };
         let (serving, leaving) = (Arc::clone(&serving), leaving.clone());
+        // From here, and not from its first word: who has connected is about to ask.
+        let asking = serving.asking();
         tokio::spawn(async move {
-            connection(&serving, stream, leaving).await;
+            connection(&serving, stream, leaving, asking).await;
             drop(place);
         });
     }
@@ -177,14 +193,31 @@ async fn serve(
         serving.end_streams().await;
         leave.closed().await;
     };
-    let _ = tokio::time::timeout(serving.longest(), ended).await;
+    let _ = timeout(LAST_REQUEST + serving.longest(), ended).await;
     serving.leave();
     Ok(())
 }
 
-async fn connection(serving: &Serving, stream: UnixStream, mut leaving: watch::Receiver<bool>) {
-    let service = service_fn(|request| async move {
-        Ok::<_, std::convert::Infallible>(serving.answer(request).await)
+async fn connection(
+    serving: &Serving,
+    stream: UnixStream,
+    mut leaving: watch::Receiver<bool>,
+    first: Asking,
+) {
+    let first = Mutex::new(Some(first));
+    let is_leaving = leaving.clone();
+    let service = service_fn(|request| {
+        let first = first.lock().ok().and_then(|mut it| it.take());
+        let asking = first.unwrap_or_else(|| serving.asking());
+        let is_leaving = &is_leaving;
+        async move {
+            let mut response = serving.answer(request, asking).await;
+            if *is_leaving.borrow() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let mut builder = Builder::new();
     // The engine keeps idle connections; it has its own time for them.
@@ -195,6 +228,9 @@ async fn connection(serving: &Serving, stream: UnixStream, mut leaving: watch::R
     tokio::select! {
         _ = served.as_mut() => return,
         _ = leaving.wait_for(|it| *it) => {}
+    }
+    if timeout(LAST_REQUEST, served.as_mut()).await.is_ok() {
+        return;
     }
     served.as_mut().graceful_shutdown();
     let _ = served.await;

@@ -41,9 +41,20 @@ def _request(line: dict[str, Any]) -> Iterator[str]:
         request = f"{who} calls {line['method']} {place}"
     yield f"{line.get('totalUs', 0)} µs"
     yield request
+    if "model" in line:
+        yield _asked(line)
     yield line.get("principal", "-")
     yield _why(line)
     yield line.get("requestId", "")
+
+
+def _asked(line: dict[str, Any]) -> str:
+    """The model, its version, and what of the time went where, as far as the request came to it."""
+    parts = [f"{line['model']} {line.get('modelVersion', '?')}"]
+    for field, what in (("queueMicros", "waited"), ("runMicros", "ran")):
+        if line.get(field) is not None:
+            parts.append(f"{what} {line[field]} µs")
+    return ", ".join(parts)
 
 
 def _why(line: dict[str, Any]) -> str:

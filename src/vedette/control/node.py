@@ -146,9 +146,18 @@ class Node:
             FunctionTokens(self.identities, activator.version_of),
         )
         self.sidecars = Sidecars(activator, self.engine_svids, self._base)
-        self.models = Models(home, activator, self._base, lambda: base_url(self._supervised()))
+        self.models = Models(
+            home,
+            activator,
+            self._base,
+            lambda: base_url(self._supervised()),
+            lambda: keys.authority,
+        )
         activator.noted = self.models.note
         activator.besides = self.models.needed
+        activator.vouched = self.models.signatures.require
+        activator.loadable = self.models.signatures.loadable
+        activator.proved = self.models.golden.require
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

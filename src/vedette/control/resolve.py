@@ -274,6 +274,7 @@ class _Resolver:
         admit = {
             **({"offenders": offenders.resolve()} if offenders else {}),
             **({} if model.spec.shed else {"sheds": False}),
+            **({"requiresSignedModels": True} if model.spec.models.require_signature else {}),
             **_policy_holds(model.spec.policy_holds),
             "challenge": model.spec.challenge.resolve(),
             **({"tlsClients": clients.resolve()} if clients else {}),

@@ -40,13 +40,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(slots=True)
 class Process:
-    """A worker's process. `line` is the read end of what it writes when it is ready; None once that was read."""
+    """A worker's process. `line` is the read end of what it writes when it is ready; None once that was read.
+    `exit_code` is there once it was collected, unless somebody else did.
+    """
 
     pid: int
     pidfd: int
     line: int | None = None
     load_millis: float | None = None
     is_ready: bool = False
+    exit_code: int | None = None
     heard: bytearray = field(default_factory=bytearray)
 
     def listen(self) -> WorkerError | None:
@@ -108,6 +111,7 @@ class Process:
             code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         except ChildProcessError:
             return failure("it has ended")
+        self.exit_code = code
         if code == _HUNG:
             return failure("a run took too long and did not stop")
         if code < 0:

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::config::Served;
 use crate::error::Error;
+use crate::idle::Asking;
 use crate::oip::Refusal;
 use crate::place::agree;
 
@@ -56,6 +57,8 @@ pub struct Conversation {
     claimed: Claimed<State>,
     event: Vec<f64>,
     leaving: watch::Receiver<bool>,
+    /// The model is asked for as long as this is there.
+    _asking: Asking,
 }
 
 impl Streams {
@@ -95,11 +98,15 @@ impl Streams {
         }))
     }
 
-    /// The stream that a request is about.
+    /// The stream that a request is about; `asking`: that somebody asks.
     ///
     /// # Errors
     /// 400: its name is none. 409, 503: see [`Table::claim`].
-    pub fn open<B>(self: &Arc<Self>, request: &Request<B>) -> Result<Conversation, Refusal> {
+    pub fn open<B>(
+        self: &Arc<Self>,
+        request: &Request<B>,
+        mut asking: Asking,
+    ) -> Result<Conversation, Refusal> {
         let name = name_of(request.uri().query())?;
         let caller = request
             .headers()
@@ -113,8 +120,11 @@ impl Streams {
                 "this version of the model is being replaced",
             ));
         }
+        let claimed = self.table.claim(key, || self.detector.begin())?;
+        asking.counts = true;
         Ok(Conversation {
-            claimed: self.table.claim(key, || self.detector.begin())?,
+            claimed,
+            _asking: asking,
             streams: Arc::clone(self),
             event: Vec::with_capacity(self.detector.spec.features.len()),
             leaving: self.leaving.subscribe(),
