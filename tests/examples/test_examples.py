@@ -112,6 +112,27 @@ def test_06_ocr_reads_the_page_and_only_with_a_token(node: Node, tmp_path: Path)
     assert "text-detection: 401" in refused.stderr
 
 
+def test_07_anomaly_tells_a_failing_pump_from_a_running_one(node: Node) -> None:
+    folder = ROOT / "examples" / "07-anomaly"
+    node.run("apply", str(folder), "--yes")
+    events = _python(folder / "feed.py").stdout.encode()
+    path = "/v2/models/pump/stream?stream=pump-3"
+    for protocol, sensor in ((HTTP_1, "sensor-1"), (HTTP_2, "sensor-2")):
+        caller = Caller(node, protocol)
+        asked = {"method": "POST", "body": iter([events[:70_000], events[70_000:]])}
+        answer = caller.ask(path, token=node.token(sensor), **asked)
+        assert caller.ask(path, method="POST", body=b"", token=node.token("bob")).status == 403
+        caller.close()
+        found = [json.loads(line) for line in answer.body.splitlines()]
+        assert [each["id"] for each in found] == list(range(1, 2_001))
+        assert [each["id"] for each in found if each["alarm"]] == [1500, 1501, 1502, 1503, 1504]
+        assert not any(each["drift"] for each in found[:1_499])
+    noted = json.loads(node.run("model", "alarms", "pump", "--json").stdout)
+    assert [(each["stream"], each["n"]) for each in noted] == [
+        ("pump-3", n) for n in (1500, 1501, 1502, 1503, 1504)
+    ] * 2
+
+
 def _python(*words: object, given: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, *map(str, words)], input=given, capture_output=True, text=True, timeout=300

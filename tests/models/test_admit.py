@@ -143,3 +143,31 @@ def test_a_folder_is_asked_for_its_one_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_model(tmp_path / "none.onnx")
     assert caught.value.code == "model_missing"
+
+
+DETECTOR = b'\n {"detector": "half-space-trees", "features": [{"name": "x"}]}'
+
+
+def test_a_detector_is_known_by_what_it_says(tmp_path: Path) -> None:
+    file = tmp_path / "pump.json"
+    file.write_bytes(DETECTOR)
+    assert read_model(file).format == "detector"
+    file.rename(tmp_path / "pump.onnx")
+    with pytest.raises(ConfigError) as caught:
+        read_model(tmp_path / "pump.onnx")
+    assert caught.value.code == "model_format"
+    assert "pump.json" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"{}", b'{"detektor": 1}', b"{" * 50_000, DETECTOR[:-1], DETECTOR + b" " * 70_000, b"[1]"],
+)
+def test_other_json_is_no_model(data: bytes) -> None:
+    assert refused(data).code == "model_invalid"
+
+
+def test_json_in_a_folder_is_not_taken_for_its_model(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(onnx_like())
+    (tmp_path / "input.json").write_bytes(DETECTOR)
+    assert find_model(tmp_path) == tmp_path / "m.onnx"

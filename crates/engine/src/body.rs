@@ -473,7 +473,8 @@ impl Answer {
                 }
             }
             Poll::Ready(Some(Err(failure))) => self.fail(failure),
-            Poll::Ready(None) => {}
+            // Of a body whose length nobody said, only this tells that it was whole.
+            Poll::Ready(None) => self.content = Content::Fixed(None),
             Poll::Pending => {
                 let cause = ready!(self.held.lease.poll_ended(cx));
                 return self.end(cause);

@@ -4,6 +4,7 @@
 //! process reads; start one, which the keeper does.
 
 mod dialler;
+mod tenant;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use vedette_upstream::{
 use crate::changes::PathChange;
 use crate::load::{EngineDir, LoadError};
 use crate::services;
-use crate::snapshot::{ServedModel, ServedModelInput, TensorDatatype};
+use crate::snapshot::{ServedModel, ServedModelFormat, ServedModelInput, TensorDatatype};
 
 pub use dialler::Dialler;
+pub use tenant::{TENANT, tenant_of};
 
 /// The models of a plan, by name.
 pub type Models = HashMap<String, Arc<Served>>;
@@ -121,6 +123,11 @@ impl Served {
         inputs.any(|it| it.datatype == TensorDatatype::Bytes)
     }
 
+    /// Whether it answers events of a stream.
+    pub fn takes_streams(&self) -> bool {
+        self.declared.format == ServedModelFormat::Detector
+    }
+
     /// Whether a text itself can be the body of a request.
     pub fn reads_text(&self) -> bool {
         matches!(self.declared.input, Some(ServedModelInput::Text(_)))
@@ -150,6 +157,11 @@ fn patience(declared: &ServedModel) -> Duration {
 
 fn connections(declared: &ServedModel) -> usize {
     let under_way = declared.sessions.saturating_add(declared.limits.queue);
+    // Each stream has a connection while it lasts.
+    let under_way = match declared.format {
+        ServedModelFormat::Detector => under_way.saturating_add(declared.limits.streams),
+        ServedModelFormat::Onnx | ServedModelFormat::Tflite => under_way,
+    };
     let most = under_way.saturating_add(SPARE_CONNECTIONS);
     usize::try_from(most.min(MOST_CONNECTIONS)).unwrap_or(usize::MAX)
 }

@@ -367,6 +367,9 @@ pub enum ServedModelFormat {
     /// `tflite`.
     #[serde(rename = "tflite")]
     Tflite,
+    /// `detector`.
+    #[serde(rename = "detector")]
+    Detector,
 }
 
 /// Type of its elements.
@@ -712,6 +715,9 @@ pub struct ModelLimits {
     pub batch: u64,
     /// Largest request body, in bytes; beyond: 413.
     pub request_bytes: u64,
+    /// Streams of which a model keeps what they have seen, while one has a connection and after; of
+    /// the caller who has most, the one that was idle longest makes room. All have one: 503.
+    pub streams: u64,
 }
 
 /// A model, one version of it, and how it runs.

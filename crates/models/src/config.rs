@@ -54,6 +54,8 @@ pub enum Format {
     Onnx,
     /// TensorFlow Lite.
     Tflite,
+    /// A detector of anomalies: JSON, run by this crate itself.
+    Detector,
 }
 
 /// The parts of a `ServedModel` (`vedette.config.served`) that a worker uses.
@@ -115,6 +117,13 @@ pub struct Limits {
     pub batch: usize,
     /// Largest request body, in bytes.
     pub request_bytes: usize,
+    /// Streams of which it keeps what they have seen.
+    #[serde(default = "default_streams")]
+    pub streams: usize,
+}
+
+fn default_streams() -> usize {
+    1000
 }
 
 fn one() -> usize {

@@ -15,6 +15,8 @@ use crate::oip::answer::encode;
 use crate::oip::elements::count;
 use crate::oip::request::decode;
 use crate::runtime::{Data, texts};
+use crate::streams::event::{self, Lines, MAX_LINE, Next};
+use crate::streams::spec::Spec;
 use crate::{media, onnx, reading, tflite};
 
 /// Takes whatever comes.
@@ -26,6 +28,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("tflite", tflite_file),
     ("infer", infer),
     ("media", media),
+    ("detector", detector),
+    ("events", events),
 ];
 
 /// A model's file: refused with a sentence, or with inputs and outputs that have names and ranks.
@@ -109,6 +113,63 @@ fn infer(data: &[u8]) {
         .map(|it| asked.inputs[it.place].elements.len())
         .sum();
     assert_eq!(whole.len() - length, binary, "as many bytes as were said");
+}
+
+/// A detector's file: refused with a sentence, or within its bounds.
+fn detector(data: &[u8]) {
+    match Spec::read(data) {
+        Err(error) => assert!(!error.message.is_empty(), "no sentence"),
+        Ok(spec) => {
+            assert_eq!(spec.inputs().len(), spec.features.len());
+            assert!(spec.trees <= 100 && spec.depth <= 15 && spec.window <= 65_535);
+        }
+    }
+}
+
+/// A body of events, the size of its pieces before it in one byte: the lines are the same in one piece, none is too long,
+/// and what is read of one is numbers, and an `id` that is JSON.
+fn events(data: &[u8]) {
+    let Some((size, body)) = data.split_first() else {
+        return;
+    };
+    let lines = lines_of(body.chunks(usize::from(*size).max(1)));
+    assert_eq!(lines, lines_of(std::iter::once(body)));
+    let spec = br#"{"detector":"half-space-trees","features":[{"name":"a"},{"name":"b"}]}"#;
+    let features = Spec::read(spec).unwrap().features;
+    let mut values = vec![];
+    for line in &lines {
+        let Next::Line(line) = line else { continue };
+        assert!(line.len() <= MAX_LINE);
+        match event::read(line, &features, &mut values) {
+            Err(why) => assert!(!why.is_empty(), "no sentence"),
+            Ok(id) => {
+                assert_eq!(values.len(), 2);
+                assert!(values.iter().all(|it| it.is_finite()));
+                if let Some(id) = id {
+                    serde_json::from_slice::<serde_json::Value>(&line[id]).expect("JSON");
+                }
+            }
+        }
+    }
+}
+
+fn lines_of<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Next> {
+    let (mut lines, mut found) = (Lines::default(), vec![]);
+    let mut take = |lines: &mut Lines| {
+        loop {
+            match lines.take() {
+                Next::More | Next::End => return,
+                next => found.push(next),
+            }
+        }
+    };
+    for piece in pieces {
+        lines.add(piece);
+        take(&mut lines);
+    }
+    lines.end();
+    take(&mut lines);
+    found
 }
 
 /// A body that is no tensors: which kind in the first byte, then its bytes. What is taken is as many elements as its shape

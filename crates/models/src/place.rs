@@ -60,6 +60,7 @@ impl Place {
         let most = match format {
             Format::Onnx => onnx::MAX_FILE,
             Format::Tflite => tflite::MAX_FILE,
+            Format::Detector => 0, // needs no runtime, and does not come here
         };
         if about.len() > most.min(memory) {
             return Err(Error::new(
@@ -73,6 +74,7 @@ impl Place {
         let (outline, folded) = match format {
             Format::Onnx => (onnx::check(&file)?, None),
             Format::Tflite => (tflite::check(&file)?, tflite::fold(&file)),
+            Format::Detector => return Err(Error::new("model_invalid", "it needs no runtime")),
         };
         Ok(Self {
             file: folded.map_or(file, Bytes::from),
@@ -113,7 +115,12 @@ pub fn agree(some: &[Tensor], others: &[Tensor]) -> bool {
     some.iter().map(outline).eq(others.iter().map(outline))
 }
 
-fn confine(library: &Path, memory: u64) -> Result<(), Error> {
+/// Puts this process, which must have one thread, into the box of one whose runtime is `library`; an empty
+/// path: it has none.
+///
+/// # Errors
+/// `confinement_refused`.
+pub fn confine(library: &Path, memory: u64) -> Result<(), Error> {
     let refused = |error: std::io::Error| Error::new("confinement_refused", error);
     sys::limit_memory(
         memory_now()

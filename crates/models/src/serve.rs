@@ -20,12 +20,13 @@ use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use crate::body::{Whole, piece, read_away};
-use crate::config::Served;
+use crate::config::{Format, Served};
 use crate::idle::{Asking, Idle};
 use crate::media::Desk;
 use crate::oip::Refusal;
 use crate::oip::answer::{Answer, metadata};
 use crate::pool::{Ask, Pool};
+use crate::streams::{self, Content, Flow, Streams};
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const DEADLINE: HeaderName = HeaderName::from_static("x-vedette-deadline-ms");
@@ -36,6 +37,7 @@ const TENANT: HeaderName = HeaderName::from_static("x-vedette-tenant");
 const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// What answers for one model.
@@ -43,6 +45,8 @@ pub struct Serving {
     model: Served,
     pool: Arc<Pool>,
     desk: Desk,
+    /// Of a model that takes streams.
+    streams: Option<Arc<Streams>>,
     metadata: Bytes,
     ready: Bytes,
     idle: Arc<Idle>,
@@ -112,11 +116,12 @@ enum Target {
     Metadata,
     Ready,
     Infer,
+    Stream,
 }
 
 impl Serving {
     /// Serves `model` with `pool`. Bodies may take a quarter of the model's memory together, or twice the largest.
-    pub fn new(model: Served, pool: Arc<Pool>, desk: Desk) -> Self {
+    pub fn new(model: Served, pool: Arc<Pool>, desk: Desk, streams: Option<Arc<Streams>>) -> Self {
         let quarter = usize::try_from(model.limits.memory_bytes / 4).unwrap_or(usize::MAX);
         let ready = serde_json::json!({"name": model.name, "ready": true});
         Self {
@@ -127,6 +132,7 @@ impl Serving {
             idle: Arc::new(Idle::new(model.idle_millis)),
             pool,
             desk,
+            streams,
             model,
         }
     }
@@ -152,20 +158,73 @@ impl Serving {
         self.model.limits.run_time()
     }
 
+    /// Streams that are kept at once; each may have a connection.
+    pub fn streams(&self) -> usize {
+        let limits = self.streams.as_ref().map(|_| self.model.limits.streams);
+        limits.unwrap_or(0)
+    }
+
+    /// Ends all streams.
+    pub async fn end_streams(&self) {
+        if let Some(streams) = &self.streams {
+            streams.end().await;
+        }
+    }
+
     /// Takes no request any more.
     pub fn leave(&self) {
         self.pool.leave();
     }
 
     /// Answers a request.
-    pub async fn answer(&self, request: Request<Incoming>, mut asking: Asking) -> Response<Pieces> {
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        mut asking: Asking,
+    ) -> Response<Content<Pieces>> {
+        if let Some(Target::Stream) = self.target(request.uri().path()) {
+            return self.stream(request, asking).await;
+        }
         let (head, mut body) = request.into_parts();
         asking.counts = head.method == Method::POST;
         let response = self.answer_to(&head, &mut body).await;
         if response.status() != StatusCode::OK {
             read_away(&mut body).await;
         }
-        response
+        response.map(Content::Whole)
+    }
+
+    /// Opens a stream: as a WebSocket where that is asked for, else as the lines of a body.
+    async fn stream(
+        &self,
+        request: Request<Incoming>,
+        asking: Asking,
+    ) -> Response<Content<Pieces>> {
+        let no_streams = || Refusal::bad("this model takes no streams; POST …/infer asks it");
+        let streams = self.streams.as_ref().ok_or_else(no_streams);
+        let refusal = match streams {
+            Err(refusal) => refusal,
+            Ok(streams) if streams::is_asked_for(&request) => {
+                match streams::switch(request, |it| streams.open(it, asking)) {
+                    Ok(response) => return response.map(|()| Content::Whole(Pieces::default())),
+                    Err(refusal) => return error(&refusal).map(Content::Whole),
+                }
+            }
+            Ok(_) if request.method() != Method::POST => {
+                return not_allowed(&Method::POST).map(Content::Whole);
+            }
+            Ok(streams) => match streams.open(&request, asking) {
+                Ok(conversation) => {
+                    let flow = Flow::new(conversation, request.into_body());
+                    let mut response = Response::new(Content::Flow(flow));
+                    response.headers_mut().insert(CONTENT_TYPE, LINES);
+                    return response;
+                }
+                Err(refusal) => refusal,
+            },
+        };
+        read_away(&mut request.into_body()).await;
+        error(&refusal).map(Content::Whole)
     }
 
     async fn answer_to(&self, request: &Parts, body: &mut Incoming) -> Response<Pieces> {
@@ -180,20 +239,17 @@ impl Serving {
             ));
         };
         let wanted = match target {
-            Target::Infer => Method::POST,
-            _ => Method::GET,
+            Target::Infer | Target::Stream => Method::POST,
+            Target::Metadata | Target::Ready => Method::GET,
         };
         if request.method != wanted {
-            let refusal = Refusal::new(405, format_args!("{wanted} is the method here"));
-            let mut response = error(&refusal);
-            if let Ok(value) = HeaderValue::from_str(wanted.as_str()) {
-                response.headers_mut().insert(ALLOW, value);
-            }
-            return response;
+            return not_allowed(&wanted);
         }
         match target {
             Target::Metadata => json(StatusCode::OK, self.metadata.clone()),
             Target::Ready => json(StatusCode::OK, self.ready.clone()),
+            // Answered before.
+            Target::Stream => error(&Refusal::new(500, "a stream has no whole answer")),
             Target::Infer => {
                 let answered = self.infer(&request.headers, body, came).await;
                 answered.unwrap_or_else(|refusal| error(&refusal))
@@ -217,6 +273,7 @@ impl Serving {
             "" => Some(Target::Metadata),
             "/ready" => Some(Target::Ready),
             "/infer" => Some(Target::Infer),
+            "/stream" => Some(Target::Stream),
             _ => None,
         }
     }
@@ -227,6 +284,11 @@ impl Serving {
         body: &mut Incoming,
         came: Instant,
     ) -> Result<Response<Pieces>, Refusal> {
+        if self.model.format == Format::Detector {
+            let what =
+                "a detector judges events by those before: POST them to …/stream, a line each";
+            return Err(Refusal::bad(what));
+        }
         self.pool.require_room()?;
         if headers.contains_key(CONTENT_ENCODING) {
             return Err(Refusal::bad("compressed bodies are not read"));
@@ -358,6 +420,15 @@ fn answered(answer: Answer) -> Response<Pieces> {
             headers.insert(CONTENT_TYPE, BINARY);
             headers.insert(JSON_LENGTH, HeaderValue::from(length));
         }
+    }
+    response
+}
+
+fn not_allowed(wanted: &Method) -> Response<Pieces> {
+    let refusal = Refusal::new(405, format_args!("{wanted} is the method here"));
+    let mut response = error(&refusal);
+    if let Ok(value) = HeaderValue::from_str(wanted.as_str()) {
+        response.headers_mut().insert(ALLOW, value);
     }
     response
 }

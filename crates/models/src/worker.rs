@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,17 +14,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::config::{self, WorkerConfig};
+use crate::config::{self, Format, WorkerConfig};
 use crate::error::Error;
 use crate::idle::Asking;
 use crate::media::{self, Files};
-use crate::place::{Place, agree};
+use crate::place::{Place, agree, confine};
 use crate::pool::{Pool, Terms};
 use crate::serve::Serving;
+use crate::streams::{Streams, spec};
 use crate::{sys, watchdog};
 
 /// Connections at once; further ones wait in the kernel.
@@ -56,7 +58,13 @@ pub fn run(config: &str) -> Result<(), Error> {
     let loaded = loaded.and_then(|serving| {
         listener.set_nonblocking(true).map_err(failed)?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        Ok((serving, runtime.enable_all().build().map_err(failed)?))
+        let runtime = runtime.enable_all().build().map_err(failed)?;
+        // Before anybody is told that it is ready: who then tells it to stop would end it as a crash does.
+        let terminate = {
+            let _within = runtime.enter();
+            signal(SignalKind::terminate()).map_err(failed)?
+        };
+        Ok((serving, runtime, terminate))
     });
     say(
         &mut ready,
@@ -69,8 +77,8 @@ pub fn run(config: &str) -> Result<(), Error> {
         },
     );
     drop(ready);
-    let (serving, runtime) = loaded?;
-    let served = runtime.block_on(serve(serving, listener));
+    let (serving, runtime, terminate) = loaded?;
+    let served = runtime.block_on(serve(serving, listener, terminate));
     // Threads of the runtime are not waited for: one may be within a run that does not end.
     runtime.shutdown_background();
     served.map_err(failed)
@@ -99,6 +107,14 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     } = config;
     let mut model = model;
     let files = Files::open(&files)?;
+    if model.format == Format::Detector {
+        let bytes = spec::bytes(&file)?;
+        confine(Path::new(""), model.limits.memory_bytes)?;
+        let desk = media::prepare(&mut model, files)?;
+        let streams = Streams::load(&model, &bytes)?;
+        let pool = Pool::start(vec![], Terms::of(&model)).map_err(failed)?;
+        return Ok(Serving::new(model, pool, desk, Some(streams)));
+    }
     let place = Place::enter(&file, model.format, &library, model.limits.memory_bytes)?;
     let outline = &place.outline;
     if !agree(&model.inputs, &outline.inputs) || !agree(&model.outputs, &outline.outputs) {
@@ -120,7 +136,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     drop(place); // the file's pages; sessions have their own, or keep them
     let pool = Pool::start(sessions, Terms::of(&model)).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
-    Ok(Serving::new(model, pool, desk))
+    Ok(Serving::new(model, pool, desk, None))
 }
 
 /// Loading took longer than it may.
@@ -138,11 +154,14 @@ const LAST_REQUEST: Duration = Duration::from_secs(2);
 
 /// Accepts connections until SIGTERM, or until nobody has asked for as long as the model says; then answers what has come,
 /// no longer than a run may take.
-async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
+async fn serve(
+    serving: Serving,
+    listener: StdListener,
+    mut terminate: Signal,
+) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let serving = Arc::new(serving);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS + serving.streams()));
     let (leave, leaving) = watch::channel(false);
     loop {
         let place = tokio::select! {
@@ -170,7 +189,11 @@ async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
     drop(listener);
     drop(leaving);
     let _ = leave.send(true);
-    let _ = timeout(LAST_REQUEST + serving.longest(), leave.closed()).await;
+    let ended = async {
+        serving.end_streams().await;
+        leave.closed().await;
+    };
+    let _ = timeout(LAST_REQUEST + serving.longest(), ended).await;
     serving.leave();
     Ok(())
 }
@@ -200,6 +223,7 @@ async fn connection(
     // The engine keeps idle connections; it has its own time for them.
     builder.header_read_timeout(None).auto_date_header(false);
     let served = builder.serve_connection(TokioIo::new(stream), service);
+    let served = served.with_upgrades();
     let mut served = std::pin::pin!(served);
     tokio::select! {
         _ = served.as_mut() => return,

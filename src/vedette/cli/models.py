@@ -12,6 +12,7 @@ import typer
 
 from vedette.cli import model_signing
 from vedette.cli.interrupting import said_on_interrupt
+from vedette.cli.model_alarms import alarms
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.quantizing import quantize
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
     _models.command("rollback", epilog="Example: vedette model rollback digits")(rollback)
     _models.command("quantize", epilog=_QUANTIZE_EXAMPLE)(quantize)
     _models.command("remove", epilog="Example: vedette model remove digits --version 1")(remove)
+    _models.command("alarms", epilog="Example: vedette model alarms pump --follow")(alarms)
     model_signing.register(_models)
     app.add_typer(_models, name="model")
 

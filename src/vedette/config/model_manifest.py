@@ -32,6 +32,9 @@ class ModelLimitsSpec(Model):
         default=8, description="Requests of one caller that may run together; 1: each alone."
     )
     request_size: Size = Field(default="64MB", description="Largest request body; beyond: 413.")
+    streams: Count = Field(
+        default=1_000, description="Streams of which a detector keeps what they have seen."
+    )
 
     @model_validator(mode="after")
     def _require_bounds(self) -> Self:
@@ -49,6 +52,7 @@ class ModelLimitsSpec(Model):
             "queue": self.queue,
             "batch": self.batch,
             "requestBytes": parse_size(self.request_size),
+            "streams": self.streams,
         }
         return build(ModelLimits, data, code="manifest_invalid")
 
@@ -93,7 +97,8 @@ class ModelSpec(ModelSettings):
     """Which file, which version of it, and how it runs."""
 
     file: FileReference = Field(
-        description="The model's file (ONNX), relative to the manifest, or the digest of one that the node has."
+        description="The model's file (ONNX, or a detector in JSON), relative to the manifest, or the digest of "
+        "one that the node has."
     )
     version: Annotated[int, Field(strict=True, ge=1, le=2**53)] | None = Field(
         default=None,

@@ -23,7 +23,8 @@ WORKER_PATTERN: Final = r"^[0-9a-f]{16}$"
 
 
 TASK_PATTERN: Final = r"^[a-z][a-z0-9-]*$"
-ModelFormat = Literal["onnx", "tflite"]
+ModelFormat = Literal["onnx", "tflite", "detector"]
+"""`detector`: JSON that says how anomalies of a stream are found (docs/models.md)."""
 
 
 class ModelLimits(Model):
@@ -59,6 +60,13 @@ class ModelLimits(Model):
         ge=1_024,
         le=1_073_741_824,
         description="Largest request body, in bytes; beyond: 413.",
+    )
+    streams: Count = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Streams of which a model keeps what they have seen, while one has a connection and after; of "
+        "the caller who has most, the one that was idle longest makes room. All have one: 503.",
     )
 
 

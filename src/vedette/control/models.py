@@ -51,7 +51,8 @@ _COPIES = 4
 def inspect_apart(file: Path, format_: ModelFormat) -> Inspected:
     """What the installed runtime says of a file. Raises `ConfigError` runtime_missing, model_invalid and the like."""
     memory = max(_LEAST_MEMORY, _COPIES * file.stat().st_size)
-    return inspect_model(file, format_, library_of(format_), InspectionLimits(memory_bytes=memory))
+    library = Path() if format_ == "detector" else library_of(format_)  # a detector needs none
+    return inspect_model(file, format_, library, InspectionLimits(memory_bytes=memory))
 
 
 class Models:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import stat
 from dataclasses import dataclass
@@ -20,7 +21,14 @@ from vedette.errors import ConfigError
 
 MAX_MODEL_BYTES: Final = (2 << 30) - 1
 """Of one file: a message of protobuf is smaller than 2 GiB, and so is an ONNX model without data beside it."""
-SUFFIXES: Final[dict[str, ModelFormat]] = {".onnx": "onnx", ".tflite": "tflite"}
+SUFFIXES: Final[dict[str, ModelFormat]] = {
+    ".onnx": "onnx",
+    ".tflite": "tflite",
+    ".json": "detector",
+}
+_IN_FOLDERS: Final = (".onnx", ".tflite")
+MAX_DETECTOR_BYTES: Final = 65_536
+"""As crates/models/src/streams/spec.rs has it."""
 _FOLDERS_MODEL: Final = "model.onnx"
 _MOST_IN_FOLDER: Final = 10_000
 _PART: Final = 1 << 20
@@ -52,7 +60,7 @@ _OTHERS: Final = (
         "a page of HTML or XML",
         "Download it again, and look at the address: it may want a login.",
     ),
-    (b"{", "JSON", "Give a file of ONNX."),
+    (b"{", "JSON that names no detector", "Give a file of ONNX, or a detector (docs/models.md)."),
 )
 _AGAIN: Final = "Copy or download it again, and compare its size with that of the original."
 
@@ -81,7 +89,7 @@ def find_model(path: Path) -> Path:
         if count >= _MOST_IN_FOLDER:
             message = f"{path} holds more than {_MOST_IN_FOLDER:,} files"
             raise ConfigError("model_missing", message, "Name the model's file itself.")
-        if each.suffix.lower() in SUFFIXES and each.is_file():
+        if each.suffix.lower() in _IN_FOLDERS and each.is_file():
             found.append(each)
     if len(found) == 1:
         return found[0]
@@ -111,12 +119,17 @@ def read_model(path: Path) -> Admitted:
     said = SUFFIXES.get(path.suffix.lower())
     if said is not None and said != format_:
         message = f"{path} is {_SHOWN[format_]} by its content, whatever its name says"
-        hint = f"If that is what you mean, call it {path.with_suffix(f'.{format_}').name}."
+        (suffix,) = (each for each, of in SUFFIXES.items() if of == format_)
+        hint = f"If that is what you mean, call it {path.with_suffix(suffix).name}."
         raise ConfigError("model_format", message, hint)
     return Admitted(path, format_, digest, size)
 
 
-_SHOWN: Final[dict[ModelFormat, str]] = {"onnx": "ONNX", "tflite": "TensorFlow Lite"}
+_SHOWN: Final[dict[ModelFormat, str]] = {
+    "onnx": "ONNX",
+    "tflite": "TensorFlow Lite",
+    "detector": "a detector",
+}
 
 
 def format_of(file: BinaryIO, size: int, name: str = "the file") -> ModelFormat:
@@ -130,6 +143,9 @@ def format_of(file: BinaryIO, size: int, name: str = "the file") -> ModelFormat:
     if head[at : at + len(mark)] == mark:
         return "tflite"
     file.seek(0)
+    if _is_detector(file, size):
+        return "detector"
+    file.seek(0)
     problem = _problem_of_onnx(file, size)
     if problem is None:
         return "onnx"
@@ -138,6 +154,18 @@ def format_of(file: BinaryIO, size: int, name: str = "the file") -> ModelFormat:
             raise ConfigError("model_invalid", f"{name} is no model but {what}", instead)
     is_cut = size == 0 or problem.startswith("it ends")
     raise ConfigError("model_invalid", f"{name} is not ONNX: {problem}", _AGAIN if is_cut else None)
+
+
+def _is_detector(file: BinaryIO, size: int) -> bool:
+    """Whether it is a JSON object that says which detector it is. What else it says is read by its process."""
+    if size > MAX_DETECTOR_BYTES or not file.read(_HEAD).lstrip().startswith(b"{"):
+        return False
+    file.seek(0)
+    try:
+        said = json.loads(file.read(MAX_DETECTOR_BYTES + 1))
+    except (ValueError, RecursionError):
+        return False
+    return "detector" in said
 
 
 def _problem_of_onnx(file: BinaryIO, size: int) -> str | None:

@@ -131,11 +131,14 @@ class Keeper:
             "files": {
                 role: str(self._home.blobs / digest_hex(blob)) for role, blob in wanted.extras()
             },
-            "library": str(self._options.library or library_of(wanted.format)),
+            "library": "" if wanted.format == "detector" else self._library_of(wanted),
         }
         shown_as = f"{wanted.name}@{wanted.version}"
         arguments = keeper_process.marked(self._options.command, self._home.root, shown_as)
         return keeper_process.start(arguments, config, listener)
+
+    def _library_of(self, wanted: Wanted) -> str:
+        return str(self._options.library or library_of(wanted.format))
 
     def step(self) -> None:
         """Does what has become due, and writes the state."""

@@ -21,11 +21,14 @@ use crate::stages::admit::Admitted;
 use crate::stages::escalate;
 use crate::stages::forward::forward;
 use crate::stages::inspect::Inspected;
+use crate::stages::stream::{is_for_stream, stream};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
 const COUNTRY: HeaderName = HeaderName::from_static("x-edge-country");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Of a body that rests as long as its sender likes.
+const ANY_PACE: u64 = 0;
 
 /// Has the request answered.
 pub async fn execute(
@@ -38,7 +41,9 @@ pub async fn execute(
     let (routed, caller) = permitted.into_inner();
     let (mut admitted, target, stay) = routed.into_inner();
     let changes = target.changes.as_ref();
-    if admitted.is_websocket() && !matches!(target.backend, Backend::Upstream(_)) {
+    let speaks =
+        matches!(target.backend, Backend::Upstream(_)) || is_for_stream(&target, &admitted);
+    if admitted.is_websocket() && !speaks {
         // Over HTTP/2 any success would be taken for an open tunnel.
         return Err(Cause::NoTunnel.into());
     }
@@ -70,6 +75,20 @@ pub async fn execute(
             let body = metered(record, body, u64::MAX, pace);
             // On the heap: it is three times the size of all else, and requests are moved when they begin.
             Box::pin(forward(plan, record, service, &asked, admitted, body)).await?
+        }
+        Backend::Model(model, _) if is_for_stream(&target, &admitted) => {
+            change(&mut admitted, &target)?;
+            // However long it rests; what its process does not answer ends it.
+            let body = limited(record, &admitted, body, u64::MAX, ANY_PACE)?;
+            let events = (admitted, body);
+            Box::pin(stream(
+                plan,
+                record,
+                (&target, model),
+                caller.as_deref(),
+                events,
+            ))
+            .await?
         }
         Backend::Model(model, timeout) => {
             change(&mut admitted, &target)?;

@@ -11,3 +11,4 @@ pub mod limit;
 pub mod predict;
 pub mod respond;
 pub mod route;
+pub mod stream;

@@ -159,7 +159,7 @@ fn server_timing(record: &Record) -> Option<HeaderValue> {
 }
 
 /// The refusal that a failure to be answered amounts to.
-fn refusal_of(record: &Record, error: &SendError) -> Refusal {
+pub fn refusal_of(record: &Record, error: &SendError) -> Refusal {
     // Why the body broke off, where it did, counts before what that has made of the request.
     if let Some(cut_off) = record.bytes_in.as_ref().and_then(|meter| meter.cut_off()) {
         return cut_off.into();

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::request::Wanted;
 use super::{Refusal, elements};
-use crate::config::{Served, Tensor};
+use crate::config::{Format, Served, Tensor};
 use crate::runtime::Data;
 
 /// Bytes of elements that are written as JSON at most.
@@ -123,7 +123,7 @@ pub fn metadata(model: &Served) -> Bytes {
     let mut metadata = json!({
         "name": model.name,
         "versions": [model.version.to_string()],
-        "platform": "onnxruntime_onnx",
+        "platform": platform(model.format),
         "inputs": tensors(&mut model.inputs.iter()),
         "outputs": tensors(&mut model.answers()),
     });
@@ -132,4 +132,12 @@ pub fn metadata(model: &Served) -> Bytes {
         said.insert("parameters".into(), types);
     }
     metadata.to_string().into()
+}
+
+fn platform(format: Format) -> &'static str {
+    match format {
+        Format::Onnx => "onnxruntime_onnx",
+        Format::Tflite => "litert_tflite",
+        Format::Detector => "vedette_detector",
+    }
 }

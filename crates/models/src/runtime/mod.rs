@@ -139,7 +139,8 @@ impl<'a> Chosen<'a> {
     /// The library at `path`, which runs files of this format.
     pub fn of(path: &'a Path, format: Format) -> Self {
         let version = match format {
-            Format::Onnx => None, // which the library says itself
+            // which the library says itself, or needs none
+            Format::Onnx | Format::Detector => None,
             Format::Tflite => litert::version_beside(path),
         };
         Self {
@@ -161,6 +162,7 @@ impl<'a> Chosen<'a> {
                 let version = self.version.as_deref();
                 litert::Library::load(self.path, version).map(Library::LiteRt)
             }
+            Format::Detector => Err(Error::new("model_invalid", "a detector needs no runtime")),
         }
     }
 }
