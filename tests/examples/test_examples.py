@@ -133,6 +133,25 @@ def test_07_anomaly_tells_a_failing_pump_from_a_running_one(node: Node) -> None:
     ] * 2
 
 
+def test_08_search_finds_what_is_meant(node: Node, tmp_path: Path) -> None:
+    folder = tmp_path / "08-search"
+    shutil.copytree(
+        ROOT / "examples" / "08-search", folder, ignore=shutil.ignore_patterns("*.onnx")
+    )
+    _python(folder / "model.py", str(folder))
+    node.run("apply", str(folder), "--yes")
+    header = f"authorization: Bearer {node.token('jane')}\n"
+    place = ["--url", node.url, "--ca", str(node.ca_file), "--top", "1"]
+
+    def found(question: str) -> str:
+        told = _python(folder / "search.py", question, *place, given=header).stdout
+        return told.split("\t")[1].strip()
+
+    assert found("Where can I find fuses?").startswith("The spare fuses are in the grey box")
+    assert found("How do we get out in an emergency?").startswith("If the alarm sounds three times")
+    assert found("When does the boat sail?").startswith("The ferry to the island leaves")
+
+
 def _python(*words: object, given: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, *map(str, words)], input=given, capture_output=True, text=True, timeout=300

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from tests.models import digits_files, minilm, workers
+from tests.models import digits_files, workers
+from tests.support import minilm
 
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.models.quantize import Limits, Quantized, Wish, copy_out, quantized
@@ -90,7 +91,7 @@ def max_drop_samples(labelled: Path, folder: Path) -> Path:
 
 
 def test_a_sentence_means_what_it_meant(tmp_path: Path) -> None:
-    """MiniLM, 90 MB."""
+    """MiniLM, 90 MB: what each token became, before their mean is taken."""
     texts = [
         *("A cat sits on the mat.", "A kitten is sitting on a rug."),
         *("Interest rates rose again this year.", "The central bank raised its rates."),
@@ -98,11 +99,11 @@ def test_a_sentence_means_what_it_meant(tmp_path: Path) -> None:
         *("The bridge was closed for repairs.", "Boil the pasta for nine minutes."),
     ]
     np.savez(tmp_path / "texts.npz", **minilm.tokens(texts))  # type: ignore[arg-type]
-    model = written(tmp_path, minilm.model())
-    told = made(Wish(model, samples=tmp_path / "texts.npz", most_drop=0.03))
+    model = written(tmp_path, minilm.model().SerializeToString())
+    told = made(Wish(model, samples=tmp_path / "texts.npz", most_drop=0.06))
     assert told["after"]["bytes"] < 0.3 * told["before"]["bytes"]
     assert told["accuracy"]["measure"] == "cosine"
-    assert 0 < told["accuracy"]["drop"] < 0.03
+    assert 0 < told["accuracy"]["drop"] < 0.06
 
 
 def test_a_model_that_loses_too_much_is_refused_and_nothing_is_written(
