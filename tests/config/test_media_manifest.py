@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.config.samples import DIGEST
+from tests.config.samples import OTHER_DIGEST
 from tests.config.test_served import LEAST
 
 from vedette.config.media_manifest import MediaSpec
@@ -28,7 +28,7 @@ FILE = "names.txt"
 
 def extra(written: str, role: FileRole) -> ModelExtra:
     assert written in (FILE, "tokenizer.json")
-    return ModelExtra(role=role, blob=DIGEST, size=3)
+    return ModelExtra(role=role, blob=OTHER_DIGEST, size=3)
 
 
 def served(
@@ -85,8 +85,8 @@ def test_a_text_takes_the_inputs_that_models_usually_have() -> None:
         "mask": "attention_mask",
         "normalize": True,
     }
-    assert said["files"] == [{"role": "tokenizer", "blob": DIGEST, "size": 3}]
-    assert DIGEST in model.blobs()
+    assert said["files"] == [{"role": "tokenizer", "blob": OTHER_DIGEST, "size": 3}]
+    assert OTHER_DIGEST in model.blobs()
     flat = served(TOKENS, (tensor("h", "FP32", 0, 384),), output={"embedding": {}})
     assert wire_value(flat)["output"]["pool"] == "none"
 
@@ -167,10 +167,10 @@ def test_what_does_not_fit_the_model_is_told(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"files": [{"role": "names", "blob": DIGEST, "size": 3}]}, "nothing that has none"),
-        ({"files": [{"role": "tokenizer", "blob": DIGEST, "size": 3}]}, "nothing takes text"),
-        ({"files": [{"role": "names", "blob": DIGEST, "size": 3}] * 2}, "two have one role"),
-        ({"files": [{"role": "names", "blob": DIGEST, "size": 33 << 20}]}, "size"),
+        ({"files": [{"role": "names", "blob": OTHER_DIGEST, "size": 3}]}, "nothing is called by"),
+        ({"files": [{"role": "tokenizer", "blob": OTHER_DIGEST, "size": 3}]}, "nothing takes text"),
+        ({"files": [{"role": "names", "blob": OTHER_DIGEST, "size": 3}] * 2}, "two have one role"),
+        ({"files": [{"role": "names", "blob": OTHER_DIGEST, "size": 33 << 20}]}, "size"),
         (
             {
                 "outputs": [{"name": "score", "datatype": "FP32", "shape": [1, 2]}],

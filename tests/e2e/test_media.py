@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.e2e.node import Node, new_home
-from tests.models.test_media import encoded, picture
 from tests.support import light, minilm, pages
+from tests.support.pictures import encoded, picture
 
 CLASSES = """
 task: image-classification

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from tests.models import onnx_files
 from tests.models.workers import Answer, Worker, served, tensor, worker
 from tests.support import light, minilm, pages
+from tests.support.pictures import encoded, picture
 
 from vedette.config.media_manifest import MediaSpec
 from vedette.config.model import build, wire_value
@@ -63,22 +64,6 @@ def floats(answer: Answer) -> np.ndarray[Any, Any]:
     assert answer.status == 200, answer.body[:500]
     (output,) = answer.json["outputs"]
     return np.frombuffer(answer.binary, np.float32).reshape(output["shape"])
-
-
-def picture(width: int, height: int) -> Image.Image:
-    """Curves and edges in colours, so that a wrong filter shows."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
-    red = 127 + 120 * np.sin(x / 7) * np.cos(y / 11)
-    green = ((x // 9 + y // 13) % 2) * 200 + 20
-    blue = 255 * (x + y) / (width + height)
-    channels = np.stack([red, green, blue], -1).clip(0, 255)
-    return Image.fromarray(channels.astype(np.uint8))
-
-
-def encoded(image: Image.Image, form: str = "PNG", **more: Any) -> bytes:
-    data = io.BytesIO()
-    image.save(data, form, **more)
-    return data.getvalue()
 
 
 def fitted(image: Image.Image, width: int, height: int) -> Image.Image:

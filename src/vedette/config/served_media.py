@@ -213,7 +213,7 @@ def problems_of_media(
         if isinstance(read, BoxesOutput) and not isinstance(given, ImageInput):
             yield "output.boxes needs `input.image`: where boxes are is told in pixels of a picture"
     if "names" in roles and getattr(read, "names", None) != ():
-        yield "files: there are names, and nothing that has none is named by them"
+        yield "files: there are names that nothing is called by"
 
 
 def _problems_of_input(inputs: Sequence[Tensor], given: Any, roles: Sequence[str]) -> Iterator[str]:
