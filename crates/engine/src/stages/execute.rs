@@ -29,7 +29,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Has the request answered.
 pub async fn execute(
-    node: &Node,
+    node: &Arc<Node>,
     plan: &Plan,
     record: &mut Record,
     inspected: Inspected,
@@ -126,7 +126,7 @@ fn answer_fixed(fixed: &Fixed) -> Response<Content> {
 }
 
 async fn call(
-    node: &Node,
+    node: &Arc<Node>,
     record: &mut Record,
     target: &Target,
     function: &Deployed,
