@@ -94,3 +94,15 @@ def test_a_service_is_named_where_it_was_the_reason() -> None:
     )
     record |= {"stage": "execute", "cause": "upstream_timeout", "detail": "no answer"}
     assert record_text(record).endswith("  execute upstream_timeout shop: no answer")
+
+
+def test_a_call_of_a_function_to_a_model_says_which_policy_is_missing() -> None:
+    record = {"kind": "predict", "time": TIME, "status": 200, "totalUs": 7, "requestId": "r1"}
+    record |= {"function": "shop", "route": "front", "method": "POST", "model": "digits"}
+    record |= {"path": "/v2/models/digits/infer", "principal": "spiffe://td/fn/shop"}
+    asked = "shop on route front asks POST digits/v2/models/digits/infer  spiffe://td/fn/shop"
+    assert record_text(record) == f"{TIME}  200  7 µs  {asked}    r1"
+    del record["status"]
+    record |= {"cause": "policy_denied", "wouldAllow": "permit (…);"}
+    why = "policy_denied; the policy permit (…); would allow it"
+    assert record_text(record) == f"{TIME}  -  7 µs  {asked}  {why}  r1"

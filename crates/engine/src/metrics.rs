@@ -130,6 +130,22 @@ impl Shard {
         *lock(&self.counts).turned_away.entry(name).or_default() += 1;
     }
 
+    /// Counts a call of a function to a version of a model, with how long it waited and ran.
+    pub fn count_prediction(
+        &self,
+        (model, version): (&str, u64),
+        queue_micros: u64,
+        run_micros: u64,
+    ) {
+        let mut counts = lock(&self.counts);
+        let row = counts.models.entry((model.to_owned(), version));
+        row.or_default().add(&ModelCounts {
+            requests: 1,
+            queue_micros,
+            run_micros,
+        });
+    }
+
     /// Counts a pass that was given for the work of a challenge.
     pub fn count_pass(&self) {
         lock(&self.counts).passes += 1;

@@ -24,7 +24,7 @@ use crate::streams::Handing;
 
 /// Answers one request; `handing` is told what of the answer the client has.
 pub async fn serve(
-    node: &Node,
+    node: &Arc<Node>,
     connection: &Arc<Connection>,
     handing: Option<Arc<Handing>>,
     request: Request<Incoming>,
@@ -53,7 +53,7 @@ pub async fn serve(
 }
 
 async fn follow(
-    node: &Node,
+    node: &Arc<Node>,
     record: &mut Record,
     held: &mut Held,
     parts: Parts,

@@ -16,12 +16,13 @@ use vedette_upstream::{Hedge, Retry, SendOptions, Upstream};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Outbound, Reuse, Runtime};
 
 use crate::addresses::{Addresses, CountryRule};
+use crate::caller::Caller;
 use crate::certificate::Authorities;
 use crate::challenge::{self, Challenge};
 use crate::changes::{Changes, Redirect};
 use crate::clients::ClientRule;
 use crate::conditions::{Conditions, cookie};
-use crate::egress::{self, Egress, Subject, Ways};
+use crate::egress::{self, Asking, Egress, Subject, Ways};
 use crate::fault::Fault;
 use crate::files::Files;
 use crate::jwt::Issuers;
@@ -69,6 +70,8 @@ pub struct Plan {
     pub services: Services,
     functions: HashMap<String, Arc<Deployed>>,
     models: Models,
+    /// Who may ask each of them, for those who need no route.
+    askers: HashMap<String, Slice>,
     workloads: egress::Workloads,
     sidecars: HashMap<String, SidecarMode>,
 }
@@ -198,6 +201,8 @@ pub struct Deployed {
     pub spec: Arc<FunctionSpec>,
     /// Its requests under way.
     pub in_flight: Counter,
+    /// Who it is for those that it calls.
+    pub identity: Arc<Caller>,
     log: OnceLock<Arc<dyn LogSink>>,
     egress: Arc<Egress>,
     compiled: PathBuf,
@@ -242,11 +247,20 @@ impl Plan {
             .into_iter()
             .map(|function| {
                 let ways = egress::ways_of_function(&function, &leaving, &answered, dir)?;
-                deploy(function, ways, dir, previous)
+                let id = format!(
+                    "spiffe://{}/fn/{}",
+                    snapshot.node.trust_domain, function.name
+                );
+                deploy(function, (ways, id), dir, previous)
             })
             .collect::<Result<HashMap<_, _>, _>>()?;
         let models = snapshot.models.unwrap_or_default();
         let models = models::compile(models, dir, previous.map(|plan| &plan.models))?;
+        let askers = models.keys().map(|name| {
+            let slice = policies.slice(ResourceKind::Model, name)?;
+            Ok((name.clone(), slice))
+        });
+        let askers = askers.collect::<Result<_, LoadError>>()?;
         let mut builder = Builder {
             functions: &functions,
             models: &models,
@@ -308,6 +322,7 @@ impl Plan {
             services,
             functions,
             models,
+            askers,
             workloads,
             sidecars,
         })
@@ -362,6 +377,17 @@ impl Plan {
     /// The model of that name.
     pub fn model(&self, name: &str) -> Option<&Served> {
         self.models.get(name).map(Arc::as_ref)
+    }
+
+    /// The same, with the policies that can matter for it.
+    pub fn asked(&self, name: &str) -> Option<(&Arc<Served>, &Slice)> {
+        Some((self.models.get(name)?, self.askers.get(name)?))
+    }
+
+    /// The function of that name, as long as it is this component.
+    pub fn function(&self, name: &str, component: &str) -> Option<&Deployed> {
+        let function = self.functions.get(name)?;
+        (function.declared.component == component).then_some(function.as_ref())
     }
 
     /// The functions of the plan.
@@ -452,8 +478,12 @@ impl Target {
     }
 
     /// Makes the outbound calls of `function`, which answers here.
-    pub fn outbound(&self, node: &Node, function: &Deployed) -> Arc<dyn Outbound> {
-        let made = || function.egress.on_route(&self.route, function.log(node));
+    pub fn outbound(&self, node: &Arc<Node>, function: &Deployed) -> Arc<dyn Outbound> {
+        let made = || {
+            let log = function.log(node);
+            let asking = Asking::of(node, &function.declared.component);
+            function.egress.on_route(&self.route, log, asking)
+        };
         Arc::clone(self.outbound.get_or_init(made))
     }
 
@@ -558,12 +588,14 @@ fn read_policies(set: &snapshot::PolicySet, dir: &EngineDir) -> Result<Policies,
 
 fn deploy(
     function: snapshot::Function,
-    ways: Ways,
+    (ways, id): (Ways, String),
     dir: &EngineDir,
     previous: Option<&Plan>,
 ) -> Result<(String, Arc<Deployed>), LoadError> {
     let before = previous.and_then(|plan| plan.functions.get(&function.name));
-    let is_same = |it: &&Arc<Deployed>| it.declared == function && it.egress.ways == ways;
+    let is_same = |it: &&Arc<Deployed>| {
+        it.declared == function && it.egress.ways == ways && *it.identity.principal == *id
+    };
     if let Some(same) = before.filter(is_same) {
         return Ok((function.name, Arc::clone(same)));
     }
@@ -594,6 +626,7 @@ fn deploy(
         egress: Egress::new(Subject::Function(function.name.as_str().into()), ways),
         spec: Arc::new(spec),
         in_flight: Counter::default(),
+        identity: Arc::new(Caller::of_function(&function.name, id)),
         log: OnceLock::new(),
         compiled,
         loaded: OnceLock::new(),

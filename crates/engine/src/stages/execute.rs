@@ -32,7 +32,7 @@ const ANY_PACE: u64 = 0;
 
 /// Has the request answered.
 pub async fn execute(
-    node: &Node,
+    node: &Arc<Node>,
     plan: &Plan,
     record: &mut Record,
     inspected: Inspected,
@@ -149,7 +149,7 @@ fn answer_fixed(fixed: &Fixed) -> Response<Content> {
 }
 
 async fn call(
-    node: &Node,
+    node: &Arc<Node>,
     record: &mut Record,
     target: &Target,
     function: &Deployed,
