@@ -10,7 +10,7 @@ fn model(version: u64) -> ServedModel {
         "name": "m", "version": version, "blob": format!("sha256:{version}"), "size": 1,
         "format": "onnx", "task": "tensors", "inputs": [], "outputs": [], "sessions": 1,
         "threads": 1, "worker": "0000000000000000",
-        "limits": {"memoryBytes": 1, "runMillis": 1, "queue": 1, "batch": 1, "requestBytes": 1},
+        "limits": {"memoryBytes": 1, "runMillis": 1, "queue": 1, "batch": 1, "streams": 1, "requestBytes": 1},
     }))
     .unwrap()
 }

@@ -55,6 +55,8 @@ fn the_greatest_counts_and_what_is_no_number_does_not() {
     let found = json(T::INT64, "[-5, -2]").unwrap();
     assert_eq!((found.greatest, found.is_finite), (Some(-2.0), true));
     assert_eq!(json(T::FP32, "[]").unwrap().greatest, None);
+    let none = f32::NAN.to_le_bytes();
+    assert_eq!(read(T::FP32, Data::Binary(&none)).unwrap().greatest, None);
     assert_eq!(read(T::FP32, Data::Binary(&bytes[..15])), None);
     assert_eq!(read(T::Bool, Data::Binary(&[0, 1, 2])), None);
 }

@@ -138,7 +138,7 @@ fn fits(model: &ServedModel, question: &Question<'_>, output: &Tensor<'_>) -> bo
 /// Datatype and dimensions of an output of the file, or of what is read of them; 0: any.
 fn declared<'m>(model: &'m ServedModel, name: &str) -> Option<(TensorDatatype, &'m [u64])> {
     if let Some(own) = model.outputs.iter().find(|it| it.name == name) {
-        return Some((own.datatype, &own.shape));
+        return Some((own.datatype, own.shape.as_slice()));
     }
     let read = read_outputs(model).iter().find(|it| it.0 == name)?;
     Some((read.1, read.2))

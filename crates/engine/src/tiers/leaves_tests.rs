@@ -22,7 +22,7 @@ fn model() -> ServedModel {
     serde_json::from_value::<ServedModel>(json!({
         "name": "here", "version": 1, "blob": "sha256:00", "size": 1, "format": "onnx",
         "task": "tensors", "inputs": [], "outputs": [], "sessions": 1, "threads": 1,
-        "limits": {"memoryBytes": 1, "runMillis": 1, "queue": 1, "batch": 1, "requestBytes": 1},
+        "limits": {"memoryBytes": 1, "runMillis": 1, "queue": 1, "batch": 1, "streams": 1, "requestBytes": 1},
         "worker": "0000000000000000",
     }))
     .map(|mut model| {
@@ -92,6 +92,10 @@ fn a_request_without_what_was_to_leave_or_with_more_than_is_known_stays() {
         let stays = sent(&tier(&["x"]), body.as_bytes(), None);
         assert_eq!(stays, Err(INPUTS_DIFFER), "{inputs}");
     }
+    let body = format!(r#"{{"inputs":[{}]}}"#, one("x"));
+    assert!(sent(&tier(&["x"]), body.as_bytes(), None).is_ok());
+    let both = tier(&["secret", "x"]);
+    assert_eq!(sent(&both, body.as_bytes(), None), Err(INPUTS_DIFFER));
 }
 
 const Y: &str = r#"{"name":"y","datatype":"FP32","shape":[1,2],"data":[0.5,1]}"#;
@@ -133,6 +137,7 @@ fn an_answer_that_lies_is_not_believed() {
         other("FP32", "fp32"),
         other("[1,2]", "[1,3]"),
         other("[1,2]", "[2]"),
+        other("[1,2]", "[2,1]"),
         other("[1,2]", "[2,2]"),
         other("[1,2]", "[18446744073709551615,2]"),
         other("[0.5,1]", "[0.5]"),
