@@ -12,6 +12,8 @@
 
 mod body;
 mod config;
+#[cfg(test)] // until something calls it
+mod drift;
 mod error;
 mod estimate;
 #[cfg(any(test, fuzzing))]
