@@ -241,6 +241,20 @@ def as_told() -> bytes:
     return graph.file()
 
 
+def as_told_and_more(told: Sequence[int] = (1, 1)) -> bytes:
+    """y is one more than that: what is unknown lies within the graph. The file says `told` of a shape that is any."""
+    graph = Graph()
+    x = graph.tensor("x", [4])
+    shape = graph.tensor("shape", [2], "INT32")
+    z, y = graph.tensor("z", [-1, -1]), graph.tensor("y", [-1, -1])
+    one = graph.tensor("one", [1], values=np.ones(1))
+    graph.graph.tensors[z].shape = graph.graph.tensors[y].shape = list(told)
+    graph.operator(OPERATORS.RESHAPE, [x, shape], [z])
+    _add(graph, z, one, y)
+    graph.signed({"x": x, "shape": shape}, {"y": y})
+    return graph.file()
+
+
 def custom(name: str) -> bytes:
     """An operator of somebody else's code."""
     graph = Graph()

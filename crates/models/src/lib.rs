@@ -14,6 +14,8 @@
 mod batch;
 mod body;
 mod config;
+#[cfg(test)] // until something calls it
+mod drift;
 mod error;
 mod estimate;
 mod failure;

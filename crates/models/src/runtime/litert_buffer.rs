@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::RunError;
 use super::litert::{Handle, Layout, Loaded, TensorType, words};
 use super::litert_model::Port;
+use crate::config::Datatype;
 
 const HOST_MEMORY: c_int = 1; // kLiteRtTensorBufferTypeHostMemory
 const READ: c_int = 0; // kLiteRtTensorBufferLockModeRead
@@ -31,14 +32,19 @@ impl Drop for Buffer {
     }
 }
 
+/// Bytes of a tensor; `None`: more than there can be.
+pub(super) fn length(datatype: Datatype, shape: &[i32]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(datatype.size()?, |length, dimension| {
+            length.checked_mul(usize::try_from(*dimension).ok()?)
+        })
+}
+
 impl Buffer {
     /// One for a tensor of this shape.
     pub(super) fn of(loaded: &Arc<Loaded>, port: &Port, shape: &[i32]) -> Result<Self, RunError> {
-        let size = port.datatype.size().and_then(|size| {
-            shape.iter().try_fold(size, |size, dimension| {
-                size.checked_mul(usize::try_from(*dimension).ok()?)
-            })
-        });
+        let size = length(port.datatype, shape);
         let size = size.ok_or(RunError::OutOfMemory)?;
         let kind = TensorType {
             element: port.element,
@@ -99,20 +105,16 @@ impl Buffer {
         })
     }
 
-    /// Whether there is nothing but the mark.
-    pub(super) fn is_marked(&self, mark: u8) -> bool {
-        // SAFETY: as above.
-        let is_marked = self.locked(READ, |memory| unsafe {
-            let bytes = std::slice::from_raw_parts(memory, self.size);
-            !bytes.is_empty() && bytes.iter().all(|it| *it == mark)
-        });
-        is_marked.unwrap_or(true)
-    }
-
-    pub(super) fn read(&self) -> Result<Bytes, RunError> {
-        // SAFETY: as above.
+    /// The first bytes; `None`: there are fewer, or they are nothing but the mark.
+    pub(super) fn written(&self, mark: u8, length: usize) -> Result<Option<Bytes>, RunError> {
+        if length > self.size {
+            return Ok(None);
+        }
+        // SAFETY: there are as many bytes, and nobody changes them meanwhile.
         self.locked(READ, |memory| unsafe {
-            Bytes::copy_from_slice(std::slice::from_raw_parts(memory, self.size))
+            let bytes = std::slice::from_raw_parts(memory, length);
+            let is_marked = !bytes.is_empty() && bytes.iter().all(|it| *it == mark);
+            (!is_marked).then(|| Bytes::copy_from_slice(bytes))
         })
     }
 }

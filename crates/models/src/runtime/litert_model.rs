@@ -261,14 +261,14 @@ impl Compiled {
         done(unsafe { resize(self.handle, SIGNATURE, index, shape.as_ptr(), shape.len()) })
     }
 
-    /// Plans, and says what shapes the outputs will have.
-    pub(super) fn output_shapes(&self, count: usize) -> Result<Vec<Vec<i32>>, Status> {
+    /// The shapes that the outputs have; `plan`: that they will have, if nothing comes to light within the run.
+    pub(super) fn output_shapes(&self, count: usize, plan: bool) -> Result<Vec<Vec<i32>>, Status> {
         // The library writes as many dimensions as an output has, also more than a layout has room for.
         const SPARE: usize = 8;
         let mut layouts = vec![Layout::default(); count + SPARE];
         let ask = self.loaded.interface.output_layouts;
         // SAFETY: there is room for as many as is said.
-        done(unsafe { ask(self.handle, SIGNATURE, count, layouts.as_mut_ptr(), true) })?;
+        done(unsafe { ask(self.handle, SIGNATURE, count, layouts.as_mut_ptr(), plan) })?;
         let shape = |it: &Layout| it.shape().map(<[i32]>::to_vec);
         let shapes: Option<_> = layouts.iter().take(count).map(shape).collect();
         shapes.ok_or(5)

@@ -6,7 +6,8 @@
 //!
 //! The interface gives an output back only where its size was known before the run: where it was not, a run succeeds and
 //! writes nothing. Outputs are therefore filled with a mark; one that has it still after the run, and another mark after a
-//! second one, was not written, and the run counts as failed.
+//! second one, was not written, and the run counts as failed. What was written may have another shape than was planned, and
+//! is asked for again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::litert::{Loaded, Status, words};
-use super::litert_buffer::Buffer;
+use super::litert_buffer::{Buffer, length};
 use super::litert_model::{Compiled, Filled, Model, Options, Port, invalid};
 use super::{Data, RunError, Session, Stop, Wanted};
 use crate::config::Tensor;
@@ -117,7 +118,7 @@ impl Opened {
                 resized.map_err(|status| compiled.unplanned(status))?;
             }
         }
-        let layouts = compiled.output_shapes(self.outputs.len());
+        let layouts = compiled.output_shapes(self.outputs.len(), true);
         let layouts = layouts.map_err(|status| compiled.unplanned(status))?;
         let buffer = |(port, shape): (&Port, &Vec<i32>)| {
             let buffer = Buffer::of(&self.model.loaded, port, shape)?;
@@ -174,27 +175,40 @@ impl Opened {
                     false => failed(compiled.words(status)),
                 });
             }
-            if !buffers.outputs.iter().any(|it| it.1.is_marked(mark)) {
-                let given = outputs.iter().map(|place| self.given(&buffers, *place));
-                let given = given.collect::<Result<Vec<_>, _>>()?;
+            let given = self.given(&compiled, &buffers, mark)?;
+            if let Some(given) = given {
                 (self.buffers, self.compiled) = (Some(buffers), Some(compiled));
-                return Ok(given);
+                let chosen = outputs.iter().map(|place| given.get(*place).cloned());
+                let chosen: Option<_> = chosen.collect();
+                return chosen
+                    .ok_or_else(|| RunError::Failed("not one of the model's outputs".into()));
             }
         }
         Err(RunError::Failed(UNGIVEN.into()))
     }
 
-    fn given(&self, buffers: &Buffers, place: usize) -> Result<Data, RunError> {
-        let (Some(port), Some((shape, buffer))) =
-            (self.outputs.get(place), buffers.outputs.get(place))
-        else {
-            return Err(RunError::Failed("not one of the model's outputs".into()));
-        };
-        Ok(Data {
-            datatype: port.datatype,
-            shape: shape.iter().map(|it| i64::from(*it)).collect(),
-            elements: buffer.read()?,
-        })
+    /// All outputs, in the shapes that they have after the run; `None`: one was not written.
+    fn given(
+        &self,
+        compiled: &Compiled,
+        buffers: &Buffers,
+        mark: u8,
+    ) -> Result<Option<Vec<Data>>, RunError> {
+        let shapes = compiled.output_shapes(self.outputs.len(), false);
+        let shapes = shapes.map_err(|status| failed(compiled.words(status)))?;
+        let mut given = vec![];
+        for ((port, shape), (_, buffer)) in self.outputs.iter().zip(shapes).zip(&buffers.outputs) {
+            let length = length(port.datatype, &shape).unwrap_or(usize::MAX);
+            let Some(elements) = buffer.written(mark, length)? else {
+                return Ok(None);
+            };
+            given.push(Data {
+                datatype: port.datatype,
+                shape: shape.into_iter().map(i64::from).collect(),
+                elements,
+            });
+        }
+        Ok(Some(given))
     }
 }
 

@@ -75,7 +75,13 @@ fn find(file: &[u8]) -> Result<Vec<Found>, Broken> {
             let is_known = !values.bytes(0)?.is_empty() || values.ulong(1)? > 1;
             let shape: Vec<i32> = known_shape(&tensor(output)?)?;
             let unknown = shape.iter().filter(|it| **it < 0).count();
-            if is_known || shape.is_empty() || shape.len() > MAX_DIMENSIONS || unknown > 1 {
+            let has_none = shape.contains(&0); // which older files mean something else by
+            if is_known
+                || has_none
+                || shape.is_empty()
+                || shape.len() > MAX_DIMENSIONS
+                || unknown > 1
+            {
                 continue;
             }
             found.push(Found {
