@@ -24,7 +24,7 @@ from tests.support import light, minilm, pages
 from tests.support.pictures import encoded, picture
 
 from vedette.config.media_manifest import MediaSpec
-from vedette.config.model import build, wire_value
+from vedette.config.model import build
 from vedette.config.served_media import FileRole, ModelExtra
 from vedette.config.tensor import Tensor
 
@@ -46,7 +46,7 @@ def wired(file: bytes, inputs: list[Any], outputs: list[Any], **spec: Any) -> di
 @contextmanager
 def mirror(folder: Path, shape: list[int], datatype: str = "FP32", **spec: Any) -> Iterator[Worker]:
     """A worker whose model gives back what it takes."""
-    file = onnx_files.identity(datatype, list(shape))
+    file = onnx_files.identity(datatype, [size or "n" for size in shape])
     told = wired(file, [tensor("in", shape, datatype)], [tensor("out", shape, datatype)], **spec)
     with worker(folder, file, told) as started:
         assert started.ready["ready"], started.ready
@@ -173,7 +173,6 @@ def test_hostile_pictures_are_400_with_a_sentence_and_the_worker_goes_on(tmp_pat
             answer = started.ask("POST", "/infer", body, JPEG)
             assert answer.status == 400, (len(body), answer.body)
             assert len(answer.json["error"]) > 10
-        assert b"144000000" not in small_bomb
         assert started.ask("POST", "/infer", whole, JPEG).status == 200
         assert started.process.poll() is None
 
@@ -412,13 +411,3 @@ def test_yolo_rows_become_boxes_in_the_picture(tmp_path: Path) -> None:
         box, label, _ = (each["data"] for each in answer.json["outputs"])
     assert label == ["cat"]
     assert box == [120.0, 40.0, 200.0, 120.0]
-
-
-def test_what_is_said_of_a_model_is_what_a_snapshot_says(tmp_path: Path) -> None:
-    file = onnx_files.identity("FP32", [1, 3, 8, 8])
-    told = wired(
-        file, [tensor("in", [1, 3, 8, 8])], [tensor("out", [1, 3, 8, 8])], input={"image": {}}
-    )
-    from vedette.config.served import ServedModel
-
-    assert dict(wire_value(build(ServedModel, told)))["input"] == told["input"]
