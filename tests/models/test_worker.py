@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -517,10 +518,14 @@ def test_whatever_runs_together_every_answer_is_that_of_its_own_request(tmp_path
         assert all(1 <= most <= 8 for most in callers.map(ask, range(8)))
 
 
-def test_a_process_that_nobody_asks_ends_in_order(tmp_path: Path) -> None:
+def test_a_process_that_nobody_asks_ends_in_order_and_looking_keeps_none(tmp_path: Path) -> None:
     model = add_model(idleMillis=1_000)
     with worker(tmp_path, onnx_files.add(), model) as started:
         assert started.infer({"inputs": ADDENDS}).status == 200
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while started.process.poll() is None:
+                assert started.ask("GET", "/ready").status == 200
+                time.sleep(0.05)
         assert started.process.wait(WAIT) == 0
 
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 /// How long nobody has asked.
 #[derive(Debug)]
 pub struct Idle {
@@ -15,6 +17,8 @@ pub struct Idle {
     /// Milliseconds after the start.
     last: AtomicU64,
     under_way: AtomicUsize,
+    /// The last one who asked has its answer.
+    answered: Notify,
 }
 
 /// Somebody who asks, or has connected and is about to.
@@ -33,6 +37,7 @@ impl Idle {
             started: Instant::now(),
             last: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
+            answered: Notify::new(),
         }
     }
 
@@ -45,15 +50,26 @@ impl Idle {
         }
     }
 
-    /// How long to wait until nobody is expected any more; zero: nobody is. `None`: for ever.
-    pub fn left(&self, now: Instant) -> Option<Duration> {
-        let after = self.after?;
-        if self.under_way.load(Ordering::Relaxed) > 0 {
-            return Some(after);
+    /// Returns when nobody has asked for that long.
+    pub async fn over(&self) {
+        loop {
+            if self.under_way.load(Ordering::Relaxed) > 0 {
+                self.answered.notified().await;
+                continue;
+            }
+            match self.left(Instant::now()) {
+                None => std::future::pending().await,
+                Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left).await,
+            }
         }
+    }
+
+    /// How long until nobody is expected any more, when none asks; zero: nobody is. `None`: for ever.
+    fn left(&self, now: Instant) -> Option<Duration> {
         let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
         let unasked = now.saturating_duration_since(self.started);
-        Some(after.saturating_sub(unasked.saturating_sub(last)))
+        Some(self.after?.saturating_sub(unasked.saturating_sub(last)))
     }
 }
 
@@ -63,12 +79,16 @@ impl Drop for Asking {
             let now = u64::try_from(self.idle.started.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.idle.last.fetch_max(now, Ordering::Relaxed);
         }
-        self.idle.under_way.fetch_sub(1, Ordering::Relaxed);
+        if self.idle.under_way.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.idle.answered.notify_one();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     const HOUR: u64 = 3_600_000;
@@ -84,18 +104,22 @@ mod tests {
 
     #[test]
     fn who_asks_is_waited_for_and_only_predictions_count() {
-        let idle = Arc::new(Idle::new(Some(HOUR)));
+        let idle = Arc::new(Idle::new(Some(0)));
+        let is_over = || {
+            let mut over = std::pin::pin!(idle.over());
+            let mut context = Context::from_waker(Waker::noop());
+            over.as_mut().poll(&mut context).is_ready()
+        };
+        assert!(is_over());
+        let (one, other) = (idle.asking(), idle.asking());
+        assert!(!is_over());
+        drop(one);
+        assert!(!is_over());
+        drop(other);
+        assert!(is_over());
         let later = Instant::now() + Duration::from_millis(2 * HOUR);
-        let mut asking = idle.asking();
-        assert_eq!(idle.left(later), Some(Duration::from_millis(HOUR)));
+        let idle = Arc::new(Idle::new(Some(HOUR)));
         idle.last.store(HOUR + 1_000, Ordering::Relaxed);
-        asking.counts = true;
-        drop(asking);
-        assert_eq!(
-            idle.last.load(Ordering::Relaxed),
-            HOUR + 1_000,
-            "never earlier"
-        );
         drop(idle.asking());
         assert!(idle.left(later) > Some(Duration::ZERO));
         assert!(idle.left(later) < Some(Duration::from_secs(3)));
@@ -103,9 +127,7 @@ mod tests {
 
     #[test]
     fn a_prediction_counts_from_its_end() {
-        let mut idle = Idle::new(Some(HOUR));
-        idle.last = AtomicU64::new(0);
-        let idle = Arc::new(idle);
+        let idle = Arc::new(Idle::new(Some(HOUR)));
         let mut asking = idle.asking();
         asking.counts = true;
         while idle.started.elapsed() < Duration::from_millis(3) {

@@ -144,13 +144,7 @@ impl Serving {
 
     /// Returns when nobody has asked for as long as the model says.
     pub async fn idle(&self) {
-        loop {
-            match self.idle.left(Instant::now()) {
-                None => std::future::pending().await,
-                Some(Duration::ZERO) => return,
-                Some(left) => tokio::time::sleep(left).await,
-            }
-        }
+        self.idle.over().await;
     }
 
     /// How long what has come may still take.
