@@ -144,19 +144,16 @@ pub(crate) struct Joined {
 
 /// Joins requests that fit; `None`: they do not, or there is no memory for it. In a trial there are rows of nobody's, too:
 /// even where all requests are alike, a model that looks across rows then gives them something else.
-pub(crate) fn join<'a>(
-    asks: impl Iterator<Item = &'a Ask> + Clone,
-    is_trial: bool,
-) -> Option<Joined> {
+pub(crate) fn join(asks: &[&Ask], is_trial: bool) -> Option<Joined> {
     let own: Vec<usize> = asks
-        .clone()
+        .iter()
         .map(|it| rows(&it.inputs))
         .collect::<Option<_>>()?;
     let more = if is_trial { STRANGERS } else { 0 };
     let total = i64::try_from(own.iter().sum::<usize>()).ok()? + more;
-    let count = asks.clone().next()?.inputs.len();
+    let count = asks.first()?.inputs.len();
     let inputs = (0..count).map(|place| {
-        let parts = asks.clone().map(|it| it.inputs.get(place));
+        let parts = asks.iter().map(|it| it.inputs.get(place));
         let parts = parts.collect::<Option<Vec<_>>>()?;
         join_one(&parts, total, more)
     });
@@ -224,7 +221,7 @@ fn stranger(data: &Data, number: usize) -> Option<Vec<u8>> {
                 .iter_mut()
                 .for_each(|it: &mut [u8; 2]| {
                     it[1] ^= 0x80;
-                })
+                });
         }
         _ => {}
     }

@@ -1,4 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::float_cmp,
+    clippy::cast_precision_loss
+)]
 
 use std::sync::{Arc, mpsc};
 
@@ -26,17 +32,16 @@ fn data(random: &mut fastrand::Rng, datatype: Datatype, rows: usize, rest: &[i64
     let mut shape = vec![i64::try_from(rows).unwrap()];
     shape.extend(rest);
     let count = elements::count(&shape).unwrap();
-    let elements: Vec<u8> = match datatype.size() {
-        Some(size) => (0..count * size).map(|_| random.u8(..)).collect(),
-        None => {
-            let text = |random: &mut fastrand::Rng| {
-                let length = random.usize(0..5);
-                let bytes = (0..length).map(|_| random.u8(..)).collect::<Vec<_>>();
-                let before = u32::try_from(length).unwrap().to_le_bytes();
-                [before.to_vec(), bytes].concat()
-            };
-            (0..count).flat_map(|_| text(random)).collect()
-        }
+    let text = |random: &mut fastrand::Rng| {
+        let length = random.usize(0..5);
+        let bytes = (0..length).map(|_| random.u8(..)).collect::<Vec<_>>();
+        let before = u32::try_from(length).unwrap().to_le_bytes();
+        [before.to_vec(), bytes].concat()
+    };
+    let elements: Vec<u8> = if let Some(size) = datatype.size() {
+        (0..count * size).map(|_| random.u8(..)).collect()
+    } else {
+        (0..count).flat_map(|_| text(random)).collect()
     };
     Data {
         datatype,
@@ -76,7 +81,7 @@ fn what_is_joined_is_split_again_exactly_whatever_its_type_and_shape() {
             })
             .collect();
         let is_trial = random.bool();
-        let joined = join(asks.iter(), is_trial).unwrap();
+        let joined = join(&asks.iter().collect::<Vec<_>>(), is_trial).unwrap();
         assert_eq!(joined.rows.len(), count + usize::from(is_trial));
         for input in &joined.inputs {
             let total: usize = joined.rows.iter().sum();

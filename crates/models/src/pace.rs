@@ -91,9 +91,8 @@ impl Paces {
         while let Some((one, _)) = known(found) {
             match known(found + 1) {
                 Some((two, _)) if *two < one * PAYS => found += 1,
-                Some(_) => break,
                 None if found + 1 < SIZES => return 1 << (found + 1),
-                None => break,
+                _ => break,
             }
         }
         rows.max(1 << found)

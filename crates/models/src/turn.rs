@@ -73,9 +73,10 @@ impl Pool {
     }
 
     fn run_together(&self, place: usize, session: &mut dyn Session, turn: Turn) {
-        let joined = batch::join(turn.orders.iter().map(|it| &it.ask), turn.is_trial);
+        let asks: Vec<_> = turn.orders.iter().map(|it| &it.ask).collect();
+        let joined = batch::join(&asks, turn.is_trial);
         let Some((joined, first)) = joined.zip(turn.orders.first()) else {
-            return self.run_each(place, session, turn, None, Verdict::Unclear);
+            return self.run_each(place, session, &turn, None, Verdict::Unclear);
         };
         let done = session.run(&joined.inputs, &first.ask.outputs);
         let ran = turn.since.elapsed();
@@ -91,7 +92,7 @@ impl Pool {
                 self.learn_together(&joined, ran);
                 self.answer_all(place, turn, parts, ran);
             }
-            parts => self.run_each(place, session, turn, parts, verdict),
+            parts => self.run_each(place, session, &turn, parts.as_deref(), verdict),
         }
     }
 
@@ -122,8 +123,8 @@ impl Pool {
         &self,
         place: usize,
         session: &mut dyn Session,
-        turn: Turn,
-        parts: Option<Vec<Vec<Data>>>,
+        turn: &Turn,
+        parts: Option<&[Vec<Data>]>,
         mut verdict: Verdict,
     ) {
         let outcomes = self.lock().over(place);
@@ -135,7 +136,7 @@ impl Pool {
         };
         for (at, (order, outcome)) in turn.orders.iter().zip(outcomes).enumerate() {
             let began = outcome.and_then(|it| self.begin_alone(place, order, it, &mut left));
-            let expected = parts.as_ref().and_then(|it| it.get(at)).map(Vec::as_slice);
+            let expected = parts.and_then(|it| it.get(at)).map(Vec::as_slice);
             let is_so =
                 began.and_then(|since| self.run_alone(place, session, order, since, expected));
             verdict = match is_so {
