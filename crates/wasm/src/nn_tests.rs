@@ -17,9 +17,11 @@ use crate::outbound::{Outbound, OutboundAnswer, OutboundCall};
 
 const MEMORY: u64 = 4096;
 
+type Answer = fn() -> Result<http::Response<Bytes>, HttpError>;
+
 /// Answers every call with the same, and keeps what it was asked.
 struct Node {
-    answer: fn() -> Result<http::Response<Bytes>, HttpError>,
+    answer: Answer,
     asked: Mutex<Vec<(http::request::Parts, Bytes, bool)>>,
 }
 
@@ -52,7 +54,7 @@ impl LogSink for Silent {
     fn line(&self, _: &HeaderValue, _: Stream, _: &[u8]) {}
 }
 
-fn guest(answer: fn() -> Result<http::Response<Bytes>, HttpError>) -> (Guest, Arc<Node>) {
+fn guest(answer: Answer) -> (Guest, Arc<Node>) {
     let node = Arc::new(Node {
         answer,
         asked: Mutex::default(),
@@ -273,7 +275,7 @@ async fn inputs_that_are_no_tensors_are_not_sent() {
 
 #[tokio::test]
 async fn every_type_of_both_goes_and_comes_and_others_are_named() {
-    let all: [fn() -> Result<http::Response<Bytes>, HttpError>; 6] = [
+    let all: [Answer; 6] = [
         || Ok(one_output("FP16", &json!([1]), 2, &[0; 2])),
         || Ok(one_output("FP32", &json!([1]), 4, &[0; 4])),
         || Ok(one_output("FP64", &json!([1]), 8, &[0; 8])),
@@ -351,7 +353,6 @@ fn an_answer_that_is_none_is_an_error_and_nothing_is_read_beyond_it() {
 
 #[tokio::test]
 async fn each_way_to_fail_has_its_code() {
-    type Answer = fn() -> Result<http::Response<Bytes>, HttpError>;
     #[allow(clippy::unnecessary_wraps)]
     fn status(status: u16, text: &'static str) -> Result<http::Response<Bytes>, HttpError> {
         let body = Bytes::from_static(text.as_bytes());
