@@ -256,11 +256,7 @@ impl Plan {
             .collect::<Result<HashMap<_, _>, _>>()?;
         let models = snapshot.models.unwrap_or_default();
         let models = models::compile(models, dir, previous.map(|plan| &plan.models))?;
-        let askers = models.keys().map(|name| {
-            let slice = policies.slice(ResourceKind::Model, name)?;
-            Ok((name.clone(), slice))
-        });
-        let askers = askers.collect::<Result<_, LoadError>>()?;
+        let askers = askers_of(&models, &policies)?;
         let mut builder = Builder {
             functions: &functions,
             models: &models,
@@ -293,15 +289,7 @@ impl Plan {
         Ok(Self {
             digest: digest.into(),
             serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
-            challenge: snapshot
-                .admit
-                .challenge
-                .as_ref()
-                .map(|declared| {
-                    let before = previous.and_then(|plan| plan.challenge.as_ref());
-                    Challenge::compile(declared, dir, before)
-                })
-                .transpose()?,
+            challenge: challenge_of(&snapshot.admit, dir, previous)?,
             clients: snapshot
                 .admit
                 .tls_clients
@@ -568,6 +556,27 @@ fn limit(declared: &snapshot::Limit) -> Limit {
             },
         }),
     }
+}
+
+/// Who may ask each model.
+fn askers_of(models: &Models, policies: &Policies) -> Result<HashMap<String, Slice>, LoadError> {
+    let askers = models.keys().map(|name| {
+        let slice = policies.slice(ResourceKind::Model, name)?;
+        Ok((name.clone(), slice))
+    });
+    askers.collect()
+}
+
+fn challenge_of(
+    declared: &snapshot::Admit,
+    dir: &EngineDir,
+    previous: Option<&Plan>,
+) -> Result<Option<Challenge>, LoadError> {
+    let declared = declared.challenge.as_ref();
+    let before = previous.and_then(|plan| plan.challenge.as_ref());
+    declared
+        .map(|it| Challenge::compile(it, dir, before))
+        .transpose()
 }
 
 fn read_policies(set: &snapshot::PolicySet, dir: &EngineDir) -> Result<Policies, LoadError> {

@@ -595,6 +595,7 @@ pub enum RowBoxesCoordinates {
 }
 
 /// Each row of [1, boxes, 4 + classes] is a box and its scores (YOLO).
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RowBoxes {
@@ -625,7 +626,8 @@ pub struct BoxHead {
     pub distances: String,
 }
 
-/// Each cell of a grid has scores, and distances to the four sides as distributions (PicoDet, GFL).
+/// Each cell of a grid has scores, and distances to the four sides as distributions (`PicoDet`,
+/// GFL).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GridBoxes {
@@ -641,7 +643,7 @@ pub struct GridBoxes {
 pub enum BoxesOutputDecode {
     /// Each row of [1, boxes, 4 + classes] is a box and its scores (YOLO).
     Rows(RowBoxes),
-    /// Each cell of a grid has scores, and distances to the four sides as distributions (PicoDet,
+    /// Each cell of a grid has scores, and distances to the four sides as distributions (`PicoDet`,
     /// GFL).
     Grid(GridBoxes),
 }
@@ -1085,7 +1087,7 @@ pub enum TierOn {
 pub struct Tier {
     /// Its name, in answers, records and metrics.
     pub name: String,
-    /// Scheme, host and port; an EgressPolicy for the route has to allow it.
+    /// Scheme, host and port; an `EgressPolicy` for the route has to allow it.
     pub url: String,
     /// Name of the model there.
     pub model: String,

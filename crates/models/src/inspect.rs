@@ -60,7 +60,7 @@ fn look_at_detector(config: &InspectConfig) -> Result<Value, Error> {
     let spec = Spec::read(&bytes)?;
     Ok(json!({
         "inputs": spec.inputs(),
-        "outputs": spec.outputs(),
+        "outputs": Spec::outputs(),
         "loadMillis": started.elapsed().as_secs_f64() * 1e3,
         "runtime": concat!("vedette ", env!("CARGO_PKG_VERSION")),
     }))

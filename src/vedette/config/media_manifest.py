@@ -283,7 +283,7 @@ class RowsSpec(Model):
 
 
 class GridSpec(Model):
-    """Each cell of a grid has scores, and distances to the four sides as distributions (PicoDet, GFL)."""
+    """Each cell of a grid has scores, and distances to the four sides as distributions (`PicoDet`, GFL)."""
 
     heads: tuple[BoxHead, ...] = Field(min_length=1, max_length=16, description="The grids.")
     sigmoid: Flag = Field(

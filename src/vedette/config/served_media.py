@@ -157,7 +157,7 @@ class BoxHead(Model):
 
 
 class GridBoxes(Model):
-    """Each cell of a grid has scores, and distances to the four sides as distributions (PicoDet, GFL)."""
+    """Each cell of a grid has scores, and distances to the four sides as distributions (`PicoDet`, GFL)."""
 
     type: Literal["Grid"] = Field(default="Grid", description="Always `Grid`.")
     heads: tuple[BoxHead, ...] = Field(min_length=1, max_length=16, description="The grids.")

@@ -31,7 +31,7 @@ class Tier(Model):
     url: str = Field(
         min_length=1,
         max_length=512,
-        description="Scheme, host and port; an EgressPolicy for the route has to allow it.",
+        description="Scheme, host and port; an `EgressPolicy` for the route has to allow it.",
     )
     model: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = Field(
         description="Name of the model there."

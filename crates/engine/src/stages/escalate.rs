@@ -70,14 +70,14 @@ pub async fn answer(
     let is_more = target.tiers.is_some() || target.remembered.is_some();
     let below = is_more.then(|| inference_of(target, model, &admitted));
     let Some(below) = below.flatten() else {
-        return predict(record, target, place, admitted, body).await;
+        return Box::pin(predict(record, target, place, admitted, body)).await;
     };
     let left = time_left(record, &admitted, timeout)?;
     let ends = left.map(|left| Instant::now() + left);
     let kept = match keep(node, record, body).await? {
         Ok(kept) => kept,
         // Too large to be sent twice, and to be known again.
-        Err(body) => return predict(record, target, place, admitted, body).await,
+        Err(body) => return Box::pin(predict(record, target, place, admitted, body)).await,
     };
     let asked = Asked {
         target,
@@ -95,7 +95,8 @@ pub async fn answer(
             return Ok(again(whole, age));
         }
     }
-    let here = predict(record, target, place, admitted, asked.kept.body()).await;
+    let body = asked.kept.body();
+    let here = Box::pin(predict(record, target, place, admitted, body)).await;
     let (here, reason) = asked.judge(here).await;
     let answered = match (&target.tiers, reason) {
         (Some(tiers), Some(reason)) => asked.climb(record, tiers, here, reason).await,

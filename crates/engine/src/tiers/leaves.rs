@@ -231,7 +231,8 @@ impl Writer {
                 }
                 Data::Binary(bytes) => {
                     let size = json!({"binary_data_size": bytes.len()});
-                    list.push_str(&format!(",\"parameters\":{size}"));
+                    list.push_str(",\"parameters\":");
+                    list.push_str(&size.to_string());
                     self.binary.extend_from_slice(bytes);
                     self.has_binary = true;
                 }

@@ -127,7 +127,7 @@ impl<'a> Answer<'a> {
         for (key, value) in members(json)? {
             match &*key {
                 "model_name" => model = Some(serde_json::from_str(value).ok()?),
-                "model_version" => version = serde_json::from_str(value).ok().filter(is_word),
+                "model_version" => version = serde_json::from_str(value).ok().filter(|it: &String| is_word(it)),
                 "outputs" => outputs = Some(tensors(value, &mut binary)?),
                 _ => {}
             }
@@ -141,7 +141,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-fn is_word(text: &String) -> bool {
+fn is_word(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(fits)
 }

@@ -32,16 +32,12 @@ impl Rate {
             self.left = self.left.saturating_add(earned).min(BURST);
             self.since = now;
         }
-        match self.left {
-            0 => {
-                self.suppressed += 1;
-                None
-            }
-            _ => {
-                self.left -= 1;
-                Some(std::mem::take(&mut self.suppressed))
-            }
-        }
+        let Some(left) = self.left.checked_sub(1) else {
+            self.suppressed += 1;
+            return None;
+        };
+        self.left = left;
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 

@@ -68,7 +68,7 @@ impl Streams {
     /// Those of [`Spec::read`]; `model_mismatch`: it was registered as another one; `model_too_large`.
     pub fn load(model: &Served, file: &[u8]) -> Result<Arc<Self>, Error> {
         let spec = Spec::read(file)?;
-        if !agree(&model.inputs, &spec.inputs()) || !agree(&model.outputs, &spec.outputs()) {
+        if !agree(&model.inputs, &spec.inputs()) || !agree(&model.outputs, &Spec::outputs()) {
             let message =
                 "the file takes or gives other tensors than the model was registered with";
             return Err(Error::new("model_mismatch", message));

@@ -201,8 +201,8 @@ impl Spec {
         self.features.iter().map(input).collect()
     }
 
-    /// What it gives.
-    pub fn outputs(&self) -> Vec<Tensor> {
+    /// What every detector gives.
+    pub fn outputs() -> Vec<Tensor> {
         vec![
             tensor("score", Datatype::Fp64),
             tensor("alarm", Datatype::Bool),
