@@ -127,7 +127,11 @@ impl<'a> Answer<'a> {
         for (key, value) in members(json)? {
             match &*key {
                 "model_name" => model = Some(serde_json::from_str(value).ok()?),
-                "model_version" => version = serde_json::from_str(value).ok().filter(|it: &String| is_word(it)),
+                "model_version" => {
+                    version = serde_json::from_str(value)
+                        .ok()
+                        .filter(|it: &String| is_word(it))
+                }
                 "outputs" => outputs = Some(tensors(value, &mut binary)?),
                 _ => {}
             }

@@ -1,5 +1,7 @@
 //! Bodies for the fuzz target `media`.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use super::*;
 use crate::config::{Datatype, Tensor};
 

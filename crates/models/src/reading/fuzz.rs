@@ -1,5 +1,7 @@
 //! Outputs for the fuzz target `media`: whatever came in, taken for what a model gave.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use super::*;
 use crate::media::spec::Image;
 

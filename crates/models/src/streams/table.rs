@@ -166,7 +166,7 @@ impl<T> Drop for Claimed<T> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::unnecessary_wraps)] // a stream has a name or none
 mod tests {
     use super::*;
 
