@@ -463,9 +463,11 @@ def test_what_failed_and_what_a_tier_said_is_not_remembered(place: Place) -> Non
 
 
 def test_what_is_too_large_to_be_sent_twice_is_the_model_s_alone(place: Place) -> None:
-    large = SERVED.model_copy(update={"limits": ModelLimits(request_bytes=64 << 20)})
+    # Without a text, which the firewall would keep back.
+    changed = {"limits": ModelLimits(request_bytes=64 << 20), "inputs": INPUTS[1:]}
+    large = SERVED.model_copy(update=changed)
     place.serve(place.route(cache=CACHE, tiers=place.both()), large)
-    body = json.dumps({"inputs": [X, NOTE]}).encode()
+    body = json.dumps({"inputs": [X]}).encode()
     body += b" " * ((16 << 20) + 1 - len(body))
     answer = place.ask(body)
     assert answer.status_code == 200

@@ -26,6 +26,13 @@ spec:
   rules:
     - matches: [{{path: {{value: /v2/models/twice}}}}]
       backendRefs: [{{kind: Model, group: vedette.dev, name: twice}}]
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Policy
+metadata: {{name: edge-may-ask}}
+spec:
+  cedar: |
+    permit (principal == Workload::"{GATEWAY}", action == Action::"predict", resource == Model::"twice");
 """
 TIERS = """\
 apiVersion: vedette.dev/v1alpha1

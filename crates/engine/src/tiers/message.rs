@@ -128,9 +128,8 @@ impl<'a> Answer<'a> {
             match &*key {
                 "model_name" => model = Some(serde_json::from_str(value).ok()?),
                 "model_version" => {
-                    version = serde_json::from_str(value)
-                        .ok()
-                        .filter(|it: &String| is_word(it))
+                    let said: Option<String> = serde_json::from_str(value).ok();
+                    version = said.filter(|it| is_word(it));
                 }
                 "outputs" => outputs = Some(tensors(value, &mut binary)?),
                 _ => {}
