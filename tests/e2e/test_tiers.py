@@ -482,7 +482,7 @@ def test_a_picture_goes_to_a_tier_only_where_all_inputs_may_leave(place: Place) 
     place.here.says(**busy())
     first, _ = place.both()
     every = place.tier("central", place.central.port, all_inputs=True)
-    place.serve(place.route(tiers=(first, every)))
+    place.serve(place.route(tiers=(first, every)), SERVED.model_copy(update={"inputs": INPUTS[1:]}))
     picture = b"\x89PNG of something"
     answer = place.ask(picture, **{"content-type": "image/png"})
     assert answer.headers["x-vedette-tier"] == "central"
