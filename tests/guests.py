@@ -43,6 +43,11 @@ class Guests:
         return self.folder / "outbound.wasm"
 
     @property
+    def predictor(self) -> Path:
+        """Asks models of the node."""
+        return self.folder / "predictor.wasm"
+
+    @property
     def service(self) -> Path:
         """A component of WASI 0.3; the path chooses what it does."""
         return self.folder / "service.wasm"

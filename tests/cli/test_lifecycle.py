@@ -13,8 +13,9 @@ import pytest
 from tests.cli.conftest import COMMAND, UP, Shell
 from tests.simulators.native import COMPONENT
 
+from vedette import processes
 from vedette.control.messages import NodeStatus
-from vedette.control.supervisor import processes, sockets
+from vedette.control.supervisor import sockets
 
 
 @pytest.fixture

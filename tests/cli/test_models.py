@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,14 @@ apiVersion: vedette.dev/v1alpha1
 kind: Model
 metadata: {name: declared}
 spec: {file: m.onnx, task: text, limits: {run: 2s}}
+"""
+
+
+POLICY = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Policy
+metadata: {name: stays}
+spec: {cedar: 'forbid (principal, action, resource == Model::"none");'}
 """
 
 
@@ -58,7 +67,7 @@ def test_a_model_goes_through_its_whole_life(node: Shell, folder: Path) -> None:
     assert "models served\tdigits 1\n" in node("status").stdout
     page = node("model", "show", "digits").stdout
     assert "input\tx FP32[?,3]" in page
-    assert "2\tprevious\t3.0 MB" in page
+    assert "2\tprevious\t-\t-\t3.0 MB" in page
     told = node("records", "--kind", "admin", "--tail", "100", "--json").stdout.splitlines()
     done_by_people = [json.loads(line) for line in told]
     actions = [(each["action"], each.get("target")) for each in done_by_people]
@@ -82,12 +91,55 @@ def test_what_is_no_model_is_told_before_anything_is_sent(node: Shell, tmp_path:
     (tmp_path / "m.onnx").write_bytes(b"PK\x03\x04" + b"\0" * 40)
     done = node("model", "add", str(tmp_path), "--name", "digits")
     assert done.returncode == ConfigError.exit_code
-    assert "export the model as ONNX" in done.stderr
+    assert "torch.onnx.export" in done.stderr
     (tmp_path / "m.onnx").write_bytes(onnx_like(b"outside"))
     done = node("model", "add", str(tmp_path), "--name", "digits")
     assert done.returncode == ConfigError.exit_code
     assert "it has data in ../weights" in done.stderr
     assert node.json("model", "list") == []
+
+
+LIMITED = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {name: read}
+spec:
+  rules:
+    - matches: [{path: {value: /read}}]
+      backendRefs: [{kind: Model, name: declared}]
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Limit
+metadata: {name: slow}
+spec: {per: [Principal], routes: [read], rate: 1/s}
+"""
+
+
+def test_a_model_whose_route_has_a_limit_is_removed_as_the_refusal_says(
+    node: Shell, folder: Path
+) -> None:
+    (folder / "model.yaml").write_text(MANIFEST)
+    (folder / "way.yaml").write_text(LIMITED)
+    (folder / "stays.yaml").write_text(POLICY)
+    assert node("apply", str(folder), "--yes").returncode == 0
+    refused = node("model", "remove", "declared")
+    assert refused.returncode == ConfigError.exit_code
+    assert "the limit 'slow' is for the route 'read'" in refused.stderr
+    assert f"where: {folder / 'way.yaml'}" in refused.stderr
+    assert "with --prune" in refused.stderr
+    (folder / "way.yaml").unlink()
+    (folder / "model.yaml").unlink()
+    applied = node("apply", str(folder), "--prune", "--yes")
+    assert applied.returncode == 0, applied.stderr
+    assert node("model", "remove", "declared").returncode == 0
+    assert node.json("model", "list") == []
+
+
+def test_a_pipe_is_no_model(node: Shell, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.onnx")
+    done = node("model", "add", str(tmp_path / "m.onnx"), "--name", "digits")
+    assert done.returncode == ConfigError.exit_code
+    assert "is no plain file" in done.stderr
 
 
 def test_a_manifest_is_applied_from_files_and_from_a_saved_plan(

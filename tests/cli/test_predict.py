@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import ssl
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from vedette.cli import predict as command
 from vedette.cli.main import app
@@ -167,6 +169,81 @@ def test_input_comes_from_a_file_or_from_standard_input(
     with pytest.raises(ConfigError) as caught:
         predict("m", str(tmp_path / "none"))
     assert caught.value.code == "file_unreadable"
+
+
+IMAGE = {"type": "Image", "width": 4, "height": 4}
+PNG = b"\x89PNG\r\n\x1a\n rest"
+
+
+def test_a_picture_goes_as_it_is_and_outputs_come_as_bytes(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    gateway.model["input"] = IMAGE
+    (tmp_path / "in.png").write_bytes(PNG)
+    predict("m", str(tmp_path / "in.png"))
+    ((_, headers, body),) = gateway.asked
+    length = int(headers["inference-header-content-length"])
+    assert (headers["content-type"], body[length:]) == ("image/png", PNG)
+    assert json.loads(body[:length]) == {"parameters": {"binary_data_output": True}}
+
+
+def test_a_text_is_given_in_its_place(gateway: Gateway) -> None:
+    gateway.model["input"] = {"type": "Text"}
+    predict("m", text="[é]")
+    ((_, headers, body),) = gateway.asked
+    assert headers["content-type"] == "text/plain; charset=utf-8"
+    assert body.endswith("}[é]".encode())
+
+
+@pytest.mark.parametrize(
+    ("fed", "given", "text", "said"),
+    [
+        (None, PNG, None, "takes tensors only, and the input is image/png"),
+        ({"type": "Text"}, PNG, None, "takes texts, or tensors"),
+        (IMAGE, None, "hello", "takes images, or tensors, and the input is text/plain"),
+        (IMAGE, PNG, "hello", "one of INPUT and --text"),
+        (IMAGE, None, None, "one of INPUT and --text"),
+    ],
+)
+def test_what_the_model_does_not_take_is_not_sent(
+    gateway: Gateway, tmp_path: Path, fed: Any, given: bytes | None, text: str | None, said: str
+) -> None:
+    gateway.model["input"] = fed
+    path = None
+    if given is not None:
+        path = str(tmp_path / "in")
+        (tmp_path / "in").write_bytes(given)
+    with pytest.raises(ConfigError, match=said):
+        predict("m", path, text=text)
+    assert gateway.asked == []
+
+
+def test_a_pipe_or_a_folder_is_refused_at_once(gateway: Gateway, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, said in (("pipe", "no plain file"), ("", "a folder")):
+        with pytest.raises(ConfigError, match=said) as caught:
+            predict("m", str(tmp_path / name))
+        assert caught.value.code == "file_unreadable"
+    assert gateway.asked == []
+
+
+def test_boxes_are_drawn_and_nothing_is_where_there_are_none(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.model["input"] = IMAGE
+    Image.new("RGB", (40, 40)).save(tmp_path / "in.png")
+    with pytest.raises(ConfigError, match="no boxes to draw"):
+        predict("m", str(tmp_path / "in.png"), draw=tmp_path / "out.png")
+    box = {"name": "box", "datatype": "FP32", "shape": [1, 4], "data": [1.0, 1.0, 30.0, 30.0]}
+    label = {"name": "label", "datatype": "BYTES", "shape": [1], "data": ["cat"]}
+    score = {"name": "score", "datatype": "FP32", "shape": [1], "data": [0.9]}
+    gateway.body = json.dumps({"outputs": [box, label, score]}).encode()
+    predict("m", str(tmp_path / "in.png"), draw=tmp_path / "out.png")
+    assert "cat\t0.9000\t1\t1\t30\t30" in capsys.readouterr().out
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.getpixel((1, 20)) != (0, 0, 0)
+    with pytest.raises(ConfigError, match="needs a picture"):
+        predict("m", "[1]", draw=tmp_path / "out.png")
 
 
 @pytest.mark.parametrize(

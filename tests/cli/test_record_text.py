@@ -78,6 +78,15 @@ def test_a_refused_request_says_the_stage_the_cause_and_the_detail() -> None:
     assert record_text(record) == f"{TIME}  404  0 µs  GET h/  -  route no_route: why  r1"
 
 
+def test_a_request_to_a_model_says_its_version_and_where_the_time_went() -> None:
+    record = {"time": TIME, "status": 200, "method": "POST", "host": "h", "path": "/v2"}
+    record |= {"requestId": "r1", "totalUs": 700, "model": "digits", "modelVersion": 3}
+    said = record_text({**record, "queueMicros": 12, "runMicros": 540})
+    assert said == f"{TIME}  200  700 µs  POST h/v2  digits 3, waited 12 µs, ran 540 µs  -    r1"
+    refused = record_text({**record, "queueMicros": None, "stage": "authorize", "cause": "denied"})
+    assert "  digits 3  -  authorize denied" in refused
+
+
 def test_a_service_is_named_where_it_was_the_reason() -> None:
     record = {"time": TIME, "stage": "limit", "cause": "country_not_allowed", "upstream": "shop"}
     assert record_text({**record, "detail": "the country CH"}).endswith(
@@ -85,3 +94,15 @@ def test_a_service_is_named_where_it_was_the_reason() -> None:
     )
     record |= {"stage": "execute", "cause": "upstream_timeout", "detail": "no answer"}
     assert record_text(record).endswith("  execute upstream_timeout shop: no answer")
+
+
+def test_a_call_of_a_function_to_a_model_says_which_policy_is_missing() -> None:
+    record = {"kind": "predict", "time": TIME, "status": 200, "totalUs": 7, "requestId": "r1"}
+    record |= {"function": "shop", "route": "front", "method": "POST", "model": "digits"}
+    record |= {"path": "/v2/models/digits/infer", "principal": "spiffe://td/fn/shop"}
+    asked = "shop on route front asks POST digits/v2/models/digits/infer  spiffe://td/fn/shop"
+    assert record_text(record) == f"{TIME}  200  7 µs  {asked}    r1"
+    del record["status"]
+    record |= {"cause": "policy_denied", "wouldAllow": "permit (…);"}
+    why = "policy_denied; the policy permit (…); would allow it"
+    assert record_text(record) == f"{TIME}  -  7 µs  {asked}  {why}  r1"

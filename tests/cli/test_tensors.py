@@ -66,7 +66,8 @@ def test_an_array_goes_as_bytes() -> None:
                 "shape": [2, 3],
                 "parameters": {"binary_data_size": 24},
             }
-        ]
+        ],
+        "parameters": {"binary_data_output": True},
     }
 
 

@@ -208,6 +208,8 @@ def test_who_may_call_is_told_in_short() -> None:
     )
     named = _caller("team", principalType="Subject", principalId="iss#\x1b[2Jalice")
     assert callers(_route(callers=[named])) == "iss#\\x1b[2Jalice (team)"
+    function = _caller("scores", principalType="Function", principalId="shop")
+    assert callers(_route(callers=[function])) == "the function shop (scores)"
     workload = _caller("mesh", principalType="Workload", conditional=True)
     assert callers(_route(callers=[workload])) == "client certificates if mesh"
 

@@ -20,7 +20,7 @@ def model(**spec: Any) -> ModelManifest:
 def test_a_file_is_all_that_must_be_said_and_the_defaults_are_the_snapshots() -> None:
     settings = model().spec.settings()
     assert settings.pop("limits") == ModelLimits().model_dump(by_alias=True)
-    assert settings == {"task": "tensors", "sessions": 1, "threads": 1}
+    assert settings == {"task": "tensors", "sessions": 1, "threads": 1, "idleMillis": None}
     assert model().spec.version is None
 
 
@@ -49,3 +49,10 @@ def test_what_cannot_be_is_told(spec: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         model(**spec)
     assert said in caught.value.message
+
+
+def test_how_long_a_model_may_be_idle_is_a_duration_within_bounds() -> None:
+    assert model(idle="10m").spec.settings()["idleMillis"] == 600_000
+    for idle in ("999ms", "31d", "soon"):
+        with pytest.raises(ConfigError, match=r"idle|duration"):
+            model(idle=idle)

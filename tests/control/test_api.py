@@ -17,10 +17,11 @@ import pytest
 from tests.control.conftest import Running
 from tests.simulators.native import COMPONENT
 
+from vedette import processes
 from vedette.control import api, generate, limits, peers, process
 from vedette.control.client import ControlClient
 from vedette.control.messages import NodeStatus
-from vedette.control.supervisor import processes, sockets
+from vedette.control.supervisor import sockets
 from vedette.control.supervisor.state import ProcessState, SupervisorState
 from vedette.errors import ConfigError, UnavailableError
 from vedette.ids import digest_of

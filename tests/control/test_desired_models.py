@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.config.samples import DIGEST, snapshot
 
 from vedette.config.served import ServedModel, served_model
-from vedette.config.snapshot import ModelBackend, PathMatch, Route
-from vedette.control.desired import put_route
+from vedette.config.snapshot import Limit, ModelBackend, PathMatch, Route
+from vedette.control.desired import put_route, remove_route
 from vedette.control.desired_models import model_route, put_model, remove_model, routes_to
+from vedette.errors import ConfigError
 
 HOSTS = frozenset({"localhost"})
 TENSOR = {"name": "x", "datatype": "FP32", "shape": [0]}
@@ -35,6 +37,20 @@ def test_a_model_comes_with_its_route_and_goes_with_all_that_lead_to_it() -> Non
     assert routes_to(after.routes, "a") == ()
     assert remove_model(after, "b", HOSTS).models is None
     assert remove_model(after, "c", HOSTS) == after
+
+
+def test_a_limit_for_its_route_keeps_a_model_there_and_is_named() -> None:
+    after = put_model(snapshot(), served("a"), HOSTS)
+    limit = Limit(name="slow", per=("Principal",), routes=("model-a",), concurrency=1)
+    limited = after.with_(limits=(*after.limits, limit))
+    with pytest.raises(ConfigError) as caught:
+        remove_model(limited, "a", HOSTS, {"slow": "edge.yaml"})
+    assert caught.value.code == "route_in_use"
+    assert "'slow'" in caught.value.message
+    assert "'model-a'" in caught.value.message
+    assert caught.value.file == "edge.yaml"
+    with pytest.raises(ConfigError, match="'slow' is for the route 'model-a'"):
+        remove_route(limited, "model-a", HOSTS)
 
 
 def test_another_version_takes_the_place_and_keeps_the_routes() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.control.conftest import Running
+from tests.models.conftest import eventually
 
 from vedette.config.served import ServedModel, Tensor
-from vedette.config.snapshot import Snapshot
+from vedette.config.snapshot import Snapshot, StaticBackend
 from vedette.control.activate import Outcome
+from vedette.control.messages import FactWish, GrantWish, RevokeWish, StaticRouteWish
 from vedette.control.model_workers import ModelWorkers, wanted_bytes
 from vedette.errors import ConfigError, UnavailableError
 from vedette.ids import digest_of
@@ -130,8 +134,11 @@ def test_a_model_that_loads_for_too_long_is_refused(home: Home, running: Running
     running.keeper.hangs.add("b")
     moments = iter([0.0, 1.0, 2.0, 3.0])
     workers = ModelWorkers(home, clock=lambda: next(moments), sleep=lambda _: None)
-    with pytest.raises(UnavailableError, match=r"b version 1 .* after 2 s"):
-        workers.bring_up([], [model("b")], 2.0)
+    with (
+        workers.wish() as wish,
+        pytest.raises(UnavailableError, match=r"b version 1 .* after 2 s"),
+    ):
+        wish.load([model("b")], 2.0)
     assert list(moments) == [3.0]
 
 
@@ -139,8 +146,56 @@ def test_a_keeper_that_is_away_is_told_as_such(home: Home) -> None:
     home.create()
     moments = iter([0.0, 1.0])
     workers = ModelWorkers(home, clock=lambda: next(moments), sleep=lambda _: None)
-    with pytest.raises(UnavailableError, match="was not taken up by the keeper after 1 s"):
-        workers.bring_up([], [model("a")], 1.0)
+    with (
+        workers.wish() as wish,
+        pytest.raises(UnavailableError, match="was not taken up by the keeper after 1 s"),
+    ):
+        wish.load([model("a")], 1.0)
+
+
+def test_other_changes_go_on_while_a_model_loads_and_none_of_them_is_lost(
+    running: Running,
+) -> None:
+    node, keeper = running.node, running.keeper
+    serve(running, model("a"))
+    keeper.hangs.add("slow")
+    with ThreadPoolExecutor(1) as others:
+        begun = others.submit(serve, running, model("a"), model("slow"))
+        try:
+            eventually(lambda: keeper.seen[-1] == {"a@1", "slow@1"})
+            node.put_static_route("page", StaticRouteWish(path="/p", backend=StaticBackend()), "t")
+            node.put_policy("during.cedar", "forbid(principal, action, resource);", "t")
+            node.revoke_token(RevokeWish(jti="stolen"), "t")
+            node.grant(GrantWish(principal="alice", target="page", seconds=60, name="g"), "t")
+            node.set_fact(FactWish(subject="alice", fact="risky", seconds=60), "t")
+            running.activator.reconcile()
+            assert not begun.done()
+            assert wanted(running.home) == {"a@1", "slow@1"}, "it goes on loading"
+            assert [each.name for each in running.activator.active()[1].models or ()] == ["a"]
+        finally:
+            keeper.hangs.clear()
+            running.home.models_wanted.write_bytes(running.home.models_wanted.read_bytes())
+        outcome = begun.result(120)
+    active = running.activator.active()[1]
+    assert outcome.snapshot == active
+    assert [each.name for each in active.models or ()] == ["a", "slow"]
+    assert {"during.cedar", "grant-g.cedar"} <= {each.name for each in active.policy.policies}
+    assert active.route("page") is not None
+    assert [each.jti for each in node.revoked_tokens()] == ["stolen"]
+    assert wanted(running.home) == {"a@1", "slow@1"}
+
+
+def test_what_is_waited_for_is_let_go_when_it_is_refused(running: Running) -> None:
+    serve(running, model("a"))
+    running.keeper.fails["b"] = {"code": "model_invalid", "message": "no"}
+    with pytest.raises(UnavailableError):
+        serve(running, model("a"), model("b"))
+    assert wanted(running.home) == {"a@1"}
+    while running.keeper.seen[-1] != {"a@1"}:  # until then it still says how the last attempt ended
+        time.sleep(0.01)
+    running.keeper.fails.clear()
+    serve(running, model("a"), model("b"))
+    assert wanted(running.home) == {"a@1", "b@1"}
 
 
 def test_what_somebody_changed_is_put_right_with_the_next_look(running: Running) -> None:
@@ -181,7 +236,7 @@ def test_a_home_too_long_for_a_models_socket_is_told_before_anything_is_wanted(
 ) -> None:
     home = Home(tmp_path / ("a" * 80))
     home.create()
-    with pytest.raises(ConfigError) as caught:
-        ModelWorkers(home).bring_up([], [model("a")])
+    with ModelWorkers(home).wish() as wish, pytest.raises(ConfigError) as caught:
+        wish.load([model("a")])
     assert caught.value.code == "socket_path_too_long"
     assert not home.models_wanted.exists()

@@ -318,7 +318,13 @@ def test_a_rollback_of_the_node_serves_a_version_that_was_forgotten(running: Run
 def test_the_registry_catches_up_with_a_snapshot_it_missed(running: Running) -> None:
     running.activator.noted = None  # as a control that was killed between the two
     add(running, version=4)
-    again = Models(running.home, running.activator, frozenset, lambda: "https://h")
+    again = Models(
+        running.home,
+        running.activator,
+        frozenset,
+        lambda: "https://h",
+        lambda: running.node.rotation._keys.authority,
+    )
     assert [(each.name, each.version) for each in again.list()] == [("m", 4)]
     assert again.show("m").versions[0].state == "serving"
 

@@ -580,6 +580,13 @@ def test_a_node_says_which_tls_clients_are_let_in() -> None:
     assert "one of the two" in refused(of("Node", both)).message
 
 
+def test_a_node_says_whether_models_have_to_be_signed() -> None:
+    assert resolved(of("Node", "{}")).snapshot.admit.requires_signed_models is None
+    for written, meant in (("true", True), ("false", None)):
+        spec = f"{{models: {{requireSignature: {written}}}}}"
+        assert resolved(of("Node", spec)).snapshot.admit.requires_signed_models is meant
+
+
 def test_a_node_says_who_is_challenged_and_a_route_otherwise() -> None:
     usual = resolved(of("Node", "{}")).snapshot.admit
     assert usual.sheds is None
@@ -672,7 +679,9 @@ def test_an_egress_policy_of_a_route_on_which_nothing_is_called_is_told() -> Non
     text = of("Function", "{component: a.wasm}")
     notes = resolved(text, base=base, attachments=COMPONENT).notes
     assert "the EgressPolicy 'p' is for the route 'gone', which is not there" in notes
-    told = f"the EgressPolicy 'p' is for the route {static!r}, which no function answers: "
+    told = (
+        f"the EgressPolicy 'p' is for the route {static!r}, which no function and no tier answers: "
+    )
     assert told + "nothing is called on it" in notes
 
 

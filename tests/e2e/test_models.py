@@ -24,10 +24,10 @@ from tests.e2e.spool import Line, Spool
 from tests.e2e.wire import HTTP_2, tls_context
 from tests.simulators.model import running_model
 
+from vedette import processes
 from vedette.config.served import ModelLimits, ServedModel, Tensor
 from vedette.config.snapshot import ModelBackend, PathMatch, Route, Snapshot
 from vedette.control.bootstrap import Keys, Wish, bootstrap, open_keys, read_facts
-from vedette.control.supervisor import processes
 from vedette.identity.signer import verify_envelope
 from vedette.store.activation import activate
 from vedette.store.history import History

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +88,76 @@ def test_05_model_reads_a_digit_for_alice_alone(node: Node) -> None:
     answer = caller.ask("/read/infer", **asked)
     caller.close()
     assert json.loads(answer.body)["outputs"][0]["data"] == [7], answer
+
+
+def test_06_ocr_reads_the_page_and_only_with_a_token(node: Node, tmp_path: Path) -> None:
+    folder = tmp_path / "06-ocr"
+    shutil.copytree(ROOT / "examples" / "06-ocr", folder, ignore=shutil.ignore_patterns("*.onnx"))
+    _python(folder / "models.py")
+    node.run("apply", str(folder), "--yes")
+    place = ["--url", node.url, "--ca", str(node.ca_file)]
+    header = f"authorization: Bearer {node.token('jane')}\n"
+    told = _python(folder / "read.py", str(folder / "page.png"), *place, given=header).stdout
+    lines = [line.split("\t") for line in told.splitlines()]
+    assert [text for text, _, _ in lines] == [
+        "DELIVERY NOTE",
+        "Order 4711 of 12 March 2026",
+        "Pump housing, cast iron",
+        "Quantity: 24",
+        "Received by Jane Doe",
+    ]
+    assert all(float(score) > 0.9 for _, score, _ in lines)
+    header = "authorization: Bearer none\n"
+    refused = _python(folder / "read.py", str(folder / "page.png"), *place, given=header, code=1)
+    assert "text-detection: 401" in refused.stderr
+
+
+def test_07_anomaly_tells_a_failing_pump_from_a_running_one(node: Node) -> None:
+    folder = ROOT / "examples" / "07-anomaly"
+    node.run("apply", str(folder), "--yes")
+    events = _python(folder / "feed.py").stdout.encode()
+    path = "/v2/models/pump/stream?stream=pump-3"
+    for protocol, sensor in ((HTTP_1, "sensor-1"), (HTTP_2, "sensor-2")):
+        caller = Caller(node, protocol)
+        asked = {"method": "POST", "body": iter([events[:70_000], events[70_000:]])}
+        answer = caller.ask(path, token=node.token(sensor), **asked)
+        assert caller.ask(path, method="POST", body=b"", token=node.token("bob")).status == 403
+        caller.close()
+        found = [json.loads(line) for line in answer.body.splitlines()]
+        assert [each["id"] for each in found] == list(range(1, 2_001))
+        assert [each["id"] for each in found if each["alarm"]] == [1500, 1501, 1502, 1503, 1504]
+        assert not any(each["drift"] for each in found[:1_499])
+    noted = json.loads(node.run("model", "alarms", "pump", "--json").stdout)
+    assert [(each["stream"], each["n"]) for each in noted] == [
+        ("pump-3", n) for n in (1500, 1501, 1502, 1503, 1504)
+    ] * 2
+
+
+def test_08_search_finds_what_is_meant(node: Node, tmp_path: Path) -> None:
+    folder = tmp_path / "08-search"
+    shutil.copytree(
+        ROOT / "examples" / "08-search", folder, ignore=shutil.ignore_patterns("*.onnx")
+    )
+    _python(folder / "model.py", str(folder))
+    node.run("apply", str(folder), "--yes")
+    header = f"authorization: Bearer {node.token('jane')}\n"
+    place = ["--url", node.url, "--ca", str(node.ca_file), "--top", "1"]
+
+    def found(question: str) -> str:
+        told = _python(folder / "search.py", question, *place, given=header).stdout
+        return told.split("\t")[1].strip()
+
+    assert found("Where can I find fuses?").startswith("The spare fuses are in the grey box")
+    assert found("How do we get out in an emergency?").startswith("If the alarm sounds three times")
+    assert found("When does the boat sail?").startswith("The ferry to the island leaves")
+
+
+def _python(*words: object, given: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], input=given, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == code, done.stderr
+    return done
 
 
 def _digit(node: Node, given: str, *more: str) -> int:

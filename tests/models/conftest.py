@@ -30,9 +30,10 @@ def worker_of(name: str, version: int = 1) -> str:
     return hashlib.sha256(f"{name} {version}".encode()).hexdigest()[:16]
 
 
-def served(name: str, version: int = 1, run_millis: int = 10_000) -> dict[str, Any]:
+def served(name: str, version: int = 1, run_millis: int = 10_000, **more: object) -> dict[str, Any]:
     """A model as a snapshot says it, as far as the keeper looks; more would be passed on."""
     return {
+        **more,
         "name": name,
         "version": version,
         "worker": worker_of(name, version),
@@ -98,6 +99,28 @@ def answered(connection: socket.socket) -> dict[str, Any]:
         raise EOFError
     found: dict[str, Any] = json.loads(line)
     return found
+
+
+def asked(home: Home, name: str, version: int = 1, rest: bytes = b"\r\n") -> socket.socket:
+    """A request by HTTP, which workers here do not speak, that was sent."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(60.0)
+    connection.connect(str(home.model_socket(worker_of(name, version))))
+    connection.sendall(b"GET /v2/models/m/ready HTTP/1.1\r\nhost: m\r\n" + rest)
+    return connection
+
+
+def refused(connection: socket.socket) -> str:
+    """What the keeper says to who asked. Raises `EOFError` when it was somebody else who answered, or nobody."""
+    with connection:
+        said = b""
+        while piece := connection.recv(65_536):
+            said += piece
+    head, _, body = said.partition(b"\r\n\r\n")
+    if b"503 Service Unavailable" not in head or b"\r\nretry-after: " not in head:
+        raise EOFError
+    text: str = json.loads(body)["error"]
+    return text
 
 
 @dataclass

@@ -128,6 +128,22 @@ def gathered() -> bytes:
     return file(nodes, inputs, [tensor("y", ["m"])])
 
 
+def faulty() -> bytes:
+    """Fails for every four numbers but zeros: FP32 [4], whose places that are not zero are to be three."""
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["places"]),
+        helper.make_node("Reshape", ["places", "three"], ["y"]),
+    ]
+    three = numpy_helper.from_array(np.array([3]), "three")
+    return file(nodes, [tensor("x", [4])], [tensor("y", [3], "INT64")], [three])
+
+
+def sums() -> bytes:
+    """Adds two vectors of any length, which have to have the same: FP32 [n], FP32 [m]."""
+    nodes = [helper.make_node("Add", ["a", "b"], ["y"])]
+    return file(nodes, [tensor("a", ["n"]), tensor("b", ["m"])], [tensor("y", ["k"])])
+
+
 def scalar() -> bytes:
     """`y = -x`, FP64 without dimensions."""
     nodes = [helper.make_node("Neg", ["x"], ["y"])]

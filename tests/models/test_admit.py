@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,35 @@ def test_what_is_no_model_is_told_for_what_it_is(data: bytes, why: str) -> None:
     assert why in error.message
 
 
+@pytest.mark.parametrize(
+    ("data", "mend"),
+    [
+        (onnx_like(b"x" * 300)[:-1], "Copy or download it again"),
+        (b"", "Copy or download it again"),
+        (b"\x80\x02]q\x00.", "torch.onnx.export"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"\x1f\x8b\x08", "gunzip"),
+        (b"<!doctype html>", "Download it again"),
+    ],
+)
+def test_the_mend_is_for_what_the_file_is(data: bytes, mend: str) -> None:
+    assert mend in refused(data).hint
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to a pipe"])
+def test_what_is_no_plain_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    pipe = tmp_path / "m.onnx"
+    os.mkfifo(pipe)
+    link = tmp_path / "link.onnx"
+    link.symlink_to(pipe)
+    places = {"pipe": pipe, "device": Path("/dev/zero"), "folder": tmp_path, "link to a pipe": link}
+    with pytest.raises(ConfigError) as caught:
+        read_model(places[kind])
+    assert caught.value.code == "model_missing"
+    if kind != "folder":  # which cannot be opened as a file at all
+        assert "is no plain file" in caught.value.message
+
+
 def test_so_many_fields_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admit, "_MOST_FIELDS", 5)
     assert "more than 5 outermost fields" in refused(b"\x08\x01" * 5 + onnx_like()).message
@@ -94,21 +124,50 @@ def test_what_is_too_large_is_refused_unread(
 
 
 def test_a_folder_is_asked_for_its_one_model(tmp_path: Path) -> None:
-    def missing() -> str:
+    def missing() -> ConfigError:
         with pytest.raises(ConfigError) as caught:
             find_model(tmp_path)
         assert caught.value.code == "model_missing"
-        return caught.value.message
+        return caught.value
 
-    assert "holds no .onnx" in missing()
+    assert "holds no .onnx" in missing().message
     (tmp_path / "labels.txt").touch()
     (tmp_path / "b.onnx").touch()
     assert find_model(tmp_path) == tmp_path / "b.onnx"
     (tmp_path / "a.tflite").touch()
-    assert "holds 2 models (a.tflite, b.onnx)" in missing()
+    assert "holds 2 models (a.tflite, b.onnx)" in missing().message
+    assert str(tmp_path / "a.tflite") in missing().hint
     (tmp_path / "model.onnx").touch()
     assert find_model(tmp_path) == tmp_path / "model.onnx"
     assert find_model(tmp_path / "b.onnx") == tmp_path / "b.onnx"
     with pytest.raises(ConfigError) as caught:
         read_model(tmp_path / "none.onnx")
     assert caught.value.code == "model_missing"
+
+
+DETECTOR = b'\n {"detector": "half-space-trees", "features": [{"name": "x"}]}'
+
+
+def test_a_detector_is_known_by_what_it_says(tmp_path: Path) -> None:
+    file = tmp_path / "pump.json"
+    file.write_bytes(DETECTOR)
+    assert read_model(file).format == "detector"
+    file.rename(tmp_path / "pump.onnx")
+    with pytest.raises(ConfigError) as caught:
+        read_model(tmp_path / "pump.onnx")
+    assert caught.value.code == "model_format"
+    assert "pump.json" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"{}", b'{"detektor": 1}', b"{" * 50_000, DETECTOR[:-1], DETECTOR + b" " * 70_000, b"[1]"],
+)
+def test_other_json_is_no_model(data: bytes) -> None:
+    assert refused(data).code == "model_invalid"
+
+
+def test_json_in_a_folder_is_not_taken_for_its_model(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(onnx_like())
+    (tmp_path / "input.json").write_bytes(DETECTOR)
+    assert find_model(tmp_path) == tmp_path / "m.onnx"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +21,19 @@ from tests.models.conftest import (
     LIBRARY,
     Kept,
     answered,
+    asked,
     begun,
     call,
     eventually,
     is_ready,
+    refused,
     served,
     state_of,
     want,
     worker_of,
 )
 
-from vedette.control.supervisor import processes
+from vedette import processes
 from vedette.models import keeper_notice
 from vedette.models.keeper_state import read_states
 from vedette.store.home import Home
@@ -200,6 +206,49 @@ def test_an_old_worker_serves_until_the_next_one_has_loaded_and_others_wait_thei
             assert is_ready(home, name)
         go.touch()
         eventually(lambda: all(has_been_renewed(home, name, before[name]) for name in before))
+
+
+def test_a_keeper_that_starts_lets_idle_models_rest_and_starts_who_is_asked(home: Home) -> None:
+    want(home, served("a", idleMillis=60_000), served("b"), served("c", idleMillis=60_000))
+    with running(home):
+        eventually(lambda: is_ready(home, "b"))
+        states = {name: state_of(home, name) for name in ("a", "c")}
+        assert {name: state["state"] for name, state in states.items()} == {
+            "a": "idle",
+            "c": "idle",
+        }
+        assert call(home, "a")["pid"]
+        eventually(lambda: is_ready(home, "a"))
+        assert state_of(home, "c")["pid"] is None
+
+
+def test_a_new_model_is_loaded_once_though_it_may_rest(home: Home) -> None:
+    want(home, served("b"))
+    with running(home):
+        eventually(lambda: is_ready(home, "b"))
+        want(home, served("a", idleMillis=60_000), served("b"))
+        eventually(lambda: is_ready(home, "a"))
+
+
+def test_over_an_upgrade_idle_models_rest_and_those_who_wait_are_answered(home: Home) -> None:
+    want(home, served("mute"), served("a", idleMillis=60_000))
+    with running(home) as keeper:
+        eventually(lambda: worker_of("mute") in read_states(home.models_state))
+        eventually(lambda: state_of(home, "a")["state"] == "idle")
+        mute = pid_of(home, "mute")
+        half = asked(home, "mute", rest=b"")
+        eventually(lambda: has_been_accepted(keeper.pid, half))
+        keeper.send_signal(signal.SIGUSR1)
+        eventually(lambda: state_of(home, "mute")["pid"] not in (None, mute))
+        assert state_of(home, "a")["state"] == "idle"
+        half.sendall(b"\r\n")
+        assert refused(half) == "the model is being loaded"
+
+
+def has_been_accepted(pid: int, caller: socket.socket) -> bool:
+    """Whether what was sent has been read."""
+    waiting = fcntl.ioctl(caller, termios.TIOCOUTQ, struct.pack("i", 0))
+    return struct.unpack("i", waiting) == (0,) and Path(f"/proc/{pid}").exists()
 
 
 def test_after_an_upgrade_a_worker_is_not_inherited_by_others(home: Home) -> None:

@@ -22,7 +22,9 @@ def test_a_model_is_known_by_its_worker_and_passed_on_word_for_word() -> None:
     model = {**served("a", 3, 250), "somethingNew": [1]}
     found = parse(text(model))
     assert found == {
-        worker_of("a", 3): Wanted(worker_of("a", 3), "a", 3, model["blob"], "onnx", 250, {**model})
+        worker_of("a", 3): Wanted(
+            worker_of("a", 3), "a", 3, model["blob"], "onnx", 250, None, {**model}
+        )
     }
 
 
@@ -69,6 +71,26 @@ def test_a_file_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_bytes(text(served("a")) + b" " * 400)
     with pytest.raises(WantedError, match="more than 400 bytes"):
         WantedFile(path).take()
+
+
+def test_files_beside_a_models_own_are_told_by_role_and_bad_ones_count_for_none() -> None:
+    row = served("a")
+    digest = f"sha256:{'0' * 64}"
+    row["files"] = [{"role": "tokenizer", "blob": digest, "size": 3}]
+    (wanted,) = parse(text(row)).values()
+    assert wanted.extras() == [("tokenizer", digest)]
+    for files in (
+        [{"role": "x"}],
+        [{"role": "x", "blob": "../x"}],
+        [{"role": 1, "blob": digest}],
+        3,
+    ):
+        row["files"] = files
+        with pytest.raises(WantedError):
+            parse(text(row))
+    row["files"] = [{"role": "x", "blob": digest}] * 9
+    with pytest.raises(WantedError):
+        parse(text(row))
 
 
 def test_more_models_than_a_node_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -42,6 +43,10 @@ def adding(home: Home) -> dict[str, Any]:
     return served(file, ROWS, [tensor("sum", [1, 16])])
 
 
+class NotThereError(Exception):
+    """Nobody serves the model just now, which was told."""
+
+
 class Connection(HTTPConnection):
     """To the worker of a model."""
 
@@ -60,6 +65,10 @@ class Connection(HTTPConnection):
         self.request("POST", INFER, QUESTION)
         response = self.getresponse()
         body = response.read()
+        if response.status == 503:
+            assert int(response.headers["retry-after"]) >= 1
+            assert list(json.loads(body)) == ["error"]
+            raise NotThereError
         assert response.status == 200, body
         assert json.loads(body)["outputs"][0]["data"] == [3.0] * 16
         return body
@@ -100,10 +109,14 @@ def pid_of(home: Home, model: dict[str, Any]) -> int | None:
 
 
 class Load:
-    """Asks all the time, on a new connection each time, and keeps every failure."""
+    """Asks all the time, on a new connection each time, and keeps every failure. `is_away`: that nobody serves is told,
+    and none.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_away: bool = False) -> None:
         self._path = path
+        self._is_away = is_away
+        self.refusals = 0
         self._ended = threading.Event()
         self.failures: list[str] = []
         self.answers = 0
@@ -115,6 +128,10 @@ class Load:
             try:
                 connection.ask()
                 self.answers += 1
+            except NotThereError:
+                self.refusals += 1
+                if not self._is_away:
+                    self.failures.append("503")
             except (OSError, AssertionError) as error:
                 self.failures.append(repr(error))
             finally:
@@ -130,20 +147,28 @@ class Load:
 
 
 @pytest.mark.usefixtures("keeper")
-def test_a_killed_worker_is_back_and_who_asks_meanwhile_waits(
+def test_a_killed_worker_is_back_and_who_asks_meanwhile_is_told_when_to_come_again(
     home: Home, model: dict[str, Any]
 ) -> None:
     path = home.model_socket(model["worker"])
+    blob = home.blobs / digest_hex(model["blob"])
     before = pid_of(home, model)
     assert before is not None
     Connection(path).ask()
+    blob.rename(blob.with_suffix(".away"))  # so that it stays away for a while
     os.kill(before, signal.SIGKILL)
     eventually(lambda: not Path(f"/proc/{before}/exe").exists())  # a zombie has none
-    Connection(path).ask()
-    eventually(lambda: pid_of(home, model) not in (None, before))
+    with contextlib.ExitStack() as callers:
+        loads = [callers.enter_context(Load(path, is_away=True)) for _ in range(4)]
+        eventually(lambda: all(load.refusals > 20 for load in loads))
+        assert [load.answers for load in loads] == [0] * 4
+        blob.with_suffix(".away").rename(blob)
+        eventually(lambda: all(load.answers > 20 for load in loads))
+    # Each was answered, one way or the other: none hung, and none was cut off when the worker took over.
+    assert [load.failures for load in loads] == [[]] * 4
     after = state_of(home, model)
     assert after is not None
-    assert after["restarts"] == 1
+    assert after["restarts"]
     assert after["loadMillis"]
 
 
@@ -175,3 +200,24 @@ def test_a_file_that_is_no_model_says_so_and_harms_no_other(
     assert state["error"] is not None
     assert state["error"]["code"] == "model_invalid"
     Connection(home.model_socket(model["worker"])).ask()
+
+
+@pytest.mark.usefixtures("keeper")
+def test_a_model_that_nobody_asks_ends_by_itself_and_its_next_caller_gets_an_answer(
+    home: Home, model: dict[str, Any]
+) -> None:
+    resting = {**model, "name": "model", "worker": "a" * 16, "idleMillis": 1_000}
+    want(home, model, resting)
+    for _ in range(3):
+        eventually(lambda: (state_of(home, resting) or {}).get("state") == "idle")
+        state = state_of(home, resting)
+        assert state is not None
+        assert (state["pid"], state["restarts"], state["error"]) == (None, 0, None)
+        with contextlib.closing(Connection(home.model_socket(resting["worker"]))) as caller:
+            while (
+                True
+            ):  # a machine that takes more than two seconds says so, and when to come again
+                with contextlib.suppress(NotThereError):
+                    caller.ask()
+                    break
+    assert pid_of(home, model) is not None

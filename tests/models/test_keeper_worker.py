@@ -13,10 +13,12 @@ from tests.models.conftest import (
     LIBRARY,
     Kept,
     answered,
+    asked,
     begun,
     call,
     eventually,
     is_ready,
+    refused,
     served,
     state_of,
     want,
@@ -27,8 +29,12 @@ from vedette.errors import ConfigError
 from vedette.ids import digest_of
 from vedette.models import keeper, keeper_worker
 from vedette.models.keeper_state import read_states
-from vedette.models.keeper_worker import restart_delay
+from vedette.processes import restart_delay as delay_of
 from vedette.store.home import Home
+
+
+def restart_delay(failures: int) -> float:
+    return delay_of(failures, 10.0)
 
 
 def is_alive(pid: int | None) -> bool:
@@ -72,19 +78,43 @@ def test_a_worker_is_given_its_model_two_descriptors_and_nothing_else(
     assert given["arguments"] == marks
 
 
-def test_calls_wait_while_a_killed_worker_is_started_again(kept: Kept) -> None:
-    want(kept.home, served("a"))
-    before = kept.until_ready("a")
+def test_calls_are_told_to_come_again_while_a_killed_worker_is_started_again(kept: Kept) -> None:
+    go = kept.home.root / "go"
+    go.touch()
+    want(kept.home, served("held"))
+    before = kept.until_ready("held")
     assert before["pid"] is not None
+    go.unlink()
     os.kill(before["pid"], signal.SIGKILL)
     eventually(lambda: Path(f"/proc/{before['pid']}/stat").read_text().rpartition(")")[2][1] == "Z")
-    waiting = begun(kept.home, "a", 0.0)  # nobody is there to accept it
+    waiting = asked(kept.home, "held")  # nobody is there to accept it
+    kept.until(lambda: state_of(kept.home, "held")["state"] == "failed")
+    assert "SIGKILL" in (state_of(kept.home, "held")["error"] or {})["message"]
+    assert refused(waiting) == "the process of the model has failed, and is started again"
+    kept.clock.ahead += restart_delay(1)
+    kept.until(lambda: state_of(kept.home, "held")["state"] == "starting")
+    loading = asked(kept.home, "held")
     kept.step()
-    assert state_of(kept.home, "a")["state"] == "failed"
-    assert "SIGKILL" in (state_of(kept.home, "a")["error"] or {})["message"]
-    after = kept.until_ready("a")
-    assert answered(waiting)["pid"] == after["pid"] != before["pid"]
+    assert refused(loading) == "the model is being loaded"
+    go.touch()
+    after = kept.until_ready("held")
+    assert call(kept.home, "held")["pid"] == after["pid"] != before["pid"]
     assert (after["restarts"], after["error"]) == (1, None)
+
+
+def test_a_model_that_loads_for_the_first_time_hangs_no_caller(kept: Kept) -> None:
+    want(kept.home, served("held"))
+    kept.until(lambda: worker_of("held") in read_states(kept.home.models_state))
+    first, second = asked(kept.home, "held"), asked(kept.home, "held")
+    kept.step()
+    assert refused(first) == refused(second) == "the model is being loaded"
+    (kept.home.root / "go").touch()
+    kept.until_ready("held")
+    late = asked(kept.home, "held")
+    kept.step()
+    kept.step()
+    with pytest.raises(EOFError):  # the worker has it, which speaks no HTTP
+        refused(late)
 
 
 def test_a_worker_whose_run_hung_says_so_and_is_started_again(kept: Kept) -> None:
@@ -158,19 +188,13 @@ def test_a_worker_that_exits_ten_times_is_still_tried_and_callers_are_turned_awa
     for count in range(10):
         kept.until(lambda: state_of(kept.home, "exits")["state"] == "failed")
         assert state_of(kept.home, "exits")["restarts"] == count
-        if count == 1:
-            waiting = begun(kept.home, "exits", 0.0)
-        if count >= 2:
-            early = begun(kept.home, "exits", 0.0)
-            kept.step()
-            with pytest.raises(EOFError):
-                answered(early)
+        early = asked(kept.home, "exits")
+        kept.step()
+        assert "has failed" in refused(early)
         kept.clock.ahead += restart_delay(count + 1)
         kept.step()
         assert state_of(kept.home, "exits")["state"] == "starting"
         assert state_of(kept.home, "exits")["restarts"] == count + 1
-    with pytest.raises(EOFError):
-        answered(waiting)
 
 
 def test_a_worker_that_was_well_for_a_while_starts_anew_with_the_shortest_delay(
@@ -267,7 +291,7 @@ def test_a_worker_that_was_never_ready_leaves_at_once(kept: Kept) -> None:
 def test_without_the_runtime_the_state_says_so_and_no_process_is_started(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing() -> Path:
+    def missing(format_: str) -> Path:
         raise ConfigError("runtime_missing", "the package onnxruntime is not installed")
 
     monkeypatch.setattr(keeper, "library_of", missing)
@@ -281,7 +305,7 @@ def test_without_the_runtime_the_state_says_so_and_no_process_is_started(
         "code": "runtime_missing",
         "message": "the package onnxruntime is not installed",
     }
-    monkeypatch.setattr(keeper, "library_of", lambda: LIBRARY)
+    monkeypatch.setattr(keeper, "library_of", lambda format_: LIBRARY)
     kept.until_ready("a")
     kept.keeper.stop()
 
@@ -300,3 +324,96 @@ def test_a_socket_that_cannot_be_made_is_a_failure_of_its_model_alone(kept: Kept
     assert state_of(kept.home, "b")["state"] == "failed"
     kept.home.model_socket(worker_of("b")).rmdir()
     kept.until_ready("b")
+
+
+IDLE = {"idleMillis": 60_000}
+
+
+def until_idle(kept: Kept, name: str) -> None:
+    """Has the worker end as one that nobody asks, and waits for that."""
+    pid = state_of(kept.home, name)["pid"]
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    kept.until(lambda: state_of(kept.home, name)["state"] == "idle")
+
+
+def test_a_model_that_nobody_asks_has_no_process_and_who_asks_starts_it(kept: Kept) -> None:
+    kept.step()  # what is wanted from then on is new
+    want(kept.home, served("a", **IDLE), served("b"))
+    kept.until_ready("b")
+    before = kept.until_ready("a")["pid"]
+    until_idle(kept, "a")
+    state = state_of(kept.home, "a")
+    assert (state["pid"], state["restarts"], state["error"]) == (None, 0, None)
+    assert not is_alive(before)
+    kept.clock.ahead += 3_600.0
+    kept.step()
+    assert state_of(kept.home, "a")["state"] == "idle"
+    with begun(kept.home, "a", 0.0) as waiting:
+        kept.until(lambda: is_ready(kept.home, "a"))
+        assert answered(waiting)["pid"] == state_of(kept.home, "a")["pid"] != before
+    assert state_of(kept.home, "a")["restarts"] == 0
+
+
+def test_one_that_is_always_to_be_there_is_started_again_though_it_ended_in_order(
+    kept: Kept,
+) -> None:
+    want(kept.home, served("a"))
+    pid = kept.until_ready("a")["pid"]
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    kept.until(lambda: state_of(kept.home, "a")["state"] == "failed")
+    kept.until_ready("a")
+
+
+def test_callers_wait_for_a_cold_start_as_long_as_is_said_and_no_longer(kept: Kept) -> None:
+    go = kept.home.root / "go"
+    go.touch()
+    kept.step()
+    want(kept.home, served("held", **IDLE))
+    kept.until_ready("held")
+    until_idle(kept, "held")
+    go.unlink()
+    waiting = asked(kept.home, "held")
+    kept.step()
+    assert state_of(kept.home, "held")["state"] == "starting"
+    kept.step()
+    [worker] = kept.keeper._workers.values()
+    assert worker.visitors.descriptors() == [], "it waits in the kernel, for whoever takes it"
+    due = worker.due()
+    assert due is not None
+    assert due <= kept.clock() + keeper_worker.COLD_START
+    kept.clock.ahead += keeper_worker.COLD_START
+    kept.step()
+    assert refused(waiting) == "the model is being loaded"
+    go.touch()
+    kept.until_ready("held")
+
+
+def test_an_idle_model_that_does_not_start_is_tried_again_as_any_other(kept: Kept) -> None:
+    kept.step()
+    want(kept.home, served("a", **IDLE))
+    kept.until_ready("a")
+    until_idle(kept, "a")
+    kept.keeper._options = keeper.Options(kept.home, ["/nowhere"], LIBRARY)
+    with asked(kept.home, "a"):
+        kept.until(lambda: state_of(kept.home, "a")["state"] == "failed")
+    kept.keeper._options = keeper.Options(kept.home, COMMAND, LIBRARY)
+    kept.clock.ahead += 60.0
+    kept.until_ready("a")
+
+
+def test_an_idle_model_that_is_wanted_no_more_may_be_asked_for_ten_seconds(kept: Kept) -> None:
+    kept.step()
+    want(kept.home, served("a", **IDLE))
+    kept.until_ready("a")
+    until_idle(kept, "a")
+    want(kept.home)
+    kept.step()
+    with begun(kept.home, "a", 0.0) as waiting:
+        kept.until(lambda: state_of(kept.home, "a")["pid"] is not None)
+        kept.until(lambda: kept.keeper._workers[worker_of("a")].serving() is not None)
+        assert answered(waiting)["pid"]
+    kept.clock.ahead += keeper_worker.GRACE
+    kept.until(lambda: read_states(kept.home.models_state) == {})
+    assert not kept.home.model_socket(worker_of("a")).exists()

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from vedette.errors import CATALOGUE, ConfigError
-from vedette.models.runtime import library_of
+from vedette.models.runtime import RUNTIMES, Runtime, library_in, library_of
+
+
+def of(package: str) -> Runtime:
+    return RUNTIMES["onnx"]._replace(package=package)
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def test_the_library_is_the_file_behind_the_links(package: Path) -> None:
     library.write_bytes(b"")
     (package / "capi" / "libonnxruntime.so").symlink_to(library.name)
     (package / "capi" / "libonnxruntime_providers_shared.so").write_bytes(b"")
-    assert library_of("some_runtime") == library
+    assert library_in(of("some_runtime")) == library
     assert "some_runtime" not in sys.modules
 
 
@@ -35,7 +39,7 @@ def test_a_package_or_library_that_is_not_there_is_told_with_what_to_install(
     package: Path, name: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        library_of(name)
+        library_in(of(name))
     assert caught.value.code == "runtime_missing"
     assert "pip install 'vedette[models]'" in CATALOGUE["runtime_missing"].hint
 
@@ -45,9 +49,26 @@ def test_a_package_that_is_installed_later_is_found(
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConfigError):
-        library_of("late_runtime")
+        library_in(of("late_runtime"))
     capi = tmp_path / "late_runtime" / "capi"
     capi.mkdir(parents=True)
     (capi.parent / "__init__.py").write_text("")
     (capi / "libonnxruntime.so.1").write_bytes(b"")
-    assert library_of("late_runtime") == capi / "libonnxruntime.so.1"
+    assert library_in(of("late_runtime")) == capi / "libonnxruntime.so.1"
+
+
+@pytest.mark.parametrize(
+    ("format_", "file"), [("onnx", "libonnxruntime.so"), ("tflite", "libLiteRt.so")]
+)
+def test_each_format_has_its_library_in_a_package_that_stays_unimported(
+    format_: str, file: str
+) -> None:
+    before = set(sys.modules)
+    assert library_of(format_).name.startswith(file)
+    assert RUNTIMES[format_].package not in set(sys.modules) - before
+
+
+def test_what_is_missing_is_told_with_the_extra_of_that_format(package: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        library_in(RUNTIMES["tflite"]._replace(package="no_such_package"))
+    assert "pip install 'vedette[models-tflite]'" in str(caught.value.hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import shutil
 import signal
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,15 +276,57 @@ def test_nan_and_infinity_are_said_in_binary_alone(tmp_path: Path) -> None:
         assert np.isposinf(values[1])
 
 
-def test_a_run_that_fails_is_500_and_the_next_one_runs(tmp_path: Path) -> None:
+def test_inputs_that_the_model_does_not_take_are_400_and_the_next_ones_run(tmp_path: Path) -> None:
     file = onnx_files.gathered()
     model = served(file, [tensor("x", [0]), tensor("at", [0], "INT64")], [tensor("y", [0])])
     with worker(tmp_path, file, model) as started:
         wrong = started.infer({"inputs": [given("x", [1.0], [1]), given("at", [7], [1], "INT64")]})
-        assert wrong.status == 500
-        assert "out of data bounds" in error(wrong)
+        assert wrong.status == 400
+        assert "Gather: indices element out of data bounds" in error(wrong)
         right = started.infer({"inputs": [given("x", [1.0], [1]), given("at", [0], [1], "INT64")]})
         assert right.json["outputs"][0]["data"] == [1.0]
+
+
+def test_shapes_that_do_not_go_together_are_400_and_nothing_is_said_of_the_runtimes_sources(
+    tmp_path: Path,
+) -> None:
+    file = onnx_files.sums()
+    model = served(file, [tensor("a", [0]), tensor("b", [0])], [tensor("y", [0])])
+    with worker(tmp_path, file, model) as started:
+        wrong = started.infer({"inputs": [given("a", [1.0] * 2, [2]), given("b", [1.0] * 3, [3])]})
+        assert wrong.status == 400
+        said = error(wrong)
+        assert "Add: " in said
+        assert "2 by 3" in said
+        for place in ("/", ".h:", ".cc:", "::"):
+            assert place not in said
+
+
+def test_a_model_that_fails_though_it_got_all_that_it_asks_for_is_500(tmp_path: Path) -> None:
+    file = onnx_files.faulty()
+    model = served(file, [tensor("x", [4])], [tensor("y", [3], "INT64")])
+    with worker(tmp_path, file, model) as started:
+        wrong = started.infer({"inputs": [given("x", [1.0] * 4, [4])]})
+        assert wrong.status == 500
+        assert "/onnxruntime" not in error(wrong)
+        right = started.infer({"inputs": [given("x", [1.0, 0.0, 1.0, 1.0], [4])]})
+        assert right.json["outputs"][0]["data"] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["Inference-Header-Content-Length", "X-Vedette-Deadline-Ms"])
+def test_a_header_that_is_there_twice_is_refused_though_both_are_alike(
+    adding: Worker, name: str
+) -> None:
+    body = json.dumps({"inputs": ADDENDS}).encode()
+    connection = adding.connect()
+    connection.putrequest("POST", f"{adding.base}/infer")
+    connection.putheader("Content-Length", str(len(body)))
+    for _ in range(2):
+        connection.putheader(name, str(len(body)))
+    connection.endheaders(body)
+    response = connection.getresponse()
+    assert response.status == 400
+    assert json.loads(response.read())["error"] == f"{name.lower()} is there twice"
 
 
 def test_a_body_beyond_the_limit_is_413_whether_its_length_is_said_or_not(tmp_path: Path) -> None:
@@ -337,14 +381,18 @@ def test_a_run_beyond_its_time_is_504_and_the_process_goes_on(tmp_path: Path) ->
 
 def test_a_run_that_does_not_stop_is_answered_and_ends_the_process_with_75(tmp_path: Path) -> None:
     file = onnx_files.stuck()
-    # Long enough for the matrix to be there: it is the product that looks at nothing.
-    limits = {"runMillis": 5000, "memoryBytes": 1 << 33}
+    limits = {"runMillis": 2000, "memoryBytes": 1 << 33}
     model = served(file, [COUNT], [tensor("sum", [])], limits=limits)
     with worker(tmp_path, file, model) as started:
         assert started.infer(rounds(8)).status == 200
-        answer = started.infer(rounds(16_000))
-        assert answer.status == 504
-        assert started.process.wait(WAIT) == 75
+        # It is the product that looks at nothing; on a busy machine a run may end where the matrix is made.
+        for _ in range(20):
+            answer = started.infer(rounds(8_000))
+            assert answer.status == 504
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert started.process.wait(5) == 75
+                return
+    pytest.fail("no run came to the product")
 
 
 def test_a_run_beyond_its_memory_is_503_and_the_next_one_runs(tmp_path: Path) -> None:
@@ -404,9 +452,92 @@ def test_as_many_wait_as_may_and_the_next_is_503_with_when_to_come_again(tmp_pat
 def test_what_is_not_done_by_its_deadline_is_504(tmp_path: Path) -> None:
     model = slow_model(limits={"runMillis": 600_000})
     with worker(tmp_path, onnx_files.slow(), model) as started:
-        answer = started.infer(rounds(NEVER_ENDING), headers={"x-vedette-deadline-ms": "50"})
+        answer = started.infer(rounds(NEVER_ENDING), headers={"x-vedette-deadline-ms": "2000"})
         assert answer.status == 504
         assert "deadline" in error(answer)
+
+
+def test_a_run_whose_caller_has_left_ends_and_the_next_one_runs(tmp_path: Path) -> None:
+    model = slow_model(limits={"runMillis": 3_600_000})
+    with worker(tmp_path, onnx_files.slow(), model) as started:
+        leaving = started.connect()
+        leaving.request("POST", f"{started.base}/infer", json.dumps(rounds(NEVER_ENDING)))
+        wait_for(started, "deadline")  # it runs
+        leaving.close()
+        assert started.infer(rounds(1)).status == 200
+
+
+def test_a_run_that_is_not_done_by_its_deadline_ends_and_the_next_one_runs(tmp_path: Path) -> None:
+    model = slow_model(limits={"runMillis": 3_600_000})
+    with worker(tmp_path, onnx_files.slow(), model) as started:
+        late = started.infer(rounds(NEVER_ENDING), headers={"x-vedette-deadline-ms": "2000"})
+        assert late.status == 504
+        assert started.infer(rounds(1)).status == 200
+
+
+TENANT = {"x-vedette-tenant": "00ff"}
+
+
+def test_how_many_ran_together_is_said_and_alone_is_one(adding: Worker) -> None:
+    answer = adding.infer({"inputs": ADDENDS}, headers=TENANT)
+    assert answer.headers["x-vedette-batch"] == "1"
+
+
+def test_whatever_runs_together_every_answer_is_that_of_its_own_request(tmp_path: Path) -> None:
+    """Eight callers at once, in JSON and in bytes: answers are exact, whoever ran with whom."""
+    file = onnx_files.scaled()
+    limits = {"batch": 8, "queue": 1000}
+    model = served(file, [tensor("x", [0, 3])], [tensor("y", [0, 3])], limits=limits)
+    with (
+        worker(tmp_path, file, model) as started,
+        concurrent.futures.ThreadPoolExecutor(8) as callers,
+    ):
+
+        def ask(seed: int) -> int:
+            random = np.random.default_rng(seed)
+            connection, most = started.connect(), 0
+            for at in range(60):
+                array = random.standard_normal((1 + at % 3, 3), np.float32)
+                question = {
+                    "id": f"{seed}-{at}",
+                    "inputs": [binary("x", array, "FP32")],
+                    "parameters": {"binary_data_output": True},
+                }
+                head = json.dumps(question).encode()
+                length = {"Inference-Header-Content-Length": str(len(head)), **TENANT}
+                path = f"{started.base}/infer"
+                answer = exchange(connection, "POST", path, head + array.tobytes(), length)
+                assert answer.status == 200, answer.body
+                assert answer.json["id"] == f"{seed}-{at}"
+                assert answer.json["outputs"][0]["shape"] == list(array.shape)
+                assert answer.binary == (array * 2).tobytes()
+                most = max(most, int(answer.headers["x-vedette-batch"]))
+            return most
+
+        # Whether it pays, the clock says, not the test.
+        assert all(1 <= most <= 8 for most in callers.map(ask, range(8)))
+
+
+def test_a_process_that_nobody_asks_ends_in_order_and_looking_keeps_none(tmp_path: Path) -> None:
+    model = add_model(idleMillis=1_000)
+    with worker(tmp_path, onnx_files.add(), model) as started:
+        assert started.infer({"inputs": ADDENDS}).status == 200
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while started.process.poll() is None:
+                assert started.ask("GET", "/ready").status == 200
+                time.sleep(0.05)
+        assert started.process.wait(WAIT) == 0
+
+
+def test_a_process_that_is_asking_is_not_left(tmp_path: Path) -> None:
+    model = served(onnx_files.slow(), [COUNT], [tensor("sum", [])], idleMillis=1_000)
+    with (
+        worker(tmp_path, onnx_files.slow(), model) as started,
+        concurrent.futures.ThreadPoolExecutor(1) as callers,
+    ):
+        under_way = callers.submit(endless, started)
+        assert under_way.result(WAIT).status == 504  # its longest run: ten seconds
+        assert started.process.wait(WAIT) == 0
 
 
 def test_a_deadline_that_cannot_be_kept_is_refused_before_it_runs(tmp_path: Path) -> None:
@@ -505,10 +636,10 @@ def test_an_inspection_says_what_goes_in_and_out(tmp_path: Path) -> None:
     assert inspect(file)["inputs"] == [tensor("in", [0], "BYTES")]
 
 
-def test_what_is_not_supported_yet_says_so(tmp_path: Path) -> None:
-    file = tmp_path / "model.tflite"
+def test_what_is_no_file_or_none_of_its_format_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
     file.write_bytes(b"\x1c\0\0\0TFL3")
-    assert inspect(file, "tflite")["error"]["code"] == "format_not_supported"
+    assert inspect(file)["error"]["code"] == "model_invalid"
     assert inspect(tmp_path / "none")["error"]["code"] == "model_missing"
     assert inspect(tmp_path)["error"]["code"] == "model_invalid"
 

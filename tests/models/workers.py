@@ -153,15 +153,21 @@ def worker(
     model: dict[str, Any],
     prefix: list[str] | None = None,
     runtime: Path | None = None,
+    files: Mapping[str, Path] | None = None,
 ) -> Iterator[Worker]:
-    """A worker for this file, ended by its own pid. `prefix`: what it is started under, such as strace."""
+    """A worker for this file, ended by its own pid. `prefix`: what it is started under, such as strace; `files`: what
+    it needs beside, by role.
+    """
     blob = folder / "blob.onnx"
     blob.write_bytes(file)
     path = folder / "worker.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(64)
-        process, ready = _start(folder, blob, model, listener, prefix or [], runtime or library())
+        paths = {role: str(path) for role, path in (files or {}).items()}
+        told = {"model": model, "file": str(blob), "files": paths}
+        told["library"] = str(runtime or library())
+        process, ready = _start(folder, told, listener, prefix or [])
     started = Worker(process, path, ready, folder / "log")
     try:
         yield started
@@ -174,21 +180,10 @@ def worker(
 
 
 def _start(
-    folder: Path,
-    blob: Path,
-    model: dict[str, Any],
-    listener: socket.socket,
-    prefix: list[str],
-    runtime: Path,
+    folder: Path, told: Mapping[str, Any], listener: socket.socket, prefix: list[str]
 ) -> tuple[subprocess.Popen[str], dict[str, Any]]:
     reads, writes = os.pipe()
-    config = {
-        "model": model,
-        "file": str(blob),
-        "listenFd": LISTENING,
-        "readyFd": READY,
-        "library": str(runtime),
-    }
+    config = {**told, "listenFd": LISTENING, "readyFd": READY}
 
     def place() -> None:
         # Both may lie where the other one is to go.

@@ -68,6 +68,14 @@ def test_models_are_counted_by_name_and_version_with_their_times_in_seconds() ->
         assert value(f"edge_model_{name}_total", **which) == number
 
 
+def test_answers_are_counted_by_the_tier_that_gave_them_and_by_what_was_remembered() -> None:
+    model = {"model": "digits", "version": "3"}
+    answers = "edge_model_answers_total"
+    assert value(answers, **model, tier="edge", cache="hit") == 5
+    assert value(answers, **model, tier="regional", cache="") == 2
+    assert value("edge_tier_calls_total", tier="regional", cause="tier_invalid") == 1
+
+
 def test_services_are_counted_by_upstream_and_their_endpoints_by_address() -> None:
     counted = {"requests": 12, "failures": 3, "retries": 2, "hedges": 4, "hedges_won": 3}
     counted |= {"mirrors_dropped": 1, "circuit_opened": 2, "circuit_refused": 9}

@@ -84,6 +84,14 @@ METRICS: dict[str, Any] = {
             "runMicros": 1_250_000,
         }
     ],
+    "modelAnswers": [
+        {"model": "digits", "version": 3, "tier": "edge", "cache": "hit", "count": 5},
+        {"model": "digits", "version": 3, "tier": "regional", "cache": "", "count": 2},
+    ],
+    "tierCalls": [
+        {"tier": "regional", "cause": "", "count": 2},
+        {"tier": "regional", "cause": "tier_invalid", "count": 1},
+    ],
     "recordsDropped": 0,
     "logsDropped": 0,
     "inFlight": 2,

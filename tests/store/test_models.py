@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vedette.errors import UnavailableError
-from vedette.store.models import KeptVersion, Marks, ModelStore
+from vedette.store.models import Attached, KeptVersion, Marks, ModelStore, TrustedSigner
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -28,6 +28,45 @@ def test_a_version_is_there_after_it_was_opened_again(tmp_path: Path) -> None:
     assert again.marks() == {"m": Marks(highest=2, serving=None, previous=None)}
     assert again.blobs() == {"sha256:1", "sha256:2"}
     assert (tmp_path / "models.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_belongs_to_a_file_goes_with_the_file(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models.db")
+    store.put(kept(1))
+    store.attach("sha256:1", "golden", Attached("sha256:a", "2"))
+    store.attach("sha256:1", "golden", Attached("sha256:b", "3"))
+    store.attach("sha256:1", "other", Attached("sha256:c", ""))
+    store.attach("sha256:2", "golden", Attached("sha256:d", "1"))
+    assert store.attached("golden") == {
+        "sha256:1": Attached("sha256:b", "3"),
+        "sha256:2": Attached("sha256:d", "1"),
+    }
+    assert store.blobs() == {f"sha256:{each}" for each in "1bcd"}
+    store.forget_inspections(frozenset({"sha256:1"}))
+    assert store.blobs() == {f"sha256:{each}" for each in "1bc"}
+    store.attach("sha256:1", "golden", None)
+    assert store.attached("golden") == {}
+
+
+def test_a_registry_of_the_version_before_gets_what_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "models.db"
+    ModelStore(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE attached")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    assert ModelStore(path).attached("golden") == {}
+
+
+def test_signers_are_kept_once(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models.db")
+    one, two = (TrustedSigner(each * 64, b"PEM", AT, "uid:1") for each in "ab")
+    store.trust(two)
+    store.trust(one)
+    store.trust(TrustedSigner("a" * 64, b"other", AT, "uid:2"))
+    assert store.signers() == [one, two]
+    store.distrust("a" * 64)
+    assert store.signers() == [two]
 
 
 def test_what_serves_and_what_served_before_follow_each_other(tmp_path: Path) -> None:
@@ -64,7 +103,7 @@ def test_findings_are_kept_by_file_and_forgotten_with_it(tmp_path: Path) -> None
 def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "models.db"
     with sqlite3.connect(file) as newer:
-        newer.execute("PRAGMA user_version = 2")
+        newer.execute("PRAGMA user_version = 3")
     with pytest.raises(UnavailableError) as caught:
         ModelStore(file)
     assert caught.value.code == "store_newer"

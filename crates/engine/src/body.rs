@@ -54,13 +54,16 @@ impl BodyMeter {
 
 /// How much of a body that nobody wants is read all the same, and for how long.
 const LINGER_BYTES: u64 = 64 << 10;
-const LINGER_TIME: Duration = Duration::from_secs(1);
+pub const LINGER_TIME: Duration = Duration::from_secs(1);
+/// For how long an answer waits for it.
+const SETTLE_TIME: Duration = Duration::from_millis(100);
 
 /// A request's body as it came.
 ///
 /// Dropped before its end over HTTP/2, it is read on for a moment: resetting the stream at once is
-/// legal (RFC 9113 §8.1), but clients such as curl 7.88 then throw the answer away. Over HTTP/1.1 the
-/// connection closes after the answer, and is told to listen for as long.
+/// legal (RFC 9113 §8.1), but clients such as curl 7.88 then throw the answer away. Over HTTP/1.1 the answer waits for
+/// it ([`Unread::settle`]); where that is on its way already, a guest that answered before it ended, the next request
+/// does.
 #[derive(Default)]
 pub struct Unread {
     body: Option<Incoming>,
@@ -78,11 +81,30 @@ impl Unread {
     /// The body of a request on this connection.
     pub fn new(body: Incoming, version: http::Version, connection: &Arc<Connection>) -> Self {
         let is_whole_connection = version < http::Version::HTTP_2 && !body.is_end_stream();
+        if is_whole_connection {
+            connection.answering.await_leftover();
+        }
         Self {
             body: Some(body),
             connection: is_whole_connection.then(|| Arc::clone(connection)),
             kept: None,
         }
+    }
+
+    /// Whether the connection can go on behind an answer that is there now, over HTTP/1.1: the rest of a short body
+    /// that nobody read is read away before the answer goes out, as Go's server does. Where that does not end in a
+    /// moment the answer has to say `connection: close`: the client would send its next request into nothing (RFC 9112
+    /// §9.3). One that waits for `100 Continue` sends no body that could be read.
+    pub async fn settle(connection: &Connection, is_expecting: bool) -> bool {
+        if let Some(body) = connection.answering.take_leftover() {
+            let time = if is_expecting {
+                Duration::ZERO
+            } else {
+                SETTLE_TIME
+            };
+            read_away(connection, body, time).await;
+        }
+        !connection.answering.leaves_unread()
     }
 
     /// Has what was read of it read again; `room` is what that takes of the node's memory.
@@ -112,28 +134,54 @@ impl Drop for Unread {
         if body.is_end_stream() {
             return;
         }
-        if let Some(connection) = &self.connection {
-            return connection.answering.leave_unread();
-        }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(discard(body));
-        }
+        let Some(connection) = self.connection.take() else {
+            return in_background(async {
+                let _ = discard(body, LINGER_TIME).await;
+            });
+        };
+        let Some(body) = connection.answering.leave(body) else {
+            return;
+        };
+        connection.answering.settles(true);
+        in_background(async move {
+            read_away(&connection, body, LINGER_TIME).await;
+            connection.answering.settles(false);
+        });
+    }
+}
+
+/// Reads the rest of a short body, so that the connection can go on. Where that does not end in time it closes.
+async fn read_away(connection: &Connection, mut body: Incoming, time: Duration) {
+    let is_short = body.size_hint().lower() <= LINGER_BYTES;
+    if time.is_zero() || !is_short || !discard(&mut body, time).await {
+        // Before the body is dropped, which is when the connection is closed.
+        connection.answering.leave_unread();
+    }
+}
+
+fn in_background(work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(work);
     }
 }
 
 /// Reads on, for a moment, a body that nobody wants: whoever sends it hears the answer then, and not
-/// that the body could not be sent.
-pub async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+/// that the body could not be sent. Whether that was all of it.
+pub async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B, time: Duration) -> bool {
     let reading = async {
         let mut read = 0;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return false;
+            };
             read += frame.data_ref().map_or(0, |data| data.len() as u64);
             if read > LINGER_BYTES {
-                return;
+                return false;
             }
         }
+        true
     };
-    let _ = tokio::time::timeout(LINGER_TIME, reading).await;
+    tokio::time::timeout(time, reading).await.unwrap_or(false)
 }
 
 impl Body for Unread {
@@ -439,7 +487,8 @@ impl Answer {
                 }
             }
             Poll::Ready(Some(Err(failure))) => self.fail(failure),
-            Poll::Ready(None) => {}
+            // Of a body whose length nobody said, only this tells that it was whole.
+            Poll::Ready(None) => self.content = Content::Fixed(None),
             Poll::Pending => {
                 let cause = ready!(self.held.lease.poll_ended(cx));
                 return self.end(cause);

@@ -27,7 +27,8 @@ pub const PRINCIPAL: HeaderName = HeaderName::from_static("x-vedette-principal")
 pub struct Caller {
     /// Different for every verification: names the caller in the table of decisions.
     pub id: u64,
-    /// `<iss>#<sub>` of a token; of a certificate its SPIFFE ID, else `x509:<authority>#<subject>`.
+    /// `<iss>#<sub>` of a token; of a certificate its SPIFFE ID, else `x509:<authority>#<subject>`; of a function its
+    /// SPIFFE ID.
     pub principal: Arc<str>,
     /// What a function is told of the caller.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -46,6 +47,8 @@ pub enum Proof {
     Token(Verified),
     /// A client certificate, and whose it is.
     Certificate(Workload),
+    /// That this node runs it: a function, by its name.
+    Function(Arc<str>),
 }
 
 static NEXT_CALLER: AtomicU64 = AtomicU64::new(1);
@@ -101,6 +104,11 @@ impl Caller {
         Ok(Self::with(principal, headers, vouched.expires_at, proof))
     }
 
+    /// A function of this node, which has this SPIFFE ID while it is the component that was deployed.
+    pub fn of_function(name: &str, id: String) -> Self {
+        Self::with(id, Vec::new(), u64::MAX, Proof::Function(name.into()))
+    }
+
     fn with(
         principal: String,
         headers: Vec<(HeaderName, HeaderValue)>,
@@ -121,7 +129,7 @@ impl Caller {
     pub fn workload(&self) -> Option<&Workload> {
         match &self.proof {
             Proof::Certificate(workload) => Some(workload),
-            Proof::Token(_) => None,
+            Proof::Token(_) | Proof::Function(_) => None,
         }
     }
 

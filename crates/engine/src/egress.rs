@@ -6,26 +6,32 @@
 //!
 //! Must not: let a call go unrecorded, or connect by itself: [`vedette_upstream::Egress`] does.
 
+mod counted;
+mod models;
 mod policies;
+mod prediction;
 mod record;
 
 use std::sync::{Arc, OnceLock};
 
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
 use vedette_upstream::{
     Allowed, BoxError, Denied, Dialled, EgressConfig, EgressRules, SendError, SendOptions,
     UpstreamBody,
 };
 use vedette_wasm::{
-    BodyError, LogSink, Outbound, OutboundAnswer, OutboundCall, OutboundTimeouts, Stream,
+    BodyError, Interface, LogSink, Outbound, OutboundAnswer, OutboundCall, OutboundTimeouts, Stream,
 };
 
-use crate::body::discard;
+use crate::body::{LINGER_TIME, discard};
 use crate::services::machine;
+use models::model_of;
 
-pub use policies::{Ways, Workloads, answered, ways_of_function, workloads};
-pub use record::{CallRecord, Recorded, Subject, Told};
+pub use counted::Recorded;
+pub use models::Asking;
+pub use policies::{Ways, Workloads, answered, rule_of, ways_of_function, workloads};
+pub use record::{CallRecord, Subject, Told};
 
 /// Where somebody may call, and their connections once they have.
 pub struct Egress {
@@ -59,11 +65,17 @@ impl Egress {
     }
 
     /// The calls of one function while it answers requests of `route`, which are told to `log` when they are refused.
-    pub fn on_route(self: &Arc<Self>, route: &str, log: Arc<dyn LogSink>) -> Arc<dyn Outbound> {
+    pub fn on_route(
+        self: &Arc<Self>,
+        route: &str,
+        log: Arc<dyn LogSink>,
+        asking: Asking,
+    ) -> Arc<dyn Outbound> {
         Arc::new(Calls {
             egress: Arc::clone(self),
             route: route.into(),
             log,
+            asking,
         })
     }
 
@@ -129,26 +141,23 @@ struct Calls {
     egress: Arc<Egress>,
     route: Arc<str>,
     log: Arc<dyn LogSink>,
+    asking: Asking,
 }
 
 impl Outbound for Calls {
     fn send(&self, call: OutboundCall) -> OutboundAnswer {
         let mut record = CallRecord::of_function(self.egress.subject.clone(), &self.route, &call);
+        if let Some(model) = model_of(call.request.uri()) {
+            return self.ask(&model, call, record);
+        }
         let allowed = match self.decide(&call, &mut record) {
             Ok(allowed) => allowed,
-            Err(refused) => {
-                record.fail(refused.cause);
-                self.tell(&record, &call.request_id);
-                return Box::pin(async move {
-                    drop(record);
-                    discard(call.request.into_body()).await;
-                    Err(refused.error)
-                });
-            }
+            Err(refused) => return self.refuse(refused, call, record),
         };
         let calls = self.clone();
         Box::pin(async move {
-            let request = call.request.map(|body| record.count_sent(body));
+            let request = call.request;
+            let request = request.map(|body| record.count_sent(body, u64::MAX));
             let options = options(call.timeouts);
             match calls.egress.send(allowed, request, &options).await {
                 Ok(response) => {
@@ -165,18 +174,79 @@ impl Outbound for Calls {
             }
         })
     }
+
+    fn may_ask(&self, request_id: &HeaderValue, model: &str) -> Result<(), BodyError> {
+        self.require_model(request_id, model)
+    }
 }
 
 impl Calls {
+    /// Whether a model may be asked; only a no is recorded.
+    fn require_model(&self, request_id: &HeaderValue, model: &str) -> Result<(), BodyError> {
+        let uri = models::infer(model).ok_or(BodyError::DestinationNotFound)?;
+        let names = (self.egress.subject.name(), model);
+        let subject = self.egress.subject.clone();
+        let mut record = CallRecord::of_question(subject, &self.route, request_id, &uri);
+        let asked = (&Method::POST, &uri);
+        let permitted = self.asking.permit(names, asked, Interface::Nn, &mut record);
+        match permitted {
+            Ok(_) => {
+                record.was_a_question();
+                Ok(())
+            }
+            Err(refused) => {
+                record.fail(refused.cause);
+                self.tell(&record, request_id);
+                Err(refused.error)
+            }
+        }
+    }
+
+    /// Asks a model of this node.
+    fn ask(&self, model: &str, call: OutboundCall, mut record: CallRecord) -> OutboundAnswer {
+        let names = (self.egress.subject.name(), model);
+        let (method, uri) = (call.request.method(), call.request.uri());
+        // Always, so that the record says of which model there was one call too many.
+        let asked = (method, uri);
+        let permitted = self
+            .asking
+            .permit(names, asked, call.interface, &mut record);
+        let permitted = match require_call(&call).and(permitted) {
+            Ok(permitted) => permitted,
+            Err(refused) => return self.refuse(refused, call, record),
+        };
+        let calls = self.clone();
+        Box::pin(async move {
+            let request_id = call.request_id.clone();
+            let sent = Box::pin(permitted.send(call, record)).await;
+            sent.map_err(|(error, record)| {
+                if record.is_refused() {
+                    calls.tell(&record, &request_id);
+                }
+                error
+            })
+        })
+    }
+
+    /// Ends a call that is not made.
+    fn refuse(
+        &self,
+        refused: Failed,
+        call: OutboundCall,
+        mut record: CallRecord,
+    ) -> OutboundAnswer {
+        record.fail(refused.cause);
+        self.tell(&record, &call.request_id);
+        Box::pin(async move {
+            drop(record);
+            discard(call.request.into_body(), LINGER_TIME).await;
+            Err(refused.error)
+        })
+    }
+
     /// Whether a call may go out, before anything is looked up.
     fn decide(&self, call: &OutboundCall, record: &mut CallRecord) -> Result<Allowed, Failed> {
-        if call.is_one_too_many {
-            return Err(failed("too_many_calls", BodyError::HttpRequestDenied));
-        }
-        if call.request.method() == Method::CONNECT {
-            let error = BodyError::HttpRequestMethodInvalid;
-            return Err(failed("method_not_allowed", error));
-        }
+        require_call(call)?;
         let rules = self.egress.ways.on(&self.route);
         let decided = rules.call(call.request.uri(), call.request.method());
         decided.map_err(|denied| {
@@ -190,6 +260,18 @@ impl Calls {
         let line = record.refusal_line();
         self.log.line(request_id, Stream::Stderr, line.as_bytes());
     }
+}
+
+/// Whether it is a call at all, and not one too many.
+fn require_call(call: &OutboundCall) -> Result<(), Failed> {
+    if call.is_one_too_many {
+        return Err(failed("too_many_calls", BodyError::HttpRequestDenied));
+    }
+    if call.request.method() == Method::CONNECT {
+        let error = BodyError::HttpRequestMethodInvalid;
+        return Err(failed("method_not_allowed", error));
+    }
+    Ok(())
 }
 
 fn failed(cause: &'static str, error: BodyError) -> Failed {

@@ -77,6 +77,9 @@ enum Who {
         scopes: Vec<String>,
     },
     Certificate(Shown),
+    Function {
+        name: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -225,10 +228,19 @@ fn lead(
     policies: &Policies,
     asked: &Asked,
 ) -> Result<Result<Led, Refusal>, LoadError> {
-    let (host, path) = match admitted(plan, asked) {
-        Ok(admitted) => admitted,
+    let is_function = matches!(asked.principal, Who::Function { .. });
+    let found = match is_function {
+        true => inside(asked),
+        false => admitted(plan, asked),
+    };
+    let (host, path) = match found {
+        Ok(found) => found,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    if is_function && asked.model.is_none() {
+        let what = "a function is a caller of models alone: say which one is asked";
+        return Err(LoadError::new("request_malformed", what));
+    }
     if let Some(name) = &asked.function {
         if !plan.functions().any(|it| it.name.as_ref() == name) {
             let unknown = format!("no function {name:?} is deployed");
@@ -289,6 +301,13 @@ fn admitted(plan: &Plan, asked: &Asked) -> Result<(Box<str>, String), Refusal> {
     Ok((host, normal.decoded.into_owned()))
 }
 
+/// The same of a call that comes from inside the node: no listener lets it in.
+fn inside(asked: &Asked) -> Result<(Box<str>, String), Refusal> {
+    let malformed = |what: &'static str| Refusal::with(Cause::MalformedPath, what);
+    let normal = normalize(&asked.path).map_err(|error| malformed(error.as_str()))?;
+    Ok((asked.host.as_str().into(), normal.decoded.into_owned()))
+}
+
 fn refused(refusal: &Refusal, mut found: Explanation) -> Explanation {
     let (stage, cause, status, _) = refusal.cause.outcome();
     found.allowed = false;
@@ -323,6 +342,8 @@ fn caller_of(who: &Who) -> Result<Option<Caller>, Refusal> {
             expires_at: u64::MAX,
         })
         .map(Some),
+        // Its SPIFFE ID finds what is known of it, which the question says itself.
+        Who::Function { name } => Ok(Some(Caller::of_function(name, String::new()))),
     }
 }
 
@@ -356,6 +377,11 @@ fn told_of(caller: Option<&Caller>) -> Value {
             "type": "Workload",
             "id": caller.principal.as_ref(),
             "attributes": workload,
+        }),
+        Some((_, Proof::Function(name))) => json!({
+            "type": "Function",
+            "id": name,
+            "attributes": {"name": name},
         }),
     }
 }

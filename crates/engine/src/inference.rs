@@ -39,7 +39,7 @@ pub enum Asked {
     Metadata,
     /// Whether it is there.
     Live,
-    /// Whether all its models answer.
+    /// Whether all its models answer, but those that may rest.
     Ready,
 }
 
@@ -119,7 +119,9 @@ pub fn message_of(message: Bytes) -> Result<Response<Content>, Refusal> {
 async fn unready(plan: &Plan) -> Option<String> {
     let mut asking = JoinSet::new();
     let mut found = None;
-    for model in plan.models() {
+    // One that rests until it is asked would be started by this.
+    let stays = |it: &&Arc<Served>| it.declared.idle_millis.is_none();
+    for model in plan.models().filter(stays) {
         if asking.len() >= AT_ONCE {
             found = joined(&mut asking).await;
         }

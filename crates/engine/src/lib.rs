@@ -57,6 +57,7 @@ mod presence;
 mod pressure;
 mod record;
 mod refusal;
+mod remembered;
 mod revoked;
 mod routes;
 mod server;
@@ -72,6 +73,7 @@ mod streams;
 mod svids;
 #[allow(unsafe_code)]
 mod sys;
+mod tiers;
 mod tls;
 mod trace;
 mod tunnel;

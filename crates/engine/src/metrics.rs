@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde::Serialize;
 use vedette_admit::country::Country;
 
+use crate::models::TIER;
 use crate::node::Node;
+use crate::plan::Target;
 use crate::record::Record;
 use crate::refusal::{Cause, Stage};
 use crate::services::{self, ServiceRow};
@@ -39,6 +41,10 @@ struct Counts {
     routes: HashMap<String, RouteCounts>,
     /// By name and version; as bounded as routes are.
     models: BTreeMap<(String, u64), ModelCounts>,
+    /// By model, version, tier that answered and what the memory said; tiers are as bounded as routes are.
+    model_answers: BTreeMap<(String, u64, Arc<str>, &'static str), u64>,
+    /// By tier and why its answer did not count.
+    tier_calls: BTreeMap<(Arc<str>, &'static str), u64>,
     cold_starts: u64,
     inspections_known: u64,
     fault_delays: u64,
@@ -103,6 +109,9 @@ impl Shard {
                 run_micros: record.run_micros.unwrap_or(0),
             });
         }
+        if let Some(target) = target.filter(|it| it.tiers.is_some() || it.remembered.is_some()) {
+            counts.add_escalated(record, target);
+        }
         if !counts.routes.contains_key(route) {
             let row = RouteCounts {
                 function: target.and_then(|it| it.function()).unwrap_or("").to_owned(),
@@ -121,6 +130,22 @@ impl Shard {
         *lock(&self.counts).turned_away.entry(name).or_default() += 1;
     }
 
+    /// Counts a call of a function to a version of a model, with how long it waited and ran.
+    pub fn count_prediction(
+        &self,
+        (model, version): (&str, u64),
+        queue_micros: u64,
+        run_micros: u64,
+    ) {
+        let mut counts = lock(&self.counts);
+        let row = counts.models.entry((model.to_owned(), version));
+        row.or_default().add(&ModelCounts {
+            requests: 1,
+            queue_micros,
+            run_micros,
+        });
+    }
+
     /// Counts a pass that was given for the work of a challenge.
     pub fn count_pass(&self) {
         lock(&self.counts).passes += 1;
@@ -129,6 +154,28 @@ impl Shard {
     /// Says how many records this worker has lost so far.
     pub fn set_records_dropped(&self, dropped: u64) {
         self.records_dropped.store(dropped, Ordering::Relaxed);
+    }
+}
+
+impl Counts {
+    /// Counts where a request was answered that the model here need not answer.
+    fn add_escalated(&mut self, record: &Record, target: &Target) {
+        for tried in record.tiers.iter().filter(|it| &*it.tier != TIER) {
+            let key = (Arc::clone(&tried.tier), tried.cause.unwrap_or(""));
+            *self.tier_calls.entry(key).or_default() += 1;
+        }
+        let Some(model) = target.model().filter(|_| record.status == 200) else {
+            return;
+        };
+        let declared = &model.declared;
+        let tier = record.tier.clone().unwrap_or_else(|| TIER.into());
+        let memory = match record.is_cached {
+            None => "",
+            Some(true) => "hit",
+            Some(false) => "miss",
+        };
+        let key = (declared.name.clone(), declared.version, tier, memory);
+        *self.model_answers.entry(key).or_default() += 1;
     }
 }
 
@@ -171,6 +218,8 @@ pub struct Report {
     fault_delays: u64,
     memory_bytes: Vec<MemoryRow>,
     models: Vec<ModelRow>,
+    model_answers: Vec<ModelAnswersRow>,
+    tier_calls: Vec<TierCallsRow>,
     records_dropped: u64,
     logs_dropped: u64,
     in_flight: usize,
@@ -212,6 +261,22 @@ struct ModelRow {
 }
 
 #[derive(Serialize)]
+struct ModelAnswersRow {
+    model: String,
+    version: u64,
+    tier: Arc<str>,
+    cache: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct TierCallsRow {
+    tier: Arc<str>,
+    cause: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
 struct MemoryRow {
     function: String,
     bytes: u64,
@@ -221,6 +286,7 @@ struct MemoryRow {
 pub fn report(node: &Node) -> Report {
     let mut totals: BTreeMap<String, RouteCounts> = BTreeMap::new();
     let mut models: BTreeMap<(String, u64), ModelCounts> = BTreeMap::new();
+    let (mut model_answers, mut tier_calls) = (BTreeMap::new(), BTreeMap::new());
     let (mut cold_starts, mut inspections_known, mut records_dropped) = (0, 0, 0);
     let mut fault_delays = 0;
     let (mut turned_away, mut refusals, mut passes) = (BTreeMap::new(), BTreeMap::new(), 0);
@@ -233,6 +299,8 @@ pub fn report(node: &Node) -> Report {
         passes += counts.passes;
         add(&mut turned_away, &counts.turned_away);
         add(&mut refusals, &counts.refusals);
+        add(&mut model_answers, &counts.model_answers);
+        add(&mut tier_calls, &counts.tier_calls);
         for (model, row) in &counts.models {
             models.entry(model.clone()).or_default().add(row);
         }
@@ -259,6 +327,8 @@ pub fn report(node: &Node) -> Report {
         fault_delays,
         memory_bytes: memory(node),
         models: models.into_iter().map(model).collect(),
+        model_answers: model_answers.into_iter().map(answers).collect(),
+        tier_calls: tier_calls.into_iter().map(calls).collect(),
         records_dropped,
         logs_dropped: node.log.dropped(),
         in_flight: node.in_flight.count(),
@@ -273,9 +343,9 @@ pub fn report(node: &Node) -> Report {
     }
 }
 
-fn add(totals: &mut BTreeMap<&'static str, u64>, counts: &BTreeMap<&'static str, u64>) {
+fn add<K: Ord + Clone>(totals: &mut BTreeMap<K, u64>, counts: &BTreeMap<K, u64>) {
     for (cause, count) in counts {
-        *totals.entry(cause).or_default() += count;
+        *totals.entry(cause.clone()).or_default() += count;
     }
 }
 
@@ -323,6 +393,22 @@ fn model(((model, version), row): ((String, u64), ModelCounts)) -> ModelRow {
         queue_micros: row.queue_micros,
         run_micros: row.run_micros,
     }
+}
+
+fn answers(
+    ((model, version, tier, cache), count): ((String, u64, Arc<str>, &'static str), u64),
+) -> ModelAnswersRow {
+    ModelAnswersRow {
+        model,
+        version,
+        tier,
+        cache,
+        count,
+    }
+}
+
+fn calls(((tier, cause), count): ((Arc<str>, &'static str), u64)) -> TierCallsRow {
+    TierCallsRow { tier, cause, count }
 }
 
 fn memory(node: &Node) -> Vec<MemoryRow> {

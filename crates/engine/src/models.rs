@@ -23,7 +23,7 @@ use vedette_wasm::{BodyError, RequestBody};
 use crate::changes::PathChange;
 use crate::load::{EngineDir, LoadError};
 use crate::services;
-use crate::snapshot::{ServedModel, TensorDatatype};
+use crate::snapshot::{ServedModel, ServedModelFormat, ServedModelInput, TensorDatatype};
 
 pub use dialler::Dialler;
 pub use silence::Hearing;
@@ -150,6 +150,16 @@ impl Served {
         answered.is_ok_and(|it| it.status() == StatusCode::OK)
     }
 
+    /// Whether it answers events of a stream.
+    pub fn takes_streams(&self) -> bool {
+        self.declared.format == ServedModelFormat::Detector
+    }
+
+    /// Whether a text itself can be the body of a request.
+    pub fn reads_text(&self) -> bool {
+        matches!(self.declared.input, Some(ServedModelInput::Text(_)))
+    }
+
     /// The path that its process is asked for: `wire` (escaped normal form), of which the route matched `matched`. What
     /// already is a path of this model stays.
     pub fn path(&self, matched: &str, wire: &str) -> String {
@@ -182,6 +192,11 @@ fn patience(declared: &ServedModel) -> Duration {
 
 fn connections(declared: &ServedModel) -> usize {
     let under_way = declared.sessions.saturating_add(declared.limits.queue);
+    // Each stream has a connection while it lasts.
+    let under_way = match declared.format {
+        ServedModelFormat::Detector => under_way.saturating_add(declared.limits.streams),
+        ServedModelFormat::Onnx | ServedModelFormat::Tflite => under_way,
+    };
     let most = under_way.saturating_add(SPARE_CONNECTIONS);
     usize::try_from(most.min(MOST_CONNECTIONS)).unwrap_or(usize::MAX)
 }

@@ -41,7 +41,7 @@ fn model(name: &str, version: u64, worker: &str) -> Value {
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [0, 4]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [0]}],
         "sessions": 1, "threads": 1, "worker": worker,
-        "limits": {"memoryBytes": 67_108_864, "runMillis": 10_000, "queue": 4, "requestBytes": 1024},
+        "limits": {"memoryBytes": 67_108_864, "runMillis": 10_000, "queue": 4, "batch": 1, "requestBytes": 1024},
     })
 }
 
@@ -425,6 +425,7 @@ async fn what_a_process_refuses_is_recorded_with_its_cause_and_told_in_its_words
         (405, "allow: POST\r\n", "model_method", "refused"),
         (408, "", "body_too_slow", "refused"),
         (413, "", "request_too_large", "refused"),
+        (415, "", "model_medium", "refused"),
         (
             500,
             "x-vedette-queue-us: 5\r\nx-vedette-run-us: 70\r\n",
@@ -627,6 +628,21 @@ async fn text_for_a_model_is_inspected_and_tensors_are_not() {
     assert_eq!(kind(text.clone(), &[json]), crate::waf::BodyKind::Fields);
     assert_eq!(kind(text.clone(), &[]), crate::waf::BodyKind::Fields);
     assert_eq!(kind(text, &[json, binary]), crate::waf::BodyKind::Opaque);
+    let mut read = model("digits", 2, WORKER);
+    read["input"] = json!({"type": "Text", "maxTokens": 8, "tensors": {"ids": "x"}});
+    let plain = ("content-type", "Text/plain; charset=utf-8");
+    assert_eq!(kind(read.clone(), &[plain]), crate::waf::BodyKind::Fields);
+    let both = kind(read.clone(), &[plain, binary]);
+    assert_eq!(
+        both,
+        crate::waf::BodyKind::Fields,
+        "JSON before it changes nothing"
+    );
+    assert_eq!(kind(read, &[json]), crate::waf::BodyKind::Opaque);
     let tensors = model("digits", 2, WORKER);
+    assert_eq!(
+        kind(tensors.clone(), &[plain]),
+        crate::waf::BodyKind::Opaque
+    );
     assert_eq!(kind(tensors, &[json]), crate::waf::BodyKind::Opaque);
 }

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 
+use http::header::EXPECT;
 use http::request::Parts;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -24,7 +25,7 @@ use crate::streams::Handing;
 
 /// Answers one request; `handing` is told what of the answer the client has.
 pub async fn serve(
-    node: &Node,
+    node: &Arc<Node>,
     connection: &Arc<Connection>,
     handing: Option<Arc<Handing>>,
     request: Request<Incoming>,
@@ -34,6 +35,7 @@ pub async fn serve(
     let mut record = Box::new(Record::open(connection, &parts));
     let body = Unread::new(body, parts.version, connection);
     let version = parts.version;
+    let is_expecting = parts.headers.contains_key(EXPECT);
     let mut held = Held {
         handing,
         ..Held::default()
@@ -42,14 +44,17 @@ pub async fn serve(
         Ok(response) => respond::answer(record, held, response),
         Err(refusal) => respond::refuse(record, held, refusal),
     };
-    if node.is_leaving() && version < Version::HTTP_2 {
-        respond::close_after(&mut response);
+    if version < Version::HTTP_2 {
+        let goes_on = Unread::settle(connection, is_expecting).await;
+        if !goes_on || node.is_leaving() {
+            respond::close_after(&mut response);
+        }
     }
     response
 }
 
 async fn follow(
-    node: &Node,
+    node: &Arc<Node>,
     record: &mut Record,
     held: &mut Held,
     parts: Parts,

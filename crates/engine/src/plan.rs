@@ -16,12 +16,13 @@ use vedette_upstream::{Hedge, Retry, SendOptions, Upstream};
 use vedette_wasm::{Failure, FunctionSpec, Limits, LogSink, Outbound, Reuse, Runtime};
 
 use crate::addresses::{Addresses, CountryRule};
+use crate::caller::Caller;
 use crate::certificate::Authorities;
 use crate::challenge::{self, Challenge};
 use crate::changes::{Changes, Redirect};
 use crate::clients::ClientRule;
 use crate::conditions::{Conditions, cookie};
-use crate::egress::{self, Egress, Subject, Ways};
+use crate::egress::{self, Asking, Egress, Subject, Ways};
 use crate::fault::Fault;
 use crate::files::Files;
 use crate::inference::{self, Asked};
@@ -30,6 +31,7 @@ use crate::load::{EngineDir, LoadError, sha256};
 use crate::models::{self, Models, Served, Version};
 use crate::node::{Counter, Node, now};
 use crate::policy::{Policies, ResourceKind, Slice};
+use crate::remembered::Remembered;
 use crate::revoked::{Revocation, Revoked};
 use crate::routes::{PathRule, RouteIndex, RouteTable};
 use crate::services::{self, Services};
@@ -37,6 +39,7 @@ use crate::snapshot::{
     self, BackendRefKind, ChallengeMode, LimitPer, PathMatchType, QuotaPeriod, RouteBackend,
     SidecarMode, Snapshot,
 };
+use crate::tiers::{Leaving, Tiers};
 use crate::trace::next_random;
 use crate::waf;
 
@@ -70,6 +73,8 @@ pub struct Plan {
     pub services: Services,
     functions: HashMap<String, Arc<Deployed>>,
     models: Models,
+    /// Who may ask each of them, for those who need no route.
+    askers: HashMap<String, Slice>,
     workloads: egress::Workloads,
     sidecars: HashMap<String, SidecarMode>,
 }
@@ -133,6 +138,10 @@ pub struct Target {
     pub challenge: Option<ChallengeMode>,
     /// What goes wrong on purpose; `None`: nothing.
     pub fault: Option<Arc<Fault>>,
+    /// Who answers in place of its model; `None`: nobody.
+    pub tiers: Option<Arc<Tiers>>,
+    /// Which answers of its model are remembered; `None`: none.
+    pub remembered: Option<Arc<Remembered>>,
     outbound: OnceLock<Arc<dyn Outbound>>,
 }
 
@@ -203,6 +212,8 @@ pub struct Deployed {
     pub spec: Arc<FunctionSpec>,
     /// Its requests under way.
     pub in_flight: Counter,
+    /// Who it is for those that it calls.
+    pub identity: Arc<Caller>,
     log: OnceLock<Arc<dyn LogSink>>,
     egress: Arc<Egress>,
     compiled: PathBuf,
@@ -247,11 +258,16 @@ impl Plan {
             .into_iter()
             .map(|function| {
                 let ways = egress::ways_of_function(&function, &leaving, &answered, dir)?;
-                deploy(function, ways, dir, previous)
+                let id = format!(
+                    "spiffe://{}/fn/{}",
+                    snapshot.node.trust_domain, function.name
+                );
+                deploy(function, (ways, id), dir, previous)
             })
             .collect::<Result<HashMap<_, _>, _>>()?;
         let models = snapshot.models.unwrap_or_default();
         let models = models::compile(models, dir, previous.map(|plan| &plan.models))?;
+        let askers = askers_of(&models, &policies)?;
         let mut builder = Builder {
             functions: &functions,
             models: &models,
@@ -259,6 +275,16 @@ impl Plan {
             policies: &policies,
             dir,
             inspection: waf::Compiler::new(snapshot.waf.as_ref(), dir)?,
+            leaving: Leaving {
+                policies: &leaving,
+                is_revoked: &|id| {
+                    let ids = identity.revoked_spiffe_ids.as_deref();
+                    let domains = identity.revoked_trust_domains.as_deref();
+                    services::is_revoked(ids.unwrap_or_default(), domains.unwrap_or_default(), id)
+                },
+                dir,
+            },
+            previous,
             claims: HashSet::new(),
             next: 0,
         };
@@ -278,15 +304,7 @@ impl Plan {
         Ok(Self {
             digest: digest.into(),
             serial: NEXT_SERIAL.fetch_add(1, atomic::Ordering::Relaxed),
-            challenge: snapshot
-                .admit
-                .challenge
-                .as_ref()
-                .map(|declared| {
-                    let before = previous.and_then(|plan| plan.challenge.as_ref());
-                    Challenge::compile(declared, dir, before)
-                })
-                .transpose()?,
+            challenge: challenge_of(&snapshot.admit, dir, previous)?,
             clients: snapshot
                 .admit
                 .tls_clients
@@ -308,6 +326,7 @@ impl Plan {
             services,
             functions,
             models,
+            askers,
             workloads,
             sidecars,
         })
@@ -377,6 +396,17 @@ impl Plan {
     /// The models of the plan.
     pub fn models(&self) -> impl Iterator<Item = &Arc<Served>> {
         self.models.values()
+    }
+
+    /// The same, with the policies that can matter for it.
+    pub fn asked(&self, name: &str) -> Option<(&Arc<Served>, &Slice)> {
+        Some((self.models.get(name)?, self.askers.get(name)?))
+    }
+
+    /// The function of that name, as long as it is this component.
+    pub fn function(&self, name: &str, component: &str) -> Option<&Deployed> {
+        let function = self.functions.get(name)?;
+        (function.declared.component == component).then_some(function.as_ref())
     }
 
     /// The functions of the plan.
@@ -467,8 +497,12 @@ impl Target {
     }
 
     /// Makes the outbound calls of `function`, which answers here.
-    pub fn outbound(&self, node: &Node, function: &Deployed) -> Arc<dyn Outbound> {
-        let made = || function.egress.on_route(&self.route, function.log(node));
+    pub fn outbound(&self, node: &Arc<Node>, function: &Deployed) -> Arc<dyn Outbound> {
+        let made = || {
+            let log = function.log(node);
+            let asking = Asking::of(node, &function.declared.component);
+            function.egress.on_route(&self.route, log, asking)
+        };
         Arc::clone(self.outbound.get_or_init(made))
     }
 
@@ -555,6 +589,27 @@ fn limit(declared: &snapshot::Limit) -> Limit {
     }
 }
 
+/// Who may ask each model.
+fn askers_of(models: &Models, policies: &Policies) -> Result<HashMap<String, Slice>, LoadError> {
+    let askers = models.keys().map(|name| {
+        let slice = policies.slice(ResourceKind::Model, name)?;
+        Ok((name.clone(), slice))
+    });
+    askers.collect()
+}
+
+fn challenge_of(
+    declared: &snapshot::Admit,
+    dir: &EngineDir,
+    previous: Option<&Plan>,
+) -> Result<Option<Challenge>, LoadError> {
+    let declared = declared.challenge.as_ref();
+    let before = previous.and_then(|plan| plan.challenge.as_ref());
+    declared
+        .map(|it| Challenge::compile(it, dir, before))
+        .transpose()
+}
+
 fn read_policies(set: &snapshot::PolicySet, dir: &EngineDir) -> Result<Policies, LoadError> {
     let text = |digest: &str| {
         String::from_utf8(dir.blob(digest)?)
@@ -573,12 +628,14 @@ fn read_policies(set: &snapshot::PolicySet, dir: &EngineDir) -> Result<Policies,
 
 fn deploy(
     function: snapshot::Function,
-    ways: Ways,
+    (ways, id): (Ways, String),
     dir: &EngineDir,
     previous: Option<&Plan>,
 ) -> Result<(String, Arc<Deployed>), LoadError> {
     let before = previous.and_then(|plan| plan.functions.get(&function.name));
-    let is_same = |it: &&Arc<Deployed>| it.declared == function && it.egress.ways == ways;
+    let is_same = |it: &&Arc<Deployed>| {
+        it.declared == function && it.egress.ways == ways && *it.identity.principal == *id
+    };
     if let Some(same) = before.filter(is_same) {
         return Ok((function.name, Arc::clone(same)));
     }
@@ -609,6 +666,7 @@ fn deploy(
         egress: Egress::new(Subject::Function(function.name.as_str().into()), ways),
         spec: Arc::new(spec),
         in_flight: Counter::default(),
+        identity: Arc::new(Caller::of_function(&function.name, id)),
         log: OnceLock::new(),
         compiled,
         loaded: OnceLock::new(),
@@ -669,6 +727,8 @@ struct Builder<'a> {
     policies: &'a Policies,
     dir: &'a EngineDir,
     inspection: waf::Compiler<'a>,
+    leaving: Leaving<'a>,
+    previous: Option<&'a Plan>,
     claims: HashSet<String>,
     next: u32,
 }
@@ -738,6 +798,11 @@ impl Builder<'_> {
             .map(|it| Fault::compile(it).map(Arc::new))
             .map(|it| it.ok_or_else(|| invalid(&route, "fault.abort.status")))
             .transpose()?;
+        let before = self.previous.and_then(|plan| plan.route(&route.name));
+        let known = before.and_then(|target| target.tiers.as_deref());
+        let tiers = Tiers::compile(&route, self.leaving, known)?;
+        let known = before.and_then(|target| target.remembered.as_ref());
+        let remembered = self.remembered(&route, known);
         let mut up_to = 0u64;
         let services = services
             .into_iter()
@@ -754,6 +819,8 @@ impl Builder<'_> {
                     countries: countries.clone(),
                     challenge: route.challenge.map(challenge::mode_of),
                     fault: fault.clone(),
+                    tiers: tiers.clone(),
+                    remembered: remembered.clone(),
                     outbound: OnceLock::new(),
                 };
                 self.next += 1;
@@ -841,6 +908,19 @@ impl Builder<'_> {
         let slice = self.policies.slice(ResourceKind::Model, name)?;
         let timeout = route.timeout_millis.map(Duration::from_millis);
         Ok((Backend::Model(Arc::clone(model), timeout), slice))
+    }
+
+    /// What the route remembers of its model.
+    fn remembered(
+        &self,
+        route: &snapshot::Route,
+        known: Option<&Arc<Remembered>>,
+    ) -> Option<Arc<Remembered>> {
+        let RouteBackend::Model(backend) = &route.backend else {
+            return None;
+        };
+        let model = self.models.get(&backend.model)?;
+        Remembered::of(route.cache.as_ref(), &model.declared, known)
     }
 
     fn forward(&self, route: &snapshot::Route, name: &str) -> Result<Forward, LoadError> {

@@ -554,6 +554,7 @@ fn principal(caller: Option<&Caller>) -> Result<(EntityUid, Entity), String> {
     let made = match &caller.proof {
         Proof::Certificate(workload) => workload_entity(workload)?,
         Proof::Token(token) => subject_entity(&caller.principal, token)?,
+        Proof::Function(name) => function_entity(name)?,
     };
     Ok(caller.entity.get_or_init(|| made).clone())
 }
@@ -568,6 +569,13 @@ fn subject_entity(principal: &str, token: &Verified) -> Result<(EntityUid, Entit
     ];
     let entity = Entity::new(subject.clone(), attributes.into(), HashSet::new());
     Ok((subject, entity.map_err(|error| error.to_string())?))
+}
+
+fn function_entity(name: &str) -> Result<(EntityUid, Entity), String> {
+    let uid = EntityUid::from_type_name_and_id(FUNCTION.clone(), EntityId::new(name));
+    let attributes = [("name".to_owned(), string(name))].into();
+    let entity = Entity::new(uid.clone(), attributes, HashSet::new());
+    Ok((uid, entity.map_err(|error| error.to_string())?))
 }
 
 fn workload_entity(workload: &Workload) -> Result<(EntityUid, Entity), String> {
@@ -635,6 +643,7 @@ fn set(items: &[String]) -> RestrictedExpression {
 static ANONYMOUS: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Anonymous"));
 static SUBJECT: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Subject"));
 static WORKLOAD: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Workload"));
+static FUNCTION: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Function"));
 static INVOKE: LazyLock<EntityUid> = LazyLock::new(|| action_uid(ResourceKind::Function));
 static PREDICT: LazyLock<EntityUid> = LazyLock::new(|| action_uid(ResourceKind::Model));
 

@@ -20,6 +20,7 @@ use crate::models;
 use crate::node::Connection;
 use crate::plan::Target;
 use crate::refusal::{Refusal, Stage};
+use crate::tiers::Tried;
 use crate::trace::Ids;
 use crate::worker;
 
@@ -95,6 +96,12 @@ pub struct Record {
     pub run_micros: Option<u64>,
     /// How many requests the model ran together, as its process says.
     pub batch: Option<u64>,
+    /// The tier that answered; none: the node itself.
+    pub tier: Option<Arc<str>>,
+    /// Who was asked, where that was not the node alone.
+    pub tiers: Vec<Tried>,
+    /// Whether the answer was remembered; none: nothing is.
+    pub is_cached: Option<bool>,
     /// How long it was held back on purpose, in milliseconds.
     pub fault_delay_millis: u64,
     /// Whether it was not inspected because nothing was found when it came before.
@@ -180,8 +187,14 @@ struct Line<'a> {
 struct ModelLine<'a> {
     model: &'a str,
     model_version: u64,
-    model_digest: &'a str,
-    tier: &'static str,
+    /// The file that answered, where it is one of this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_digest: Option<&'a str>,
+    tier: &'a str,
+    #[serde(skip_serializing_if = "<[Tried]>::is_empty")]
+    tiers: &'a [Tried],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cached: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -247,6 +260,9 @@ impl Record {
             queue_micros: None,
             run_micros: None,
             batch: None,
+            tier: None,
+            tiers: Vec::new(),
+            is_cached: None,
             fault_delay_millis: 0,
             is_known: false,
             bytes_in: None,
@@ -304,13 +320,21 @@ impl Record {
         }
     }
 
-    fn model_line<'a>(&self, target: &'a Target) -> Option<ModelLine<'a>> {
+    /// Says that a tier has answered, and not the model here.
+    pub fn answered_by(&mut self, tier: &Arc<str>) {
+        self.tier = Some(Arc::clone(tier));
+        (self.queue_micros, self.run_micros, self.batch) = (None, None, None);
+    }
+
+    fn model_line<'a>(&'a self, target: &'a Target) -> Option<ModelLine<'a>> {
         let model = target.model()?;
         Some(ModelLine {
             model: &model.declared.name,
             model_version: model.declared.version,
-            model_digest: &model.declared.blob,
-            tier: models::TIER,
+            model_digest: Some(&*model.declared.blob).filter(|_| self.tier.is_none()),
+            tier: self.tier.as_deref().unwrap_or(models::TIER),
+            tiers: &self.tiers,
+            cached: self.is_cached == Some(true),
             queue_micros: self.queue_micros,
             run_micros: self.run_micros,
             batch: self.batch,

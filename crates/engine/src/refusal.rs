@@ -222,6 +222,8 @@ causes! {
     ModelPathUnknown Execute "model_path_unknown" 404 "There is nothing here";
     /// The model's process is asked this with another method.
     ModelMethod Execute "model_method" 405 "This method is not allowed";
+    /// The model takes no body of this type of content.
+    ModelMedium Execute "model_medium" 415 "The model does not take this type of content";
     /// The model's run failed.
     ModelFailed Execute "model_failed" 500 "The model failed";
     /// The model's process takes no more now, or could not keep the deadline.

@@ -117,6 +117,10 @@ impl Revoked {
         let of = |caller: &Caller| match &caller.proof {
             Proof::Token(token) => self.of_token(token),
             Proof::Certificate(workload) => self.of_certificate(workload),
+            Proof::Function(_) => {
+                let is_revoked = self.has_identity(&caller.principal);
+                is_revoked.then_some(Cause::IdentityRevoked)
+            }
         };
         certificate.and_then(of).or_else(|| caller.and_then(of))
     }

@@ -176,7 +176,11 @@ fn tls(
         // One that is revoked is believed no more: connections to it are not used again.
         peers: peers
             .iter()
-            .filter(|it| !is_revoked(identity, it))
+            .filter(|it| {
+                let ids = identity.revoked_spiffe_ids.as_deref();
+                let domains = identity.revoked_trust_domains.as_deref();
+                !is_revoked(ids.unwrap_or_default(), domains.unwrap_or_default(), it)
+            })
             .cloned()
             .collect(),
         identity: dir.svids().identity("gateway", None),
@@ -189,11 +193,9 @@ fn tls(
     })
 }
 
-fn is_revoked(identity: &snapshot::Identity, id: &str) -> bool {
-    let ids = identity.revoked_spiffe_ids.iter().flatten();
-    let domains = identity.revoked_trust_domains.iter().flatten();
-    ids.into_iter().any(|it| it == id)
-        || spiffe_id(id).is_ok_and(|of| domains.into_iter().any(|it| it == of))
+/// Whether a SPIFFE ID counts no more: it is one of `ids`, or of one of the trust domains.
+pub fn is_revoked(ids: &[String], domains: &[String], id: &str) -> bool {
+    ids.iter().any(|it| it == id) || spiffe_id(id).is_ok_and(|of| domains.iter().any(|it| it == of))
 }
 
 /// The tasks that ask endpoints whether they are well.

@@ -175,6 +175,10 @@ pub struct Admit {
     /// answers is refused; absent: a day.
     #[serde(default)]
     pub policy_holds_seconds: Option<u64>,
+    /// Whether only models are loaded that somebody signed whom the node trusts with that; absent:
+    /// any.
+    #[serde(default)]
+    pub requires_signed_models: Option<bool>,
     /// Whether requests are shed under pressure; absent: they are.
     #[serde(default)]
     pub sheds: Option<bool>,
@@ -363,6 +367,9 @@ pub enum ServedModelFormat {
     /// `tflite`.
     #[serde(rename = "tflite")]
     Tflite,
+    /// `detector`.
+    #[serde(rename = "detector")]
+    Detector,
 }
 
 /// Type of its elements.
@@ -410,6 +417,291 @@ pub struct Tensor {
     pub shape: Vec<u64>,
 }
 
+/// `stretch`: to these sides. `fit`: all of it, in the middle of `pad`. `fill`: as much from its
+/// middle as has these sides. `crop`: its shorter side to `shorterSide`, then the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ImageInputResize {
+    /// `stretch`.
+    #[serde(rename = "stretch")]
+    Stretch,
+    /// `fit`.
+    #[serde(rename = "fit")]
+    Fit,
+    /// `fill`.
+    #[serde(rename = "fill")]
+    Fill,
+    /// `crop`.
+    #[serde(rename = "crop")]
+    Crop,
+}
+
+/// Order of the dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ImageInputLayout {
+    /// `NCHW`.
+    #[serde(rename = "NCHW")]
+    Nchw,
+    /// `NHWC`.
+    #[serde(rename = "NHWC")]
+    Nhwc,
+}
+
+/// Order of the channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ImageInputColors {
+    /// `RGB`.
+    #[serde(rename = "RGB")]
+    Rgb,
+    /// `BGR`.
+    #[serde(rename = "BGR")]
+    Bgr,
+    /// `GRAY`.
+    #[serde(rename = "GRAY")]
+    Gray,
+}
+
+/// A picture (JPEG, PNG) becomes one tensor, a batch of one.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageInput {
+    /// The input that it becomes.
+    pub tensor: String,
+    /// Columns of the tensor.
+    pub width: u64,
+    /// Rows of the tensor.
+    pub height: u64,
+    /// `stretch`: to these sides. `fit`: all of it, in the middle of `pad`. `fill`: as much from
+    /// its middle as has these sides. `crop`: its shorter side to `shorterSide`, then the middle.
+    pub resize: ImageInputResize,
+    /// For `crop`, in pixels.
+    #[serde(default)]
+    pub shorter_side: Option<u64>,
+    /// Order of the dimensions.
+    pub layout: ImageInputLayout,
+    /// Order of the channels.
+    pub colors: ImageInputColors,
+    /// What 0 to 255 is multiplied by.
+    pub scale: f64,
+    /// Then taken away, by channel.
+    pub mean: Vec<f64>,
+    /// Then divided by, by channel.
+    pub std: Vec<f64>,
+    /// The grey around a picture with `fit`.
+    pub pad: u64,
+}
+
+/// A sound (WAV) becomes one tensor, a batch of one: one channel, the mean of all.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AudioInput {
+    /// The input that it becomes.
+    pub tensor: String,
+    /// Samples a second; a sound with another is refused.
+    pub sample_rate: u64,
+    /// Samples of the tensor: a longer sound is cut, a shorter one followed by silence; absent:
+    /// all.
+    #[serde(default)]
+    pub samples: Option<u64>,
+}
+
+/// Which inputs a text becomes.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TextTensors {
+    /// Tokens.
+    pub ids: String,
+    /// 1 for a token, 0 for padding.
+    #[serde(default)]
+    pub mask: Option<String>,
+    /// Which of two texts a token is of; 0.
+    #[serde(default)]
+    pub types: Option<String>,
+}
+
+/// A text (UTF-8) becomes tokens, a batch of one, by the file with the role `tokenizer`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TextInput {
+    /// Further tokens are cut off.
+    pub max_tokens: u64,
+    /// The inputs that they become.
+    pub tensors: TextTensors,
+}
+
+/// How a picture, a sound or a text becomes its input; absent: it takes tensors only.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "type")]
+pub enum ServedModelInput {
+    /// A picture (JPEG, PNG) becomes one tensor, a batch of one.
+    Image(ImageInput),
+    /// A sound (WAV) becomes one tensor, a batch of one: one channel, the mean of all.
+    Audio(AudioInput),
+    /// A text (UTF-8) becomes tokens, a batch of one, by the file with the role `tokenizer`.
+    Text(TextInput),
+}
+
+/// The highest scores with their names: `label` BYTES [n, k] and `score` FP32 [n, k].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LabelsOutput {
+    /// The output with a score for each class.
+    pub tensor: String,
+    /// Names of the classes; else the file with the role `names`, else their numbers.
+    pub names: Vec<String>,
+    /// Whether scores are made to sum to 1 first.
+    pub softmax: bool,
+    /// How many, highest first.
+    pub top: u64,
+}
+
+/// Of [n, tokens, d]: the mean of those that the mask has, or the first. `none`: it is [n, d].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum EmbeddingOutputPool {
+    /// `mean`.
+    #[serde(rename = "mean")]
+    Mean,
+    /// `cls`.
+    #[serde(rename = "cls")]
+    Cls,
+    /// `none`.
+    #[serde(rename = "none")]
+    None,
+}
+
+/// One vector for each input: `embedding` FP32 [n, d].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EmbeddingOutput {
+    /// The output that it is made of.
+    pub tensor: String,
+    /// Of [n, tokens, d]: the mean of those that the mask has, or the first. `none`: it is [n, d].
+    pub pool: EmbeddingOutputPool,
+    /// The input that says which tokens count; absent: all.
+    #[serde(default)]
+    pub mask: Option<String>,
+    /// Whether its length is made 1.
+    pub normalize: bool,
+}
+
+/// Middle and sides, or two corners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum RowBoxesCoordinates {
+    /// `cxcywh`.
+    #[serde(rename = "cxcywh")]
+    Cxcywh,
+    /// `xyxy`.
+    #[serde(rename = "xyxy")]
+    Xyxy,
+}
+
+/// Each row of [1, boxes, 4 + classes] is a box and its scores (YOLO).
+#[allow(clippy::struct_excessive_bools)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RowBoxes {
+    /// The output.
+    pub tensor: String,
+    /// Whether it is [1, 4 + classes, boxes].
+    pub transposed: bool,
+    /// Middle and sides, or two corners.
+    pub coordinates: RowBoxesCoordinates,
+    /// Whether 1 is a whole side, and not a pixel.
+    pub relative: bool,
+    /// Whether the fifth number is how sure it is of anything, by which each score is multiplied.
+    pub objectness: bool,
+    /// Whether scores still are to be put between 0 and 1.
+    pub sigmoid: bool,
+}
+
+/// A grid of cells over the picture.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BoxHead {
+    /// Pixels from one cell to the next.
+    pub stride: u64,
+    /// The output [1, cells, classes].
+    pub scores: String,
+    /// The output [1, cells, 4 n]: for left, top, right and bottom how likely 0, 1, … n - 1 strides
+    /// are.
+    pub distances: String,
+}
+
+/// Each cell of a grid has scores, and distances to the four sides as distributions (`PicoDet`,
+/// GFL).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GridBoxes {
+    /// The grids.
+    pub heads: Vec<BoxHead>,
+    /// Whether scores still are to be put between 0 and 1.
+    pub sigmoid: bool,
+}
+
+/// How the outputs say them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "type")]
+pub enum BoxesOutputDecode {
+    /// Each row of [1, boxes, 4 + classes] is a box and its scores (YOLO).
+    Rows(RowBoxes),
+    /// Each cell of a grid has scores, and distances to the four sides as distributions (`PicoDet`,
+    /// GFL).
+    Grid(GridBoxes),
+}
+
+/// What was found and where: `box` FP32 [n, 4] (x1, y1, x2, y2 in pixels of the picture), `label`
+/// BYTES [n], `score`     FP32 [n].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BoxesOutput {
+    /// How the outputs say them.
+    pub decode: BoxesOutputDecode,
+    /// Names of the classes; else the file with the role `names`, else their numbers.
+    pub names: Vec<String>,
+    /// The least score that counts.
+    pub score: f64,
+    /// Of two boxes of a class that overlap more than this (intersection over union) the lower
+    /// goes.
+    pub overlap: f64,
+    /// How many, highest first.
+    pub top: u64,
+}
+
+/// How its output is read; absent: it gives tensors only.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "type")]
+pub enum ServedModelOutput {
+    /// The highest scores with their names: `label` BYTES [n, k] and `score` FP32 [n, k].
+    Labels(LabelsOutput),
+    /// One vector for each input: `embedding` FP32 [n, d].
+    Embedding(EmbeddingOutput),
+    /// What was found and where: `box` FP32 [n, 4] (x1, y1, x2, y2 in pixels of the picture),
+    /// `label` BYTES [n], `score`     FP32 [n].
+    Boxes(BoxesOutput),
+}
+
+/// What it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ModelExtraRole {
+    /// `names`.
+    #[serde(rename = "names")]
+    Names,
+    /// `tokenizer`.
+    #[serde(rename = "tokenizer")]
+    Tokenizer,
+}
+
+/// A file that a model needs beside its own.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelExtra {
+    /// What it is for.
+    pub role: ModelExtraRole,
+    /// Digest of its bytes.
+    pub blob: String,
+    /// Its size, in bytes.
+    pub size: u64,
+}
+
 /// What a model may use of the node, and how much may wait for it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -421,8 +713,13 @@ pub struct ModelLimits {
     pub run_millis: u64,
     /// Requests that may wait for a session; beyond: 503 with `retry-after`.
     pub queue: u64,
+    /// Requests of one caller that may run together; 1: each alone.
+    pub batch: u64,
     /// Largest request body, in bytes; beyond: 413.
     pub request_bytes: u64,
+    /// Streams of which a model keeps what they have seen, while one has a connection and after; of
+    /// the caller who has most, the one that was idle longest makes room. All have one: 503.
+    pub streams: u64,
 }
 
 /// A model, one version of it, and how it runs.
@@ -445,12 +742,25 @@ pub struct ServedModel {
     pub inputs: Vec<Tensor>,
     /// What it gives, in the file's order.
     pub outputs: Vec<Tensor>,
+    /// How a picture, a sound or a text becomes its input; absent: it takes tensors only.
+    #[serde(default)]
+    pub input: Option<ServedModelInput>,
+    /// How its output is read; absent: it gives tensors only.
+    #[serde(default)]
+    pub output: Option<ServedModelOutput>,
+    /// What it needs beside its own file; absent: nothing.
+    #[serde(default)]
+    pub files: Option<Vec<ModelExtra>>,
     /// Sessions, each of which runs one request at a time.
     pub sessions: u64,
     /// Threads of each session.
     pub threads: u64,
     /// What it may use.
     pub limits: ModelLimits,
+    /// Its process ends when nobody asks for so many milliseconds, and starts when somebody does;
+    /// absent: it is always there.
+    #[serde(default)]
+    pub idle_millis: Option<u64>,
     /// Name of its process and socket: everything above, hashed. What changes any of it runs in a
     /// process of its own beside the one before.
     pub worker: String,
@@ -758,6 +1068,73 @@ pub struct Stickiness {
     pub cookie: String,
 }
 
+/// Why a request goes there, sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum TierOn {
+    /// `Overload`.
+    Overload,
+    /// `Missing`.
+    Missing,
+    /// `Failure`.
+    Failure,
+    /// `LowConfidence`.
+    LowConfidence,
+}
+
+/// A remote endpoint of the Open Inference Protocol that answers in place of the node.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tier {
+    /// Its name, in answers, records and metrics.
+    pub name: String,
+    /// Scheme, host and port; an `EgressPolicy` for the route has to allow it.
+    pub url: String,
+    /// Name of the model there.
+    pub model: String,
+    /// Why a request goes there, sorted.
+    pub on: Vec<TierOn>,
+    /// Inputs that leave, sorted; nothing else does.
+    pub inputs: Vec<String>,
+    /// Whether all inputs leave, bytes that are no tensors included.
+    pub all_inputs: bool,
+    /// How long an answer may take, in milliseconds; never longer than the caller and the route
+    /// wait.
+    pub timeout_millis: u64,
+}
+
+/// How sure an answer has to be.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Confidence {
+    /// The output that says how sure it is: its greatest element.
+    pub output: String,
+    /// In millionths; an answer below it is not sure.
+    pub below_millionths: u64,
+}
+
+/// Whom an answer is for: who asked, or everybody who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ResultCacheScope {
+    /// `Caller`.
+    Caller,
+    /// `Route`.
+    Route,
+}
+
+/// Which answers of the model are remembered: those with status 200 to the same request.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResultCache {
+    /// For how long, in milliseconds.
+    pub ttl_millis: u64,
+    /// Most answers; the one unused longest goes first.
+    pub entries: u64,
+    /// Most memory for them, in bytes.
+    pub bytes: u64,
+    /// Whom an answer is for: who asked, or everybody who may ask.
+    pub scope: ResultCacheScope,
+}
+
 /// Whether it is inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum WafOverrideMode {
@@ -1007,6 +1384,15 @@ pub struct Route {
     /// Whether a caller stays with one service.
     #[serde(default)]
     pub sticky: Option<Stickiness>,
+    /// Who answers in place of its model, in this order; absent: nobody.
+    #[serde(default)]
+    pub tiers: Option<Vec<Tier>>,
+    /// How sure an answer has to be; absent: not at all.
+    #[serde(default)]
+    pub confidence: Option<Confidence>,
+    /// Which answers are remembered; absent: none.
+    #[serde(default)]
+    pub cache: Option<ResultCache>,
     /// How it is inspected; absent: as `waf.policy` says.
     #[serde(default)]
     pub waf: Option<WafOverride>,

@@ -250,6 +250,12 @@ pub fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether the header fields announce text of whatever kind.
+pub fn is_text(headers: &HeaderMap) -> bool {
+    let start = media_type(headers).and_then(|it| it.get(..5));
+    start.is_some_and(|it| it.eq_ignore_ascii_case("text/"))
+}
+
 impl BodyKind {
     /// The kind that the header fields announce.
     pub fn of(headers: &HeaderMap) -> Self {

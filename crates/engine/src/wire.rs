@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Sleep;
@@ -43,10 +44,23 @@ pub struct Answering {
     requests: AtomicU64,
     rests: AtomicBool,
     leaves_unread: AtomicBool,
+    leftover: Mutex<Leftover>,
+    settles: AtomicBool,
     goodbye: Notify,
     /// Requests beyond a limit, one after the other, nothing else between them.
     beyond: AtomicU32,
     tunnel: Mutex<Option<oneshot::Sender<TunnelEnd>>>,
+}
+
+/// A request's body that nobody reads to its end.
+#[derive(Default)]
+enum Leftover {
+    /// The answer is on its way, or there is no body.
+    #[default]
+    Past,
+    /// The answer is being made: it waits for what is left.
+    Awaited,
+    Kept(Incoming),
 }
 
 /// A connection that has become a tunnel, and its place among the connections.
@@ -89,9 +103,46 @@ impl Answering {
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A request has a body: what is left of it when its answer is there, [`Self::take_leftover`] gives.
+    pub fn await_leftover(&self) {
+        *self.leftover() = Leftover::Awaited;
+    }
+
+    /// Nobody reads the rest of this body. Gives it back when the answer is on its way already.
+    pub fn leave(&self, body: Incoming) -> Option<Incoming> {
+        let mut leftover = self.leftover();
+        if !matches!(*leftover, Leftover::Awaited) {
+            return Some(body);
+        }
+        *leftover = Leftover::Kept(body);
+        None
+    }
+
+    /// A body is read away behind the answer, or is not any more.
+    pub fn settles(&self, whether: bool) {
+        self.settles.store(whether, Ordering::Relaxed);
+    }
+
+    /// What nobody has read, now that the answer is there.
+    pub fn take_leftover(&self) -> Option<Incoming> {
+        match std::mem::take(&mut *self.leftover()) {
+            Leftover::Kept(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    fn leftover(&self) -> MutexGuard<'_, Leftover> {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The rest of a body is not read: the connection closes behind the answer.
     pub fn leave_unread(&self) {
         self.leaves_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is not.
+    pub fn leaves_unread(&self) -> bool {
+        self.leaves_unread.load(Ordering::Relaxed)
     }
 
     /// A request was beyond a limit. Whether the client has gone on asking for too long: to refuse each of a flood
@@ -352,6 +403,25 @@ impl<I: AsyncRead + Unpin> Wire<I> {
         alarm.as_mut().poll(cx)
     }
 
+    /// Bytes of a body that is read away: no head, and nobody is idle. Looks again when that must be over.
+    fn poll_settling(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = self.poll_bytes(cx, buffer);
+        if polled.is_ready() {
+            return polled;
+        }
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        ready!(alarm.as_mut().poll(cx));
+        self.alarm = None;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     fn poll_bytes(
         &mut self,
         cx: &mut Context<'_>,
@@ -381,6 +451,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
         }
         if !self.connection.answering.is_none() {
             return self.poll_bytes(cx, buffer);
+        }
+        if self.connection.answering.settles.load(Ordering::Relaxed) {
+            return self.poll_settling(cx, buffer);
         }
         let before = buffer.filled().len();
         let polled = self.poll_bytes(cx, buffer);
@@ -454,8 +527,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<I> {
             let polled = self.taking.flushed(polled, cx);
             ready!(self.connection.answering.not_taken(polled))?;
         }
-        let leaves_unread = &self.connection.answering.leaves_unread;
-        if self.refusal.is_some() || leaves_unread.load(Ordering::Relaxed) {
+        if self.refusal.is_some() || self.connection.answering.leaves_unread() {
             let this = &mut *self;
             let lingering = this.lingering.get_or_insert_with(Lingering::new);
             ready!(lingering.poll(&mut this.io, cx));

@@ -180,6 +180,11 @@ impl Worker {
         self.told.has_room()
     }
 
+    /// Counts a call of a function to a version of a model, with how long it waited and ran.
+    pub fn count_prediction(&self, model: (&str, u64), queue_micros: u64, run_micros: u64) {
+        self.shard.count_prediction(model, queue_micros, run_micros);
+    }
+
     /// Counts a pass that was given for the work of a challenge.
     pub fn count_pass(&self) {
         self.shard.count_pass();

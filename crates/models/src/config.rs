@@ -1,5 +1,6 @@
 //! What a worker is told when it starts, and the words of the Open Inference Protocol for tensors.
 
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::media::spec::Input;
+use crate::reading::spec::Output;
 
 /// `VEDETTE_MODEL` of a worker.
 #[derive(Debug, Deserialize)]
@@ -16,6 +19,9 @@ pub struct WorkerConfig {
     pub model: Served,
     /// Its blob.
     pub file: PathBuf,
+    /// Blobs that it needs beside that, by what they are for.
+    #[serde(default)]
+    pub files: HashMap<String, PathBuf>,
     /// The listening Unix socket.
     pub listen_fd: RawFd,
     /// Where it says once whether it is ready.
@@ -48,6 +54,8 @@ pub enum Format {
     Onnx,
     /// TensorFlow Lite.
     Tflite,
+    /// A detector of anomalies: JSON, run by this crate itself.
+    Detector,
 }
 
 /// The parts of a `ServedModel` (`vedette.config.served`) that a worker uses.
@@ -64,12 +72,34 @@ pub struct Served {
     pub inputs: Vec<Tensor>,
     /// What it gives, in the file's order.
     pub outputs: Vec<Tensor>,
+    /// What it takes beside tensors.
+    #[serde(default)]
+    pub input: Option<Input>,
+    /// How what it gives is read.
+    #[serde(default)]
+    pub output: Option<Output>,
+    /// What is read, as further outputs; set by [`crate::media::prepare`].
+    #[serde(skip)]
+    pub read: Vec<Tensor>,
+    /// Types of content that it takes beside tensors; set likewise.
+    #[serde(skip)]
+    pub media: &'static [&'static str],
     /// Sessions, each of which runs one request at a time.
     pub sessions: usize,
     /// Threads of each session.
     pub threads: usize,
     /// What it may use.
     pub limits: Limits,
+    /// The process ends when nobody asks for so many milliseconds; none: it stays.
+    #[serde(default)]
+    pub idle_millis: Option<u64>,
+}
+
+impl Served {
+    /// What can be asked for: its outputs, and what is read of them.
+    pub fn answers(&self) -> impl Iterator<Item = &Tensor> {
+        self.outputs.iter().chain(&self.read)
+    }
 }
 
 /// What a model may use, and how much may wait for it.
@@ -82,8 +112,22 @@ pub struct Limits {
     pub run_millis: u64,
     /// Requests that may wait for a session.
     pub queue: usize,
+    /// Requests that may run together; 1: each alone.
+    #[serde(default = "one")]
+    pub batch: usize,
     /// Largest request body, in bytes.
     pub request_bytes: usize,
+    /// Streams of which it keeps what they have seen.
+    #[serde(default = "default_streams")]
+    pub streams: usize,
+}
+
+fn default_streams() -> usize {
+    1000
+}
+
+fn one() -> usize {
+    1
 }
 
 impl Limits {
@@ -196,6 +240,26 @@ impl Datatype {
             Self::Uint32 => 12,
             Self::Uint64 => 13,
         }
+    }
+
+    /// The type with this number in TensorFlow Lite's `schema.fbs` (`TensorType`), if the runtime's interface gives such.
+    pub fn of_tflite(number: u8) -> Option<Self> {
+        let datatype = match number {
+            0 => Self::Fp32,
+            1 => Self::Fp16,
+            2 => Self::Int32,
+            3 => Self::Uint8,
+            4 => Self::Int64,
+            6 => Self::Bool,
+            7 => Self::Int16,
+            9 => Self::Int8,
+            10 => Self::Fp64,
+            12 => Self::Uint64,
+            15 => Self::Uint32,
+            16 => Self::Uint16,
+            _ => return None,
+        };
+        Some(datatype)
     }
 
     /// The type with this number in `onnx.proto`, if the protocol has it.

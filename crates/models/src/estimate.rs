@@ -109,6 +109,11 @@ impl Estimates {
         known.unwrap_or(&self.of_all).predicted
     }
 
+    /// The same, of runs with these shapes alone; none while there were none.
+    pub fn known(&self, key: Key) -> Option<Duration> {
+        self.of_shapes.get(&key).map(|it| it.predicted)
+    }
+
     /// Somebody was refused for what is predicted, so nothing is learnt: a little of it is forgotten. Else one long run
     /// would shut out for ever all who say how long they wait.
     pub fn doubt(&mut self, key: Key) {

@@ -15,15 +15,25 @@ use crate::grpc;
 use crate::oip::answer::encode;
 use crate::oip::elements::count;
 use crate::oip::request::decode;
-use crate::onnx;
 use crate::onnx::wire::Fields;
 use crate::runtime::{Data, texts};
+use crate::streams::event::{self, Lines, MAX_LINE, Next};
+use crate::streams::spec::Spec;
+use crate::{media, onnx, reading, tflite};
 
 /// Takes whatever comes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder of seeds.
-pub const TARGETS: &[(&str, Target)] = &[("onnx", file), ("infer", infer), ("message", message)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("onnx", file),
+    ("tflite", tflite_file),
+    ("infer", infer),
+    ("message", message),
+    ("media", media),
+    ("detector", detector),
+    ("events", events),
+];
 
 /// A model's file: refused with a sentence, or with inputs and outputs that have names and ranks.
 fn file(data: &[u8]) {
@@ -33,6 +43,23 @@ fn file(data: &[u8]) {
             assert!(!outline.inputs.is_empty() && !outline.outputs.is_empty());
             for tensor in outline.inputs.iter().chain(&outline.outputs) {
                 assert!(!tensor.name.is_empty() && tensor.shape.len() <= 16);
+            }
+        }
+    }
+}
+
+/// The same of TensorFlow Lite; a file that is rewritten for the runtime still says the same.
+fn tflite_file(data: &[u8]) {
+    match tflite::check(data) {
+        Err(error) => assert!(!error.message.is_empty(), "no sentence"),
+        Ok(outline) => {
+            assert!(!outline.inputs.is_empty() && !outline.outputs.is_empty());
+            for tensor in outline.inputs.iter().chain(&outline.outputs) {
+                assert!(!tensor.name.is_empty() && tensor.shape.len() <= 8);
+            }
+            if let Some(folded) = tflite::fold(data) {
+                assert!(folded.len() > data.len());
+                assert_eq!(tflite::check(&folded), Ok(outline));
             }
         }
     }
@@ -151,6 +178,84 @@ fn varint(mut number: u64) -> Vec<u8> {
     }
     out.push(u8::try_from(number).unwrap());
     out
+}
+
+/// A detector's file: refused with a sentence, or within its bounds.
+fn detector(data: &[u8]) {
+    match Spec::read(data) {
+        Err(error) => assert!(!error.message.is_empty(), "no sentence"),
+        Ok(spec) => {
+            assert_eq!(spec.inputs().len(), spec.features.len());
+            assert!(spec.trees <= 100 && spec.depth <= 15 && spec.window <= 65_535);
+        }
+    }
+}
+
+/// A body of events, the size of its pieces before it in one byte: the lines are the same in one piece, none is too long,
+/// and what is read of one is numbers, and an `id` that is JSON.
+fn events(data: &[u8]) {
+    let Some((size, body)) = data.split_first() else {
+        return;
+    };
+    let lines = lines_of(body.chunks(usize::from(*size).max(1)));
+    assert_eq!(lines, lines_of(std::iter::once(body)));
+    let spec = br#"{"detector":"half-space-trees","features":[{"name":"a"},{"name":"b"}]}"#;
+    let features = Spec::read(spec).unwrap().features;
+    let mut values = vec![];
+    for line in &lines {
+        let Next::Line(line) = line else { continue };
+        assert!(line.len() <= MAX_LINE);
+        match event::read(line, &features, &mut values) {
+            Err(why) => assert!(!why.is_empty(), "no sentence"),
+            Ok(id) => {
+                assert_eq!(values.len(), 2);
+                assert!(values.iter().all(|it| it.is_finite()));
+                if let Some(id) = id {
+                    serde_json::from_slice::<serde_json::Value>(&line[id]).expect("JSON");
+                }
+            }
+        }
+    }
+}
+
+fn lines_of<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Next> {
+    let (mut lines, mut found) = (Lines::default(), vec![]);
+    let mut take = |lines: &mut Lines| {
+        loop {
+            match lines.take() {
+                Next::More | Next::End => return,
+                next => found.push(next),
+            }
+        }
+    };
+    for piece in pieces {
+        lines.add(piece);
+        take(&mut lines);
+    }
+    lines.end();
+    take(&mut lines);
+    found
+}
+
+/// A body that is no tensors: which kind in the first byte, then its bytes. What is taken is as many elements as its shape
+/// says, and what is read of those has names and shapes of its own.
+fn media(data: &[u8]) {
+    let Some((kind, body)) = data.split_first() else {
+        return;
+    };
+    let inputs = media::fuzz::read(*kind, body);
+    let inputs = match inputs {
+        Ok(inputs) => inputs,
+        Err(refusal) => {
+            assert_eq!(refusal.status, 400, "{}", refusal.message);
+            assert!(!refusal.message.is_empty(), "no sentence");
+            return;
+        }
+    };
+    for input in &inputs {
+        fits(input, input.datatype);
+    }
+    reading::fuzz::read(*kind, &inputs);
 }
 
 fn fits(input: &Data, datatype: Datatype) {

@@ -1,13 +1,15 @@
 //! Looks at a model before it is taken in: loads it once, in the same box, and says what it takes and gives.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::config::{self, InspectConfig};
+use crate::config::{self, Format, InspectConfig};
 use crate::error::Error;
-use crate::place::Place;
+use crate::place::{Place, confine};
+use crate::streams::spec::{self, Spec};
 use crate::worker::too_slow;
 use crate::{sys, watchdog};
 
@@ -22,6 +24,9 @@ pub fn inspect(config: &str) -> String {
 
 fn look(config: &InspectConfig) -> Result<Value, Error> {
     let started = Instant::now();
+    if config.format == Format::Detector {
+        return look_at_detector(config);
+    }
     let place = Place::enter(
         &config.file,
         config.format,
@@ -45,5 +50,18 @@ fn look(config: &InspectConfig) -> Result<Value, Error> {
         "outputs": place.outline.outputs,
         "loadMillis": millis,
         "runtime": place.runtime(),
+    }))
+}
+
+fn look_at_detector(config: &InspectConfig) -> Result<Value, Error> {
+    let started = Instant::now();
+    let bytes = spec::bytes(&config.file)?;
+    confine(Path::new(""), config.memory_bytes)?;
+    let spec = Spec::read(&bytes)?;
+    Ok(json!({
+        "inputs": spec.inputs(),
+        "outputs": Spec::outputs(),
+        "loadMillis": started.elapsed().as_secs_f64() * 1e3,
+        "runtime": concat!("vedette ", env!("CARGO_PKG_VERSION")),
     }))
 }

@@ -1,32 +1,45 @@
 //! A model's process: loads one file, in a box, and answers for it over one Unix socket.
 //!
-//! Owns: what a model file may hold ([`onnx`]), the runtime's library ([`runtime`]), the Open Inference Protocol
+//! Owns: what a model file may hold ([`onnx`], [`tflite`]), the runtimes' libraries ([`runtime`]), the Open Inference Protocol
 //! (`KServe` V2) as bytes ([`oip`], [`grpc`]), who runs next and who is refused ([`pool`]), and the process around them
 //! ([`worker`], [`inspect`]). A request's way: `serve` reads it whole, `oip::request` decodes it against what the model
-//! takes, `pool` admits it by its predicted run time, a thread with one session of the runtime runs it, `oip::answer`
-//! encodes what came of it.
+//! takes, `pool` admits it by its predicted run time, `batch` says what runs with it, `turn` has a session of the runtime
+//! run it, `oip::answer` encodes what came of it. What comes is no tensors (a picture, a sound, a text): [`media`] makes it
+//! some; what goes may be read first, as labels, boxes or a vector ([`reading`]). Events of a stream ([`streams`]) take none
+//! of these ways: a detector needs no session.
 //!
 //! Must not: open a socket, write a file, start a program, or know who asks: the engine has decided that. It does not
-//! depend on the engine. Batching of what is queued belongs into `pool`, where a thread takes its next job
-//! (`Pool::next`): it would take several of one shape, and is not there yet.
+//! depend on the engine.
 
+mod batch;
 mod body;
 mod config;
+#[cfg(test)] // until something calls it
+mod drift;
 mod error;
 mod estimate;
+mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod grpc;
+mod idle;
 mod inspect;
 mod json;
+mod media;
 mod oip;
 mod onnx;
+mod outline;
+mod pace;
 mod place;
 mod pool;
+mod reading;
 mod runtime;
 mod serve;
+mod streams;
 #[allow(unsafe_code)]
 mod sys;
+mod tflite;
+mod turn;
 mod watchdog;
 mod worker;
 

@@ -8,14 +8,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use bytes::Bytes;
 use vedette_sandbox::{Files, confine_alone};
 
 use crate::config::{Format, Tensor};
 use crate::error::Error;
-use crate::onnx::{self, Outline};
-use crate::runtime::{Library, Session, load};
-use crate::sys;
+use crate::outline::Outline;
+use crate::runtime::{Chosen, Library, Session, Wanted};
+use crate::{onnx, sys, tflite};
 
 /// Memory of this process beside the model's: the interpreter's, the runtime's, threads' stacks. What is there when the
 /// limit is set comes on top.
@@ -37,7 +37,8 @@ const SYSTEM: &[&str] = &[
 
 /// A model's file, checked, and the runtime that is to load it, both in the box.
 pub struct Place {
-    file: Mmap,
+    /// As the runtime is to have it.
+    file: Bytes,
     library: Library,
     /// What the file says of itself.
     pub outline: Outline,
@@ -47,33 +48,37 @@ impl Place {
     /// Confines this process, which must have one thread, and looks at the file.
     ///
     /// # Errors
-    /// `format_not_supported`, `model_missing`, `model_too_large`, `confinement_refused`, those of [`onnx::check`] and
-    /// of [`load`].
+    /// `model_missing`, `model_too_large`, `confinement_refused`, those of [`onnx::check`], [`tflite::check`] and
+    /// [`Chosen::load`].
     pub fn enter(file: &Path, format: Format, library: &Path, memory: u64) -> Result<Self, Error> {
-        if format == Format::Tflite {
-            return Err(Error::new(
-                "format_not_supported",
-                "this version serves ONNX; convert the TFLite file, for example with tf2onnx",
-            ));
-        }
         let unread = |error: std::io::Error| Error::new("model_missing", error);
         let opened = File::open(file).map_err(unread)?;
         let about = opened.metadata().map_err(unread)?;
         if !about.is_file() || about.len() == 0 {
             return Err(Error::new("model_invalid", "the file is empty, or no file"));
         }
-        if about.len() > onnx::MAX_FILE.min(memory) {
+        let most = match format {
+            Format::Onnx => onnx::MAX_FILE,
+            Format::Tflite => tflite::MAX_FILE,
+            Format::Detector => 0, // needs no runtime, and does not come here
+        };
+        if about.len() > most.min(memory) {
             return Err(Error::new(
                 "model_too_large",
                 "the file is larger than 2 GiB, or than the memory that the model may have",
             ));
         }
+        let chosen = Chosen::of(library, format);
         confine(library, memory)?;
-        let file = sys::map(&opened).map_err(unread)?;
-        let outline = onnx::check(&file)?;
+        let file = Bytes::from_owner(sys::map(&opened).map_err(unread)?);
+        let (outline, folded) = match format {
+            Format::Onnx => (onnx::check(&file)?, None),
+            Format::Tflite => (tflite::check(&file)?, tflite::fold(&file)),
+            Format::Detector => return Err(Error::new("model_invalid", "it needs no runtime")),
+        };
         Ok(Self {
-            file,
-            library: load(library)?,
+            file: folded.map_or(file, Bytes::from),
+            library: chosen.load()?,
             outline,
         })
     }
@@ -89,8 +94,12 @@ impl Place {
     /// Those of the runtime; `model_invalid` when it reads another model in the file than we do.
     pub fn session(&self, threads: usize) -> Result<Box<dyn Session>, Error> {
         let inputs = &self.outline.inputs;
-        let has_one_shape = inputs.iter().all(|it| !it.shape.contains(&0));
-        let session = self.library.session(&self.file, threads, has_one_shape)?;
+        let wanted = Wanted {
+            threads,
+            has_one_shape: inputs.iter().all(|it| !it.shape.contains(&0)),
+            keeps_state: self.outline.keeps_state,
+        };
+        let session = self.library.session(&self.file, wanted)?;
         let (takes, gives) = session.ports();
         if !agree(inputs, &takes) || !agree(&self.outline.outputs, &gives) {
             let message = "the runtime finds other inputs or outputs in it than it names";
@@ -106,7 +115,12 @@ pub fn agree(some: &[Tensor], others: &[Tensor]) -> bool {
     some.iter().map(outline).eq(others.iter().map(outline))
 }
 
-fn confine(library: &Path, memory: u64) -> Result<(), Error> {
+/// Puts this process, which must have one thread, into the box of one whose runtime is `library`; an empty
+/// path: it has none.
+///
+/// # Errors
+/// `confinement_refused`.
+pub fn confine(library: &Path, memory: u64) -> Result<(), Error> {
     let refused = |error: std::io::Error| Error::new("confinement_refused", error);
     sys::limit_memory(
         memory_now()

@@ -3,21 +3,28 @@
 //! Owns: the queue of one model, bounded; the threads, each with one session; what a request waits and runs. A request
 //! is refused when the queue is full, or when waiting and running together are predicted to take longer than its caller
 //! gives it: told at once, it can go elsewhere. What could not be kept after all, or whom nobody waits for any more, is
-//! dropped when its turn comes.
+//! dropped when its turn comes; a run whose callers have all left is told to stop.
 //!
-//! Must not: look into tensors. Batching of what is queued belongs into [`Pool::next`], which takes one job now.
+//! First come, first served, also among those with deadlines: a request is let in because those before it leave it its
+//! time, and whoever overtook it would break that word. What waits may run together with the first ([`crate::batch`]).
+//!
+//! Must not: look into tensors.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 use tokio::sync::oneshot;
 
+use crate::config::{Served, Tensor};
 use crate::estimate::{Estimates, Key};
+use crate::failure::{busy, late, leaves_open};
 use crate::oip::Refusal;
-use crate::runtime::{Data, RunError, Session, Stop};
+use crate::pace::Paces;
+use crate::runtime::{Data, Session, Stop};
 
 /// What came of a request.
 pub struct Ran {
@@ -27,25 +34,47 @@ pub struct Ran {
     pub waited: Duration,
     /// How long it ran.
     pub ran: Duration,
+    /// How many ran together, with this one.
+    pub together: usize,
 }
 
 /// What a request waits for.
 pub type Outcome = Result<Ran, Refusal>;
 
-/// A request that waits.
-struct Job {
-    ask: Ask,
-    deadline: Option<Instant>,
-    predicted: Duration,
-    outcome: oneshot::Sender<Outcome>,
+/// What is to be run.
+pub struct Ask {
+    /// In the model's order.
+    pub inputs: Vec<Data>,
+    /// Places of the outputs that are wanted, in the order of the request.
+    pub outputs: Vec<usize>,
+    /// When nobody waits for it any more.
+    pub deadline: Option<Instant>,
+    /// Who asks, as far as requests of one may run together; none: it runs alone.
+    pub tenant: Option<Bytes>,
 }
 
-/// What is to be run.
-struct Ask {
-    inputs: Vec<Data>,
-    outputs: Vec<usize>,
-    key: Key,
-    came: Instant,
+/// A request that was let in.
+pub(crate) struct Order {
+    pub(crate) ask: Ask,
+    /// Names its shapes.
+    pub(crate) key: Key,
+    pub(crate) came: Instant,
+}
+
+/// One that waits.
+pub(crate) struct Job {
+    pub(crate) order: Order,
+    pub(crate) predicted: Duration,
+    pub(crate) outcome: oneshot::Sender<Outcome>,
+}
+
+/// What a session runs next, since when.
+pub(crate) struct Turn {
+    /// Several run together.
+    pub(crate) orders: Vec<Order>,
+    /// Whether it is to be found out if they may.
+    pub(crate) is_trial: bool,
+    pub(crate) since: Instant,
 }
 
 /// A session that runs something.
@@ -53,19 +82,52 @@ pub(crate) struct Running {
     pub(crate) since: Instant,
     /// When it has run for too long.
     pub(crate) until: Instant,
-    predicted: Duration,
-    /// Taken by whoever answers first.
-    pub(crate) outcome: Option<oneshot::Sender<Outcome>>,
+    pub(crate) predicted: Duration,
+    /// Of those that run together; each taken by whoever answers first.
+    pub(crate) outcomes: Vec<Option<oneshot::Sender<Outcome>>>,
+    /// Whether it was told to stop.
+    pub(crate) is_told: bool,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
-    waiting: VecDeque<Job>,
+    pub(crate) waiting: VecDeque<Job>,
     pub(crate) running: Vec<Option<Running>>,
-    estimates: Estimates,
+    pub(crate) estimates: Estimates,
+    pub(crate) paces: Paces,
     is_leaving: bool,
     /// Whether the watchdog looks; it does not while nothing runs.
     pub(crate) is_watched: bool,
+}
+
+/// How a model is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Requests that may wait.
+    pub queue: usize,
+    /// Longest run.
+    pub run_time: Duration,
+    /// Requests that may run together; 1: each runs alone.
+    pub batch: usize,
+    /// Whether requests that fit may still be what the model does not take.
+    pub leaves_open: bool,
+}
+
+impl Terms {
+    /// Those of `model`. Requests run together only where the first dimension of all that goes in and comes out is free.
+    pub fn of(model: &Served) -> Self {
+        let is_free = |it: &Tensor| it.shape.first() == Some(&0);
+        let mut tensors = model.inputs.iter().chain(&model.outputs);
+        Self {
+            queue: model.limits.queue,
+            run_time: model.limits.run_time(),
+            batch: match tensors.all(is_free) {
+                true => model.limits.batch.max(1),
+                false => 1,
+            },
+            leaves_open: leaves_open(&model.inputs),
+        }
+    }
 }
 
 /// The sessions of a model and what waits for them.
@@ -76,8 +138,32 @@ pub struct Pool {
     /// Something runs, and the watchdog does not look.
     pub(crate) watch: Condvar,
     pub(crate) stops: Vec<Arc<dyn Stop>>,
-    queue: usize,
-    pub(crate) run_time: Duration,
+    pub(crate) terms: Terms,
+}
+
+/// A request that was let in. Dropped, it is not run any more, or told to stop.
+pub struct Waiting<'a> {
+    pool: &'a Pool,
+    answer: oneshot::Receiver<Outcome>,
+    is_over: bool,
+}
+
+impl Waiting<'_> {
+    /// Its answer; `None`: the run ended without one.
+    pub async fn outcome(&mut self) -> Option<Outcome> {
+        let outcome = (&mut self.answer).await;
+        self.is_over = true;
+        outcome.ok()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.answer.close();
+            self.pool.stop_forsaken();
+        }
+    }
 }
 
 impl Pool {
@@ -85,11 +171,7 @@ impl Pool {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(
-        sessions: Vec<Box<dyn Session>>,
-        queue: usize,
-        run_time: Duration,
-    ) -> std::io::Result<Arc<Self>> {
+    pub fn start(sessions: Vec<Box<dyn Session>>, terms: Terms) -> std::io::Result<Arc<Self>> {
         let state = State {
             running: sessions.iter().map(|_| None).collect(),
             ..State::default()
@@ -99,8 +181,7 @@ impl Pool {
             jobs: Condvar::new(),
             watch: Condvar::new(),
             stops: sessions.iter().map(|it| it.stop()).collect(),
-            queue,
-            run_time,
+            terms,
         });
         for (place, session) in sessions.into_iter().enumerate() {
             let pool = Arc::clone(&pool);
@@ -131,7 +212,7 @@ impl Pool {
                 Duration::ZERO,
             ));
         }
-        let most = self.queue + state.idle();
+        let most = self.terms.queue + state.idle();
         if state.waiting.len() >= most {
             // Those whose callers have gone wait for nothing.
             state.waiting.retain(|it| !it.outcome.is_closed());
@@ -146,21 +227,16 @@ impl Pool {
     /// Takes a request in.
     ///
     /// # Errors
-    /// 503: the queue is full, or it would not be answered by `deadline`.
-    pub fn submit(
-        &self,
-        inputs: Vec<Data>,
-        outputs: Vec<usize>,
-        deadline: Option<Instant>,
-    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+    /// 503: the queue is full, or it would not be answered by its deadline.
+    pub fn submit(&self, ask: Ask) -> Result<Waiting<'_>, Refusal> {
         let (outcome, answer) = oneshot::channel();
-        let key = key(&inputs);
+        let key = key(&ask.inputs, None);
         let came = Instant::now();
         let mut state = self.lock();
         self.require_room_in(&mut state)?;
         let predicted = state.estimates.of(key);
         let takes = state.wait() + predicted;
-        if let Some(deadline) = deadline
+        if let Some(deadline) = ask.deadline
             && came + takes > deadline
         {
             if came + predicted > deadline {
@@ -168,21 +244,18 @@ impl Pool {
             }
             return Err(late(takes));
         }
-        let ask = Ask {
-            inputs,
-            outputs,
-            key,
-            came,
-        };
         state.waiting.push_back(Job {
-            ask,
-            deadline,
+            order: Order { ask, key, came },
             predicted,
             outcome,
         });
         drop(state);
         self.jobs.notify_one();
-        Ok(answer)
+        Ok(Waiting {
+            pool: self,
+            answer,
+            is_over: false,
+        })
     }
 
     /// Takes no request any more; what waits is still run.
@@ -191,8 +264,23 @@ impl Pool {
         self.jobs.notify_all();
     }
 
-    /// The next job for a session, and since when it runs; `None`: there will be none.
-    fn next(&self, place: usize) -> Option<(Ask, Instant)> {
+    /// Tells runs to stop whose callers have all left.
+    fn stop_forsaken(&self) {
+        let mut state = self.lock();
+        for (running, stop) in state.running.iter_mut().zip(&self.stops) {
+            let Some(running) = running.as_mut().filter(|it| !it.is_told) else {
+                continue;
+            };
+            let mut waiting = running.outcomes.iter().flatten();
+            if waiting.all(oneshot::Sender::is_closed) {
+                running.is_told = true;
+                stop.stop();
+            }
+        }
+    }
+
+    /// What a session runs next, from now on; `None`: there will be nothing.
+    pub(crate) fn next(&self, place: usize) -> Option<Turn> {
         let mut state = self.lock();
         loop {
             let Some(job) = state.waiting.pop_front() else {
@@ -205,65 +293,75 @@ impl Pool {
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let now = Instant::now();
-            let takes = state.estimates.of(job.ask.key);
-            if job.outcome.is_closed() {
+            let since = Instant::now();
+            let takes = state.estimates.of(job.order.key);
+            let Some(outcome) = still_wanted(&job.order.ask, job.outcome, since + takes, takes)
+            else {
                 continue;
-            }
-            if job.deadline.is_some_and(|deadline| now + takes > deadline) {
-                let _ = job.outcome.send(Err(late(takes)));
-                continue;
-            }
-            let running = Running {
-                since: now,
-                until: now + self.run_time,
-                predicted: takes,
-                outcome: Some(job.outcome),
             };
-            if let (Some(slot), Some(stop)) = (state.running.get_mut(place), self.stops.get(place))
-            {
-                *slot = Some(running);
-                stop.clear();
-            }
-            if !state.is_watched {
-                state.is_watched = true;
-                self.watch.notify_one();
-            }
-            return Some((job.ask, now));
+            let first = (job.order, outcome);
+            let together = state.together(&self.terms, first, takes, since);
+            self.begin(&mut state, place, together.takes, since, together.outcomes);
+            return Some(Turn {
+                orders: together.orders,
+                is_trial: together.is_trial,
+                since,
+            });
         }
     }
 
-    fn work(&self, place: usize, mut session: Box<dyn Session>) {
-        while let Some((ask, since)) = self.next(place) {
-            let done = session.run(&ask.inputs, &ask.outputs);
-            let ran = since.elapsed();
-            let outcome = {
-                let mut state = self.lock();
-                if done.is_ok() || done == Err(RunError::Stopped) {
-                    state.estimates.learn(ask.key, ran);
-                }
-                let running = state.running.get_mut(place).and_then(Option::take);
-                running.and_then(|it| it.outcome)
-            };
-            let waited = since - ask.came;
-            let done = done.map(|outputs| Ran {
-                outputs,
-                waited,
-                ran,
-            });
-            if let Some(outcome) = outcome {
-                let _ = outcome.send(done.map_err(failed));
-            }
+    /// Notes that a session runs something for those who wait for `outcomes`.
+    pub(crate) fn begin(
+        &self,
+        state: &mut State,
+        place: usize,
+        predicted: Duration,
+        since: Instant,
+        outcomes: Vec<Option<oneshot::Sender<Outcome>>>,
+    ) {
+        let running = Running {
+            since,
+            until: since + self.terms.run_time,
+            predicted,
+            outcomes,
+            is_told: false,
+        };
+        if let (Some(slot), Some(stop)) = (state.running.get_mut(place), self.stops.get(place)) {
+            *slot = Some(running);
+            stop.clear();
+        }
+        if !state.is_watched {
+            state.is_watched = true;
+            self.watch.notify_one();
         }
     }
 }
 
+/// Whoever waits for a request, if somebody does and it would be over in time; told so otherwise.
+pub(crate) fn still_wanted(
+    ask: &Ask,
+    outcome: oneshot::Sender<Outcome>,
+    over: Instant,
+    takes: Duration,
+) -> Option<oneshot::Sender<Outcome>> {
+    if outcome.is_closed() {
+        return None;
+    }
+    if ask.deadline.is_some_and(|deadline| over > deadline) {
+        let _ = outcome.send(Err(late(takes)));
+        return None;
+    }
+    Some(outcome)
+}
+
 impl State {
-    fn idle(&self) -> usize {
+    /// Sessions that run nothing.
+    pub(crate) fn idle(&self) -> usize {
         self.running.iter().filter(|it| it.is_none()).count()
     }
 
-    /// How long one more would wait: what runs and what waits, shared by the sessions.
+    /// How long one more would wait: what runs and what waits, shared by the sessions. What running together would save is
+    /// not counted on.
     fn wait(&self) -> Duration {
         if self.waiting.len() < self.idle() {
             return Duration::ZERO;
@@ -277,39 +375,17 @@ impl State {
     }
 }
 
-fn key(inputs: &[Data]) -> Key {
+/// Names the shapes of inputs; `rows`: with this as the first dimension of each.
+pub(crate) fn key(inputs: &[Data], rows: Option<i64>) -> Key {
     let mut hasher = SipHasher13::new();
     for input in inputs {
-        input.shape.hash(&mut hasher);
+        input.shape.len().hash(&mut hasher);
+        for (place, size) in input.shape.iter().enumerate() {
+            let size = rows.filter(|_| place == 0).unwrap_or(*size);
+            size.hash(&mut hasher);
+        }
     }
     hasher.finish()
-}
-
-fn busy(message: &str, wait: Duration) -> Refusal {
-    Refusal {
-        status: 503,
-        message: message.into(),
-        retry_after: Some(wait.as_millis().div_ceil(1000).clamp(1, 3600) as u64),
-    }
-}
-
-fn late(takes: Duration) -> Refusal {
-    let message = format!(
-        "waiting and running would take about {} ms, which is longer than the deadline",
-        takes.as_millis().max(1)
-    );
-    busy(&message, takes)
-}
-
-fn failed(error: RunError) -> Refusal {
-    match error {
-        RunError::Stopped => Refusal::new(504, "the model ran for too long, and was stopped"),
-        RunError::OutOfMemory => busy(
-            "the model needs more memory for this than it may have (limits.memoryBytes)",
-            Duration::ZERO,
-        ),
-        RunError::Failed(message) => Refusal::new(500, format_args!("the run failed: {message}")),
-    }
 }
 
 #[cfg(test)]

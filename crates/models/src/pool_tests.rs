@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::{Datatype, Tensor};
+use crate::runtime::RunError;
 use crate::watchdog;
 
 /// Ends each run when it is told to, or stopped.
@@ -46,7 +47,22 @@ fn pool(queue: usize, run_time: Duration) -> (Arc<Pool>, End) {
     let (end, runs) = mpsc::channel();
     let stopped = Arc::new(Stopped(Mutex::new(Some(end.clone()))));
     let session = Box::new(Scripted { runs, stopped });
-    (Pool::start(vec![session], queue, run_time).unwrap(), end)
+    let terms = Terms {
+        queue,
+        run_time,
+        batch: 1,
+        leaves_open: false,
+    };
+    (Pool::start(vec![session], terms).unwrap(), end)
+}
+
+fn ask(marker: i64, deadline: Option<Instant>) -> Ask {
+    Ask {
+        inputs: input(marker),
+        outputs: vec![],
+        deadline,
+        tenant: None,
+    }
 }
 
 fn input(marker: i64) -> Vec<Data> {
@@ -71,25 +87,29 @@ fn is_running(pool: &Pool) -> bool {
 
 /// Lets one run teach the pool that this shape takes a while.
 fn teach(pool: &Pool, marker: i64, takes: Duration) {
-    pool.lock().estimates.learn(key(&input(marker)), takes);
+    pool.lock()
+        .estimates
+        .learn(key(&input(marker), None), takes);
 }
 
-fn ran(outcome: oneshot::Receiver<Outcome>) -> Ran {
-    outcome
-        .blocking_recv()
-        .unwrap()
-        .unwrap_or_else(|it| panic!("{}", it.message))
+fn over(mut waiting: Waiting<'_>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(waiting.outcome()).unwrap()
 }
 
-fn refused(outcome: Outcome) -> Refusal {
-    outcome.err().unwrap()
+fn ran(waiting: Waiting<'_>) -> Ran {
+    over(waiting).unwrap_or_else(|it| panic!("{}", it.message))
+}
+
+fn refused(waiting: Waiting<'_>) -> Refusal {
+    over(waiting).err().unwrap()
 }
 
 #[test]
 fn requests_run_in_the_order_in_which_they_came_and_get_their_own_answer() {
     let (pool, end) = pool(8, LONG);
     let outcomes: Vec<_> = (1..=3)
-        .map(|it| pool.submit(input(it), vec![], None).unwrap())
+        .map(|it| pool.submit(ask(it, None)).unwrap())
         .collect();
     for _ in 0..3 {
         end.send(Ok(())).unwrap();
@@ -102,12 +122,10 @@ fn requests_run_in_the_order_in_which_they_came_and_get_their_own_answer() {
 #[test]
 fn one_more_than_the_queue_holds_is_refused_at_once() {
     let (pool, end) = pool(2, LONG);
-    let first = pool.submit(input(1), vec![], None).unwrap();
+    let first = pool.submit(ask(1, None)).unwrap();
     wait_until(|| is_running(&pool));
-    let others: Vec<_> = (0..2)
-        .map(|_| pool.submit(input(1), vec![], None).unwrap())
-        .collect();
-    let refusal = pool.submit(input(1), vec![], None).err().unwrap();
+    let others: Vec<_> = (0..2).map(|_| pool.submit(ask(1, None)).unwrap()).collect();
+    let refusal = pool.submit(ask(1, None)).err().unwrap();
     assert_eq!((refusal.status, refusal.retry_after), (503, Some(1)));
     assert_eq!(pool.require_room().err().unwrap().status, 503);
     for _ in 0..3 {
@@ -115,14 +133,14 @@ fn one_more_than_the_queue_holds_is_refused_at_once() {
     }
     ran(first);
     others.into_iter().map(ran).for_each(drop);
-    pool.submit(input(1), vec![], None).unwrap();
+    pool.submit(ask(1, None)).unwrap();
 }
 
 #[test]
 fn without_a_queue_an_idle_session_still_takes_one() {
     let (pool, end) = pool(0, LONG);
-    let outcome = pool.submit(input(1), vec![], None).unwrap();
-    assert!(pool.submit(input(1), vec![], None).is_err());
+    let outcome = pool.submit(ask(1, None)).unwrap();
+    assert!(pool.submit(ask(1, None)).is_err());
     end.send(Ok(())).unwrap();
     ran(outcome);
 }
@@ -131,23 +149,23 @@ fn without_a_queue_an_idle_session_still_takes_one() {
 fn a_deadline_that_the_prediction_does_not_keep_is_refused_with_when_to_come_again() {
     let (pool, end) = pool(8, LONG);
     let deadline = |seconds| Some(Instant::now() + Duration::from_secs(seconds));
-    let first = pool.submit(input(1), vec![], deadline(1)).unwrap(); // nothing is known yet
+    let first = pool.submit(ask(1, deadline(1))).unwrap(); // nothing is known yet
     end.send(Ok(())).unwrap();
     ran(first);
     teach(&pool, 7, Duration::from_secs(60));
-    let refusal = pool.submit(input(7), vec![], deadline(30)).err().unwrap();
+    let refusal = pool.submit(ask(7, deadline(30))).err().unwrap();
     assert_eq!(refusal.status, 503);
     assert!(refusal.retry_after.unwrap() >= 60, "{refusal:?}");
     // One run is no proof: the next is let in, to find out.
-    let outcome = pool.submit(input(7), vec![], deadline(30)).unwrap();
+    let outcome = pool.submit(ask(7, deadline(30))).unwrap();
     end.send(Ok(())).unwrap();
     ran(outcome);
     teach(&pool, 7, Duration::from_secs(60));
-    let runs = pool.submit(input(7), vec![], deadline(600)).unwrap();
+    let runs = pool.submit(ask(7, deadline(600))).unwrap();
     wait_until(|| is_running(&pool));
     // One that is quick itself waits for the slow one.
     teach(&pool, 1, Duration::from_millis(1));
-    let refusal = pool.submit(input(1), vec![], deadline(30)).err().unwrap();
+    let refusal = pool.submit(ask(1, deadline(30))).err().unwrap();
     assert!(
         refusal.message.contains("longer than the deadline"),
         "{refusal:?}"
@@ -159,24 +177,24 @@ fn a_deadline_that_the_prediction_does_not_keep_is_refused_with_when_to_come_aga
 #[test]
 fn what_waited_past_its_deadline_is_not_run() {
     let (pool, end) = pool(8, LONG);
-    let first = pool.submit(input(1), vec![], None).unwrap();
+    let first = pool.submit(ask(1, None)).unwrap();
     wait_until(|| is_running(&pool));
     let soon = Instant::now() + Duration::from_millis(20);
-    let late = pool.submit(input(2), vec![], Some(soon)).unwrap();
+    let late = pool.submit(ask(2, Some(soon))).unwrap();
     wait_until(|| Instant::now() > soon);
     end.send(Ok(())).unwrap();
     ran(first);
-    assert_eq!(refused(late.blocking_recv().unwrap()).status, 503);
+    assert_eq!(refused(late).status, 503);
     assert!(!is_running(&pool));
 }
 
 #[test]
 fn what_nobody_waits_for_any_more_is_not_run() {
     let (pool, end) = pool(8, LONG);
-    let first = pool.submit(input(1), vec![], None).unwrap();
+    let first = pool.submit(ask(1, None)).unwrap();
     wait_until(|| is_running(&pool));
-    drop(pool.submit(input(2), vec![], None).unwrap());
-    let third = pool.submit(input(3), vec![], None).unwrap();
+    drop(pool.submit(ask(2, None)).unwrap());
+    let third = pool.submit(ask(3, None)).unwrap();
     end.send(Ok(())).unwrap();
     end.send(Ok(())).unwrap();
     ran(first);
@@ -186,13 +204,13 @@ fn what_nobody_waits_for_any_more_is_not_run() {
 #[test]
 fn those_who_went_away_leave_their_places_in_the_queue() {
     let (pool, end) = pool(1, LONG);
-    let first = pool.submit(input(1), vec![], None).unwrap();
+    let first = pool.submit(ask(1, None)).unwrap();
     wait_until(|| is_running(&pool));
     for _ in 0..3 {
-        drop(pool.submit(input(2), vec![], None).unwrap());
+        drop(pool.submit(ask(2, None)).unwrap());
     }
-    let second = pool.submit(input(3), vec![], None).unwrap();
-    assert!(pool.submit(input(4), vec![], None).is_err());
+    let second = pool.submit(ask(3, None)).unwrap();
+    assert!(pool.submit(ask(4, None)).is_err());
     end.send(Ok(())).unwrap();
     end.send(Ok(())).unwrap();
     ran(first);
@@ -203,13 +221,38 @@ fn those_who_went_away_leave_their_places_in_the_queue() {
 fn a_run_that_takes_too_long_is_answered_and_told_to_stop_and_the_next_one_runs() {
     let (pool, end) = pool(8, Duration::from_millis(50));
     watchdog::start(&pool).unwrap();
-    let outcome = pool.submit(input(1), vec![], None).unwrap();
-    let refusal = refused(outcome.blocking_recv().unwrap());
+    let outcome = pool.submit(ask(1, None)).unwrap();
+    let refusal = refused(outcome);
     assert_eq!(refusal.status, 504);
     wait_until(|| !is_running(&pool));
-    let next = pool.submit(input(2), vec![], None).unwrap();
+    let next = pool.submit(ask(2, None)).unwrap();
     end.send(Ok(())).unwrap();
     assert_eq!(ran(next).outputs, input(2));
+}
+
+#[test]
+fn a_run_whose_caller_has_left_is_told_to_stop_and_the_next_one_runs() {
+    let (pool, end) = pool(8, LONG);
+    let gone = pool.submit(ask(1, None)).unwrap();
+    wait_until(|| is_running(&pool));
+    let next = pool.submit(ask(2, None)).unwrap();
+    drop(gone); // nobody but its stop ends the run
+    end.send(Ok(())).unwrap();
+    assert_eq!(ran(next).outputs, input(2));
+}
+
+#[test]
+fn what_a_run_took_until_it_was_stopped_makes_no_prediction_shorter() {
+    let (pool, end) = pool(8, LONG);
+    teach(&pool, 1, Duration::from_secs(60));
+    let gone = pool.submit(ask(1, None)).unwrap();
+    wait_until(|| is_running(&pool));
+    drop(gone);
+    let next = pool.submit(ask(2, None)).unwrap();
+    end.send(Ok(())).unwrap();
+    ran(next);
+    let known = pool.lock().estimates.of(key(&input(1), None));
+    assert!(known >= Duration::from_secs(60), "{known:?}");
 }
 
 #[test]
@@ -220,22 +263,19 @@ fn a_failed_run_says_so_and_lack_of_memory_is_for_later() {
         (RunError::OutOfMemory, 503),
         (RunError::Stopped, 504),
     ] {
-        let outcome = pool.submit(input(1), vec![], None).unwrap();
+        let outcome = pool.submit(ask(1, None)).unwrap();
         end.send(Err(error)).unwrap();
-        assert_eq!(refused(outcome.blocking_recv().unwrap()).status, status);
+        assert_eq!(refused(outcome).status, status);
     }
 }
 
 #[test]
 fn a_pool_that_leaves_runs_what_it_has_and_takes_no_more() {
     let (pool, end) = pool(8, LONG);
-    let first = pool.submit(input(1), vec![], None).unwrap();
-    let second = pool.submit(input(2), vec![], None).unwrap();
+    let first = pool.submit(ask(1, None)).unwrap();
+    let second = pool.submit(ask(2, None)).unwrap();
     pool.leave();
-    assert_eq!(
-        pool.submit(input(3), vec![], None).err().unwrap().status,
-        503
-    );
+    assert_eq!(pool.submit(ask(3, None)).err().unwrap().status, 503);
     end.send(Ok(())).unwrap();
     end.send(Ok(())).unwrap();
     ran(first);

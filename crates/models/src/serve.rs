@@ -20,18 +20,24 @@ use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use crate::body::{Whole, piece, read_away};
-use crate::config::Served;
-use crate::grpc;
-use crate::oip::answer::{Answer, encode, metadata};
-use crate::oip::{Refusal, request};
-use crate::pool::Pool;
+use crate::config::{Format, Served};
+use crate::idle::{Asking, Idle};
+use crate::media::{Desk, Reply};
+use crate::oip::Refusal;
+use crate::oip::answer::{Answer, metadata};
+use crate::pool::{Ask, Pool};
+use crate::streams::{self, Content, Flow, Streams};
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const DEADLINE: HeaderName = HeaderName::from_static("x-vedette-deadline-ms");
 const QUEUE: HeaderName = HeaderName::from_static("x-vedette-queue-us");
 const RUN: HeaderName = HeaderName::from_static("x-vedette-run-us");
+/// Of a request: requests with the same value may run together. Of an answer: how many did.
+const TENANT: HeaderName = HeaderName::from_static("x-vedette-tenant");
+const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
@@ -39,8 +45,12 @@ const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf")
 pub struct Serving {
     model: Served,
     pool: Arc<Pool>,
+    desk: Desk,
+    /// Of a model that takes streams.
+    streams: Option<Arc<Streams>>,
     metadata: Bytes,
     ready: Bytes,
+    idle: Arc<Idle>,
     /// Bytes of bodies that are in memory, and how many may be.
     held: AtomicUsize,
     most_held: usize,
@@ -109,11 +119,12 @@ enum Target {
     Infer,
     /// The same as a message of gRPC.
     Call,
+    Stream,
 }
 
 impl Serving {
     /// Serves `model` with `pool`. Bodies may take a quarter of the model's memory together, or twice the largest.
-    pub fn new(model: Served, pool: Arc<Pool>) -> Self {
+    pub fn new(model: Served, pool: Arc<Pool>, desk: Desk, streams: Option<Arc<Streams>>) -> Self {
         let quarter = usize::try_from(model.limits.memory_bytes / 4).unwrap_or(usize::MAX);
         let ready = serde_json::json!({"name": model.name, "ready": true});
         Self {
@@ -121,14 +132,40 @@ impl Serving {
             ready: ready.to_string().into(),
             held: AtomicUsize::new(0),
             most_held: quarter.max(model.limits.request_bytes.saturating_mul(2)),
+            idle: Arc::new(Idle::new(model.idle_millis)),
             pool,
+            desk,
+            streams,
             model,
         }
+    }
+
+    /// Somebody asks, or is about to.
+    pub fn asking(&self) -> Asking {
+        self.idle.asking()
+    }
+
+    /// Returns when nobody has asked for as long as the model says.
+    pub async fn idle(&self) {
+        self.idle.over().await;
     }
 
     /// How long what has come may still take.
     pub fn longest(&self) -> Duration {
         self.model.limits.run_time()
+    }
+
+    /// Streams that are kept at once; each may have a connection.
+    pub fn streams(&self) -> usize {
+        let limits = self.streams.as_ref().map(|_| self.model.limits.streams);
+        limits.unwrap_or(0)
+    }
+
+    /// Ends all streams.
+    pub async fn end_streams(&self) {
+        if let Some(streams) = &self.streams {
+            streams.end().await;
+        }
     }
 
     /// Takes no request any more.
@@ -137,13 +174,54 @@ impl Serving {
     }
 
     /// Answers a request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Pieces> {
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        mut asking: Asking,
+    ) -> Response<Content<Pieces>> {
+        if let Some(Target::Stream) = self.target(request.uri().path()) {
+            return self.stream(request, asking).await;
+        }
         let (head, mut body) = request.into_parts();
+        asking.counts = head.method == Method::POST;
         let response = self.answer_to(&head, &mut body).await;
         if response.status() != StatusCode::OK {
             read_away(&mut body).await;
         }
-        response
+        response.map(Content::Whole)
+    }
+
+    /// Opens a stream: as a WebSocket where that is asked for, else as the lines of a body.
+    async fn stream(
+        &self,
+        request: Request<Incoming>,
+        asking: Asking,
+    ) -> Response<Content<Pieces>> {
+        let no_streams = || Refusal::bad("this model takes no streams; POST …/infer asks it");
+        let streams = self.streams.as_ref().ok_or_else(no_streams);
+        let refusal = match streams {
+            Err(refusal) => refusal,
+            Ok(streams) if streams::is_asked_for(&request) => {
+                match streams::switch(request, |it| streams.open(it, asking)) {
+                    Ok(response) => return response.map(|()| Content::Whole(Pieces::default())),
+                    Err(refusal) => return error(&refusal).map(Content::Whole),
+                }
+            }
+            Ok(_) if request.method() != Method::POST => {
+                return not_allowed(&Method::POST).map(Content::Whole);
+            }
+            Ok(streams) => match streams.open(&request, asking) {
+                Ok(conversation) => {
+                    let flow = Flow::new(conversation, request.into_body());
+                    let mut response = Response::new(Content::Flow(flow));
+                    response.headers_mut().insert(CONTENT_TYPE, LINES);
+                    return response;
+                }
+                Err(refusal) => refusal,
+            },
+        };
+        read_away(&mut request.into_body()).await;
+        error(&refusal).map(Content::Whole)
     }
 
     async fn answer_to(&self, request: &Parts, body: &mut Incoming) -> Response<Pieces> {
@@ -158,20 +236,17 @@ impl Serving {
             ));
         };
         let wanted = match target {
-            Target::Infer | Target::Call => Method::POST,
-            _ => Method::GET,
+            Target::Infer | Target::Call | Target::Stream => Method::POST,
+            Target::Metadata | Target::Ready => Method::GET,
         };
         if request.method != wanted {
-            let refusal = Refusal::new(405, format_args!("{wanted} is the method here"));
-            let mut response = error(&refusal);
-            if let Ok(value) = HeaderValue::from_str(wanted.as_str()) {
-                response.headers_mut().insert(ALLOW, value);
-            }
-            return response;
+            return not_allowed(&wanted);
         }
         match target {
             Target::Metadata => json(StatusCode::OK, self.metadata.clone()),
             Target::Ready => json(StatusCode::OK, self.ready.clone()),
+            // Answered before.
+            Target::Stream => error(&Refusal::new(500, "a stream has no whole answer")),
             Target::Infer | Target::Call => {
                 let is_call = matches!(target, Target::Call);
                 let answered = self.infer(&request.headers, body, is_call, came).await;
@@ -197,6 +272,7 @@ impl Serving {
             "/ready" => Some(Target::Ready),
             "/infer" => Some(Target::Infer),
             "/grpc" => Some(Target::Call),
+            "/stream" => Some(Target::Stream),
             _ => None,
         }
     }
@@ -208,6 +284,11 @@ impl Serving {
         is_call: bool,
         came: Instant,
     ) -> Result<Response<Pieces>, Refusal> {
+        if self.model.format == Format::Detector {
+            let what =
+                "a detector judges events by those before: POST them to …/stream, a line each";
+            return Err(Refusal::bad(what));
+        }
         self.pool.require_room()?;
         if headers.contains_key(CONTENT_ENCODING) {
             return Err(Refusal::bad("compressed bodies are not read"));
@@ -220,37 +301,45 @@ impl Serving {
             bytes: 0,
         };
         let body = self.read(body, headers, json_length, &mut held).await?;
-        let (asked, is_typed) = match is_call {
-            true => grpc::request::decode(&self.model, &body).map(|it| (it.asked, it.is_typed))?,
-            false => (request::decode(&self.model, &body, json_length)?, false),
+        let (model, desk) = (&self.model, &self.desk);
+        let (inputs, question) = if is_call {
+            let asked = desk.call(model, &body)?;
+            drop(body); // what inputs need of it they hold
+            asked
+        } else {
+            let body = (body, json_length);
+            desk.question(model, headers, body, deadline).await?
         };
-        drop(body); // what inputs need of it they hold
-        let places = asked.outputs.iter().map(|it| it.place).collect();
-        let outcome = self.pool.submit(asked.inputs, places, deadline)?;
-        let ran = match deadline {
-            None => outcome.await,
+        held.add(question.made)?;
+        let ask = Ask {
+            inputs,
+            outputs: question.runs.clone(),
+            deadline,
+            tenant: tenant(headers),
+        };
+        // Dropped when the caller leaves or its time is over, which ends the run.
+        let mut waiting = self.pool.submit(ask)?;
+        let outcome = match deadline {
+            None => waiting.outcome().await,
             Some(deadline) => {
-                let answered = timeout_at(deadline.into(), outcome).await;
+                let answered = timeout_at(deadline.into(), waiting.outcome()).await;
                 answered.map_err(|_| Refusal::new(504, "there is no answer by the deadline"))?
             }
         };
-        let gone = |_| Refusal::new(500, "the run ended without an answer");
-        let ran = ran.map_err(gone)??;
+        let gone = || Refusal::new(500, "the run ended without an answer");
+        let ran = outcome.ok_or_else(gone)??;
         drop(held);
-        let (id, outputs) = (asked.id.as_deref(), &asked.outputs);
-        let mut response = match is_call {
-            true => message(grpc::answer::encode(
-                &self.model,
-                id,
-                outputs,
-                ran.outputs,
-                is_typed,
-            )),
-            false => answered(encode(&self.model, id, outputs, ran.outputs)?),
+        let before = question.took;
+        let (reply, after) = desk.answer(model, question, ran.outputs).await?;
+        let mut response = match reply {
+            Reply::Json(answer) => answered(answer),
+            Reply::Message(pieces) => message(pieces),
         };
         let micros = |it: Duration| HeaderValue::from(u64::try_from(it.as_micros()).unwrap_or(0));
         response.headers_mut().insert(QUEUE, micros(ran.waited));
-        response.headers_mut().insert(RUN, micros(ran.ran));
+        let headers = response.headers_mut();
+        headers.insert(RUN, micros(before + ran.ran + after));
+        headers.insert(BATCH, HeaderValue::from(ran.together));
         Ok(response)
     }
 
@@ -265,7 +354,7 @@ impl Serving {
         let too_large = || {
             Refusal::new(
                 413,
-                format_args!("the body is larger than {most} bytes (limits.requestBytes)"),
+                format_args!("the body is larger than {most} bytes (limits.requestSize)"),
             )
         };
         let said = number(headers, &CONTENT_LENGTH)?;
@@ -295,14 +384,33 @@ impl Serving {
 }
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<usize>, Refusal> {
-    let Some(value) = headers.get(name) else {
+    let Some(value) = only(headers, name)? else {
         return Ok(None);
     };
-    let number = value.to_str().ok().and_then(|it| it.parse().ok());
-    match number {
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|it| it.parse().ok()) {
         Some(number) => Ok(Some(number)),
         None => Err(Refusal::bad(format_args!("{name} is no whole number"))),
     }
+}
+
+/// The value of a header that is there once at most: whoever reads another one of two reads another request.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => Err(Refusal::bad(format_args!("{name} is there twice"))),
+    }
+}
+
+/// Who asks; none where that is not said, or not once.
+fn tenant(headers: &HeaderMap) -> Option<Bytes> {
+    let value = only(headers, &TENANT).ok().flatten()?;
+    (!value.is_empty()).then(|| Bytes::copy_from_slice(value.as_bytes()))
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response<Pieces> {
@@ -328,6 +436,15 @@ fn answered(answer: Answer) -> Response<Pieces> {
 fn message(pieces: Vec<Bytes>) -> Response<Pieces> {
     let mut response = Response::new(Pieces(pieces.into()));
     response.headers_mut().insert(CONTENT_TYPE, PROTOBUF);
+    response
+}
+
+fn not_allowed(wanted: &Method) -> Response<Pieces> {
+    let refusal = Refusal::new(405, format_args!("{wanted} is the method here"));
+    let mut response = error(&refusal);
+    if let Ok(value) = HeaderValue::from_str(wanted.as_str()) {
+        response.headers_mut().insert(ALLOW, value);
+    }
     response
 }
 

@@ -52,7 +52,7 @@ pub fn within(
 
 fn look(pool: &Pool) {
     // A run that begins now is over time no sooner than in `run_time`; to look twice in that time misses none.
-    let often = (pool.run_time / 2).clamp(Duration::from_millis(1), Duration::from_secs(1));
+    let often = (pool.terms.run_time / 2).clamp(Duration::from_millis(1), Duration::from_secs(1));
     let mut state = pool.lock();
     let mut last = Instant::now();
     loop {
@@ -80,7 +80,8 @@ fn look(pool: &Pool) {
     }
 }
 
-/// Looks at one session; when to look at it again.
+/// Looks at one session; when to look at it again. One that was told to stop before, since nobody waited any more, has its
+/// whole time all the same: it may be within a long operator.
 fn judge(pool: &Pool, state: &mut State, place: usize, now: Instant) -> Option<Instant> {
     let running = state.running.get_mut(place)?.as_mut()?;
     if now < running.until {
@@ -89,13 +90,19 @@ fn judge(pool: &Pool, state: &mut State, place: usize, now: Instant) -> Option<I
     if now >= running.until + PATIENCE {
         sys::end(STUCK);
     }
-    if let Some(outcome) = running.outcome.take() {
+    if !running.is_told {
+        running.is_told = true;
         if let Some(stop) = pool.stops.get(place) {
             stop.stop();
         }
-        let millis = pool.run_time.as_millis();
-        let message = format_args!("the model ran longer than {millis} ms (limits.runMillis)");
-        let _ = outcome.send(Err(Refusal::new(504, message)));
+        // Those that ran together are run again, each alone and with its own time.
+        if let [outcome] = running.outcomes.as_mut_slice()
+            && let Some(outcome) = outcome.take()
+        {
+            let millis = pool.terms.run_time.as_millis();
+            let message = format_args!("the model ran longer than {millis} ms (limits.run)");
+            let _ = outcome.send(Err(Refusal::new(504, message)));
+        }
     }
     Some(running.until + PATIENCE)
 }

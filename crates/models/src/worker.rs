@@ -1,24 +1,31 @@
-//! A model's process: loads it, says whether it is ready, answers until it is told to stop.
+//! A model's process: loads it, says whether it is ready, answers until it is told to stop or nobody asks any more.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixListener as StdListener;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
-use crate::config::{self, WorkerConfig};
+use crate::config::{self, Format, WorkerConfig};
 use crate::error::Error;
-use crate::place::{Place, agree};
-use crate::pool::Pool;
+use crate::idle::Asking;
+use crate::media::{self, Files};
+use crate::place::{Place, agree, confine};
+use crate::pool::{Pool, Terms};
 use crate::serve::Serving;
+use crate::streams::{Streams, spec};
 use crate::{sys, watchdog};
 
 /// Connections at once; further ones wait in the kernel.
@@ -51,7 +58,13 @@ pub fn run(config: &str) -> Result<(), Error> {
     let loaded = loaded.and_then(|serving| {
         listener.set_nonblocking(true).map_err(failed)?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        Ok((serving, runtime.enable_all().build().map_err(failed)?))
+        let runtime = runtime.enable_all().build().map_err(failed)?;
+        // Before anybody is told that it is ready: who then tells it to stop would end it as a crash does.
+        let terminate = {
+            let _within = runtime.enter();
+            signal(SignalKind::terminate()).map_err(failed)?
+        };
+        Ok((serving, runtime, terminate))
     });
     say(
         &mut ready,
@@ -64,8 +77,8 @@ pub fn run(config: &str) -> Result<(), Error> {
         },
     );
     drop(ready);
-    let (serving, runtime) = loaded?;
-    let served = runtime.block_on(serve(serving, listener));
+    let (serving, runtime, terminate) = loaded?;
+    let served = runtime.block_on(serve(serving, listener, terminate));
     // Threads of the runtime are not waited for: one may be within a run that does not end.
     runtime.shutdown_background();
     served.map_err(failed)
@@ -89,8 +102,19 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
         model,
         file,
         library,
+        files,
         ..
     } = config;
+    let mut model = model;
+    let files = Files::open(&files)?;
+    if model.format == Format::Detector {
+        let bytes = spec::bytes(&file)?;
+        confine(Path::new(""), model.limits.memory_bytes)?;
+        let desk = media::prepare(&mut model, files)?;
+        let streams = Streams::load(&model, &bytes)?;
+        let pool = Pool::start(vec![], Terms::of(&model)).map_err(failed)?;
+        return Ok(Serving::new(model, pool, desk, Some(streams)));
+    }
     let place = Place::enter(&file, model.format, &library, model.limits.memory_bytes)?;
     let outline = &place.outline;
     if !agree(&model.inputs, &outline.inputs) || !agree(&model.outputs, &outline.outputs) {
@@ -99,6 +123,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
             "the file takes or gives other tensors than the model was registered with",
         ));
     }
+    let desk = media::prepare(&mut model, files)?;
     let mut told = ready.try_clone().map_err(failed)?;
     let loading = watchdog::within(LOADING, move || {
         say(&mut told, &not_ready(&too_slow(LOADING)));
@@ -108,11 +133,10 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     let sessions = (0..model.sessions.max(1)).map(|_| place.session(model.threads.max(1)));
     let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
     drop(loading);
-    drop(place); // the file's pages; sessions have their own
-    let limits = model.limits;
-    let pool = Pool::start(sessions, limits.queue, limits.run_time()).map_err(failed)?;
+    drop(place); // the file's pages; sessions have their own, or keep them
+    let pool = Pool::start(sessions, Terms::of(&model)).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
-    Ok(Serving::new(model, pool))
+    Ok(Serving::new(model, pool, desk, None))
 }
 
 /// Loading took longer than it may.
@@ -124,12 +148,20 @@ pub fn too_slow(limit: Duration) -> Error {
     )
 }
 
-/// Accepts connections until SIGTERM; then answers what has come, no longer than a run may take.
-async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
+/// How long a connection without a request is kept when the process is to end. Somebody may just have begun to send one:
+/// it is answered, with `connection: close`.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
+
+/// Accepts connections until SIGTERM, or until nobody has asked for as long as the model says; then answers what has come,
+/// no longer than a run may take.
+async fn serve(
+    serving: Serving,
+    listener: StdListener,
+    mut terminate: Signal,
+) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let serving = Arc::new(serving);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS + serving.streams()));
     let (leave, leaving) = watch::channel(false);
     loop {
         let place = tokio::select! {
@@ -139,6 +171,7 @@ async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
         let accepted = tokio::select! {
             _ = terminate.recv() => break,
             accepted = listener.accept() => accepted,
+            () = serving.idle() => break,
         };
         let Ok((stream, _)) = accepted else {
             // Out of descriptors or memory for a moment; the kernel keeps who waits.
@@ -146,31 +179,58 @@ async fn serve(serving: Serving, listener: StdListener) -> std::io::Result<()> {
             continue;
         };
         let (serving, leaving) = (Arc::clone(&serving), leaving.clone());
+        // From here, and not from its first word: who has connected is about to ask.
+        let asking = serving.asking();
         tokio::spawn(async move {
-            connection(&serving, stream, leaving).await;
+            connection(&serving, stream, leaving, asking).await;
             drop(place);
         });
     }
     drop(listener);
     drop(leaving);
     let _ = leave.send(true);
-    let _ = tokio::time::timeout(serving.longest(), leave.closed()).await;
+    let ended = async {
+        serving.end_streams().await;
+        leave.closed().await;
+    };
+    let _ = timeout(LAST_REQUEST + serving.longest(), ended).await;
     serving.leave();
     Ok(())
 }
 
-async fn connection(serving: &Serving, stream: UnixStream, mut leaving: watch::Receiver<bool>) {
-    let service = service_fn(|request| async move {
-        Ok::<_, std::convert::Infallible>(serving.answer(request).await)
+async fn connection(
+    serving: &Serving,
+    stream: UnixStream,
+    mut leaving: watch::Receiver<bool>,
+    first: Asking,
+) {
+    let first = Mutex::new(Some(first));
+    let is_leaving = leaving.clone();
+    let service = service_fn(|request| {
+        let first = first.lock().ok().and_then(|mut it| it.take());
+        let asking = first.unwrap_or_else(|| serving.asking());
+        let is_leaving = &is_leaving;
+        async move {
+            let mut response = serving.answer(request, asking).await;
+            if *is_leaving.borrow() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let mut builder = Builder::new();
     // The engine keeps idle connections; it has its own time for them.
     builder.header_read_timeout(None).auto_date_header(false);
     let served = builder.serve_connection(TokioIo::new(stream), service);
+    let served = served.with_upgrades();
     let mut served = std::pin::pin!(served);
     tokio::select! {
         _ = served.as_mut() => return,
         _ = leaving.wait_for(|it| *it) => {}
+    }
+    if timeout(LAST_REQUEST, served.as_mut()).await.is_ok() {
+        return;
     }
     served.as_mut().graceful_shutdown();
     let _ = served.await;

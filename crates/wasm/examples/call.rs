@@ -21,6 +21,10 @@ impl Outbound for Nothing {
     fn send(&self, _: OutboundCall) -> OutboundAnswer {
         Box::pin(async { Err(BodyError::HttpRequestDenied) })
     }
+
+    fn may_ask(&self, _: &http::HeaderValue, _: &str) -> Result<(), BodyError> {
+        Err(BodyError::HttpRequestDenied)
+    }
 }
 
 fn main() -> anyhow::Result<()> {

@@ -133,10 +133,12 @@ pub(crate) struct Run {
 impl Run {
     fn start(function: &Function, call: Call, head: Head) -> Self {
         let limits = &function.0.spec.limits;
+        let wall_end = Instant::now() + limits.wall;
         let context = CallContext {
             log: call.log,
             outbound: call.outbound,
             request_id: call.request_id,
+            until: wall_end,
         };
         let loaded = Arc::clone(&function.0);
         let may_pass_on = matches!(loaded.pre, Pre::P3(_));
@@ -150,7 +152,7 @@ impl Run {
             guest: Some(guest),
             ticker: Arc::clone(&function.0.ticker),
             cpu_left: limits.cpu,
-            wall_end: Instant::now() + limits.wall,
+            wall_end,
             alarm: None,
             permit: Some(call.permit),
             may_pass_on,

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use wasmtime::ResourceLimiter;
@@ -18,6 +18,7 @@ use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView, p
 use wasmtime_wasi_io::IoView;
 
 use crate::log::{GuestLog, GuestStream, LogSink, Stream};
+use crate::nn::Nn;
 use crate::outbound::{Hooks, Outbound, Sizes};
 
 /// The most handles an instance may hold at once; `GHSA-q554-3cjc-rx7p` is about tables without one.
@@ -89,6 +90,8 @@ pub(crate) struct Context {
     pub(crate) log: Arc<dyn LogSink>,
     pub(crate) outbound: Arc<dyn Outbound>,
     pub(crate) request_id: HeaderValue,
+    /// When it is ended, whatever it waits for.
+    pub(crate) until: Instant,
 }
 
 /// The data of one instance's store.
@@ -119,7 +122,7 @@ impl Guest {
             request: spec.limits.request_bytes,
             response: spec.limits.response_bytes,
         };
-        let id = context.request_id.clone();
+        let hooks = Hooks::new(&context, sizes, is_concurrent);
         Self {
             spec,
             memory,
@@ -131,14 +134,13 @@ impl Guest {
             table,
             wasi: None,
             http,
-            hooks: Hooks::new(context.outbound, id, sizes, is_concurrent),
+            hooks,
         }
     }
 
     /// Begins another request of the same instance: nothing of the host's still names the last.
     pub(crate) fn begin(&mut self, context: Context) {
-        self.hooks
-            .begin(context.outbound, context.request_id.clone());
+        self.hooks.begin(&context);
         self.log = GuestLog {
             sink: context.log,
             request_id: context.request_id,
@@ -227,11 +229,43 @@ impl WasiHttpView for Guest {
     }
 }
 
-/// Counts linear memory over all memories of one instance and refuses what goes past the limit.
+impl Guest {
+    pub(crate) fn nn(&mut self) -> Nn<'_> {
+        Nn {
+            table: &mut self.table,
+            memory: &mut self.memory,
+            hooks: &mut self.hooks,
+        }
+    }
+}
+
+/// Counts linear memory over all memories of one instance, and what the host holds for it, and refuses what goes past
+/// the limit.
 pub(crate) struct MemoryLimit {
     limit: u64,
     used: u64,
     pub(crate) denied: bool,
+}
+
+impl MemoryLimit {
+    /// Counts what the host holds for the guest, if there is room for it.
+    pub(crate) fn hold(&mut self, bytes: u64) -> bool {
+        self.denied |= bytes > self.left();
+        if !self.denied {
+            self.used += bytes;
+        }
+        !self.denied
+    }
+
+    /// The host holds it no more.
+    pub(crate) fn release(&mut self, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// What there still is room for, in bytes.
+    pub(crate) fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
 }
 
 impl ResourceLimiter for MemoryLimit {

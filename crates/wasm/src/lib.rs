@@ -18,6 +18,7 @@ mod instance;
 mod load;
 mod log;
 mod meter;
+mod nn;
 mod outbound;
 mod runtime;
 mod ticker;
@@ -29,7 +30,7 @@ pub use failure::Failure;
 pub use guest::{FunctionSpec, Limits, Reuse};
 pub use load::Function;
 pub use log::{LogSink, Stream};
-pub use outbound::{Outbound, OutboundAnswer, OutboundCall, OutboundTimeouts};
+pub use outbound::{Interface, Outbound, OutboundAnswer, OutboundCall, OutboundTimeouts};
 pub use runtime::{Allocator, Runtime, RuntimeOptions, engine_key};
 pub use wasmtime_wasi_http::{Error as BodyError, WasiBody as OutboundBody};
 

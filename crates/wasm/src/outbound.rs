@@ -8,8 +8,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -17,6 +17,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::task::JoinHandle;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+
+use crate::guest::Context;
 
 /// The most outbound calls of one instance at once.
 const MAX_AT_ONCE: u32 = 8;
@@ -35,8 +37,21 @@ pub struct OutboundCall {
     pub request: http::Request<WasiBody>,
     /// How long the guest wants to wait.
     pub timeouts: OutboundTimeouts,
+    /// When the guest is ended, whatever it waits for.
+    pub until: Instant,
+    /// By what the guest makes it.
+    pub interface: Interface,
     /// Whether the guest has made too many calls: refuse it, and record that.
     pub is_one_too_many: bool,
+}
+
+/// What guests make calls by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interface {
+    /// `wasi:http`.
+    Http,
+    /// `wasi:nn`.
+    Nn,
 }
 
 /// How long a guest wants to wait, where it says so (`wasi:http/types`, `request-options`). Nothing
@@ -60,12 +75,20 @@ pub type OutboundAnswer =
 pub trait Outbound: Send + Sync {
     /// Makes a call, or refuses it with [`Error::HttpRequestDenied`].
     fn send(&self, call: OutboundCall) -> OutboundAnswer;
+
+    /// Whether there is a model of this name that the function may ask now. Says nothing of later: each call is
+    /// decided on for itself.
+    ///
+    /// # Errors
+    /// Those of [`Outbound::send`].
+    fn may_ask(&self, request_id: &HeaderValue, model: &str) -> Result<(), Error>;
 }
 
 /// The embedder's part of `wasi:http`, as one request of a guest has it.
 pub(crate) struct Hooks {
     outbound: Arc<dyn Outbound>,
     request_id: HeaderValue,
+    until: Instant,
     sizes: Sizes,
     /// Made with the first call: most guests make none.
     at_once: Option<Arc<AtomicU32>>,
@@ -82,15 +105,11 @@ pub(crate) struct Sizes {
 }
 
 impl Hooks {
-    pub(crate) fn new(
-        outbound: Arc<dyn Outbound>,
-        request_id: HeaderValue,
-        sizes: Sizes,
-        spawns: bool,
-    ) -> Self {
+    pub(crate) fn new(context: &Context, sizes: Sizes, spawns: bool) -> Self {
         Self {
-            outbound,
-            request_id,
+            outbound: Arc::clone(&context.outbound),
+            request_id: context.request_id.clone(),
+            until: context.until,
             sizes,
             at_once: None,
             made: 0,
@@ -99,10 +118,46 @@ impl Hooks {
     }
 
     /// Begins another request of the same instance, which may be allowed other calls.
-    pub(crate) fn begin(&mut self, outbound: Arc<dyn Outbound>, request_id: HeaderValue) {
-        self.outbound = outbound;
-        self.request_id = request_id;
+    pub(crate) fn begin(&mut self, context: &Context) {
+        self.outbound = Arc::clone(&context.outbound);
+        self.request_id = context.request_id.clone();
+        self.until = context.until;
         self.made = 0;
+    }
+
+    /// Has a call made, within the limits of all of them.
+    pub(crate) fn call(
+        &mut self,
+        request: http::Request<WasiBody>,
+        timeouts: OutboundTimeouts,
+        interface: Interface,
+    ) -> OutboundAnswer {
+        let place = self.enter();
+        let sizes = self.sizes;
+        let (mut parts, body) = request.into_parts();
+        remove_own(&mut parts.headers);
+        let body = Bounded::new(body, sizes.request, Error::HttpRequestBodySize).boxed_unsync();
+        let answer = self.outbound.send(OutboundCall {
+            request_id: self.request_id.clone(),
+            request: http::Request::from_parts(parts, body),
+            timeouts,
+            until: self.until,
+            interface,
+            is_one_too_many: place.is_none(),
+        });
+        Box::pin(async move {
+            let response = answer.await?;
+            Ok(response.map(|body| {
+                let mut body = Bounded::new(body, sizes.response, Error::HttpResponseBodySize);
+                body.place = place;
+                body.boxed_unsync()
+            }))
+        })
+    }
+
+    /// Whether the function may ask this model now.
+    pub(crate) fn may_ask(&self, model: &str) -> Result<(), Error> {
+        self.outbound.may_ask(&self.request_id, model)
     }
 
     /// A place among the calls under way, if one is free.
@@ -173,33 +228,18 @@ impl WasiHttpHooks for Hooks {
         _done: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let options = options.unwrap_or_default();
-        let place = self.enter();
-        let sizes = self.sizes;
-        let (mut parts, body) = request.into_parts();
-        remove_own(&mut parts.headers);
-        let body = Bounded::new(body, sizes.request, Error::HttpRequestBodySize).boxed_unsync();
-        let answer = self.outbound.send(OutboundCall {
-            request_id: self.request_id.clone(),
-            request: http::Request::from_parts(parts, body),
-            timeouts: OutboundTimeouts {
-                connect: options.connect_timeout,
-                first_byte: options.first_byte_timeout,
-                between_bytes: options.between_bytes_timeout,
-            },
-            is_one_too_many: place.is_none(),
-        });
-        let answer: OutboundAnswer = if self.spawns {
-            Box::pin(Spawned(tokio::spawn(answer)))
-        } else {
-            answer
+        let timeouts = OutboundTimeouts {
+            connect: options.connect_timeout,
+            first_byte: options.first_byte_timeout,
+            between_bytes: options.between_bytes_timeout,
         };
+        let spawns = self.spawns;
+        let answer = self.call(request, timeouts, Interface::Http);
         Box::new(async move {
-            let response = answer.await?;
-            let response = response.map(|body| {
-                let mut body = Bounded::new(body, sizes.response, Error::HttpResponseBodySize);
-                body.place = place;
-                body.boxed_unsync()
-            });
+            let response = match spawns {
+                true => Spawned::new(answer).await?,
+                false => answer.await?,
+            };
             let nothing_more = Box::new(async { Ok(()) });
             Ok((response, nothing_more as Box<_>))
         })
@@ -207,19 +247,25 @@ impl WasiHttpHooks for Hooks {
 }
 
 /// A call that is a task of its own, and ends when nobody waits for it.
-struct Spawned(JoinHandle<Result<http::Response<WasiBody>, Error>>);
+pub(crate) struct Spawned<T>(JoinHandle<Result<T, Error>>);
 
-impl Future for Spawned {
-    type Output = Result<http::Response<WasiBody>, Error>;
+impl<T: Send + 'static> Spawned<T> {
+    pub(crate) fn new(call: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
+        Self(tokio::spawn(call))
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+impl<T> Future for Spawned<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0)
             .poll(cx)
             .map(|joined| joined.unwrap_or_else(|error| Err(internal(&error))))
     }
 }
 
-impl Drop for Spawned {
+impl<T> Drop for Spawned<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -284,7 +330,7 @@ impl Body for Bounded {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut std::task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.pass(frame))),

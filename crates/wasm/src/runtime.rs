@@ -14,6 +14,7 @@ use wasmtime_wasi_config::WasiConfig;
 
 use crate::guest::Guest;
 use crate::instance::Total;
+use crate::nn;
 use crate::ticker::Ticker;
 
 /// Kept mapped between two instances of a slot: what most guests touch, measured in the notes as
@@ -217,6 +218,7 @@ fn fill(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi_config::add_to_linker(linker, |guest: &mut Guest| {
         WasiConfig::new(&guest.spec.config)
     })?;
+    nn::add_to_linker(linker)?;
     // Again, over the ones above: these reach the table without making a WASI context first.
     linker.allow_shadowing(true);
     wasmtime_wasi_io::add_to_linker_async(linker)?;

@@ -34,6 +34,9 @@ def explain(
     certificate_subject: Annotated[
         str | None, typer.Option(help="Caller: subject of a certificate; with --authority.")
     ] = None,
+    as_function: Annotated[
+        str | None, typer.Option(help="Caller: a function that asks a model; with --model.")
+    ] = None,
     issuer: Annotated[str | None, typer.Option(help="`iss` of the token; default: node.")] = None,
     scope: Annotated[list[str] | None, typer.Option(help="Scopes, commas or repeated.")] = None,
     method: Annotated[str, typer.Option(help="Method.")] = "GET",
@@ -49,14 +52,17 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a request is allowed, which policies decide, and why the others do not apply."""
-    callers = [subject is not None, anonymous, bool(spiffe or certificate_subject)]
-    if not any(callers) or (anonymous and sum(callers) > 1):
-        raise ConfigError("request_invalid", "say who calls: --subject, --spiffe or --anonymous")
+    proved = [subject is not None, bool(spiffe or certificate_subject)]
+    alone = [anonymous, as_function is not None]
+    if sum(alone) + any(proved) != 1:
+        who = "--subject, --spiffe, --as-function or --anonymous"
+        raise ConfigError("request_invalid", f"say who calls: {who}")
     asked = {
         "subject": subject,
         "spiffe": spiffe,
         "authority": authority,
         "certificateSubject": certificate_subject,
+        "asFunction": as_function,
         "issuer": issuer,
         "scopes": split_list(scope or []),
         "method": method,

@@ -150,16 +150,19 @@ def _stop(home: Home) -> None:
         launch.stop(home, patience=0.0)
 
 
+_LONG = 3_600.0  # a signal is noticed within a second
+
+
 def _wait_until_ended(home: Home, launched: Launched) -> None:
     """Returns when the node was stopped by somebody else. A killed guardian is replaced; that is not the end."""
-    from vedette.control.supervisor import launch, processes
+    from vedette import processes
+    from vedette.control.supervisor import launch
 
     guardians = [launched.guardian]
     while guardians:
         pidfd = processes.open_pidfd(guardians[0])
         if pidfd is not None:
-            # A signal that comes just before the wait does not end the wait: Python looks at it after.
-            while not processes.has_ended(pidfd, 1.0):
+            while not processes.has_ended(pidfd, _LONG):
                 pass
             os.close(pidfd)
         processes.reap()

@@ -28,6 +28,7 @@ from vedette.config.manifests import Attachment, Component, Manifest, Problems, 
 from vedette.config.model import wire_value
 from vedette.config.model_manifest import ModelManifest
 from vedette.config.routes import RouteManifest
+from vedette.config.served_media import MAX_MODEL_FILE_BYTES
 from vedette.config.snapshot import StaticFile
 from vedette.config.yaml_source import MAX_BYTES
 from vedette.errors import ConfigError
@@ -113,6 +114,8 @@ def _attach(manifest: Manifest, loaded: Loaded, problems: Problems) -> None:
             _put(manifest, spec.jwks_file, problems, keys, "spec", "jwksFile")
         case ModelManifest():
             _attach_model(manifest, model.spec.file, loaded, problems)
+            for written in model.spec.named_files():
+                _attach_extra(manifest, written, loaded, problems)
         case AddressListManifest():
             _attach_blob(manifest, model.spec.file, loaded, problems, "file")
             file = model.spec.crowdsec.ca_file if model.spec.crowdsec else None
@@ -198,6 +201,17 @@ def _attach_model(manifest: Manifest, file: str, loaded: Loaded, problems: Probl
         return Attachment(files=(found,))
 
     _put(manifest, file, problems, model, "spec", "file")
+
+
+def _attach_extra(manifest: Manifest, file: str, loaded: Loaded, problems: Problems) -> None:
+    """A file that a model needs beside its own."""
+
+    def extra(path: Path) -> Attachment:
+        found, _ = read_blob(path, repr(file), MAX_MODEL_FILE_BYTES)
+        loaded.files[found.blob] = path
+        return Attachment(files=(found,))
+
+    _put(manifest, file, problems, extra, "spec")
 
 
 def _attach_folders(

@@ -17,6 +17,7 @@ import typer
 
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, say, say_if_away, short
+from vedette.cli.waiting import waiting
 from vedette.errors import ConfigError, VedetteError
 from vedette.store.history import FEED
 
@@ -169,11 +170,14 @@ def _ask(client: ControlClient, loaded: Loaded, prune: bool, verbose: bool) -> d
     for digest, path in loaded.judged.items():
         client.upload_bytes(digest, path.read_bytes())
     if loaded.models:
+        from vedette.cli.model_signing import send_signature_beside
         from vedette.cli.uploading import upload_model
 
         for digest, path in loaded.models.items():
             upload_model(client, digest, path, path.name)
-    answer: dict[str, Any] = client.post("/v1/plan", loaded.wish(prune=prune))
+            send_signature_beside(client, digest, path)
+    with waiting("Looking at models" if loaded.models else "Planning"):
+        answer: dict[str, Any] = client.post("/v1/plan", loaded.wish(prune=prune))
     _say_all(answer["notes"])
     _say_absent(answer["absent"], verbose)
     return answer
@@ -245,7 +249,9 @@ def _send(
         client.upload_bytes(digest, content(digest), "blobs" if digest in components else "files")
     parts = ("base", "ground", "payload", "texts", "applied", "feeds")
     wish = {name: answer[name] for name in parts if name in answer}
-    done = client.post("/v1/apply", wish, timeout=APPLY_TIMEOUT)
+    brings_models = any(each["kind"] == "Model" for each in answer["changes"])
+    with waiting("Applying, loading models" if brings_models else "Applying"):
+        done = client.post("/v1/apply", wish, timeout=APPLY_TIMEOUT)
     say_if_away(done)
     if as_json:
         print_json(done)

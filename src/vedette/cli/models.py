@@ -6,14 +6,22 @@ Owns: the options of these commands. Must not: look into a model; the node has i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vedette.cli import model_signing
 from vedette.cli.interrupting import said_on_interrupt
+from vedette.cli.model_alarms import alarms
 from vedette.cli.options import HomeOption, JsonOption, client_of
+from vedette.cli.quantizing import quantize
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
+from vedette.cli.waiting import waiting
+from vedette.errors import ConfigError
 from vedette.ids import require_name
+
+if TYPE_CHECKING:
+    from vedette.control.client import ControlClient
 
 _models = typer.Typer(
     help="Models that the node serves by the Open Inference Protocol.", no_args_is_help=True
@@ -21,6 +29,9 @@ _models = typer.Typer(
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 _SHOWN_VALUES = 4
+_QUANTIZE_EXAMPLE = (
+    "Example: vedette model quantize digits --calibrate pictures.npz --samples labelled.npz"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +41,10 @@ def register(app: typer.Typer) -> None:
     _models.command("add", epilog="Example: vedette model add digits.onnx --name digits")(add)
     _models.command("promote", epilog="Example: vedette model promote digits --version 2")(promote)
     _models.command("rollback", epilog="Example: vedette model rollback digits")(rollback)
+    _models.command("quantize", epilog=_QUANTIZE_EXAMPLE)(quantize)
     _models.command("remove", epilog="Example: vedette model remove digits --version 1")(remove)
+    _models.command("alarms", epilog="Example: vedette model alarms pump --follow")(alarms)
+    model_signing.register(_models)
     app.add_typer(_models, name="model")
 
 
@@ -79,6 +93,7 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
     ]
     rows += [("input", printable(_tensor(each))) for each in one["inputs"]]
     rows += [("output", printable(_tensor(each))) for each in one["outputs"]]
+    rows += [(side, _media(one[side])) for side in ("input", "output") if one[side]]
     rows += [
         ("sessions", f"{one['sessions']}, {one['threads']} threads each"),
         ("memory", f"at most {_size(limits['memoryBytes'])}"),
@@ -100,6 +115,8 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
         (
             each["version"],
             each["state"],
+            each["golden"] or "-",
+            printable(each["signer"] or "-"),
             _size(each["size"]),
             short(each["file"]),
             each["addedAt"],
@@ -107,11 +124,18 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
         )
         for each in one["versions"]
     ]
-    print_table(("version", "state", "size", "file", "added", "by"), versions, "")
+    print_table(
+        ("version", "state", "golden", "signed by", "size", "file", "added", "by"), versions, ""
+    )
 
 
 def add(
-    path: Annotated[Path, typer.Argument(help="A file (.onnx), or a folder that holds one.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A file (.onnx, .tflite), or a folder that holds one, and perhaps model.yaml."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="Name of the model.")],
     home: HomeOption = None,
     version: Annotated[
@@ -129,42 +153,90 @@ def add(
     promote: Annotated[
         bool, typer.Option("--promote/--no-promote", help="Serve it at once; or only keep it.")
     ] = True,
+    golden: Annotated[
+        Path | None,
+        typer.Option(help="Questions and the answers to them that it must give before it serves."),
+    ] = None,
+    golden_record: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT",
+            help="JSON, or a file of JSON or .npy: what it answers to it now is what it must answer from now on. "
+            "Repeatable.",
+        ),
+    ] = None,
+    signature: Annotated[
+        Path | None,
+        typer.Option(help="Its signature, which has to hold; default: model.sig beside it."),
+    ] = None,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Take it in as unsigned, whatever lies beside it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take in a model as the next version; returns when it serves. Settings not given stay as they were.
 
     It is looked at in a process without network and files before anything of it counts.
     """
+    from vedette.cli.golden import read_golden, send_golden
+    from vedette.cli.model_folder import model_folder
     from vedette.cli.uploading import upload_model
-    from vedette.models.admit import find_model, read_model
+    from vedette.models.admit import read_model
 
-    admitted = read_model(find_model(path))
+    place = f"/v1/models/{require_name(name, 'model')}"
+    folder = model_folder(path)
+    admitted = read_model(folder.file)
+    cases = read_golden(golden)
     client = client_of(home)
-    wish = {
-        "file": admitted.digest,
-        "version": version,
-        "promote": promote,
-        "task": task,
-        "sessions": sessions,
-        "threads": threads,
-    }
+    flags = {"task": task, "sessions": sessions, "threads": threads}
+    said = {key: value for key, value in flags.items() if value is not None}
+    wish: dict[str, Any] = {"file": admitted.digest, "version": version, "promote": promote}
+    wish |= {**folder.wish, **said}
     with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
         upload_model(client, admitted.digest, admitted.path, name)
-        answer: dict[str, Any] = client.put(f"/v1/models/{require_name(name, 'model')}", wish)
+        folder.send(client)
+        _send_signature(client, admitted.digest, admitted.path, signature, unsigned)
+        wish["golden"] = send_golden(client, admitted.digest, cases, golden_record or [])
+        with waiting(f"Looking at {name}{', loading it' if promote else ''}"):
+            answer: dict[str, Any] = client.put(place, wish)
     if as_json:
         print_json(answer)
-        return
+    else:
+        _say_added(answer)
+
+
+def _say_added(answer: dict[str, Any]) -> None:
+    name, kept = answer["name"], answer["version"]
     say_if_away(answer)
     say(f"Inputs: {printable(_tensors(answer['inputs']))}")
     say(f"Outputs: {printable(_tensors(answer['outputs']))}")
     if answer["pruned"]:
         say(f"note: forgot old versions: {', '.join(map(str, answer['pruned']))}")
+    if answer["signer"]:
+        say(f"Signed by {printable(answer['signer'])}")
+    if answer["golden"]:
+        asked = "as they should be" if answer["promoted"] else "not asked yet"
+        say(f"Golden answers: {answer['golden']}, {asked}")
     if not answer["promoted"]:
-        kept = answer["version"]
         say(f"Keeps {name} {kept}; serve it: vedette model promote {name} --version {kept}")
         return
-    say(f"Serves {name} {answer['version']} (generation {answer['generation']})")
+    say(f"Serves {name} {kept} (generation {answer['generation']})")
     print(answer["url"])
+
+
+def _send_signature(
+    client: ControlClient, digest: str, file: Path, signature: Path | None, unsigned: bool
+) -> None:
+    from vedette.models.signed_files import signature_beside
+
+    if unsigned:
+        if signature is not None:
+            raise ConfigError("request_invalid", "--signature and --unsigned contradict each other")
+        client.delete(f"/v1/model-files/{digest}/signature")
+        return
+    found = signature or signature_beside(file)
+    if found is not None:
+        model_signing.send_signature(client, digest, found)
 
 
 def promote(
@@ -175,9 +247,9 @@ def promote(
 ) -> None:
     """Serve a version that is kept; returns when it serves."""
 
-    done = client_of(home).post(
-        f"/v1/models/{require_name(name, 'model')}/promoted", {"version": version}
-    )
+    place = f"/v1/models/{require_name(name, 'model')}/promoted"
+    with waiting(f"Loading {name} {version}"):
+        done = client_of(home).post(place, {"version": version})
     _told(done, f"Serves {name} {version}", as_json)
 
 
@@ -185,7 +257,8 @@ def rollback(name: NameArgument, home: HomeOption = None, as_json: JsonOption = 
     """Serve the version that served before; `vedette rollback` takes the whole node back."""
 
     client = client_of(home)
-    done = client.post(f"/v1/models/{require_name(name, 'model')}/rollback", None)
+    with waiting(f"Loading {name}"):
+        done = client.post(f"/v1/models/{require_name(name, 'model')}/rollback", None)
     version = client.get(f"/v1/models/{require_name(name, 'model')}")["version"]
     _told(done, f"Serves {name} {version}", as_json)
 
@@ -233,6 +306,21 @@ def _tensor(one: dict[str, Any]) -> str:
     """`x FP32[?,3]`: a dimension `?` is any."""
     shape = ",".join(str(each) if each else "?" for each in one["shape"])
     return f"{one['name']} {one['datatype']}[{shape}]"
+
+
+def _media(said: dict[str, Any]) -> str:
+    """How it is fed or read, in a line."""
+    match said["type"]:
+        case "Image":
+            return (
+                f"a picture, {said['width']} x {said['height']}, {said['resize']}, {said['colors']}"
+            )
+        case "Audio":
+            return f"a sound, {said['sampleRate']:,} samples a second"
+        case "Text":
+            return f"a text, at most {said['maxTokens']:,} tokens"
+        case kind:
+            return f"read as {kind.lower()}"
 
 
 def _size(amount: int) -> str:

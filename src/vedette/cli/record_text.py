@@ -1,4 +1,4 @@
-"""How a line of the spool reads: a request, a call out, what the firewall found, a block, a move of pressure.
+"""How a line of the spool reads: a request, a call of a function, what the firewall found, a block, a move of pressure.
 
 Owns: which fields a person sees of each kind, and how long a text of a caller's may be. Must not: read the spool.
 """
@@ -39,11 +39,25 @@ def _request(line: dict[str, Any]) -> Iterator[str]:
         if "route" in line:
             who = f"{who} on route {line['route']}"
         request = f"{who} calls {line['method']} {place}"
+    if line.get("kind") == "predict":
+        who = f"{line.get('function', '-')} on route {line.get('route', '-')}"
+        request = f"{who} asks {line['method']} {line.get('model', '-')}{line.get('path', '')}"
     yield f"{line.get('totalUs', 0)} µs"
     yield request
+    if "model" in line:
+        yield _asked(line)
     yield line.get("principal", "-")
     yield _why(line)
     yield line.get("requestId", "")
+
+
+def _asked(line: dict[str, Any]) -> str:
+    """The model, its version, and what of the time went where, as far as the request came to it."""
+    parts = [f"{line['model']} {line.get('modelVersion', '?')}"]
+    for field, what in (("queueMicros", "waited"), ("runMicros", "ran")):
+        if line.get(field) is not None:
+            parts.append(f"{what} {line[field]} µs")
+    return ", ".join(parts)
 
 
 def _why(line: dict[str, Any]) -> str:
@@ -58,7 +72,8 @@ def _why(line: dict[str, Any]) -> str:
     named = ("stage", "cause", "upstream") if cause.startswith("upstream_") else ("stage", "cause")
     why = " ".join(str(line[key]) for key in named if key in line)
     if "wouldAllow" in line:
-        return f"{why}; the rule {line['wouldAllow']} would allow it"
+        what = "policy" if line.get("kind") == "predict" else "rule"
+        return f"{why}; the {what} {line['wouldAllow']} would allow it"
     return f"{why}: {line['detail']}" if "detail" in line else why
 
 

@@ -36,7 +36,7 @@ def records(
         bool, typer.Option("--failed", help="Only what was refused or failed.")
     ] = False,
     kind: Annotated[
-        Literal["request", "egress", "security", "block", "pressure", "admin"] | None,
+        Literal["request", "egress", "predict", "security", "block", "pressure", "admin"] | None,
         typer.Option(
             help="Only lines of this kind; `security`: what the firewall found; `admin`: what people did to the node."
         ),

@@ -50,6 +50,24 @@ class Question:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+BINARY_ANSWER: Final = {"parameters": {"binary_data_output": True}}
+"""Asks for outputs as bytes, which NaN and FP16 have a form in."""
+_MEDIA: Final = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"))
+
+
+def medium_of(content: bytes) -> str | None:
+    """What bytes are that are no tensors, by how they begin; None: nothing that is known here."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
+        return "audio/wav"
+    return next((medium for start, medium in _MEDIA if content.startswith(start)), None)
+
+
+def question_beside(content: bytes, medium: str) -> Question:
+    """Bytes that are no tensors, for whoever answers to read; before them what is wished of the answer."""
+    head = json.dumps(BINARY_ANSWER).encode()
+    return Question(head + content, {"content-type": medium, HEADER_LENGTH: str(len(head))})
+
+
 def question_of(content: bytes, inputs: Sequence[Mapping[str, Any]]) -> Question:
     """What `content` asks a model with those inputs (`name`, `datatype`). Raises `ConfigError` request_invalid."""
     if content.startswith(_NPY):
@@ -57,7 +75,8 @@ def question_of(content: bytes, inputs: Sequence[Mapping[str, Any]]) -> Question
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
-        raise _wrong("the input is neither JSON nor .npy") from None
+        message = "the input is neither JSON nor .npy, nor a JPEG, PNG or WAV"
+        raise _wrong(message) from None
     if isinstance(value, dict) and isinstance(value.get("inputs"), list):
         return Question(content, {"content-type": "application/json"})
     if isinstance(value, list):
@@ -72,7 +91,8 @@ def question_of(content: bytes, inputs: Sequence[Mapping[str, Any]]) -> Question
     if missing:
         raise _wrong(f"there is nothing for the input {missing[0]!r}")
     asked = [_tensor(each, value[name]) for name, each in known.items()]
-    return Question(json.dumps({"inputs": asked}).encode(), {"content-type": "application/json"})
+    body = json.dumps({"inputs": asked, **BINARY_ANSWER}).encode()
+    return Question(body, {"content-type": "application/json"})
 
 
 def _tensor(wanted: Mapping[str, Any], value: Any) -> dict[str, Any]:
@@ -129,7 +149,7 @@ def _of_npy(content: bytes, inputs: Sequence[Mapping[str, Any]]) -> Question:
         "shape": list(header["shape"]),
         "parameters": {"binary_data_size": size},
     }
-    head = json.dumps({"inputs": [asked]}).encode()
+    head = json.dumps({"inputs": [asked], **BINARY_ANSWER}).encode()
     headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
     return Question(head + data, headers)
 

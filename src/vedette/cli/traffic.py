@@ -17,7 +17,12 @@ from vedette.cli.render import print_json, print_table, printable
 from vedette.clock import format_duration
 from vedette.errors import ConfigError
 
-_CALLERS = {"Subject": "tokens", "Workload": "client certificates", "Anonymous": "the anonymous"}
+_CALLERS = {
+    "Subject": "tokens",
+    "Workload": "client certificates",
+    "Anonymous": "the anonymous",
+    "Function": "functions",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -171,7 +176,8 @@ def _said(policies: list[dict[str, Any]]) -> Iterator[str]:
     for one in policies:
         who = _CALLERS.get(one["principalType"], "anybody")
         if one["principalId"] is not None:
-            who = one["principalId"]
+            is_function = one["principalType"] == "Function"
+            who = f"the function {one['principalId']}" if is_function else one["principalId"]
         of = f"{who} if {one['policy']}" if one["conditional"] else f"{who} ({one['policy']})"
         yield f"except {of}" if one["effect"] == "forbid" else of
 

@@ -17,10 +17,12 @@ from vedette.config.hosts import covers, normalise_host
 from vedette.config.leaving import tokens_of
 from vedette.config.paths import require_route_path
 from vedette.config.sidecar import OWN_PATHS, mixes
+from vedette.config.tiers import EDGE
 from vedette.errors import ConfigError
 
 if TYPE_CHECKING:
     from vedette.config.egress import EgressCredential, EgressPolicy
+    from vedette.config.served import ServedModel
     from vedette.config.snapshot import Issuer, IssuerKey, Route, Snapshot
 
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
@@ -41,6 +43,13 @@ _KEY_TYPES: Final = {
 }
 
 
+_READ_OUTPUTS: Final = {
+    "Labels": ("label", "score"),
+    "Embedding": ("embedding",),
+    "Boxes": ("box", "label", "score"),
+}
+
+
 def problems_of(snapshot: Snapshot) -> list[str]:
     """Every invariant that `snapshot` breaks, as sentences that name the place; empty when it
     holds.
@@ -53,6 +62,7 @@ def problems_of(snapshot: Snapshot) -> list[str]:
         _routes,
         _claims,
         _services,
+        _tiers,
         _limits,
         _egress,
         _sidecars,
@@ -218,6 +228,45 @@ def _services(snapshot: Snapshot) -> Iterator[str]:
             yield from _sorted(f"{where}.backend.files", [each.path for each in backend.files])
         if route.mirror and route.mirror.upstream not in upstreams:
             yield f"{where}.mirror: there is no upstream {route.mirror.upstream!r}"
+
+
+def _tiers(snapshot: Snapshot) -> Iterator[str]:
+    """What only a route to a model has."""
+    for route in snapshot.routes:
+        where = f"routes.{route.name}"
+        tiers = route.tiers or ()
+        model = snapshot.model(route.backend.model) if route.backend.type == "Model" else None
+        if model is None:
+            if tiers or route.confidence or route.cache:
+                yield f"{where}: tiers, confidence and cache are of a model"
+            continue
+        yield from _unsure(where, route, model)
+        names = [each.name for each in tiers]
+        for name in sorted({name for name in names if names.count(name) > 1 or name == EDGE}):
+            yield f"{where}.tiers: {name} is there more than once"
+        known = {each.name for each in model.inputs}
+        for tier in tiers:
+            yield from _sorted(f"{where}.tiers.{tier.name}.on", tier.on)
+            yield from _sorted(f"{where}.tiers.{tier.name}.inputs", tier.inputs)
+            if tier.all_inputs == bool(tier.inputs):
+                yield f"{where}.tiers.{tier.name}: some inputs leave, or all"
+            for name in tier.inputs:
+                if name not in known:
+                    yield f"{where}.tiers.{tier.name}: the model {model.name!r} has no input {name!r}"
+
+
+def _unsure(where: str, route: Route, model: ServedModel) -> Iterator[str]:
+    """How sure an answer has to be, and who is asked when it is not, need each other, and an output that says it."""
+    read = _READ_OUTPUTS[model.output.type] if model.output else ()
+    outputs = (*(each.name for each in model.outputs), *read)
+    if route.confidence is not None and route.confidence.output not in outputs:
+        told = f"there is no output {route.confidence.output!r}; the model has {', '.join(outputs)}"
+        yield f"{where}.confidence: {told}"
+    asked = any("LowConfidence" in tier.on for tier in route.tiers or ())
+    if asked and route.confidence is None:
+        yield f"{where}: a tier is on LowConfidence, and no confidence says what that is"
+    if route.confidence is not None and not asked:
+        yield f"{where}.confidence: no tier is on LowConfidence, so nobody would be asked"
 
 
 def _limits(snapshot: Snapshot) -> Iterator[str]:

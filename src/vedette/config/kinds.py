@@ -82,6 +82,15 @@ class NodeTimers(Model):
     )
 
 
+class NodeModelsSpec(Model):
+    """Which models the node takes in."""
+
+    require_signature: Flag = Field(
+        default=False,
+        description="Whether only models are served that somebody signed whom `vedette model trust` names.",
+    )
+
+
 class NodeSpec(Model):
     """What the node as a whole lets in."""
 
@@ -99,6 +108,9 @@ class NodeSpec(Model):
         default="24h",
         description="How long the last policy holds while control is away, a second to a year; then "
         "everything but fixed answers is refused until control is back.",
+    )
+    models: NodeModelsSpec = Field(
+        default_factory=NodeModelsSpec, description="Which models are taken in."
     )
     shed: Flag = Field(
         default=True, description="Whether requests are shed while the node is under pressure."

@@ -19,6 +19,8 @@ from vedette.config.kinds import ApiVersion, RateLimitSpec
 from vedette.config.manifest import Metadata
 from vedette.config.model import Count, Flag, Model
 from vedette.config.snapshot import Name
+from vedette.config.tiers import MAX_TIERS
+from vedette.config.tiers_manifest import ConfidenceSpec, ResultCacheSpec, TierSpec
 from vedette.config.waf_manifest import WafSpec
 from vedette.config.written import Duration, FileReference, Host
 
@@ -377,6 +379,17 @@ class RouteRuleSpec(RuleSpec):
     fault: FaultSpec | None = Field(
         default=None,
         description="What goes wrong on purpose, to see what follows; absent: nothing.",
+    )
+    tiers: tuple[TierSpec, ...] = Field(
+        default=(),
+        max_length=MAX_TIERS,
+        description="Who answers in place of the Model of this rule, in this order; empty: nobody.",
+    )
+    confidence: ConfidenceSpec | None = Field(
+        default=None, description="How sure the Model's answer has to be; absent: not at all."
+    )
+    cache: ResultCacheSpec | None = Field(
+        default=None, description="Which answers of the Model are given again; absent: none."
     )
 
 

@@ -9,35 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.model import Count, Model, build, wire_value
+from vedette.config.served_media import ModelExtra, ServedInput, ServedOutput, problems_of_media
+from vedette.config.tensor import Datatype, Tensor
 from vedette.ids import DIGEST_PATTERN, NAME_PATTERN
 
-# fmt: off
-Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
-    "FP16", "FP32", "FP64", "BYTES",
-]
-# fmt: on
-"""Element types of the Open Inference Protocol."""
+__all__ = ["Datatype", "Tensor"]
 WORKER_PATTERN: Final = r"^[0-9a-f]{16}$"
 
 
 TASK_PATTERN: Final = r"^[a-z][a-z0-9-]*$"
-ModelFormat = Literal["onnx", "tflite"]
-
-
-class Tensor(Model):
-    """One input or output of a model."""
-
-    name: str = Field(min_length=1, max_length=256, description="Its name in the model's file.")
-    datatype: Datatype = Field(description="Type of its elements.")
-    shape: tuple[Annotated[Count, Field(ge=0, le=2**40)], ...] = Field(
-        max_length=16, description="Its dimensions; 0: any."
-    )
+ModelFormat = Literal["onnx", "tflite", "detector"]
+"""`detector`: JSON that says how anomalies of a stream are found (docs/models.md)."""
 
 
 class ModelLimits(Model):
@@ -62,11 +49,24 @@ class ModelLimits(Model):
         le=100_000,
         description="Requests that may wait for a session; beyond: 503 with `retry-after`.",
     )
+    batch: Count = Field(
+        default=8,
+        ge=1,
+        le=1_024,
+        description="Requests of one caller that may run together; 1: each alone.",
+    )
     request_bytes: Count = Field(
         default=67_108_864,
         ge=1_024,
         le=1_073_741_824,
         description="Largest request body, in bytes; beyond: 413.",
+    )
+    streams: Count = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Streams of which a model keeps what they have seen, while one has a connection and after; of "
+        "the caller who has most, the one that was idle longest makes room. All have one: 503.",
     )
 
 
@@ -95,15 +95,46 @@ class ServedModel(Model):
     outputs: tuple[Tensor, ...] = Field(
         min_length=1, max_length=256, description="What it gives, in the file's order."
     )
+    input: ServedInput | None = Field(
+        default=None,
+        description="How a picture, a sound or a text becomes its input; absent: it takes tensors only.",
+    )
+    output: ServedOutput | None = Field(
+        default=None, description="How its output is read; absent: it gives tensors only."
+    )
+    files: tuple[ModelExtra, ...] | None = Field(
+        default=None,
+        max_length=2,
+        description="What it needs beside its own file; absent: nothing.",
+    )
     sessions: Count = Field(
         default=1, ge=1, le=256, description="Sessions, each of which runs one request at a time."
     )
     threads: Count = Field(default=1, ge=1, le=256, description="Threads of each session.")
     limits: ModelLimits = Field(default_factory=ModelLimits, description="What it may use.")
+    idle_millis: Annotated[Count, Field(ge=1_000, le=2_592_000_000)] | None = Field(
+        default=None,
+        description="Its process ends when nobody asks for so many milliseconds, and starts when somebody does; "
+        "absent: it is always there.",
+    )
     worker: Annotated[str, StringConstraints(pattern=WORKER_PATTERN)] = Field(
         description="Name of its process and socket: everything above, hashed. What changes any of it runs in "
         "a process of its own beside the one before."
     )
+
+    @model_validator(mode="after")
+    def _require_fitting_media(self) -> Self:
+        roles = [each.role for each in self.files or ()]
+        found = problems_of_media(self.inputs, self.outputs, self.input, self.output, roles)
+        problems = list(found)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def blobs(self) -> dict[str, int]:
+        """Sizes of its file and of those beside it, by digest."""
+        extras = {each.blob: each.size for each in self.files or ()}
+        return {**extras, self.blob: self.size}
 
 
 def served_model(data: Mapping[str, Any], *, code: str = "snapshot_invalid") -> ServedModel:

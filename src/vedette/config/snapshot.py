@@ -24,6 +24,7 @@ from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.rate import Rate
 from vedette.config.served import ServedModel
 from vedette.config.sidecar import Sidecar
+from vedette.config.tiers import MAX_TIERS, Confidence, ResultCache, Tier
 from vedette.config.waf import Waf, WafOverride
 from vedette.errors import ConfigError, TrustError
 from vedette.ids import DIGEST_PATTERN, NAME_PATTERN, digest_of
@@ -134,6 +135,10 @@ class Admit(Model):
         le=31_536_000,
         description="How long the last policy holds without control, in seconds; then everything but "
         "fixed answers is refused; absent: a day.",
+    )
+    requires_signed_models: bool | None = Field(
+        default=None,
+        description="Whether only models are loaded that somebody signed whom the node trusts with that; absent: any.",
     )
     sheds: bool | None = Field(
         default=None, description="Whether requests are shed under pressure; absent: they are."
@@ -587,6 +592,18 @@ class Route(Model):
     sticky: Stickiness | None = Field(
         default=None, description="Whether a caller stays with one service."
     )
+    tiers: tuple[Tier, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_TIERS,
+        description="Who answers in place of its model, in this order; absent: nobody.",
+    )
+    confidence: Confidence | None = Field(
+        default=None, description="How sure an answer has to be; absent: not at all."
+    )
+    cache: ResultCache | None = Field(
+        default=None, description="Which answers are remembered; absent: none."
+    )
     waf: WafOverride | None = Field(
         default=None, description="How it is inspected; absent: as `waf.policy` says."
     )
@@ -849,7 +866,7 @@ class Snapshot(Model):
         }
         rules = {self.waf.rules} if self.waf else set()
         named = self.rule_files() | self.address_files()
-        models = {each.blob for each in self.models or ()}
+        models = {blob for each in self.models or () for blob in each.blobs()}
         return frozenset(
             policies | components | models | files | rules | named | {self.policy.schema_}
         )

@@ -2,7 +2,8 @@
 
 Owns: the only way a snapshot becomes active: sign, check with the engine's own code, record durably, apply, and go
 back when the engine refuses. Workers of models are ready before it and end after it. One lock, so that every change
-starts from the state before it. Must not: decide what changes; `desired` and `node` do.
+starts from the state before it; nobody has it while a model is loaded. Must not: decide what changes; `desired` and
+`node` do.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vedette.clock import now
+from vedette.config.served import ServedModel
 from vedette.config.snapshot import Snapshot
 from vedette.control import desired, tls
 from vedette.control.bootstrap import Keys
 from vedette.control.desired import Change, keep_standing
-from vedette.control.model_workers import ModelWorkers
+from vedette.control.model_workers import ModelWorkers, NotLoadedError, Wish
 from vedette.control.refusals import About, about
 from vedette.engine.client import EngineClient, EngineStatus
 from vedette.engine.native import Native, Questions, refusal_of
@@ -38,6 +41,8 @@ from vedette.store.blobs import BlobStore
 from vedette.store.collect import Collected, collect_garbage
 from vedette.store.history import Entry, History
 from vedette.store.home import Home
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Activator:
         self.history = history
         self.engine = engine
         self.workers = ModelWorkers(home)
+        self._waiting = _Waiting()
         self._home = home
         self._keys = keys
         self._native = native
@@ -82,6 +88,16 @@ class Activator:
         """Called with what the engine says of itself, once a second."""
         self.noted: Callable[[Snapshot, str], None] | None = None
         """Called with each snapshot that is active and served, and who wanted it."""
+        self.proved: Callable[[Sequence[ServedModel]], None] | None = None
+        """Called, without the lock, with models that are new and whose workers are ready; raises where one must not
+        serve.
+        """
+        self.vouched: Callable[[Snapshot, Snapshot], None] | None = None
+        """Called with a snapshot that is to be served and the one that is, before models are loaded; raises where one
+        must not be.
+        """
+        self.loadable: Callable[[Snapshot], Sequence[ServedModel]] = _models_of
+        """Which models of a snapshot that is served may be loaded."""
         self.besides: Callable[[], Iterable[str]] = tuple
         """Digests of blobs that are kept though no generation needs them."""
 
@@ -111,20 +127,48 @@ class Activator:
         envelope = self.history.envelope(digest)
         return Snapshot.parse(verify_envelope(envelope, self._keys.signer.public_pem))
 
+    def once_loaded(
+        self, act: Callable[[], T], lock: Callable[[], AbstractContextManager[object]] | None = None
+    ) -> T:
+        """Calls `act` with the lock held (or what `lock` gives, which includes it). Where it would serve models that
+        are not loaded yet, they are waited for without it, so that others may change something meanwhile; then `act`
+        is called again, and finds what is so by then.
+
+        Raises what `act` raises, `UnavailableError` model_not_ready. Within itself it is `act` alone.
+        """
+        if self._waiting.wish is not None:
+            return act()
+        with self.workers.wish() as wish:
+            self._waiting.wish = wish
+            try:
+                while True:
+                    try:
+                        with lock() if lock else self.lock:
+                            return act()
+                    except NotLoadedError as error:
+                        wish.load(error.models)
+                        if self.proved is not None:
+                            self.proved(error.models)
+            finally:
+                self._waiting.wish = None
+
     def change(self, change: Change, action: str, actor: str) -> Outcome:
         """Applies `change` to the active snapshot and serves the result.
 
         Raises `ConfigError` when the result is not valid or the engine refuses it (nothing has changed then),
-        `UnavailableError` when the disk refuses.
+        `UnavailableError` when the disk refuses. `change` is called again with another snapshot when that was replaced
+        while models were loaded.
         """
-        with self.lock:
-            entry, before = self.active()
-            after = change(before)
-            if after.digest() == entry.digest:
-                return Outcome(entry, before, self._apply_if_there(entry))
-            if after.policy != before.policy:
-                self.check_policies(after)
-            return self._activate(after, action, actor)
+        return self.once_loaded(lambda: self._change(change, action, actor))
+
+    def _change(self, change: Change, action: str, actor: str) -> Outcome:
+        entry, before = self.active()
+        after = change(before)
+        if after.digest() == entry.digest:
+            return Outcome(entry, before, self._apply_if_there(entry))
+        if after.policy != before.policy:
+            self.check_policies(after)
+        return self._activate(after, action, actor)
 
     def version_of(self, function: str, component: str) -> int:
         """The generation that brought this component of a function; that of now for one from before these were kept."""
@@ -142,19 +186,21 @@ class Activator:
 
         Raises `ConfigError` nothing_to_roll_back, snapshot_unknown, blob_missing.
         """
-        with self.lock:
-            if digest is None:
-                previous = self.history.previous()
-                if previous is None:
-                    raise ConfigError("nothing_to_roll_back", "there is no earlier snapshot")
-                digest = previous.digest
-            entry, before = self.active()
-            if digest == entry.digest:
-                return Outcome(entry, before, self._apply_if_there(entry))
-            older = keep_standing(self.snapshot(digest), before)
-            if older.digest() == entry.digest:
-                return Outcome(entry, before, self._apply_if_there(entry))
-            return self._activate(older, "rollback", actor)
+        return self.once_loaded(lambda: self._roll_back(digest, actor))
+
+    def _roll_back(self, digest: str | None, actor: str) -> Outcome:
+        if digest is None:
+            previous = self.history.previous()
+            if previous is None:
+                raise ConfigError("nothing_to_roll_back", "there is no earlier snapshot")
+            digest = previous.digest
+        entry, before = self.active()
+        if digest == entry.digest:
+            return Outcome(entry, before, self._apply_if_there(entry))
+        older = keep_standing(self.snapshot(digest), before)
+        if older.digest() == entry.digest:
+            return Outcome(entry, before, self._apply_if_there(entry))
+        return self._activate(older, "rollback", actor)
 
     def check_policies(self, snapshot: Snapshot) -> list[str]:
         """Checks policies against the schema and returns warnings. Raises `ConfigError` policy_invalid."""
@@ -205,11 +251,20 @@ class Activator:
         refused = self._refusal(snapshot, envelope)
         if refused is not None:
             raise refused.error
+        before = self.active()[1]
+        if self.vouched is not None:
+            self.vouched(snapshot, before)
+        self._require_loaded(before, snapshot)
         try:
-            self.workers.bring_up(self.active()[1].models or (), snapshot.models or ())
             return self._serve(snapshot, envelope, action, actor)
         finally:
-            self.workers.settle(self.active()[1].models or ())
+            self.workers.settle(self.loadable(self.active()[1]))
+
+    def _require_loaded(self, before: Snapshot, after: Snapshot) -> None:
+        """Raises `NotLoadedError`, which `once_loaded` waits for."""
+        self.workers.settle(self.loadable(before))
+        assert self._waiting.wish is not None, "snapshots are activated by `once_loaded`"
+        self._waiting.wish.require_loaded(before.models or (), after.models or ())
 
     def _serve(self, snapshot: Snapshot, envelope: bytes, action: str, actor: str) -> Outcome:
         """Makes a snapshot the active one, and has the engine serve it; goes back when the engine refuses."""
@@ -380,7 +435,7 @@ class Activator:
             if entry is None:
                 return None, None
             _, snapshot = self.active()
-            self.workers.settle(snapshot.models or ())  # control starts with this, too
+            self.workers.settle(self.loadable(snapshot))  # control starts with this, too
             status = self.engine.look()
             serving = (status["digest"], status["generation"], status["error"])
             # A node's first snapshot is served before control runs, and a newer engine wants an analysis of its own.
@@ -392,6 +447,16 @@ class Activator:
             self.engine.apply(entry.digest, entry.generation)
             why = status["error"] or "it was behind"
             return f"the engine now serves generation {entry.generation} ({why})", status
+
+
+class _Waiting(threading.local):
+    """What this thread waits for."""
+
+    wish: Wish | None = None
+
+
+def _models_of(snapshot: Snapshot) -> Sequence[ServedModel]:
+    return snapshot.models or ()
 
 
 def _components(snapshot: Snapshot) -> dict[str, str]:

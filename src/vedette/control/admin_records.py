@@ -34,6 +34,7 @@ _QUESTIONS: Final = frozenset(
     {
         *("check_policy", "explain", "plan", "judge", "replay", "tune"),
         *("put_blob", "put_file", "put_model_file"),
+        *("sign_model_files", "verify_model"),
     }
 )
 """Handlers that change nothing of what the node does. What is uploaded does nothing until something names it."""

@@ -90,6 +90,7 @@ _NOT_FOUND = (
     "credential_unknown",
     "workload_unknown",
     "model_version_unknown",
+    "model_signer_absent",
     "box_unknown",
     "bundle_unknown",
     "bundle_not_followed",

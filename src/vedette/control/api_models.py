@@ -10,15 +10,26 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 from vedette.control.admin_records import NOTE
 from vedette.control.messages import Activation, Stored
-from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish, PromoteWish
+from vedette.control.model_messages import (
+    ModelAdded,
+    ModelStatus,
+    ModelWish,
+    PromoteWish,
+    SignatureStatus,
+    SignerStatus,
+    SignerWish,
+    SigningWish,
+)
 from vedette.control.node import Node, activation
+from vedette.control.resolve_models import ModelFile
 from vedette.control.uploads import receive
 from vedette.errors import ConfigError
 from vedette.models.admit import MAX_MODEL_BYTES
+from vedette.models.signing import MAX_SIGNATURE_BYTES
 
 
 def add_models(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) -> None:
@@ -48,6 +59,68 @@ def add_models(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) -> 
             await receive(request, file, MAX_MODEL_BYTES, too_large)
             size = await asyncio.to_thread(node.models.store_file, digest, file)
         return Stored(digest=digest, size=size)
+
+    @app.put("/v1/model-files/{digest}/signature")
+    async def put_model_signature(digest: str, request: Request) -> SignatureStatus:
+        """Keeps the signature of a stored file (OpenSSF Model Signing, raw bytes), once it holds."""
+        too_large = ConfigError("model_too_large", "the signature is larger than 4 MiB")
+        with tempfile.TemporaryDirectory(dir=node.home.run, prefix="upload-") as folder:
+            file = Path(folder) / "signature"
+            await receive(request, file, MAX_SIGNATURE_BYTES, too_large)
+            node.models.stored(digest)
+            return await asyncio.to_thread(node.models.signatures.put, digest, file.read_bytes())
+
+    @app.delete("/v1/model-files/{digest}/signature")
+    def delete_model_signature(digest: str) -> Stored:
+        """Has a stored file count as unsigned."""
+        size = node.models.stored(digest)
+        node.models.signatures.forget(digest)
+        return Stored(digest=digest, size=size)
+
+    @app.get("/v1/model-signers")
+    def model_signers() -> list[SignerStatus]:
+        """Whose signatures of models count."""
+        return node.models.signatures.signers()
+
+    @app.put("/v1/model-signers")
+    def put_model_signer(wish: SignerWish, request: Request) -> list[SignerStatus]:
+        """Has signatures by these certificates, or those that they issue, count."""
+        added = node.models.signatures.trust(wish.pem, actor_of(request))
+        request.scope[NOTE]["target"] = " ".join(each.fingerprint[:16] for each in added)
+        return added
+
+    @app.delete("/v1/model-signers/{fingerprint}")
+    def delete_model_signer(fingerprint: str) -> SignerStatus:
+        """Has a signer count no more."""
+        return node.models.signatures.distrust(fingerprint)
+
+    @app.post("/v1/model-signatures")
+    def sign_model_files(wish: SigningWish) -> Response:
+        """A signature of files by the node's CA, as `model.sig` has it."""
+        signed = node.models.signatures.sign(wish.name, wish.files)
+        return Response(signed, media_type="application/json")
+
+    @app.get("/v1/models/{name}/signature", response_class=Response)
+    def model_signature(name: str, version: int | None = None) -> Response:
+        """The signature of a version, or of the one that serves."""
+        file = node.models.digest_of_version(name, version)
+        return Response(node.models.signatures.get(file), media_type="application/json")
+
+    @app.post("/v1/models/{name}/signed")
+    def sign_model(name: str, version: int | None = None) -> SignatureStatus:
+        """Signs a version by the node's CA."""
+        file = node.models.digest_of_version(name, version)
+        return node.models.signatures.sign_file(name, file)
+
+    @app.post("/v1/models/{name}/verified")
+    def verify_model(name: str, version: int | None = None) -> SignatureStatus:
+        """Whether the file of a version is whole, and signed by somebody who is trusted."""
+        return node.models.signatures.verify(node.models.digest_of_version(name, version))
+
+    @app.get("/v1/model-files/{digest}/content")
+    def model_content(digest: str) -> ModelFile:
+        """What is in an uploaded file: what goes in and comes out. It is looked at unless it was."""
+        return node.models.file(digest)
 
     @app.put("/v1/models/{name}")
     def put_model(name: str, wish: ModelWish, request: Request) -> ModelAdded:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from vedette.control.supervisor.launch import is_running, not_running
 from vedette.engine.client import UnixHTTPConnection
-from vedette.errors import UnavailableError, VedetteError, error_from_dict
+from vedette.errors import ConfigError, UnavailableError, VedetteError, error_from_dict
 from vedette.store.home import Home
 
 _READ_TIMEOUT = 10.0  # seconds
@@ -46,6 +46,13 @@ class ControlClient:
     def delete(self, path: str) -> Any:
         """The JSON answer of a DELETE. Raises `VedetteError`."""
         return self._json("DELETE", path, None)
+
+    def post_for_bytes(self, path: str, body: Any) -> bytes:
+        """The body of the answer to a POST as it is. Raises `VedetteError`."""
+        headers = {"content-type": "application/json"}
+        data = json.dumps(body).encode()
+        with _Exchange(self._home, "POST", path, data, headers) as answer:
+            return answer.read()
 
     def get_bytes(self, path: str) -> bytes:
         """The body of a GET as it is. Raises `VedetteError`."""
@@ -147,5 +154,9 @@ def _error_of(status: int, text: bytes) -> VedetteError:
 
 
 def segment(name: str) -> str:
-    """A name as one segment of a path."""
+    """A name as one segment of a path. Raises `ConfigError` invalid_name for what cannot be one: the node would take
+    it for another path. Whether it is a name of the right kind the node says.
+    """
+    if name in ("", ".", "..") or "/" in name or not name.isprintable():
+        raise ConfigError("invalid_name", f"{name[:80]!r} is not a valid name", "Check the name.")
     return quote(name, safe="")

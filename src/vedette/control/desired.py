@@ -7,7 +7,7 @@ checks itself (order, references, two routes for one path); building the next sn
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from vedette.config.addresses import Addresses, CountryDatabase, CountryRule
@@ -147,6 +147,7 @@ def remove_function(
         for route in snapshot.routes
         if not (isinstance(route.backend, FunctionBackend) and route.backend.function == name)
     )
+    require_free(snapshot, {each.name for each in snapshot.routes} - {each.name for each in routes})
     policies = _without(snapshot.policy.policies, public_name)
     return _change(
         snapshot,
@@ -166,7 +167,21 @@ def remove_route(snapshot: Snapshot, name: str, base: frozenset[str]) -> Snapsho
     """Removes a route. Raises `ConfigError` route_unknown."""
     if snapshot.route(name) is None:
         raise ConfigError("route_unknown", f"there is no route {name!r}")
+    require_free(snapshot, {name})
     return _change(snapshot, base, routes=_without(snapshot.routes, name))
+
+
+def require_free(
+    snapshot: Snapshot, gone: Collection[str], files: Mapping[str, str] | None = None
+) -> None:
+    """Raises `ConfigError` route_in_use when a limit is for one of the routes that would go; `files`: manifests of
+    limits, by name.
+    """
+    for limit in snapshot.limits:
+        for route in limit.routes:
+            if route in gone:
+                message = f"the limit {limit.name!r} is for the route {route!r}, which would go"
+                raise ConfigError("route_in_use", message, file=(files or {}).get(limit.name))
 
 
 def put_policy(snapshot: Snapshot, policy: PolicyRef) -> Snapshot:

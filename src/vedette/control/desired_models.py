@@ -6,7 +6,7 @@ kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from vedette.config.served import ServedModel
@@ -59,10 +59,20 @@ def put_model(snapshot: Snapshot, model: ServedModel, hosts: frozenset[str]) -> 
     return desired.put_route(after, model_route(model.name), hosts)
 
 
-def remove_model(snapshot: Snapshot, name: str, hosts: frozenset[str]) -> Snapshot:
-    """Serves a model no more, and removes the routes to it; unchanged when none of that name is served."""
+def remove_model(
+    snapshot: Snapshot,
+    name: str,
+    hosts: frozenset[str],
+    files: Mapping[str, str] | None = None,
+) -> Snapshot:
+    """Serves a model no more, and removes the routes to it; unchanged when none of that name is served.
+
+    Raises `ConfigError` route_in_use when a limit is for one of them; `files`: manifests of limits, by name.
+    """
     after = snapshot
-    for route in routes_to(snapshot.routes, name):
+    ways = routes_to(snapshot.routes, name)
+    desired.require_free(snapshot, {each.name for each in ways}, files)
+    for route in ways:
         after = desired.remove_route(after, route.name, hosts)
     rest = tuple(each for each in after.models or () if each.name != name)
     return after.with_(models=rest or None)

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from vedette.config.leaving import functions_of
-from vedette.config.snapshot import Snapshot
+from vedette.config.snapshot import Route, Snapshot
 from vedette.control.function_tokens import FunctionTokens
 from vedette.control.workload.identities import Identities
 from vedette.engine.client import EngineClient
@@ -145,6 +145,8 @@ def wanted_of(snapshot: Snapshot) -> dict[str, str | None]:
     wanted: dict[str, str | None] = {}
     if any(each.tls and each.tls.peers for each in snapshot.upstreams):
         wanted[_GATEWAY] = None
+    if any(_proves_itself(each, snapshot) for each in snapshot.routes):
+        wanted[_GATEWAY] = None
     named = {
         function
         for policy in snapshot.egress or ()
@@ -162,6 +164,12 @@ def wanted_of(snapshot: Snapshot) -> dict[str, str | None]:
         for name, component in wanted.items()
         if spiffe_id(domain, f"/{name}") not in revoked
     }
+
+
+def _proves_itself(route: Route, snapshot: Snapshot) -> bool:
+    """Whether the gateway may show its SVID to a tier of this route."""
+    policies = (each for each in snapshot.egress or () if route.name in (each.routes or ()))
+    return bool(route.tiers) and any(rule.peers for each in policies for rule in each.rules)
 
 
 def _text(der: bytes) -> str:

@@ -584,7 +584,7 @@ class RevokedToken(Model):
 
 
 class AskedRequest(Model):
-    """A request to explain. Without subject and spiffe the caller is anonymous."""
+    """A request to explain. Without subject, spiffe and asFunction the caller is anonymous."""
 
     subject: str | None = Field(default=None, max_length=2_048, description="`sub` of a token.")
     issuer: str | None = Field(default=None, description="`iss` of the token; default this node.")
@@ -596,6 +596,9 @@ class AskedRequest(Model):
     )
     certificate_subject: str | None = Field(
         default=None, description="Subject of a certificate without SPIFFE ID; needs `authority`."
+    )
+    as_function: str | None = Field(
+        default=None, description="The caller is this function, which asks `model`."
     )
     method: str = Field(default="GET", max_length=64, description="Method.")
     host: str = Field(default="localhost", max_length=512, description="Host.")

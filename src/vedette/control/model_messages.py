@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from vedette.config.media_manifest import MediaSpec
 from vedette.config.model import Count, Model
 from vedette.config.model_manifest import ModelLimitsSpec, Task
 from vedette.config.served import ModelFormat, ModelLimits, Tensor
+from vedette.config.served_media import ServedInput, ServedOutput
 from vedette.config.snapshot import Digest
 from vedette.control.messages import Activation
 
@@ -20,6 +22,10 @@ class ModelWish(Model):
     file: Digest = Field(description="Digest of the uploaded file.")
     version: Count | None = Field(
         default=None, ge=1, le=2**53, description="Its version; absent: the next."
+    )
+    golden: Digest | None = Field(
+        default=None,
+        description="Digest of uploaded golden answers, in place of those that the file had; absent: as they were.",
     )
     promote: bool = Field(default=True, description="Whether it is served at once.")
     task: Task | None = Field(
@@ -38,12 +44,56 @@ class ModelWish(Model):
     limits: ModelLimitsSpec | None = Field(
         default=None, description="What it may use; absent: as that, or the usual."
     )
+    media: MediaSpec | None = Field(
+        default=None,
+        description="How it is fed and read; files in it are digests of what was uploaded. Absent: as that, or as "
+        "tensors.",
+    )
 
 
 class PromoteWish(Model):
     """A version to serve."""
 
     version: Count = Field(ge=1, le=2**53, description="The version.")
+
+
+class SignerWish(Model):
+    """Somebody whose signatures of models are to count."""
+
+    pem: str | None = Field(
+        default=None,
+        max_length=1_000_000,
+        description="Certificates of authorities, or of signers themselves, PEM; absent: the node's CA.",
+    )
+
+
+class SignerStatus(Model):
+    """Somebody whose signatures of models count."""
+
+    fingerprint: str = Field(description="SHA-256 of the certificate, hex.")
+    subject: str = Field(description="Whose it is.")
+    pem: str = Field(description="The certificate, PEM.")
+    not_after: str = Field(description="When it ends; signatures from before count on.")
+    added_at: str = Field(description="Since when it is trusted, RFC 3339.")
+    actor: str = Field(description="Who added it.")
+
+
+class SignatureStatus(Model):
+    """A signature that holds."""
+
+    signer: str = Field(description="Who signed.")
+    fingerprint: str = Field(description="SHA-256 of the signer's certificate, hex.")
+    since: str = Field(description="When that began, RFC 3339: it was signed after.")
+    files: int = Field(description="How many files were signed together.")
+
+
+class SigningWish(Model):
+    """Files that the node's CA is to sign."""
+
+    name: str = Field(min_length=1, max_length=255, description="What the model is called.")
+    files: dict[str, str] = Field(
+        min_length=1, max_length=10_000, description="SHA-256 in hex by name; `.`: a file alone."
+    )
 
 
 class ModelAdded(Activation):
@@ -58,6 +108,8 @@ class ModelAdded(Activation):
     outputs: tuple[Tensor, ...] = Field(description="What it gives.")
     load_millis: float = Field(description="How long loading took, in milliseconds.")
     runtime: str = Field(description="What loaded it.")
+    golden: int = Field(default=0, description="How many golden answers the file has.")
+    signer: str | None = Field(default=None, description="Who signed the file; null: nobody.")
     pruned: tuple[int, ...] = Field(
         default=(), description="Old versions that were forgotten for it."
     )
@@ -73,6 +125,8 @@ class ModelVersion(Model):
     task: str = Field(description="What it is for.")
     added_at: str = Field(description="When it came, RFC 3339.")
     actor: str = Field(description="Who brought it.")
+    golden: int = Field(default=0, description="How many golden answers its file has.")
+    signer: str | None = Field(default=None, description="Who signed its file; null: nobody.")
     state: str = Field(
         description="serving, previous (what `vedette model rollback` goes to) or kept."
     )
@@ -81,7 +135,9 @@ class ModelVersion(Model):
 class ModelWorker(Model):
     """The process that runs a model."""
 
-    state: str = Field(description="starting, ready, failed or leaving.")
+    state: str = Field(
+        description="starting, ready, idle, failed, leaving, or refused: it may not be loaded."
+    )
     pid: int | None = Field(default=None, description="Process id; null while it is not running.")
     restarts: int = Field(default=0, description="How often it was started again.")
     since: str | None = Field(default=None, description="Since when it is in this state, RFC 3339.")
@@ -102,6 +158,13 @@ class ModelStatus(Model):
     size: int = Field(description="Size of its file, in bytes.")
     inputs: tuple[Tensor, ...] = Field(description="What it takes; a dimension 0: any.")
     outputs: tuple[Tensor, ...] = Field(description="What it gives.")
+    input: ServedInput | None = Field(
+        default=None,
+        description="How pictures, sounds or texts become its input; null: they do not.",
+    )
+    output: ServedOutput | None = Field(
+        default=None, description="How its output is read; null: it is not."
+    )
     sessions: int = Field(description="Sessions.")
     threads: int = Field(description="Threads of each.")
     limits: ModelLimits = Field(description="What it may use.")

@@ -55,6 +55,8 @@ def model_statuses(
                 outputs=told.outputs,
                 sessions=told.sessions,
                 threads=told.threads,
+                input=told.input,
+                output=told.output,
                 limits=told.limits,
                 url=route_url(base, best) if best else None,
                 routes=tuple(each.name for each in routes),

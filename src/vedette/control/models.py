@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,10 +21,14 @@ from vedette.config.served import ModelFormat, ServedModel, served_model, worker
 from vedette.config.snapshot import Snapshot
 from vedette.control import desired_models
 from vedette.control.activate import Activator, Outcome
-from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish
+from vedette.control.golden_check import GoldenAnswers
+from vedette.control.model_media import extras_of, media_of
+from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish, ModelWorker
+from vedette.control.model_signatures import ModelSignatures
 from vedette.control.model_statuses import model_statuses
 from vedette.control.resolve_models import KnownModels, ModelFile, blob_of
 from vedette.errors import ConfigError, TrustError, UnavailableError, VedetteError
+from vedette.identity.authority import Authority
 from vedette.ids import require_digest
 from vedette.models.admit import MAX_MODEL_BYTES, format_of
 from vedette.models.inspection import Inspected, InspectionLimits, inspect_model
@@ -47,7 +51,8 @@ _COPIES = 4
 def inspect_apart(file: Path, format_: ModelFormat) -> Inspected:
     """What the installed runtime says of a file. Raises `ConfigError` runtime_missing, model_invalid and the like."""
     memory = max(_LEAST_MEMORY, _COPIES * file.stat().st_size)
-    return inspect_model(file, format_, library_of(), InspectionLimits(memory_bytes=memory))
+    library = Path() if format_ == "detector" else library_of(format_)  # a detector needs none
+    return inspect_model(file, format_, library, InspectionLimits(memory_bytes=memory))
 
 
 class Models:
@@ -59,9 +64,10 @@ class Models:
         activator: Activator,
         hosts: Callable[[], frozenset[str]],
         base_url: Callable[[], str],
+        authority: Callable[[], Authority],
         inspector: Inspector = inspect_apart,
     ) -> None:
-        """`hosts`: what the node answers to anyway; `base_url`: where it is reached."""
+        """`hosts`: what the node answers to anyway; `base_url`: where it is reached; `authority`: its CA."""
         self._home = home
         self._activator = activator
         self._hosts = hosts
@@ -69,6 +75,8 @@ class Models:
         self._inspect = inspector
         self._noted: tuple[ServedModel, ...] | None = None
         self.store = ModelStore(home.models_database)
+        self.signatures = ModelSignatures(activator.blobs, self.store, authority)
+        self.golden = GoldenAnswers(home, activator.blobs, self.store)
 
     # --- asking
 
@@ -83,10 +91,12 @@ class Models:
             finally:
                 self._activator.lock.release()
         versions, registered = self._versions(snapshot), self._registered()
-        applied = self._activator.history.applied()
-        owners = {each.name: each.file for each in applied if each.kind == "Model"}
+        owners = self._files_of("Model")
         states = read_states(self._home.models_state)
-        return model_statuses(snapshot, versions, registered, states, owners, self._base_url())
+        found = model_statuses(snapshot, versions, registered, states, owners, self._base_url())
+        golden, signers = self.golden.counts(), self.signatures.names()
+        whole = [_with_attached(each, golden, signers) for each in found]
+        return [self._with_refusal(each, snapshot) for each in whole]
 
     def show(self, name: str) -> ModelStatus:
         """One model. Raises `ConfigError` model_unknown."""
@@ -116,26 +126,34 @@ class Models:
         """Takes in an uploaded file as the next version, and serves it unless it is not to be promoted. One that
         cannot be served leaves nothing behind, not even its number.
 
-        Raises `ConfigError` model_downgrade, model_invalid, blob_missing, runtime_missing, invalid_name.
+        Raises `ConfigError` model_downgrade, model_invalid, blob_missing, runtime_missing, invalid_name,
+        golden_invalid, model_golden.
         """
         desired_models.own_route_name(name)
         new_version(name, self._registered().get(name, Registered()), wish.version)
         found = self.file(wish.file)
-        with self._activator.lock:
-            entry, active = self._activator.active()
-            self._note(active, "control")
-            before = self._registered().get(name, Registered())
-            version = new_version(name, before, wish.version)
-            model = _made(name, version, wish, found, active.model(name))
-            outcome = None
-            if wish.promote:
-                outcome = self._serve(model, f"model {name} {version}", actor)
-                entry = outcome.entry
-            else:
-                self.store.put(_kept(model, actor))
-                self._prune(name)
-            kept = {each.version for each in self._versions(active) if each.name == name}
-            pruned = tuple(sorted(before.versions.keys() - kept))
+        with self.golden.given(wish.file, found.inputs, wish.golden):
+            return self._activator.once_loaded(lambda: self._add(name, wish, found, actor))
+
+    def _add(
+        self, name: str, wish: ModelWish, found: ModelFile, actor: str
+    ) -> tuple[ModelAdded, Outcome | None]:
+        entry, active = self._activator.active()
+        self._note(active, "control")
+        before = self._registered().get(name, Registered())
+        version = new_version(name, before, wish.version)
+        served = active.model(name)
+        content = {**_content(found), **media_of(wish.media, found, served, self.stored)}
+        model = _made(name, version, wish, content, served)
+        outcome = None
+        if wish.promote:
+            outcome = self._serve(model, f"model {name} {version}", actor)
+            entry = outcome.entry
+        else:
+            self.store.put(_kept(model, actor))
+            self._prune(name)
+        kept = {each.version for each in self._versions(active) if each.name == name}
+        pruned = tuple(sorted(before.versions.keys() - kept))
         status = self.show(name)
         added = ModelAdded(
             digest=entry.digest,
@@ -150,29 +168,34 @@ class Models:
             outputs=found.outputs,
             load_millis=found.load_millis,
             runtime=found.runtime,
+            golden=self.golden.counts().get(wish.file, 0),
+            signer=self.signatures.names().get(wish.file),
             pruned=pruned,
         )
         return added, outcome
 
     def promote(self, name: str, version: int, actor: str) -> Outcome:
         """Serves a version that is kept. Raises `ConfigError` model_unknown, model_version_unknown."""
-        with self._activator.lock:
-            return self._serve(self._version(name, version), f"promote {name} {version}", actor)
+        return self._activator.once_loaded(
+            lambda: self._serve(self._version(name, version), f"promote {name} {version}", actor)
+        )
 
     def roll_back(self, name: str, actor: str) -> Outcome:
         """Serves the version that served before the one that does. Raises `ConfigError` model_unknown,
         model_version_unknown when there is none.
         """
-        with self._activator.lock:
-            known = self._known(name)
-            if known.previous is None or known.previous not in known.versions:
-                raise ConfigError("model_version_unknown", f"no version of {name!r} served before")
-            model = self._version(name, known.previous)
-            return self._serve(model, f"rollback {name} {known.previous}", actor)
+        return self._activator.once_loaded(lambda: self._roll_back(name, actor))
+
+    def _roll_back(self, name: str, actor: str) -> Outcome:
+        known = self._known(name)
+        if known.previous is None or known.previous not in known.versions:
+            raise ConfigError("model_version_unknown", f"no version of {name!r} served before")
+        model = self._version(name, known.previous)
+        return self._serve(model, f"rollback {name} {known.previous}", actor)
 
     def remove(self, name: str, version: int | None, actor: str) -> Outcome | None:
         """Removes a version that does not serve, or all of a model with the routes to it; None: the snapshot is as it
-        was. Raises `ConfigError` model_unknown, model_version_unknown, model_serving.
+        was. Raises `ConfigError` model_unknown, model_version_unknown, model_serving, route_in_use.
         """
         with self._activator.lock:
             known = self._known(name)
@@ -185,9 +208,9 @@ class Models:
                 return None
             outcome = None
             if self._activator.active()[1].model(name) is not None:
-                hosts = self._hosts()
+                hosts, files = self._hosts(), self._files_of("Limit")
                 outcome = self._activator.change(
-                    lambda active: desired_models.remove_model(active, name, hosts),
+                    lambda active: desired_models.remove_model(active, name, hosts, files),
                     f"remove model {name}",
                     actor,
                 )
@@ -243,7 +266,7 @@ class Models:
 
     def needed(self) -> frozenset[str]:
         """Digests of files that are kept whether they serve or not. Findings about others are forgotten."""
-        kept = self.store.blobs()
+        kept = self.store.blobs() | extras_of(self.store.versions())
         self.store.forget_inspections(frozenset(self._activator.blobs.digests()))
         return kept
 
@@ -261,6 +284,30 @@ class Models:
         return file
 
     # --- inside
+
+    def _with_refusal(self, status: ModelStatus, snapshot: Snapshot) -> ModelStatus:
+        """With why it is not loaded, where that is so."""
+        served = snapshot.model(status.name)
+        problem = self.signatures.problem(served.worker) if served else None
+        if problem is None:
+            return status
+        return status.model_copy(update={"worker": ModelWorker(state="refused", error=problem)})
+
+    def digest_of_version(self, name: str, version: int | None) -> str:
+        """The file of a version, or of the one that serves, else of the highest. Raises `ConfigError` model_unknown,
+        model_version_unknown.
+        """
+        with self._activator.lock:
+            known = self._known(name)
+            number = version or known.serving or max(known.versions)
+            if number not in known.versions:
+                raise unknown_version(name, number, known)
+            return known.versions[number]
+
+    def _files_of(self, kind: str) -> dict[str, str]:
+        """The manifests that objects of a kind came from, by name."""
+        applied = self._activator.history.applied()
+        return {each.name: each.file for each in applied if each.kind == kind}
 
     def _at_its_line(self, manifest: Manifest, ask: Callable[[], T]) -> T:
         try:
@@ -321,6 +368,18 @@ class Models:
         raise unknown_version(name, version, known)
 
 
+def _with_attached(
+    status: ModelStatus, golden: Mapping[str, int], signers: Mapping[str, str]
+) -> ModelStatus:
+    versions = tuple(
+        each.model_copy(
+            update={"golden": golden.get(each.file, 0), "signer": signers.get(each.file)}
+        )
+        for each in status.versions
+    )
+    return status.model_copy(update={"versions": versions})
+
+
 def unknown(name: str) -> ConfigError:
     """There is no model of that name."""
     return ConfigError("model_unknown", f"the node has no model {name[:80]!r}")
@@ -332,24 +391,31 @@ def unknown_version(name: str, version: int, known: Registered) -> ConfigError:
     return ConfigError("model_version_unknown", f"{name!r} has no version {version}; kept: {kept}")
 
 
-def _made(
-    name: str, version: int, wish: ModelWish, found: ModelFile, before: ServedModel | None
-) -> ServedModel:
-    """The next version: it runs as the one before unless the wish says otherwise."""
-    usual = ModelSpec(file="model").settings()
-    if before is not None:
-        said = wire_value(before)
-        usual = {key: said[key] for key in usual}
-    own: dict[str, Any] = {"task": wish.task, "sessions": wish.sessions, "threads": wish.threads}
-    limits = wish.limits or ModelLimitsSpec()
-    if wish.limits is not None:
-        own["limits"] = limits.resolve().model_dump(by_alias=True)
-    content = {
+def _content(found: ModelFile) -> Mapping[str, Any]:
+    return {
         "size": found.size,
         "format": found.format,
         "inputs": [each.model_dump(by_alias=True) for each in found.inputs],
         "outputs": [each.model_dump(by_alias=True) for each in found.outputs],
     }
+
+
+def _made(
+    name: str,
+    version: int,
+    wish: ModelWish,
+    content: Mapping[str, Any],
+    before: ServedModel | None,
+) -> ServedModel:
+    """The next version: it runs as the one before unless the wish says otherwise."""
+    usual = ModelSpec(file="model").settings()
+    if before is not None:
+        said = wire_value(before)
+        usual = {key: said.get(key) for key in usual}
+    own: dict[str, Any] = {"task": wish.task, "sessions": wish.sessions, "threads": wish.threads}
+    limits = wish.limits or ModelLimitsSpec()
+    if wish.limits is not None:
+        own["limits"] = limits.resolve().model_dump(by_alias=True)
     settings = usual | {key: value for key, value in own.items() if value is not None}
     data = {"name": name, "version": version, "blob": wish.file, **content, **settings}
     return served_model(data, code="request_invalid")

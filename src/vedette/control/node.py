@@ -146,9 +146,18 @@ class Node:
             FunctionTokens(self.identities, activator.version_of),
         )
         self.sidecars = Sidecars(activator, self.engine_svids, self._base)
-        self.models = Models(home, activator, self._base, lambda: base_url(self._supervised()))
+        self.models = Models(
+            home,
+            activator,
+            self._base,
+            lambda: base_url(self._supervised()),
+            lambda: keys.authority,
+        )
         activator.noted = self.models.note
         activator.besides = self.models.needed
+        activator.vouched = self.models.signatures.require
+        activator.loadable = self.models.signatures.loadable
+        activator.proved = self.models.golden.require
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -633,6 +642,8 @@ class Node:
             "model": request.model,
             "route": request.route,
         }
+        if request.as_function is not None:
+            asked |= _as_a_function_asks(request)
         proof = self._certificate(request)
         if proof is not None and request.subject is not None:
             asked["certificate"] = proof
@@ -644,12 +655,16 @@ class Node:
         who, named = asked["principal"], []
         if who["kind"] == "token":
             named.append(f"{who['issuer']}#{who['subject']}")
+        if who["kind"] == "function":
+            named.append(f"{self._own_issuer()}/fn/{who['name']}")
         if proof is not None:
             other = f"x509:{proof['authority']}#{proof['subject']}"
             named.append(proof["spiffeId"] or other)
         return self.posture.of(tuple(named))
 
     def _principal(self, request: AskedRequest) -> dict[str, Any]:
+        if request.as_function is not None:
+            return {"kind": "function", "name": request.as_function}
         proof = self._certificate(request)
         if request.subject is not None:
             domain = self._keys.authority.trust_domain
@@ -722,6 +737,19 @@ def activation(outcome: Outcome) -> Activation:
     """What is answered of a change."""
     entry = outcome.entry
     return Activation(digest=entry.digest, generation=entry.generation, applied=outcome.applied)
+
+
+def _as_a_function_asks(request: AskedRequest) -> dict[str, str]:
+    """How policies see a call of a function to a model, of which nothing but method and path is its own to say."""
+    below = f"/v2/models/{request.model}"
+    is_whole = request.path == below or request.path.startswith(f"{below}/")
+    return {
+        "host": f"{request.model}.model",
+        "path": request.path if is_whole else f"{below}{request.path.rstrip('/')}",
+        "scheme": "http",
+        "sourceIp": "127.0.0.1",
+        "listener": "function",
+    }
 
 
 def _host_of_url(url: str) -> str:

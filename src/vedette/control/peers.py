@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vedette.control.supervisor.processes import start_ticks
 from vedette.control.supervisor.state import read_state
+from vedette.processes import start_ticks
 from vedette.store.home import Home
 
 _UCRED = struct.Struct("3i")

@@ -6,6 +6,7 @@ stale. Must not: change anything while planning.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 from vedette.clock import now
@@ -109,23 +110,38 @@ def apply(
     Raises `ConfigError` plan_stale, blob_missing, policy_invalid, engine_refused; `TrustError`
     payload_invalid or plan_altered.
     """
+
+    @contextlib.contextmanager
+    def locked() -> Iterator[None]:
+        with feeds.lock, activator.lock:
+            yield
+
+    return activator.once_loaded(lambda: _apply(activator, feeds, wish, actor, require), locked)
+
+
+def _apply(
+    activator: Activator,
+    feeds: Feeds,
+    wish: PlanWish,
+    actor: str,
+    require: Callable[[Snapshot, Snapshot], None],
+) -> Outcome:
     snapshot = Snapshot.parse(wish.payload.encode())
-    with feeds.lock, activator.lock:
-        _, base = activator.active()
-        fed = feeds.fed(base)
-        _require_base(base, fed, wish)
-        _require_same_node(base, snapshot)
-        _store_texts(activator, snapshot, wish.texts)
-        bring_countries(snapshot, activator.blobs)
-        _require_blobs(activator, snapshot, base)
-        require(base, snapshot)
-        snapshot = kept(base, snapshot, fed, {**feeds.sources(), **wish.feeds})
-        outcome = activator.change(lambda _: snapshot, _action(base, snapshot), actor)
-        feeds.put(wish.feeds)
-        # After the snapshot: a crash between leaves objects that nobody prunes, the safe mistake.
-        activator.history.set_applied(
-            Applied(one.kind, one.name, one.owner, one.file) for one in wish.applied
-        )
+    _, base = activator.active()
+    fed = feeds.fed(base)
+    _require_base(base, fed, wish)
+    _require_same_node(base, snapshot)
+    _store_texts(activator, snapshot, wish.texts)
+    bring_countries(snapshot, activator.blobs)
+    _require_blobs(activator, snapshot, base)
+    require(base, snapshot)
+    snapshot = kept(base, snapshot, fed, {**feeds.sources(), **wish.feeds})
+    outcome = activator.change(lambda _: snapshot, _action(base, snapshot), actor)
+    feeds.put(wish.feeds)
+    # After the snapshot: a crash between leaves objects that nobody prunes, the safe mistake.
+    activator.history.set_applied(
+        Applied(one.kind, one.name, one.owner, one.file) for one in wish.applied
+    )
     return outcome
 
 
@@ -165,7 +181,8 @@ def _store_texts(activator: Activator, snapshot: Snapshot, texts: Mapping[str, s
 def _require_blobs(activator: Activator, snapshot: Snapshot, base: Snapshot) -> None:
     """Everything the plan adds was uploaded, and is as large as it says."""
     sizes = {each.component: each.size for each in snapshot.functions}
-    sizes.update({each.blob: each.size for each in snapshot.models or ()})
+    for model in snapshot.models or ():
+        sizes.update(model.blobs())
     for route in snapshot.routes:
         if isinstance(route.backend, FilesBackend):
             sizes.update({each.blob: each.size for each in route.backend.files})

@@ -274,6 +274,7 @@ class _Resolver:
         admit = {
             **({"offenders": offenders.resolve()} if offenders else {}),
             **({} if model.spec.shed else {"sheds": False}),
+            **({"requiresSignedModels": True} if model.spec.models.require_signature else {}),
             **_policy_holds(model.spec.policy_holds),
             "challenge": model.spec.challenge.resolve(),
             **({"tlsClients": clients.resolve()} if clients else {}),
@@ -897,9 +898,9 @@ def _idle_egress(snapshot: Snapshot) -> Iterator[str]:
         for name in policy.routes or ():
             if name not in routes:
                 yield f"the EgressPolicy {policy.name!r} is for the route {name!r}, which is not there"
-            elif not any(answering(routes[name])):
+            elif not any(answering(routes[name])) and not routes[name].tiers:
                 message = f"the EgressPolicy {policy.name!r} is for the route {name!r}"
-                yield f"{message}, which no function answers: nothing is called on it"
+                yield f"{message}, which no function and no tier answers: nothing is called on it"
 
 
 def _owner(manifest: Manifest) -> str:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from vedette.config.manifests import Manifest
+from vedette.config.media_manifest import Extra
 from vedette.config.model import Count, Model
 from vedette.config.model_manifest import ModelSpec
 from vedette.config.served import ModelFormat, ServedModel, Tensor, served_model
+from vedette.config.served_media import FileRole, ModelExtra
 from vedette.errors import ConfigError
 from vedette.ids import is_digest
 from vedette.models.registry import Registered, declared_version
@@ -57,18 +59,29 @@ def served_of(manifest: Manifest, spec: ModelSpec, known: KnownModels) -> Served
         raise ConfigError("manifest_invalid", f"the node has no model {blob}")
     registered = known.registered.get(manifest.name, Registered())
     version = declared_version(manifest.name, registered, blob, spec.version)
-    return served_of_file(manifest.name, version, blob, file, spec)
+
+    def extra(written: str, role: FileRole) -> ModelExtra:
+        files = manifest.attachment(written).files
+        if len(files) != 1:
+            raise ConfigError("manifest_invalid", f"the file {written!r} was not sent")
+        return ModelExtra(role=role, blob=files[0].blob, size=files[0].size)
+
+    return served_of_file(manifest.name, version, (blob, file), spec, extra)
 
 
 def served_of_file(
-    name: str, version: int, blob: str, file: ModelFile, spec: ModelSpec
+    name: str, version: int, content: tuple[str, ModelFile], spec: ModelSpec, extra: Extra
 ) -> ServedModel:
-    """One version of a model, run as `spec` says. Raises `ConfigError` manifest_invalid."""
+    """One version of a model, run, fed and read as `spec` says; `content`: its digest and what is in it. Raises
+    `ConfigError` manifest_invalid.
+    """
+    blob, file = content
     found = {
         "size": file.size,
         "format": file.format,
         "inputs": [each.model_dump(by_alias=True) for each in file.inputs],
         "outputs": [each.model_dump(by_alias=True) for each in file.outputs],
     }
-    said = {"name": name, "version": version, "blob": blob, **found, **spec.settings()}
+    media = spec.resolve(file.inputs, file.outputs, extra)
+    said = {"name": name, "version": version, "blob": blob, **found, **spec.settings(), **media}
     return served_model(said, code="manifest_invalid")

@@ -463,6 +463,22 @@ class _Reader:
             }
         if rule.fault is not None:
             fields["fault"] = rule.fault.resolve()
+        self._of_model(rule, place, fields)
+
+    def _of_model(self, rule: RouteRuleSpec, place: Place, fields: dict[str, Any]) -> None:
+        """What only a model has: who else answers, and which answers are remembered."""
+        refs = [each.name for each in rule.backend_refs if each.kind == "Model"]
+        given = {"tiers": rule.tiers, "confidence": rule.confidence, "cache": rule.cache}
+        if not refs:
+            for name in (name for name, value in given.items() if value):
+                self._problem(f"{name} needs a Model that answers", *place, name)
+            return
+        if rule.tiers:
+            fields["tiers"] = [each.resolve(refs[0]) for each in rule.tiers]
+        if rule.confidence is not None:
+            fields["confidence"] = rule.confidence.resolve()
+        if rule.cache is not None:
+            fields["cache"] = rule.cache.resolve()
 
     def _sticky(self, rule: RuleSpec, place: Place) -> dict[str, str]:
         spec = rule.session_persistence

@@ -45,7 +45,7 @@ class RouteCaller(Model):
     effect: Literal["permit", "forbid"] = Field(description="What it does where it holds.")
     principal_type: str | None = Field(
         description="Whom it is about: Subject (a token), Workload (a client certificate), "
-        "Anonymous; null: anybody."
+        "Anonymous, Function; null: anybody."
     )
     principal_id: str | None = Field(description="The one caller it is about; null: all of them.")
     conditional: bool = Field(description="Whether it asks more: a `when` or `unless`.")

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vedette import processes
 from vedette.config.snapshot import Snapshot
-from vedette.control.supervisor import launch, processes
+from vedette.control.supervisor import launch
 from vedette.control.supervisor.upgrade import UpgradeState, read_upgrade
 from vedette.engine.client import EngineClient
 from vedette.engine.native import load_native

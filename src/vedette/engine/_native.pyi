@@ -67,7 +67,7 @@ def run_model(config: str) -> None:
     """Serves one model in this process, which must have one thread, until SIGTERM, and what is under way to its end.
 
     `config`: JSON, what `VEDETTE_MODEL` has (docs/adr/0050). Says on its `readyFd` whether it is ready. Raises
-    `ValueError` as `precompile`: config_invalid, confinement_refused, format_not_supported, model_invalid,
+    `ValueError` as `precompile`: config_invalid, confinement_refused, model_invalid,
     model_mismatch, model_missing, model_out_of_memory, model_reaches_out, model_too_large, model_too_slow,
     runtime_invalid, runtime_missing, runtime_too_old, worker_failed.
     """

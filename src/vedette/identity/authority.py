@@ -180,6 +180,30 @@ class Authority:
         )
         return certificate.public_bytes(Encoding.PEM), private_pem(key)
 
+    def issue_model_signer(self, key: ec.EllipticCurvePublicKey, at: datetime) -> x509.Certificate:
+        """A certificate for a key that signs one model and is then gone; it counts for ten minutes."""
+        name = x509.UniformResourceIdentifier(spiffe_id(self.trust_domain, "/model-signer"))
+        return (
+            x509.CertificateBuilder()
+            .subject_name(_name(f"Models of {self.trust_domain}"))
+            .issuer_name(self._certificate.subject)
+            .public_key(key)
+            .serial_number(new_serial())
+            .not_valid_before(max(at - _BACKDATED, self.begins))
+            .not_valid_after(at + _BACKDATED)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False
+            )
+            .add_extension(x509.SubjectAlternativeName([name]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
+            .sign(self._key, SHA256())
+        )
+
     def needs_renewal(self, chain_pem: bytes, names: Sequence[str], at: datetime) -> bool:
         """Whether the server's certificate must be issued anew: unreadable, of another CA, for
         other names, past half of its life at the time `at`, or not valid yet: the clock was ahead when it was made.

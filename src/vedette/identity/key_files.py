@@ -65,6 +65,16 @@ def load_p256(path: Path, seal: Seal | None = None) -> ec.EllipticCurvePrivateKe
     return key
 
 
+def load_ec(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Reads a key on P-256, P-384 or P-521 that signs for somebody. Raises as `load_p256`."""
+    key = _load(path)
+    curves = ("secp256r1", "secp384r1", "secp521r1")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in curves:
+        message = f"{path} holds no private key on P-256, P-384 or P-521 in PEM, unencrypted"
+        raise ConfigError("key_unreadable", message)
+    return key
+
+
 def made_at(path: Path) -> datetime:
     """When a key's file was written, UTC: all that is known of a key that has no certificate."""
     try:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,7 +21,14 @@ from vedette.errors import ConfigError
 
 MAX_MODEL_BYTES: Final = (2 << 30) - 1
 """Of one file: a message of protobuf is smaller than 2 GiB, and so is an ONNX model without data beside it."""
-SUFFIXES: Final[dict[str, ModelFormat]] = {".onnx": "onnx", ".tflite": "tflite"}
+SUFFIXES: Final[dict[str, ModelFormat]] = {
+    ".onnx": "onnx",
+    ".tflite": "tflite",
+    ".json": "detector",
+}
+_IN_FOLDERS: Final = (".onnx", ".tflite")
+MAX_DETECTOR_BYTES: Final = 65_536
+"""As crates/models/src/streams/spec.rs has it."""
 _FOLDERS_MODEL: Final = "model.onnx"
 _MOST_IN_FOLDER: Final = 10_000
 _PART: Final = 1 << 20
@@ -28,18 +38,31 @@ _TFLITE: Final = (4, b"TFL3")
 # onnx.proto, ModelProto: graph = 7. Its other fields may come in any order, as often as they like.
 _GRAPH: Final = 7
 _MOST_FIELDS: Final = 200_000
-_OTHERS: Final = (
-    (b"version https://git-lfs", "a pointer of Git LFS; `git lfs pull` brings the file itself"),
-    (b"PK\x03\x04", "an archive; PyTorch and Keras save such: export the model as ONNX"),
-    (b"\x80\x02", "a Python pickle, which runs code when it is loaded: export the model as ONNX"),
-    (b"\x80\x04", "a Python pickle, which runs code when it is loaded: export the model as ONNX"),
-    (b"\x89HDF", "HDF5, as Keras saves it: export the model as ONNX"),
-    (b"GGUF", "GGUF, which is for language models of llama.cpp"),
-    (b"\x7fELF", "a machine-code binary"),
-    (b"\x1f\x8b", "compressed with gzip: unpack it"),
-    (b"<", "a page of HTML or XML, perhaps of a download that failed"),
-    (b"{", "JSON"),
+_FROM_TORCH: Final = (
+    "Export the model as ONNX: torch.onnx.export(model, inputs, FILE, external_data=False)"
 )
+# First bytes, what that is, and what to do instead.
+_OTHERS: Final = (
+    (b"version https://git-lfs", "a pointer of Git LFS", "Run: git lfs pull"),
+    (b"PK\x03\x04", "an archive, as PyTorch and Keras save it", _FROM_TORCH),
+    (b"\x80\x02", "a Python pickle, which runs code when it is loaded", _FROM_TORCH),
+    (b"\x80\x04", "a Python pickle, which runs code when it is loaded", _FROM_TORCH),
+    (
+        b"\x89HDF",
+        "HDF5, as Keras saves it",
+        "Export the model as ONNX: model.export(FILE, format='onnx')",
+    ),
+    (b"GGUF", "GGUF, which is for language models of llama.cpp", "The node runs ONNX."),
+    (b"\x7fELF", "a machine-code binary", "Give a file of ONNX."),
+    (b"\x1f\x8b", "compressed with gzip", "Unpack it: gunzip FILE"),
+    (
+        b"<",
+        "a page of HTML or XML",
+        "Download it again, and look at the address: it may want a login.",
+    ),
+    (b"{", "JSON that names no detector", "Give a file of ONNX, or a detector (docs/models.md)."),
+)
+_AGAIN: Final = "Copy or download it again, and compare its size with that of the original."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +87,18 @@ def find_model(path: Path) -> Path:
     found = []
     for count, each in enumerate(path.iterdir()):
         if count >= _MOST_IN_FOLDER:
-            raise ConfigError("model_missing", f"{path} holds more than {_MOST_IN_FOLDER:,} files")
-        if each.suffix.lower() in SUFFIXES and each.is_file():
+            message = f"{path} holds more than {_MOST_IN_FOLDER:,} files"
+            raise ConfigError("model_missing", message, "Name the model's file itself.")
+        if each.suffix.lower() in _IN_FOLDERS and each.is_file():
             found.append(each)
     if len(found) == 1:
         return found[0]
-    why = "holds no .onnx or .tflite file"
-    if found:
-        names = ", ".join(sorted(each.name for each in found)[:5])
-        why = f"holds {len(found)} models ({names}) and none called {_FOLDERS_MODEL}"
-    raise ConfigError("model_missing", f"{path} {why}")
+    if not found:
+        message = f"{path} holds no .onnx or .tflite file"
+        raise ConfigError("model_missing", message, "Folders within it are not searched.")
+    names = sorted(each.name for each in found)
+    message = f"{path} holds {len(found)} models ({', '.join(names[:5])}) and none called {_FOLDERS_MODEL}"
+    raise ConfigError("model_missing", message, f"Name the one you mean, such as {path / names[0]}")
 
 
 def read_model(path: Path) -> Admitted:
@@ -83,22 +108,28 @@ def read_model(path: Path) -> Admitted:
     than its content.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open) as file:
             size = _require_size(file, path)
             format_ = format_of(file, size, str(path))
             file.seek(0)
             digest, size = _digest(file, path)
     except OSError as error:
-        raise ConfigError("model_missing", f"cannot read {path}: {error.strerror}") from None
+        hint = None if isinstance(error, FileNotFoundError) else "Check who may read it: ls -l"
+        raise ConfigError("model_missing", f"cannot read {path}: {error.strerror}", hint) from None
     said = SUFFIXES.get(path.suffix.lower())
     if said is not None and said != format_:
         message = f"{path} is {_SHOWN[format_]} by its content, whatever its name says"
-        hint = f"If that is what you mean, call it {path.with_suffix(f'.{format_}').name}."
+        (suffix,) = (each for each, of in SUFFIXES.items() if of == format_)
+        hint = f"If that is what you mean, call it {path.with_suffix(suffix).name}."
         raise ConfigError("model_format", message, hint)
     return Admitted(path, format_, digest, size)
 
 
-_SHOWN: Final[dict[ModelFormat, str]] = {"onnx": "ONNX", "tflite": "TensorFlow Lite"}
+_SHOWN: Final[dict[ModelFormat, str]] = {
+    "onnx": "ONNX",
+    "tflite": "TensorFlow Lite",
+    "detector": "a detector",
+}
 
 
 def format_of(file: BinaryIO, size: int, name: str = "the file") -> ModelFormat:
@@ -112,13 +143,29 @@ def format_of(file: BinaryIO, size: int, name: str = "the file") -> ModelFormat:
     if head[at : at + len(mark)] == mark:
         return "tflite"
     file.seek(0)
+    if _is_detector(file, size):
+        return "detector"
+    file.seek(0)
     problem = _problem_of_onnx(file, size)
     if problem is None:
         return "onnx"
-    for start, what in _OTHERS:
+    for start, what, instead in _OTHERS:
         if head.startswith(start):
-            raise ConfigError("model_invalid", f"{name} is no model but {what}")
-    raise ConfigError("model_invalid", f"{name} is not ONNX: {problem}")
+            raise ConfigError("model_invalid", f"{name} is no model but {what}", instead)
+    is_cut = size == 0 or problem.startswith("it ends")
+    raise ConfigError("model_invalid", f"{name} is not ONNX: {problem}", _AGAIN if is_cut else None)
+
+
+def _is_detector(file: BinaryIO, size: int) -> bool:
+    """Whether it is a JSON object that says which detector it is. What else it says is read by its process."""
+    if size > MAX_DETECTOR_BYTES or not file.read(_HEAD).lstrip().startswith(b"{"):
+        return False
+    file.seek(0)
+    try:
+        said = json.loads(file.read(MAX_DETECTOR_BYTES + 1))
+    except (ValueError, RecursionError):
+        return False
+    return "detector" in said
 
 
 def _problem_of_onnx(file: BinaryIO, size: int) -> str | None:
@@ -137,7 +184,7 @@ def _problem_of_onnx(file: BinaryIO, size: int) -> str | None:
         if wire == 2:
             length = _varint(file)
             if length is None or file.tell() + length > size:
-                return "it ends in the middle of a field; the copy may be incomplete"
+                return "it ends in the middle of a field"
             file.seek(length, io.SEEK_CUR)
             has_graph = has_graph or number == _GRAPH
         elif wire == 0:
@@ -165,7 +212,15 @@ def _varint(file: BinaryIO) -> int | None:
     return None
 
 
+def _open(path: str, flags: int) -> int:
+    """Opens without waiting: a pipe that nobody writes into would be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _require_size(file: BinaryIO, path: Path) -> int:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        hint = "Write what comes out of a pipe or device into a file first."
+        raise ConfigError("model_missing", f"{path} is no plain file", hint)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     if size > MAX_MODEL_BYTES:

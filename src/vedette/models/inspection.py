@@ -34,6 +34,12 @@ _CODES: Final = {
     "runtime_too_old": "runtime_invalid",
 }
 """Codes of crates/models that are called otherwise here; whatever is in no catalogue is model_invalid."""
+_LARGE: Final = (
+    "Looking at it may take four times its size in memory, and at least 2 GiB: see what the machine has left "
+    "(free -h), or quantise the model."
+)
+_SLOW: Final = "Try again when the machine has less to do, or make the model smaller."
+_HINTS: Final = {"model_out_of_memory": _LARGE, "model_too_slow": _SLOW}
 _PASSED_ON: Final = ("PATH", "LANG", "TZ", "TMPDIR")
 
 
@@ -124,7 +130,8 @@ def _read(process: subprocess.Popen[bytes], deadline: float, seconds: float) -> 
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise ConfigError("model_invalid", f"loading it took more than {seconds:g} s")
+                message = f"loading it took more than {seconds:g} s"
+                raise ConfigError("model_invalid", message, _SLOW)
             chunk = os.read(process.stdout.fileno(), 65_536)
             if not chunk:
                 return bytes(said)
@@ -138,14 +145,15 @@ def _refusal(error: Any) -> VedetteError:
     code, message = "model_invalid", "the runtime refused it"
     if isinstance(error, dict):
         code, message = str(error.get("code")), str(error.get("message"))[:2_000]
+    hint = _HINTS.get(code)
     code = _CODES.get(code, code)
     if code in CATALOGUE:
         return error_from_dict({"code": code, "message": message})
-    return ConfigError("model_invalid", message)
+    return ConfigError("model_invalid", message, hint)
 
 
 def _ended(status: int) -> VedetteError:
     if status < 0:
         message = f"loading it was stopped by signal {-status}: it needs too much memory, or crashed the runtime"
-        return ConfigError("model_invalid", message)
+        return ConfigError("model_invalid", message, _LARGE)
     return UnavailableError("inspection_failed", f"the inspection ended with status {status}")

@@ -1,7 +1,7 @@
 """The keeper of models: `python -P -m vedette.models.keeper --role models --home H`, started by the supervisor.
 
 Owns: one listening socket and one process for each model that control wants, and run/models/state.json. A socket
-outlives its process, so callers wait while the next one starts (ADR 0048). Must not: take anything from callers, hold a
+outlives its process, and callers are told when nobody serves (ADR 0048). Must not: look at what callers want, hold a
 key, or import what a small process need not: every megabyte here is one of an idle node without models.
 
 SIGTERM: ends all of it. SIGHUP: reads again what is wanted. SIGUSR1: goes on as the program that is installed now.
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vedette import processes
 from vedette.clock import now, to_rfc3339
 from vedette.errors import UnavailableError
 from vedette.ids import digest_hex
@@ -57,7 +58,7 @@ class Options:
     def read(cls, words: Sequence[str]) -> Options:
         """From the command line: pairs of an option and its value. Raises `KeyError`, `ValueError`."""
         given = dict(zip(words[::2], words[1::2], strict=True))
-        command = keeper_process.python_module("vedette.models.worker")
+        command = processes.module_command("vedette.models.worker")
         library = given.get("--library")
         return cls(
             Home(Path(given["--home"])),
@@ -76,6 +77,7 @@ class Keeper:
         self._file = WantedFile(self._home.models_wanted)
         self._workers: dict[str, Worker] = {}
         self._leaving: list[Leaving] = []
+        self._is_first = True  # what is wanted then was wanted before this program
         self._written: dict[str, WorkerState] | None = None
         self._write_again_at = 0.0
         self._notice = keeper_notice.watch(self._home.models_run)
@@ -98,6 +100,7 @@ class Keeper:
 
     def look(self) -> None:
         """Makes the workers those of the models that are wanted, if that has changed."""
+        is_first, self._is_first = self._is_first, False
         try:
             wanted = self._file.take()
         except WantedError as error:
@@ -109,6 +112,8 @@ class Keeper:
             known = self._workers.get(name)
             if known is None:
                 self._workers[name] = self._worker(model, start_at=self._clock())
+                if is_first and model.idle_millis is not None:
+                    self._workers[name].rest()  # it was loaded when it was taken in
             else:
                 known.leaves_at = None
         for name, worker in self._workers.items():
@@ -120,17 +125,20 @@ class Keeper:
         return Worker(model, path, self._start, self._clock, start_at=start_at)
 
     def _start(self, wanted: Wanted, listener: int) -> Process:
-        library = ""
-        if wanted.format == "onnx":
-            library = str(self._options.library or library_of())
         config = {
             "model": wanted.served,
             "file": str(self._home.blobs / digest_hex(wanted.blob)),
-            "library": library,
+            "files": {
+                role: str(self._home.blobs / digest_hex(blob)) for role, blob in wanted.extras()
+            },
+            "library": "" if wanted.format == "detector" else self._library_of(wanted),
         }
         shown_as = f"{wanted.name}@{wanted.version}"
         arguments = keeper_process.marked(self._options.command, self._home.root, shown_as)
         return keeper_process.start(arguments, config, listener)
+
+    def _library_of(self, wanted: Wanted) -> str:
+        return str(self._options.library or library_of(wanted.format))
 
     def step(self) -> None:
         """Does what has become due, and writes the state."""
@@ -248,6 +256,7 @@ class Keeper:
             say(f"{sys.executable}: {error.strerror}; going on as before")
             os.close(handover)
             for worker in self._workers.values():
+                worker.visitors.keep()
                 if worker.listener is not None:
                     worker.listener.set_inheritable(False)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -268,6 +277,8 @@ class Keeper:
                 row: dict[str, Any] = {"model": worker.wanted.served, "listener": listener}
                 row["pid"] = serving.pid if serving else None
                 row["loadMillis"] = serving.load_millis if serving else None
+                row["isIdle"] = worker.is_idle
+                row["visitors"] = worker.visitors.hand_over()
                 workers.append(row)
         leaving = [
             {
@@ -283,10 +294,15 @@ class Keeper:
     def take_over(self) -> None:
         """Takes what the program before left to this one, and ends what a killed keeper left."""
         handed = _handover()
+        self._is_first = not handed
         for row in handed.get("workers", ()):
             model = Wanted.read(row["model"])
             elder = keeper_process.adopt(row["pid"], row["loadMillis"]) if row["pid"] else None
-            worker = self._worker(model, start_at=None if elder else self._clock())
+            is_idle = row.get("isIdle", False)
+            waits = elder is not None or is_idle
+            worker = self._worker(model, start_at=None if waits else self._clock())
+            worker.is_idle = is_idle
+            worker.visitors.take_over(row.get("visitors", ()), self._clock())
             worker.listener = socket.socket(fileno=row["listener"])
             worker.listener.set_inheritable(False)
             worker.elder = elder

@@ -12,14 +12,13 @@ import errno
 import json
 import os
 import re
-import select
 import signal
-import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from vedette import processes
 from vedette.models.keeper_state import WorkerError
 
 READY_LIMIT: Final = 65_536
@@ -40,13 +39,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(slots=True)
 class Process:
-    """A worker's process. `line` is the read end of what it writes when it is ready; None once that was read."""
+    """A worker's process. `line` is the read end of what it writes when it is ready; None once that was read.
+    `exit_code` is there once it was collected, unless somebody else did.
+    """
 
     pid: int
     pidfd: int
     line: int | None = None
     load_millis: float | None = None
     is_ready: bool = False
+    exit_code: int | None = None
     heard: bytearray = field(default_factory=bytearray)
 
     def listen(self) -> WorkerError | None:
@@ -91,14 +93,11 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal; that it has ended meanwhile is no error."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, number)
+        processes.send(self.pidfd, number)
 
     def has_ended(self, timeout: float = 0.0) -> bool:
         """Whether it ends within `timeout` seconds; it is not collected yet."""
-        poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        return bool(poller.poll(timeout * 1000))
+        return processes.has_ended(self.pidfd, timeout)
 
     def collect(self) -> WorkerError:
         """Collects one that has ended, and says how it did."""
@@ -108,6 +107,7 @@ class Process:
             code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         except ChildProcessError:
             return failure("it has ended")
+        self.exit_code = code
         if code == _HUNG:
             return failure("a run took too long and did not stop")
         if code < 0:
@@ -146,7 +146,7 @@ def environment_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 def marked(command: Sequence[str], home: Path, shown_as: str) -> list[str]:
     """The arguments of a worker: for people which model it is, and by which it is found again."""
-    return [*command, "--model", shown_as, "--role", ROLE, "--home", str(home)]
+    return processes.command_line([*command, "--model", shown_as], ROLE, home)
 
 
 def start(arguments: Sequence[str], config: Mapping[str, Any], listener: int) -> Process:
@@ -217,29 +217,11 @@ def _pass_on(inherited: set[int]) -> None:
 
 def end_leftovers(home: Path, own: Container[int]) -> None:
     """Ends the workers of a keeper that is no more, but for `own`. The kernel has ended most of them already."""
-    marks = ["--role", ROLE, "--home", str(home)]
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) not in own and _arguments(name)[-4:] == marks:
-            with contextlib.suppress(OSError):
-                pidfd = os.pidfd_open(int(name))
-                try:
-                    if _arguments(name)[-4:] == marks:  # still the same process
-                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                        Process(int(name), pidfd).has_ended(_LEFTOVER_PATIENCE)
-                finally:
-                    os.close(pidfd)
-
-
-def _arguments(pid: str) -> list[str]:
-    try:
-        if os.stat(f"/proc/{pid}/task/{pid}").st_uid not in (os.getuid(), 0):
-            return []
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return []
-    return raw.decode(errors="surrogateescape").rstrip("\0").split("\0")
-
-
-def python_module(module: str) -> list[str]:
-    """The command that runs a module with this interpreter, without the current folder on its path."""
-    return [sys.executable, "-P", "-m", module]
+    for found in processes.find(home, ROLE):
+        if found.pid in own:
+            continue
+        pidfd = processes.open_pidfd(found.pid, found.started)
+        if pidfd is not None:
+            processes.send(pidfd, signal.SIGKILL)
+            processes.has_ended(pidfd, _LEFTOVER_PATIENCE)
+            os.close(pidfd)

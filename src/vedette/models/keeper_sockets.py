@@ -1,11 +1,10 @@
 """The listening sockets of models, which outlive the processes that serve them.
 
-Owns: binding, turning callers away while nobody serves. Must not: read a byte of what callers send.
+Owns: binding. Must not: read a byte of what callers send.
 """
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Container
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Final
 
 BACKLOG: Final = 1024
 """Connections that wait while a worker starts; the kernel takes at most net.core.somaxconn."""
-_AT_ONCE: Final = 256
 
 
 def bind(path: Path) -> socket.socket:
@@ -36,14 +34,6 @@ def unbind(listener: socket.socket | None, path: Path) -> None:
     if listener is not None:
         path.unlink(missing_ok=True)
         listener.close()
-
-
-def turn_away(listener: socket.socket) -> None:
-    """Accepts what waits and closes it: an error at once is better than none for long."""
-    with contextlib.suppress(OSError):
-        listener.setblocking(False)  # a worker may have changed it for both
-        for _ in range(_AT_ONCE):
-            listener.accept()[0].close()
 
 
 def remove_stale(folder: Path, kept: Container[str]) -> None:

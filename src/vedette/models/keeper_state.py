@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict
 
 from vedette.store.atomic import write_json
 
-State = Literal["starting", "ready", "failed", "leaving"]
+State = Literal["starting", "ready", "idle", "failed", "leaving"]
 _LIMIT = 16 << 20
 
 

@@ -19,6 +19,7 @@ LIMIT: Final = 16 << 20
 """Bytes of the file; 10,000 models of 1.6 kB."""
 MOST: Final = 10_000
 _WORKER: Final = re.compile(r"[0-9a-f]{16}\Z")
+_MOST_EXTRAS: Final = 8
 _LONGEST_RUN: Final = 3_600_000
 
 
@@ -28,7 +29,9 @@ class WantedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One model that is to run. `served` is all that the snapshot says of it, as on the wire."""
+    """One model that is to run. `idle_millis`: its process ends when nobody asks for so long, and starts when somebody
+    does; None: it is always there. `served` is all that the snapshot says of it, as on the wire.
+    """
 
     worker: str
     name: str
@@ -36,6 +39,7 @@ class Wanted:
     blob: str
     format: str
     run_millis: int
+    idle_millis: int | None
     served: Mapping[str, Any]
 
     @classmethod
@@ -49,20 +53,37 @@ class Wanted:
                 served["blob"],
                 served["format"],
                 served["limits"]["runMillis"],
+                served.get("idleMillis"),
                 served,
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise WantedError(f"not a model: {error!r}") from None
         texts = (found.worker, found.name, found.blob, found.format)
         if not all(isinstance(text, str) for text in texts):
             raise WantedError("not a model: text is missing")
         if not (_WORKER.match(found.worker) and is_name(found.name) and is_digest(found.blob)):
             raise WantedError(f"not a model: {found.worker[:32]!r}")
-        numbers = (found.version, found.run_millis)
+        numbers = (found.version, found.run_millis, found.idle_millis or 1)
         if any(type(number) is not int for number in numbers):
-            raise WantedError(f"{found.name}: its version and longest run are whole numbers")
+            raise WantedError(
+                f"{found.name}: its version, longest run and idle time are whole numbers"
+            )
         if not 0 < found.run_millis <= _LONGEST_RUN:
             raise WantedError(f"{found.name}: a run of {found.run_millis} ms")
+        found.extras()
+        return found
+
+    def extras(self) -> list[tuple[str, str]]:
+        """Role and digest of each file that it needs beside its own. Raises `WantedError`."""
+        try:
+            found = [(each["role"], each["blob"]) for each in self.served.get("files") or ()]
+        except (KeyError, TypeError) as error:
+            raise WantedError(f"{self.name}: not files: {error!r}") from None
+        if len(found) > _MOST_EXTRAS or not all(
+            isinstance(role, str) and isinstance(blob, str) and is_digest(blob)
+            for role, blob in found
+        ):
+            raise WantedError(f"{self.name}: not files")
         return found
 
 

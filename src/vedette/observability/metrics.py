@@ -55,6 +55,7 @@ class NodeCollector(Collector):
             yield from _engine_metrics(counters, node.location)
             yield from _upstream_metrics(counters.get("upstreams", ()))
             yield from _model_metrics(counters.get("models", ()))
+            yield from _tier_metrics(counters)
 
 
 def render(collector: Collector) -> bytes:
@@ -225,6 +226,22 @@ def _model_metrics(rows: Iterable[Mapping[str, Any]]) -> Iterable[Metric]:
         queue.add_metric(which, row["queueMicros"] / 1e6)
         run.add_metric(which, row["runMicros"] / 1e6)
     yield from (requests, queue, run)
+
+
+def _tier_metrics(counters: Mapping[str, Any]) -> Iterable[Metric]:
+    """Who answered where a model may have others answer; an engine of before says nothing of it."""
+    names = ["model", "version", "tier", "cache"]
+    answers = CounterMetricFamily(
+        "edge_model_answers", "Answers on routes with tiers or a cache.", labels=names
+    )
+    for row in counters.get("modelAnswers", ()):
+        answers.add_metric([str(row[name]) for name in names], row["count"])
+    calls = CounterMetricFamily(
+        "edge_tier_calls", "Requests that a tier was to answer.", labels=["tier", "cause"]
+    )
+    for row in counters.get("tierCalls", ()):
+        calls.add_metric([row["tier"], row["cause"]], row["count"])
+    yield from (answers, calls)
 
 
 # Name, help and the engine's word; `counter` gets Prometheus' `_total`.

@@ -30,6 +30,7 @@ class Caller(Model):
     spiffe: str | None = Field(default=None, description="SPIFFE ID of a client certificate.")
     authority: str | None = Field(default=None, description="Authority of the certificate.")
     certificate_subject: str | None = Field(default=None, description="Subject of a certificate.")
+    as_function: str | None = Field(default=None, description="A function that asks the model.")
     method: str = Field(default="GET", description="Method.")
     host: str = Field(default="localhost", description="Host.")
     path: str = Field(default="/", description="Path.")
@@ -48,7 +49,7 @@ class Row(Model):
     """One row of the table."""
 
     name: str | None = Field(default=None, description="What is expected, in words.")
-    request: Caller = Field(description="The request; without subject and spiffe anonymous.")
+    request: Caller = Field(description="The request; anonymous unless it says who calls.")
     expect: Literal["allow", "deny"] = Field(description="What should be decided.")
     policy: str | None = Field(default=None, description="A policy (its @id) that should decide.")
     cause: str | None = Field(default=None, description="Cause of the refusal, as in records.")

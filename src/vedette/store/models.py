@@ -1,4 +1,5 @@
-"""Which versions of which models are kept, which one serves and which did before; and what inspections found.
+"""Which versions of which models are kept, which one serves and which did before; what inspections found, what else
+belongs to a model's file, and whose signatures of models count.
 
 Owns: control/models.db. Which version serves is decided by the snapshot: here is what it leaves out. The highest
 version of a name stays known though all are removed. Must not: know what a definition means.
@@ -16,7 +17,7 @@ from vedette.clock import from_rfc3339, to_rfc3339
 from vedette.errors import UnavailableError
 from vedette.store.database import Database
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS versions (
         name TEXT NOT NULL,
@@ -32,6 +33,17 @@ _TABLES: Final = (
         serving INTEGER,
         previous INTEGER)""",
     "CREATE TABLE IF NOT EXISTS inspections (digest TEXT PRIMARY KEY, found TEXT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS attached (
+        file TEXT NOT NULL,
+        role TEXT NOT NULL,
+        blob TEXT NOT NULL,
+        note TEXT NOT NULL,
+        PRIMARY KEY (file, role))""",
+    """CREATE TABLE IF NOT EXISTS signers (
+        fingerprint TEXT PRIMARY KEY,
+        pem TEXT NOT NULL,
+        added_at TEXT NOT NULL,
+        actor TEXT NOT NULL)""",
 )
 
 
@@ -54,6 +66,24 @@ class Marks:
     highest: int
     serving: int | None
     previous: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What belongs to a file whichever version it is: `blob`: the digest of its content, `note`: what is told of it."""
+
+    blob: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedSigner:
+    """Whose signatures of models count: `fingerprint` of a certificate (SHA-256 in hex), and the certificate, PEM."""
+
+    fingerprint: str
+    pem: bytes
+    added_at: datetime
+    actor: str
 
 
 class ModelStore(Database):
@@ -124,10 +154,53 @@ class ModelStore(Database):
                 )
 
     def blobs(self) -> frozenset[str]:
-        """The digests of all files that are kept."""
+        """The digests of all files that are kept, and of what belongs to files."""
         with self._reading():
-            rows = self._connection.execute("SELECT DISTINCT blob FROM versions").fetchall()
+            rows = self._connection.execute(
+                "SELECT blob FROM versions UNION SELECT blob FROM attached"
+            ).fetchall()
         return frozenset(blob for (blob,) in rows)
+
+    def attached(self, role: str) -> dict[str, Attached]:
+        """What belongs to files in that role, by digest of the file."""
+        with self._reading():
+            rows = self._connection.execute(
+                "SELECT file, blob, note FROM attached WHERE role = ?", (role,)
+            ).fetchall()
+        return {file: Attached(blob, note) for file, blob, note in rows}
+
+    def attach(self, file: str, role: str, what: Attached | None) -> None:
+        """Keeps what belongs to a file, in place of what there was; None: nothing does."""
+        with self._transaction():
+            self._connection.execute(
+                "DELETE FROM attached WHERE file = ? AND role = ?", (file, role)
+            )
+            if what is not None:
+                self._connection.execute(
+                    "INSERT INTO attached VALUES (?, ?, ?, ?)", (file, role, what.blob, what.note)
+                )
+
+    def signers(self) -> list[TrustedSigner]:
+        """Everybody whose signatures count, in the order in which they came."""
+        with self._reading():
+            rows = self._connection.execute(
+                "SELECT fingerprint, pem, added_at, actor FROM signers ORDER BY added_at, fingerprint"
+            ).fetchall()
+        return [
+            TrustedSigner(fingerprint, pem.encode(), from_rfc3339(at), actor)
+            for fingerprint, pem, at, actor in rows
+        ]
+
+    def trust(self, signer: TrustedSigner) -> None:
+        """Has a signer count; one that does already stays as it is."""
+        row = (signer.fingerprint, signer.pem.decode(), to_rfc3339(signer.added_at), signer.actor)
+        with self._transaction():
+            self._connection.execute("INSERT OR IGNORE INTO signers VALUES (?, ?, ?, ?)", row)
+
+    def distrust(self, fingerprint: str) -> None:
+        """Has a signer count no more."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM signers WHERE fingerprint = ?", (fingerprint,))
 
     def inspection(self, digest: str) -> str | None:
         """What an inspection of that file found, JSON; None when there was none."""
@@ -145,13 +218,16 @@ class ModelStore(Database):
             )
 
     def forget_inspections(self, keep: Collection[str]) -> None:
-        """Forgets what was found of files that are not in `keep`."""
+        """Forgets what was found of files that are not in `keep`, and what belonged to them."""
         with self._reading():
-            rows = self._connection.execute("SELECT digest FROM inspections").fetchall()
+            rows = self._connection.execute(
+                "SELECT digest FROM inspections UNION SELECT file FROM attached"
+            ).fetchall()
         gone = [row for row in rows if row[0] not in keep]
         if gone:
             with self._transaction():
                 self._connection.executemany("DELETE FROM inspections WHERE digest = ?", gone)
+                self._connection.executemany("DELETE FROM attached WHERE file = ?", gone)
 
     def _put(self, version: KeptVersion) -> None:
         self._connection.execute(

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from vedette.control.supervisor import processes
+from vedette import processes
 from vedette.engine.box import PROXY_PORT
 from vedette.errors import UnavailableError
 from vedette.verification.boxed import DID_IT

@@ -17,9 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
-from vedette import __version__
+from vedette import __version__, processes
 from vedette.clock import now, to_rfc3339
-from vedette.control.supervisor import processes
 from vedette.errors import UnavailableError, error_from_dict
 from vedette.store.home import Home
 from vedette.verification.catalogue import NOT_AVAILABLE, WAITING, in_order

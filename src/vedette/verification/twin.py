@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from vedette import processes
 from vedette.config.manifests import ManifestObject
 from vedette.config.model import wire_value
 from vedette.config.yaml_source import parse_documents
 from vedette.control.client import ControlClient, segment
-from vedette.control.supervisor import launch, processes
+from vedette.control.supervisor import launch
 from vedette.functions.admit import read_component
 from vedette.store.home import Home
 from vedette.verification.forgery import Forger

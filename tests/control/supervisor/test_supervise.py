@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from tests.control.conftest import simulated_options
 
-from vedette.control.supervisor import launch, processes, supervise
+from vedette import processes
+from vedette.control.supervisor import launch, supervise
 from vedette.control.supervisor.child import restart_delay
 from vedette.control.supervisor.state import SupervisorState, read_state
 from vedette.errors import UnavailableError
@@ -119,7 +120,7 @@ def test_the_keeper_of_models_is_told_to_end_when_the_engine_has_ended(
     script = f"""
 import signal, sys
 from pathlib import Path
-from vedette.control.supervisor import processes
+from vedette import processes
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print("waits", flush=True)
 signal.sigwait([signal.SIGTERM])

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from tests.control.supervisor.test_supervise import Load, eventually, state_of
 
+from vedette import processes
 from vedette.control import upgrade as asking
-from vedette.control.supervisor import launch, processes, supervise
+from vedette.control.supervisor import launch, supervise
 from vedette.control.supervisor.state import SupervisorState
 from vedette.control.supervisor.upgrade import UpgradeState, read_upgrade
 from vedette.errors import ConfigError, UnavailableError

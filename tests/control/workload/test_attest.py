@@ -18,10 +18,10 @@ import pytest
 from tests.control.workload.conftest import Served
 from tests.control.workload.raw_client import RawClient
 
-from vedette.control.supervisor.processes import start_ticks
 from vedette.control.workload import attest
 from vedette.control.workload.attest import Attestor, Peer, peer_of
 from vedette.control.workload.grpc import Status
+from vedette.processes import start_ticks
 
 CONNECT = (
     "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); sys.stdin.read()"

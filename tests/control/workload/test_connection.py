@@ -14,12 +14,12 @@ from h2.settings import SettingCodes
 from tests.control.workload.conftest import Served
 from tests.control.workload.raw_client import PATIENCE, RawClient, framed
 
-from vedette.control.supervisor.processes import start_ticks
 from vedette.control.supervisor.state import ProcessState, SupervisorState
 from vedette.control.workload import server
 from vedette.control.workload.attest import Peer
 from vedette.control.workload.connection import Connections, Limits
 from vedette.control.workload.grpc import MAX_MESSAGE, MAX_QUEUED, Budget, Call, Status
+from vedette.processes import start_ticks
 
 
 def limited(monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:

@@ -116,7 +116,7 @@ async fn call(client: &Client, request: Request<Incoming>) -> Response<OutboundB
         parts.headers.remove(name);
     }
     let incoming = incoming.map_err(|error| BodyError::InternalError(Some(error.to_string())));
-    let body = record.count_sent(incoming.boxed_unsync());
+    let body = record.count_sent(incoming.boxed_unsync(), u64::MAX);
     let call = Request::from_parts(parts, body);
     match egress.send(allowed, call, &SendOptions::default()).await {
         Ok(response) => {

@@ -89,7 +89,7 @@ pub fn ways_of_function(
         let is_always = policy.functions.contains(&function.name);
         if is_always || routes.iter().any(|it| is_for(policy, it)) {
             let rules = policy.rules.iter();
-            let rules = rules.map(|declared| rule(declared, dir, Some(function)));
+            let rules = rules.map(|declared| rule_of(declared, dir, Some(function)));
             let rules = compiled(function, rules.collect::<Result<Vec<_>, _>>()?)?;
             parts.push(Part {
                 policy,
@@ -140,7 +140,7 @@ pub fn workloads(
         for workload in &policy.workloads {
             let own = rules.entry(workload).or_default();
             for declared in &policy.rules {
-                own.push(rule(declared, dir, None)?);
+                own.push(rule_of(declared, dir, None)?);
             }
         }
     }
@@ -162,7 +162,11 @@ pub fn workloads(
     made.collect()
 }
 
-fn rule(
+/// A rule as it is for this function, or for somebody else.
+///
+/// # Errors
+/// What is for functions alone, a credential that is not there.
+pub fn rule_of(
     declared: &snapshot::EgressRule,
     dir: &EngineDir,
     function: Option<&Function>,

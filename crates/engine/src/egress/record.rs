@@ -1,21 +1,17 @@
 //! The record of one outbound call or tunnel: opened before it is decided on, closed after its last byte.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::{HeaderValue, Uri};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
-use vedette_upstream::{Denied, UpstreamBody};
-use vedette_wasm::{BodyError, OutboundBody, OutboundCall};
+use vedette_upstream::Denied;
+use vedette_wasm::{OutboundBody, OutboundCall};
 
-use super::broken;
+use super::counted::Sent;
+use super::prediction::Prediction;
 use crate::{clock, worker};
 
 /// The most bytes of a host that are kept; whoever calls may spell it as long as it likes.
@@ -28,6 +24,16 @@ pub enum Subject {
     Function(Arc<str>),
     /// A program that `vedette run` has started, by the name it was given.
     Workload(Arc<str>),
+    /// The node itself, which asks a tier of this name.
+    Tier(Arc<str>),
+}
+
+impl Subject {
+    /// The name of the function, program or tier.
+    pub fn name(&self) -> &str {
+        let (Self::Function(name) | Self::Workload(name) | Self::Tier(name)) = self;
+        name
+    }
 }
 
 /// What is known of a call or tunnel so far. Dropping it writes it.
@@ -41,14 +47,18 @@ pub struct CallRecord {
     to: Destination,
     status: Option<u16>,
     /// Why there is no answer, or why it broke off.
-    cause: Option<&'static str>,
+    pub(super) cause: Option<&'static str>,
     /// The rule that it needed and that was not there.
     would_allow: Option<String>,
     /// Whether it was let go without that rule, so that somebody learns of it.
     is_reported: bool,
     sent: Arc<AtomicU64>,
-    received: u64,
+    pub(super) received: u64,
     opened: Instant,
+    /// Whether it was no call, only a question whether one would be allowed.
+    is_question: bool,
+    /// Of a call to a model: which one.
+    prediction: Option<Box<Prediction>>,
     /// Who wants to know at once what is refused.
     told: Option<Told>,
 }
@@ -96,6 +106,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
@@ -116,6 +128,8 @@ struct Line<'a> {
     bytes_out: u64,
     bytes_in: u64,
     total_us: u64,
+    #[serde(flatten)]
+    prediction: Option<&'a Prediction>,
 }
 
 impl CallRecord {
@@ -129,6 +143,24 @@ impl CallRecord {
         let mut record = Self::of_call(subject, call.request.method(), call.request.uri());
         record.route = Some(Arc::clone(route));
         record.request_id = Some(call.request_id.clone());
+        record
+    }
+
+    /// The same for a request of this route that a tier is asked to answer.
+    pub fn of_tier(tier: Arc<str>, route: &Arc<str>, request_id: &HeaderValue, uri: &Uri) -> Self {
+        Self::of_question(Subject::Tier(tier), route, request_id, uri)
+    }
+
+    /// The same for a question whether such a function may ask a model.
+    pub fn of_question(
+        subject: Subject,
+        route: &Arc<str>,
+        request_id: &HeaderValue,
+        uri: &Uri,
+    ) -> Self {
+        let mut record = Self::of_call(subject, &http::Method::POST, uri);
+        record.route = Some(Arc::clone(route));
+        record.request_id = Some(request_id.clone());
         record
     }
 
@@ -156,6 +188,8 @@ impl CallRecord {
             sent: Arc::default(),
             received: 0,
             opened: Instant::now(),
+            is_question: false,
+            prediction: None,
             told: None,
         }
     }
@@ -215,10 +249,32 @@ impl CallRecord {
         self.cause = None;
     }
 
-    /// The body of the request, counted as it is sent.
-    pub fn count_sent(&self, body: OutboundBody) -> OutboundBody {
+    /// The body of the request, counted as it is sent, and cut off beyond `limit` bytes.
+    pub fn count_sent(&self, body: OutboundBody, limit: u64) -> OutboundBody {
         let sent = Arc::clone(&self.sent);
-        Sent { body, sent }.boxed_unsync()
+        Sent::wrap(body, sent, limit)
+    }
+
+    /// Ends it unwritten: it was asked whether a call would be allowed, and it would.
+    pub fn was_a_question(mut self) {
+        self.is_question = true;
+    }
+
+    /// How much of the request's body was read so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Says that a model is asked, not somebody elsewhere.
+    pub fn predicts(&mut self, prediction: Prediction) -> &mut Prediction {
+        self.prediction.insert(Box::new(prediction))
+    }
+
+    /// Says how long a model took, in microseconds, as its process says.
+    pub fn ran(&mut self, queue: Option<u64>, run: Option<u64>) {
+        if let Some(prediction) = &mut self.prediction {
+            prediction.ran(queue, run);
+        }
     }
 
     /// Says why there is no answer.
@@ -239,9 +295,17 @@ impl CallRecord {
                 "address_not_allowed"
                     | "destination_not_allowed"
                     | "control_away"
+                    | "function_replaced"
+                    | "identity_revoked"
+                    | "malformed_path"
                     | "method_not_allowed"
+                    | "model_unknown"
                     | "name_not_allowed"
+                    | "no_snapshot"
+                    | "policy_denied"
+                    | "policy_error"
                     | "rate_limited"
+                    | "request_too_large"
                     | "svid_missing"
                     | "too_many_calls"
             )
@@ -253,11 +317,20 @@ impl CallRecord {
         let Destination { scheme, host, port } = &self.to;
         let port = port.map(|it| format!(":{it}")).unwrap_or_default();
         let cause = self.cause.unwrap_or_default();
-        let (Subject::Function(subject) | Subject::Workload(subject)) = &self.subject;
+        let subject = self.subject.name();
         let method = &self.method;
-        let rule = self.would_allow.as_ref();
-        let rule = rule.map_or_else(String::new, |it| format!("; the rule {it} would allow it"));
+        let what = self.prediction.as_ref().map_or("rule", |_| "policy");
+        let rule = self.missing();
+        let rule = rule.map_or_else(String::new, |it| {
+            format!("; the {what} {it} would allow it")
+        });
         format!("vedette: {subject} may not call {method} {scheme}://{host}{port}: {cause}{rule}")
+    }
+
+    /// What would have allowed it.
+    fn missing(&self) -> Option<&str> {
+        let policy = self.prediction.as_ref().map(|it| &it.would_allow);
+        policy.unwrap_or(&self.would_allow).as_deref()
     }
 
     fn outcome(&self) -> &'static str {
@@ -271,16 +344,18 @@ impl CallRecord {
 
     fn write(&self, into: &mut Vec<u8>) {
         let total = self.opened.elapsed();
-        let (function, workload) = match &self.subject {
-            Subject::Function(name) => (Some(&**name), None),
-            Subject::Workload(name) => (None, Some(&**name)),
+        let (function, workload, tier) = match &self.subject {
+            Subject::Function(name) => (Some(&**name), None, None),
+            Subject::Workload(name) => (None, Some(&**name), None),
+            Subject::Tier(name) => (None, None, Some(&**name)),
         };
         let request_id = self.request_id.as_ref();
         let line = Line {
-            kind: "egress",
+            kind: self.prediction.as_ref().map_or("egress", |_| "predict"),
             time: clock::rfc3339(clock::since_epoch().saturating_sub(total)),
             function,
             workload,
+            tier,
             route: self.route.as_deref(),
             request_id: request_id.map(|it| it.to_str().unwrap_or_default()),
             method: self.method.as_str(),
@@ -290,11 +365,12 @@ impl CallRecord {
             outcome: self.outcome(),
             status: self.status,
             cause: self.cause,
-            would_allow: self.would_allow.as_deref(),
+            would_allow: self.missing(),
             reported: self.is_reported,
             bytes_out: self.sent.load(Ordering::Relaxed),
             bytes_in: self.received,
             total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),
+            prediction: self.prediction.as_deref(),
         };
         // Writing to memory and plain types: it cannot fail.
         let _ = serde_json::to_writer(&mut *into, &line);
@@ -304,85 +380,15 @@ impl CallRecord {
 
 impl Drop for CallRecord {
     fn drop(&mut self) {
-        worker::with(|worker| worker.keep(|line| self.write(line)));
-    }
-}
-
-/// The body of a request, counted. What is known of its length stays known.
-struct Sent {
-    body: OutboundBody,
-    sent: Arc<AtomicU64>,
-}
-
-impl Body for Sent {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            let size = frame.data_ref().map_or(0, Bytes::len);
-            self.sent.fetch_add(size as u64, Ordering::Relaxed);
+        if self.is_question {
+            return;
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of an answer, tied to the record of its call.
-pub struct Recorded {
-    body: UpstreamBody,
-    record: CallRecord,
-}
-
-impl Recorded {
-    /// Ties `body` to `record`.
-    pub fn wrap(body: UpstreamBody, mut record: CallRecord) -> OutboundBody {
-        if body.is_end_stream() {
-            record.cause = None;
-        }
-        Self { body, record }.boxed_unsync()
-    }
-}
-
-impl Body for Recorded {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.record.received += frame.data_ref().map_or(0, Bytes::len) as u64;
-                if self.body.is_end_stream() {
-                    self.record.cause = None;
-                }
+        let counted = self.prediction.as_ref().and_then(|it| it.counted());
+        worker::with(|worker| {
+            worker.keep(|line| self.write(line));
+            if let Some((model, [queue, run])) = counted {
+                worker.count_prediction(model, queue, run);
             }
-            Poll::Ready(Some(Err(error))) => self.record.cause = Some(error.word()),
-            Poll::Ready(None) => self.record.cause = None,
-            Poll::Pending => {}
-        }
-        polled.map(|frame| frame.map(|frame| frame.map_err(|error| broken(&error))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        });
     }
 }

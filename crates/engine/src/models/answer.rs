@@ -14,6 +14,8 @@ use vedette_upstream::UpstreamBody;
 
 use crate::refusal::{Cause, Refusal, Said};
 
+/// What the keeper says (`vedette.models.keeper_worker`) while the process of a model is not ready yet.
+pub const LOADING: &str = "the model is being loaded";
 /// What is read of such an answer; it is a sentence in JSON.
 const MOST_READ: usize = 64 << 10;
 /// How long it may take once its head is there.
@@ -58,6 +60,7 @@ fn cause_of(status: StatusCode) -> Option<Cause> {
         405 => Cause::ModelMethod,
         408 => Cause::BodyTooSlow,
         413 => Cause::RequestTooLarge,
+        415 => Cause::ModelMedium,
         500 => Cause::ModelFailed,
         503 => Cause::ModelBusy,
         504 => Cause::ModelTimeout,

@@ -26,6 +26,7 @@ pub fn tenant_of(caller: Option<&Caller>) -> HeaderValue {
         Some(caller) => match caller.proof {
             Proof::Token(_) => (1, caller.principal.as_ref()),
             Proof::Certificate(_) => (2, caller.principal.as_ref()),
+            Proof::Function(_) => (3, caller.principal.as_ref()),
         },
     };
     hasher.write_u8(kind);

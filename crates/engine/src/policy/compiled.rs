@@ -504,6 +504,7 @@ fn principal(caller: Option<&Caller>) -> Entity<'_> {
         None => Entity::Nobody,
         Some((caller, Proof::Token(token))) => Entity::Subject(&caller.principal, token),
         Some((_, Proof::Certificate(workload))) => Entity::Workload(workload),
+        Some((_, Proof::Function(name))) => Entity::Resource(ResourceKind::Function, name),
     }
 }
 

@@ -22,18 +22,22 @@ use crate::plan::{Backend, Deployed, Fixed, Plan, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::stages::admit::Admitted;
+use crate::stages::escalate;
 use crate::stages::forward::forward;
 use crate::stages::inspect::Inspected;
-use crate::stages::predict::{Asking, answer_call, predict};
+use crate::stages::predict::{Asking, answer_call};
+use crate::stages::stream::{is_for_stream, stream};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
 const COUNTRY: HeaderName = HeaderName::from_static("x-edge-country");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Of a body that rests as long as its sender likes.
+const ANY_PACE: u64 = 0;
 
 /// Has the request answered.
 pub async fn execute(
-    node: &Node,
+    node: &Arc<Node>,
     plan: &Plan,
     record: &mut Record,
     inspected: Inspected,
@@ -43,7 +47,9 @@ pub async fn execute(
     let rpc = routed.take_call();
     let (mut admitted, target, stay) = routed.into_inner();
     let changes = target.changes.as_ref();
-    if admitted.is_websocket() && !matches!(target.backend, Backend::Upstream(_)) {
+    let speaks =
+        matches!(target.backend, Backend::Upstream(_)) || is_for_stream(&target, &admitted);
+    if admitted.is_websocket() && !speaks {
         // Over HTTP/2 any success would be taken for an open tunnel.
         return Err(Cause::NoTunnel.into());
     }
@@ -76,6 +82,20 @@ pub async fn execute(
             // On the heap: it is three times the size of all else, and requests are moved when they begin.
             Box::pin(forward(plan, record, service, &asked, admitted, body)).await?
         }
+        Backend::Model(model, _) if is_for_stream(&target, &admitted) => {
+            change(&mut admitted, &target)?;
+            // However long it rests; what its process does not answer ends it.
+            let body = limited(record, &admitted, body, u64::MAX, ANY_PACE)?;
+            let events = (admitted, body);
+            Box::pin(stream(
+                plan,
+                record,
+                (&target, model),
+                caller.as_deref(),
+                events,
+            ))
+            .await?
+        }
         Backend::Model(model, timeout) => {
             let asking = Asking {
                 model,
@@ -90,7 +110,10 @@ pub async fn execute(
                 change(&mut admitted, &target)?;
                 let limit = model.declared.limits.request_bytes;
                 let body = limited(record, &admitted, body, limit, pace)?;
-                Box::pin(predict(record, &target, asking, admitted, body)).await?
+                Box::pin(escalate::answer(
+                    node, record, &target, asking, admitted, body,
+                ))
+                .await?
             }
         }
         Backend::Inference(asked) => Box::pin(inference::answer(plan, *asked)).await?,
@@ -146,7 +169,7 @@ fn answer_fixed(fixed: &Fixed) -> Response<Content> {
 }
 
 async fn call(
-    node: &Node,
+    node: &Arc<Node>,
     record: &mut Record,
     target: &Target,
     function: &Deployed,

@@ -116,7 +116,7 @@ fn asks_for_tunnel(headers: &HeaderMap) -> bool {
 
 /// Makes the service's answer one to an extended CONNECT (RFC 8441 §5), where a success of any kind
 /// opens the tunnel.
-fn agree<B>(
+pub fn agree<B>(
     key: &WebSocketKey,
     response: &mut Response<B>,
     is_tunnel: bool,

@@ -23,7 +23,7 @@ use crate::stages::predict::INFERENCE_HEADER;
 use crate::waf::{self, Acquaintance, BodyKind, Judgement, Ruling};
 
 /// Bytes of bodies that the node keeps back at most, all requests together; beyond: 503.
-const KEPT_BACK: usize = 256 << 20;
+pub const KEPT_BACK: usize = 256 << 20;
 
 /// A request that the rules let pass, and its body.
 pub struct Inspected {
@@ -168,12 +168,15 @@ impl Ongoing<'_> {
     }
 }
 
-/// The kind of body that whoever answers reads. A model that takes text reads it in JSON; what comes as tensors, to this
-/// one or another, holds nothing that a rule knows.
+/// The kind of body that whoever answers reads. A model that takes text reads it in JSON, or as the body
+/// itself, whatever stands before it; what comes as tensors, to this one or another, holds nothing that a rule knows.
 pub fn kind_for(target: &Target, headers: &HeaderMap) -> BodyKind {
     let is_read = match &target.backend {
         Backend::Function(_) | Backend::Upstream(_) => true,
-        Backend::Model(model, _) => model.takes_text() && !headers.contains_key(INFERENCE_HEADER),
+        Backend::Model(model, _) => {
+            let has_tensors = headers.contains_key(INFERENCE_HEADER);
+            (model.takes_text() && !has_tensors) || (model.reads_text() && waf::is_text(headers))
+        }
         Backend::Static(_)
         | Backend::Redirect(_)
         | Backend::Files(_)

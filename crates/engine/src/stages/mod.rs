@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod authenticate;
 pub mod authorize;
+pub mod escalate;
 pub mod execute;
 pub mod forward;
 pub mod inspect;
@@ -10,3 +11,4 @@ pub mod limit;
 pub mod predict;
 pub mod respond;
 pub mod route;
+pub mod stream;

@@ -77,14 +77,12 @@ pub async fn predict(
     admitted: Admitted,
     body: RequestBody,
 ) -> Result<Response<Content>, Refusal> {
-    let model = asking.model;
-    let rewritten = target.changes.as_ref().is_some_and(|it| it.path.is_some());
-    let matched = if rewritten { "/" } else { &target.path };
-    let mut head = head_of(&model.path(matched, admitted.wire_path()))?;
+    let mut head = head_of(&path_of(target, asking.model, &admitted))?;
     *head.method_mut() = admitted.parts().method.clone();
     for name in ASKED {
-        if let Some(value) = admitted.parts().headers.get(&name) {
-            head.headers_mut().insert(name, value.clone());
+        // What came twice goes twice: its process refuses what says two things.
+        for value in admitted.parts().headers.get_all(&name) {
+            head.headers_mut().append(name.clone(), value.clone());
         }
     }
     let response = ask(record, &asking, &admitted, head.map(|()| body)).await?;
@@ -209,7 +207,10 @@ fn silent(model: &Served) -> Refusal {
 }
 
 /// How long the caller and the route still wait; none: as long as it takes.
-fn time_left(
+///
+/// # Errors
+/// The caller's deadline is none, or has passed.
+pub fn time_left(
     record: &Record,
     admitted: &Admitted,
     timeout: Option<Duration>,
@@ -252,6 +253,13 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// The path that the model's process is asked for.
+pub fn path_of(target: &Target, model: &Served, admitted: &Admitted) -> String {
+    let rewritten = target.changes.as_ref().is_some_and(|it| it.path.is_some());
+    let matched = if rewritten { "/" } else { &target.path };
+    model.path(matched, admitted.wire_path())
+}
+
 /// A request for this path of the process.
 fn head_of(path: &str) -> Result<Request<()>, Refusal> {
     let path = PathAndQuery::try_from(path)
@@ -270,7 +278,7 @@ fn server_timing(record: &Record) -> Option<HeaderValue> {
 }
 
 /// The refusal that a failure to be answered amounts to.
-fn refusal_of(record: &Record, error: &SendError) -> Refusal {
+pub fn refusal_of(record: &Record, error: &SendError) -> Refusal {
     // Why the body broke off, where it did, counts before what that has made of the request.
     if let Some(cut_off) = record.bytes_in.as_ref().and_then(|meter| meter.cut_off()) {
         return cut_off.into();

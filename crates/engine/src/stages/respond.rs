@@ -198,6 +198,7 @@ fn is_a_no(cause: Cause) -> bool {
             | Cause::ModelRequestInvalid
             | Cause::ModelPathUnknown
             | Cause::ModelMethod
+            | Cause::ModelMedium
             | Cause::ModelBusy
     )
 }

@@ -28,7 +28,7 @@ pub fn encode(
     }
     let typed = typed(&outputs, is_typed);
     for (place, (wanted, data)) in wanted.iter().zip(&outputs).enumerate() {
-        let name = model.outputs.get(wanted.place);
+        let name = model.answers().nth(wanted.place);
         let mut output = vec![];
         bytes(&mut output, 1, name.map_or("", |it| &it.name).as_bytes());
         bytes(&mut output, 2, data.datatype.as_str().as_bytes());

@@ -45,7 +45,7 @@ pub fn decode(model: &Served, body: &Bytes) -> Result<Called, Refusal> {
                 inputs.push(tensor(value.bytes()?)?);
             }
             (6, value) => {
-                require_few(&outputs, model.outputs.len(), "outputs")?;
+                require_few(&outputs, model.answers().count(), "outputs")?;
                 let wanted = output(model, value.bytes()?, &outputs)?;
                 outputs.push(wanted);
             }
@@ -200,12 +200,11 @@ fn output(model: &Served, message: &[u8], others: &[Wanted]) -> Result<Wanted, R
             _ => {}
         }
     }
-    let known = &model.outputs;
-    let Some(place) = known.iter().position(|it| it.name == name) else {
+    let Some(place) = model.answers().position(|it| it.name == name) else {
         return Err(Refusal::bad(format_args!(
             "the model has no output {:?}; it has {}",
             cut(name),
-            names(known)
+            names(model.answers())
         )));
     };
     if others.iter().any(|it| it.place == place) {
@@ -217,6 +216,7 @@ fn output(model: &Served, message: &[u8], others: &[Wanted]) -> Result<Wanted, R
     })
 }
 
+/// Where none is named: the file's own.
 fn all(model: &Served) -> Vec<Wanted> {
     let places = 0..model.outputs.len();
     let wanted = places.map(|place| Wanted {
@@ -286,7 +286,7 @@ fn in_order(model: &Served, given: Vec<(usize, Data)>) -> Result<Vec<Data>, Refu
         return Err(Refusal::bad(format_args!(
             "input {:?} is missing; the model takes {}",
             spec.name,
-            names(&model.inputs)
+            names(model.inputs.iter())
         )));
     }
     Ok(places.into_iter().flatten().collect())

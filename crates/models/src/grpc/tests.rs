@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::answer::encode;
 use super::contents::{self, varint};
 use super::request::{Called, decode};
-use crate::config::{Datatype, Served};
+use crate::config::{Datatype, Served, Tensor};
 use crate::oip::Refusal;
 use crate::oip::request_tests::model;
 use crate::runtime::Data;
@@ -325,6 +325,28 @@ fn an_answer_is_typed_where_the_request_was_and_raw_where_it_cannot_be() {
         };
         assert_eq!(elements, floats(&[2.0]));
     }
+}
+
+#[test]
+fn what_is_read_of_outputs_can_be_asked_for_by_name_and_is_not_usual() {
+    let mut model = model();
+    model.read = vec![Tensor {
+        name: "label".into(),
+        datatype: Datatype::Bytes,
+        shape: vec![0],
+    }];
+    let asked = |message: Message| decode(&model, &message.0.into()).unwrap().asked.outputs;
+    assert_eq!(asked(raw(start())).len(), 2);
+    let label = Message::default().with(1, b"label");
+    let wanted = asked(raw(start()).with(6, &label.0));
+    assert_eq!(wanted[0].place, 2);
+    let label = output(Datatype::Bytes, b"\x03\0\0\0cat", &[1]);
+    let answer = encode(&model, None, &wanted, vec![label], false).concat();
+    let (_, given) = fields(&answer)
+        .into_iter()
+        .find(|(number, _)| *number == 5)
+        .unwrap();
+    assert_eq!(&given[..7], b"\x0a\x05label");
 }
 
 #[test]

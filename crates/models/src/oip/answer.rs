@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::request::Wanted;
 use super::{Refusal, elements};
-use crate::config::{Served, Tensor};
+use crate::config::{Format, Served, Tensor};
 use crate::runtime::Data;
 
 /// Bytes of elements that are written as JSON at most.
@@ -47,10 +47,8 @@ pub fn encode(
         if place > 0 {
             json.push(b',');
         }
-        let name = model
-            .outputs
-            .get(wanted.place)
-            .map_or("", |it| it.name.as_str());
+        let name = model.answers().nth(wanted.place);
+        let name = name.map_or("", |it| it.name.as_str());
         output(&mut json, name, wanted.is_binary, &data)?;
         if wanted.is_binary {
             binary.push(data.elements);
@@ -112,7 +110,7 @@ fn together(mut json: Vec<u8>, binary: Vec<Bytes>) -> Vec<Bytes> {
 
 /// Metadata of the model.
 pub fn metadata(model: &Served) -> Bytes {
-    let tensors = |tensors: &[Tensor]| {
+    let tensors = |tensors: &mut dyn Iterator<Item = &Tensor>| {
         let tensor = |it: &Tensor| {
             let shape = it.shape.iter().map(|size| match size {
                 0 => -1,
@@ -120,14 +118,26 @@ pub fn metadata(model: &Served) -> Bytes {
             });
             json!({"name": it.name, "datatype": it.datatype, "shape": shape.collect::<Vec<_>>()})
         };
-        tensors.iter().map(tensor).collect::<Vec<_>>()
+        tensors.map(tensor).collect::<Vec<_>>()
     };
-    let metadata = json!({
+    let mut metadata = json!({
         "name": model.name,
         "versions": [model.version.to_string()],
-        "platform": "onnxruntime_onnx",
-        "inputs": tensors(&model.inputs),
-        "outputs": tensors(&model.outputs),
+        "platform": platform(model.format),
+        "inputs": tensors(&mut model.inputs.iter()),
+        "outputs": tensors(&mut model.answers()),
     });
+    if let (false, Some(said)) = (model.media.is_empty(), metadata.as_object_mut()) {
+        let types = json!({"content_types": model.media});
+        said.insert("parameters".into(), types);
+    }
     metadata.to_string().into()
+}
+
+fn platform(format: Format) -> &'static str {
+    match format {
+        Format::Onnx => "onnxruntime_onnx",
+        Format::Tflite => "litert_tflite",
+        Format::Detector => "vedette_detector",
+    }
 }

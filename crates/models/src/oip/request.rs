@@ -53,20 +53,41 @@ pub fn decode(model: &Served, body: &Bytes, json_length: Option<usize>) -> Resul
             body.len()
         )));
     }
-    let binary = body.slice(length..);
-    let mut reading = Reading {
-        model,
-        given: model.inputs.iter().map(|_| None).collect(),
-        binary: Binary {
-            bytes: binary,
-            is_allowed: json_length.is_some(),
-        },
-        outputs: None,
-        is_binary: false,
-        id: None,
+    let binary = Binary {
+        bytes: body.slice(length..),
+        is_allowed: json_length.is_some(),
     };
+    let mut reading = Reading::new(model, binary);
     reading.object(&mut Reader::new(body.get(..length).unwrap_or_default()))?;
     reading.finish()
+}
+
+/// Decodes what stands before bytes that are no tensors, if anything does, and gives those bytes; inputs are for whoever
+/// reads them.
+///
+/// # Errors
+/// 400 with a sentence that names what does not fit.
+pub fn decode_beside(
+    model: &Served,
+    body: &Bytes,
+    length: usize,
+) -> Result<(Asked, Bytes), Refusal> {
+    let Some((json, _)) = body.split_at_checked(length) else {
+        return Err(Refusal::bad(format_args!(
+            "inference-header-content-length is {length}, and the body has {} bytes",
+            body.len()
+        )));
+    };
+    let nothing = Binary {
+        bytes: Bytes::new(),
+        is_allowed: false,
+    };
+    let mut reading = Reading::new(model, nothing);
+    reading.is_beside = true;
+    if length > 0 {
+        reading.object(&mut Reader::new(json))?;
+    }
+    Ok((reading.asked(), body.slice(length..)))
 }
 
 /// The bytes behind the JSON, which inputs take in the order in which they are named.
@@ -100,9 +121,23 @@ struct Reading<'a> {
     outputs: Option<Vec<(usize, Option<bool>)>>,
     is_binary: bool,
     id: Option<String>,
+    /// Whether inputs are what follows.
+    is_beside: bool,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(model: &'a Served, binary: Binary) -> Self {
+        Self {
+            model,
+            given: model.inputs.iter().map(|_| None).collect(),
+            binary,
+            outputs: None,
+            is_binary: false,
+            id: None,
+            is_beside: false,
+        }
+    }
+
     fn object(&mut self, reader: &mut Reader<'_>) -> Result<(), Refusal> {
         reader.need(b'{', "an object")?;
         let (mut is_first, mut has_inputs) = (true, false);
@@ -113,6 +148,9 @@ impl Reading<'_> {
                     if let Some(is_binary) = parameters(reader)?.binary_data_output {
                         self.is_binary = is_binary;
                     }
+                }
+                "inputs" if self.is_beside => {
+                    return Err(Refusal::bad("the input is what follows the JSON"));
                 }
                 "inputs" if !has_inputs => {
                     has_inputs = true;
@@ -155,12 +193,12 @@ impl Reading<'_> {
         let mut is_first = true;
         while reader.next_item(&mut is_first, b']')? {
             let (name, is_binary) = output(reader)?;
-            let known = &self.model.outputs;
-            let Some(place) = known.iter().position(|it| it.name == name) else {
+            let place = self.model.answers().position(|it| it.name == name);
+            let Some(place) = place else {
                 return Err(Refusal::bad(format_args!(
                     "the model has no output {:?}; it has {}",
                     cut(&name),
-                    names(known)
+                    names(self.model.answers())
                 )));
             };
             if outputs.iter().any(|(other, _)| *other == place) {
@@ -178,7 +216,7 @@ impl Reading<'_> {
             return Err(Refusal::bad(format_args!(
                 "input {:?} is missing; the model takes {}",
                 spec.name,
-                names(&self.model.inputs)
+                names(self.model.inputs.iter())
             )));
         }
         if !self.binary.bytes.is_empty() {
@@ -187,20 +225,29 @@ impl Reading<'_> {
                 self.binary.bytes.len()
             )));
         }
-        let all = || (0..self.model.outputs.len()).map(|place| (place, None));
+        Ok(self.asked())
+    }
+
+    /// Where no output is named: the file's own; of what came as no tensors what is read, if anything is.
+    fn asked(self) -> Asked {
+        let (own, read) = (self.model.outputs.len(), self.model.read.len());
+        let usual = match self.is_beside && read > 0 {
+            true => own..own + read,
+            false => 0..own,
+        };
         let outputs = match self.outputs {
             Some(outputs) if !outputs.is_empty() => outputs,
-            _ => all().collect(),
+            _ => usual.map(|place| (place, None)).collect(),
         };
         let wanted = outputs.into_iter().map(|(place, is_binary)| Wanted {
             place,
             is_binary: is_binary.unwrap_or(self.is_binary),
         });
-        Ok(Asked {
+        Asked {
             id: self.id,
             inputs: self.given.into_iter().flatten().collect(),
             outputs: wanted.collect(),
-        })
+        }
     }
 }
 
@@ -267,7 +314,7 @@ impl<'a> Input<'a> {
             return Err(Refusal::bad(format_args!(
                 "the model takes no input {:?}; it takes {}",
                 cut(name),
-                names(specs)
+                names(specs.iter())
             )));
         };
         let said = self.datatype.as_deref().unwrap_or("no datatype");
@@ -421,14 +468,11 @@ fn signed(shape: &[u64]) -> Vec<i64> {
 }
 
 /// The names of tensors, for a sentence.
-pub fn names(tensors: &[Tensor]) -> String {
+pub fn names<'a>(mut tensors: impl Iterator<Item = &'a Tensor>) -> String {
     const MOST: usize = 8;
-    let mut names: Vec<_> = tensors
-        .iter()
-        .take(MOST)
-        .map(|it| format!("{:?}", it.name))
-        .collect();
-    if tensors.len() > MOST {
+    let named = tensors.by_ref().take(MOST);
+    let mut names: Vec<_> = named.map(|it| format!("{:?}", it.name)).collect();
+    if tensors.next().is_some() {
         names.push("…".into());
     }
     names.join(", ")

@@ -18,6 +18,7 @@ use std::collections::HashSet;
 use self::wire::{Broken, Fields, Value};
 use crate::config::{Datatype, MAX_RANK, Tensor};
 use crate::error::Error;
+use crate::outline::Outline;
 
 /// Graphs within graphs: real models have two or three.
 const MAX_DEPTH: usize = 24;
@@ -41,15 +42,6 @@ const DOMAINS: [&[u8]; 8] = [
 ];
 /// Operators of those domains that lead out of the file: to another file, or to code of the host.
 const REACHING: [&[u8]; 4] = [b"EPContext", b"PyOp", b"ATen", b"PythonOp"];
-
-/// What a file says of itself.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Outline {
-    /// What it takes, without what has a value in the file; 0: any.
-    pub inputs: Vec<Tensor>,
-    /// What it gives.
-    pub outputs: Vec<Tensor>,
-}
 
 enum Fault {
     Broken(Broken),
@@ -294,6 +286,7 @@ fn outline(graph: &[u8]) -> Checked<Outline> {
         (_, outputs) => Ok(Outline {
             inputs: taken,
             outputs,
+            keeps_state: false,
         }),
     }
 }

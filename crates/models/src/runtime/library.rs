@@ -5,7 +5,7 @@
 //! Memory patterns only where all inputs have one shape: each other shape would be remembered for good. No thread of
 //! the library's own beside those.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -31,20 +31,8 @@ fn invalid(error: impl std::fmt::Display) -> Error {
 impl Library {
     /// Loads the library at `path`, with telemetry off.
     pub(super) fn load(path: &Path) -> Result<Self, Error> {
+        require_file(path)?;
         let shown = path.display();
-        match std::fs::metadata(path) {
-            Ok(it) if it.is_file() => {}
-            Ok(_) => {
-                let message = format_args!("{shown} is no file");
-                return Err(Error::new("runtime_invalid", message));
-            }
-            Err(error) => {
-                return Err(Error::new(
-                    "runtime_missing",
-                    format_args!("{shown}: {error}"),
-                ));
-            }
-        }
         let version = version(path)?;
         // `ort` panics where a library answers nonsense.
         let loaded = catch_unwind(|| {
@@ -118,12 +106,21 @@ fn unusable(error: impl std::fmt::Display) -> Error {
     Error::new("runtime_invalid", error)
 }
 
-/// What the library at `path` says of itself, before `ort` sees it.
-fn version(path: &Path) -> Result<String, Error> {
+/// Refuses what is no file, before a loader sees it.
+pub(super) fn require_file(path: &Path) -> Result<(), Error> {
     let shown = path.display();
-    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
-        return Err(unusable(format_args!("{shown} is no path")));
-    };
+    match std::fs::metadata(path) {
+        Ok(it) if it.is_file() => Ok(()),
+        Ok(_) => Err(unusable(format_args!("{shown} is no file"))),
+        Err(error) => {
+            let message = format_args!("{shown}: {error}");
+            Err(Error::new("runtime_missing", message))
+        }
+    }
+}
+
+/// Loads a library for good.
+pub(super) fn open(name: &CStr) -> Result<*mut c_void, Error> {
     // SAFETY: the library is the wheel's, whose initialisers run here; the handle is kept, so nothing is unloaded.
     let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     if library.is_null() {
@@ -131,6 +128,16 @@ fn version(path: &Path) -> Result<String, Error> {
         let error = unsafe { CStr::from_ptr(libc::dlerror()) }.to_string_lossy();
         return Err(unusable(error));
     }
+    Ok(library)
+}
+
+/// What the library at `path` says of itself, before `ort` sees it.
+fn version(path: &Path) -> Result<String, Error> {
+    let shown = path.display();
+    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
+        return Err(unusable(format_args!("{shown} is no path")));
+    };
+    let library = open(&name)?;
     // SAFETY: an open library and a C string.
     let base = unsafe { libc::dlsym(library, c"OrtGetApiBase".as_ptr()) };
     if base.is_null() {

@@ -1,12 +1,20 @@
 //! The border to a runtime: a model loaded, and one request run.
 //!
-//! Owns: what of a runtime the rest may know. `library`, `onnx` and `value` are ONNX Runtime. `LiteRT` would be a second
-//! one behind [`Session`]; a file of TensorFlow Lite is refused until it is there.
+//! Owns: what of a runtime the rest may know. `library`, `onnx` and `value` are ONNX Runtime, and `litert`
+//! with what follows it is `LiteRT`, which runs files of TensorFlow Lite.
 //!
 //! Must not: know HTTP, queues or the protocol's texts.
 
 #[allow(unsafe_code)]
 mod library;
+#[allow(unsafe_code)]
+mod litert;
+#[allow(unsafe_code)]
+mod litert_buffer;
+#[allow(unsafe_code)]
+mod litert_model;
+#[allow(unsafe_code)]
+mod litert_session;
 #[allow(unsafe_code)]
 mod onnx;
 #[allow(unsafe_code)]
@@ -16,10 +24,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::config::{Datatype, Tensor};
+use crate::config::{Datatype, Format, Tensor};
 use crate::error::Error;
-
-pub use library::Library;
 
 /// A tensor that goes in or came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +59,8 @@ pub enum RunError {
     Stopped,
     /// The memory of the process did not suffice.
     OutOfMemory,
+    /// The model cannot take what was asked; says what is wrong with it.
+    Unfit(String),
     /// The runtime says what went wrong.
     Failed(String),
 }
@@ -80,10 +88,81 @@ pub trait Session: Send {
     fn ports(&self) -> (Vec<Tensor>, Vec<Tensor>);
 }
 
-/// Loads the library of a runtime.
-///
-/// # Errors
-/// `runtime_missing`: there is no such file. `runtime_invalid`: it is not that library. `runtime_too_old`.
-pub fn load(library: &Path) -> Result<Library, Error> {
-    Library::load(library)
+/// How a session is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Threads of each run.
+    pub threads: usize,
+    /// Whether the file gives every input one shape.
+    pub has_one_shape: bool,
+    /// Whether a run changes what the next one answers.
+    pub keeps_state: bool,
+}
+
+/// The library of a runtime, loaded and silent.
+pub enum Library {
+    /// ONNX Runtime.
+    Onnx(library::Library),
+    /// `LiteRT`.
+    LiteRt(litert::Library),
+}
+
+impl Library {
+    /// Such as `onnxruntime 1.31.1`.
+    pub fn version(&self) -> &str {
+        match self {
+            Self::Onnx(library) => library.version(),
+            Self::LiteRt(library) => library.version(),
+        }
+    }
+
+    /// Makes a session of a file that was checked.
+    ///
+    /// # Errors
+    /// `model_invalid`, `model_out_of_memory`.
+    pub fn session(&self, file: &Bytes, wanted: Wanted) -> Result<Box<dyn Session>, Error> {
+        match self {
+            Self::Onnx(library) => library.session(file, wanted.threads, wanted.has_one_shape),
+            Self::LiteRt(library) => library.session(file, wanted),
+        }
+    }
+}
+
+/// Which library is to be loaded, found out while its folder could be read.
+pub struct Chosen<'a> {
+    path: &'a Path,
+    format: Format,
+    version: Option<String>,
+}
+
+impl<'a> Chosen<'a> {
+    /// The library at `path`, which runs files of this format.
+    pub fn of(path: &'a Path, format: Format) -> Self {
+        let version = match format {
+            // which the library says itself, or needs none
+            Format::Onnx | Format::Detector => None,
+            Format::Tflite => litert::version_beside(path),
+        };
+        Self {
+            path,
+            format,
+            version,
+        }
+    }
+
+    /// Loads it.
+    ///
+    /// # Errors
+    /// `runtime_missing`: there is no such file. `runtime_invalid`: it is not that library, or of an unknown version.
+    /// `runtime_too_old`.
+    pub fn load(&self) -> Result<Library, Error> {
+        match self.format {
+            Format::Onnx => library::Library::load(self.path).map(Library::Onnx),
+            Format::Tflite => {
+                let version = self.version.as_deref();
+                litert::Library::load(self.path, version).map(Library::LiteRt)
+            }
+            Format::Detector => Err(Error::new("model_invalid", "a detector needs no runtime")),
+        }
+    }
 }

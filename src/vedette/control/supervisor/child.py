@@ -12,19 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vedette import processes
 from vedette.clock import now, to_rfc3339
-from vedette.control.supervisor import processes
 from vedette.control.supervisor.signals import say
 from vedette.control.supervisor.state import ProcessState
 
 HEALTHY_AFTER = 10.0
 
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+_LONGEST_DELAY = 5.0
 
 
 def restart_delay(failures: int) -> float:
     """Seconds to wait before the restart after `failures` failures in a row: none, 0.1, 0.2, … 5."""
-    return 0.0 if failures <= 1 else min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (failures - 2))
+    return 0.0 if failures <= 1 else processes.restart_delay(failures - 1, _LONGEST_DELAY)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from vedette.control.supervisor import processes
+from vedette import processes
 from vedette.control.supervisor.signals import SignalSocket, become_subreaper, say
 from vedette.control.supervisor.state import GUARDIAN_VARIABLE, PLAN_VARIABLE, Plan
 from vedette.store.home import Home

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vedette import __version__
-from vedette.control.supervisor import processes, remembered, sockets
+from vedette import __version__, processes
+from vedette.control.supervisor import remembered, sockets
 from vedette.control.supervisor.state import (
     PLAN_VARIABLE,
     Plan,

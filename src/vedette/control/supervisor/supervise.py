@@ -15,9 +15,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vedette import __version__
+from vedette import __version__, processes
 from vedette.clock import now, to_rfc3339
-from vedette.control.supervisor import processes
 from vedette.control.supervisor.child import Child, Leaving
 from vedette.control.supervisor.signals import SignalSocket, say
 from vedette.control.supervisor.state import (

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vedette.control.supervisor import processes
+from vedette import processes
 from vedette.control.supervisor.child import Child, Leaving
 from vedette.control.supervisor.signals import say
 from vedette.errors import UnavailableError

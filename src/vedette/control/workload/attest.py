@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from vedette.control.supervisor.processes import start_ticks
+from vedette.processes import start_ticks
 
 _UCRED: Final = struct.Struct("3i")
 _SO_PEERPIDFD: Final = 77  # asm-generic/socket.h; Python's socket module does not name it

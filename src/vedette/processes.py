@@ -1,7 +1,7 @@
 """Starting, finding, watching and ending a node's processes by pid, whoever their parent is.
 
-Owns: the command line that marks a process as part of a node, descriptor inheritance, pidfds. Must not: know when a
-process should run; `supervise` and `guardian` decide that.
+Owns: the command line that marks a process as part of a node, descriptor inheritance, pidfds, delays before a restart.
+Must not: know when a process should run, or import more than the standard library: the smallest processes have it, too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pathlib import Path
 ROLES = ("guardian", "supervisor", "engine", "control", "models", "model")
 """`models` is the keeper of the processes of models, each of which is a `model`."""
 
+_LONGEST_WAIT = 1.0
+_FIRST_DELAY = 0.1
 _LOG_LIMIT = 16 * 1024 * 1024
 _STAT_STATE, _STAT_START = (
     0,
@@ -163,10 +165,25 @@ def send(pidfd: int, number: signal.Signals) -> None:
 
 
 def has_ended(pidfd: int, timeout: float = 0.0) -> bool:
-    """Whether the process ends within `timeout` seconds."""
+    """Whether the process ends within `timeout` seconds.
+
+    A signal that comes just before a wait does not end the wait, and Python looks at it after: none is longer than a
+    second.
+    """
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(timeout * 1000))
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        if poller.poll(max(0.0, min(left, _LONGEST_WAIT)) * 1000):
+            return True
+        if left <= _LONGEST_WAIT:
+            return False
+
+
+def restart_delay(failures: int, longest: float) -> float:
+    """Seconds before the start after so many failures in a row: 0.1, 0.2, … `longest`."""
+    return min(longest, _FIRST_DELAY * 2.0 ** min(failures - 1, 16))
 
 
 def end_all(pids: Iterable[int], patience: float) -> None:

@@ -1,0 +1,81 @@
+"""Finds the passages that mean what is asked, by the vectors of a model behind the node's gateway.
+
+    vedette token --subject me --header | python search.py "Where can I find fuses?" --ca CA.crt
+
+Prints the nearest passages with the cosine of their angle to the question (1: the same). The token comes as a header on
+standard input and goes nowhere else; texts and vectors go to this node and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import ssl
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+ASKED = json.dumps(
+    {"outputs": [{"name": "embedding", "parameters": {"binary_data": True}}]}
+).encode()
+JSON_LENGTH = "Inference-Header-Content-Length"
+
+
+class Node:
+    """The model of a node, asked with texts over one connection."""
+
+    def __init__(self, url: str, ca: str, authorization: str) -> None:
+        place = urlsplit(url)
+        context = ssl.create_default_context(cafile=ca)
+        self._connection = http.client.HTTPSConnection(place.netloc, context=context, timeout=120)
+        self._fields = {
+            "authorization": authorization,
+            "content-type": "text/plain",
+            JSON_LENGTH: str(len(ASKED)),
+        }
+
+    def vector(self, text: str) -> np.ndarray:
+        """FP32 [384], of length 1. Exits with what the node said when that is no answer."""
+        body = ASKED + text.encode()
+        self._connection.request("POST", "/v2/models/minilm/infer", body, self._fields)
+        answer = self._connection.getresponse()
+        found = answer.read()
+        if answer.status != 200:
+            sys.exit(f"minilm: {answer.status} {found.decode(errors='replace')}")
+        return np.frombuffer(found[int(answer.headers[JSON_LENGTH]) :], "<f4")
+
+
+def nearest(node: Node, passages: list[str], question: str, top: int) -> list[tuple[float, str]]:
+    """So many passages, nearest first."""
+    vectors = np.stack([node.vector(each) for each in passages])
+    cosines = vectors @ node.vector(question)
+    return [(float(cosines[each]), passages[each]) for each in np.argsort(-cosines)[:top]]
+
+
+def main() -> None:
+    """See above."""
+    parser = argparse.ArgumentParser(description="Finds passages by what they mean.")
+    parser.add_argument("question")
+    parser.add_argument("--url", default="https://localhost:8443")
+    parser.add_argument(
+        "--ca", required=True, help="the node's CA certificate (vedette up prints where it is)"
+    )
+    parser.add_argument("--passages", type=Path, default=Path(__file__).with_name("passages.txt"))
+    parser.add_argument("--top", type=int, default=3)
+    given = parser.parse_args()
+    name, _, authorization = sys.stdin.readline().strip().partition(": ")
+    if name.lower() != "authorization":
+        parser.error(
+            "the token is wanted on standard input: vedette token --subject me --header | …"
+        )
+    passages = [each for each in given.passages.read_text("utf-8").splitlines() if each]
+    node = Node(given.url, given.ca, authorization)
+    for cosine, passage in nearest(node, passages, given.question, given.top):
+        print(f"{cosine:.2f}\t{passage}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What tiers, confidence and a cache of a route to a model come to, and where they cannot be."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.control.test_resolve import of
+from tests.control.test_resolve_models import made, refused, route
+
+from vedette.config.model import wire_value
+from vedette.config.snapshot import Snapshot
+from vedette.control.engine_svids import wanted_of
+
+MODEL = of("Model", "{file: m.onnx}", "m")
+REFS = "matches: [{path: {value: /x}}], backendRefs: [{kind: Model, name: m}]"
+TIER = "{name: regional, url: 'https://r.example', send: {inputs: [x]}}"
+UNSURE = TIER.replace("send:", "on: [lowConfidence], send:")
+PEER = "spiffe://r.example/models"
+
+
+def rule(more: str) -> str:
+    return MODEL + route(f"{{{REFS}, {more}}}")
+
+
+def test_a_route_to_a_model_may_have_tiers_confidence_and_a_cache() -> None:
+    tier = TIER.replace("send:", "on: [overload, lowConfidence], send:")
+    more = f"tiers: [{tier}], confidence: {{output: y, below: 0.5}}, cache: {{ttl: 1m}}"
+    found = made(rule(more)).snapshot.route("one")
+    assert found is not None
+    said = wire_value(found)
+    assert said["tiers"] == [
+        {
+            "name": "regional",
+            "url": "https://r.example",
+            "model": "m",
+            "on": ["LowConfidence", "Overload"],
+            "inputs": ["x"],
+            "allInputs": False,
+            "timeoutMillis": 10_000,
+        }
+    ]
+    assert said["confidence"] == {"output": "y", "belowMillionths": 500_000}
+    assert (said["cache"]["ttlMillis"], said["cache"]["scope"]) == (60_000, "Caller")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (f"tiers: [{TIER}, {TIER}]", "regional is there more than once"),
+        (f"tiers: [{TIER.replace('[x]', '[z]')}]", "the model 'm' has no input 'z'"),
+        (f"tiers: [{TIER.replace('[x]', '[]')}]", "some inputs leave, or all"),
+        (
+            f"tiers: [{UNSURE}]",
+            "no confidence says what that is",
+        ),
+        (f"tiers: [{TIER}], confidence: {{output: y, below: 1}}", "nobody would be asked"),
+        (
+            f"tiers: [{UNSURE}], confidence: {{output: sure, below: 1}}",
+            "there is no output 'sure'; the model has y",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(more: str, sentence: str) -> None:
+    assert sentence in str(refused(rule(more)))
+
+
+@pytest.mark.parametrize("more", [f"tiers: [{TIER}]", "cache: {ttl: 1m}"])
+def test_only_a_model_has_them(more: str) -> None:
+    text = route(f"{{static: {{body: x}}, {more}}}")
+    assert "needs a Model that answers" in str(refused(text))
+
+
+def _with_policy(peers: list[str], routes: list[str]) -> Snapshot:
+    data = json.loads(made(rule(f"tiers: [{TIER}]")).snapshot.canonical_bytes())
+    leaving = {"to": "https://r.example", "peers": peers}
+    data["egress"] = [{"name": "p", "routes": routes, "rules": [leaving]}]
+    return Snapshot.model_validate(data)
+
+
+def test_the_gateway_proves_itself_to_a_tier_that_has_to_prove_itself() -> None:
+    assert "gateway" in wanted_of(_with_policy([PEER], ["one"]))
+    assert "gateway" not in wanted_of(_with_policy([], ["one"]))
+    assert "gateway" not in wanted_of(_with_policy([PEER], ["hello"]))
