@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.control.conftest import Running
 from tests.control.test_models import add, shown, upload
+from tests.models.conftest import eventually
 from tests.models.publisher import Publisher, pem
 from tests.simulators import inspection
 
@@ -207,6 +208,7 @@ def test_a_file_that_changed_on_the_disk_is_not_loaded(
     place = running.activator.blobs.path(file)
     place.chmod(0o600)
     place.write_bytes(place.read_bytes() + b"\0")
+    eventually(lambda: running.keeper.seen[-1] == {"m@2"})  # the one that was replaced has ended
     seen = len(running.keeper.seen)
     error = refused(running, lambda: running.node.models.promote("m", 1, "uid:1"))
     assert isinstance(error, TrustError)

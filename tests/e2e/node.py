@@ -125,8 +125,8 @@ class Node:
         return told
 
     def pid(self, process: str) -> int:
-        """The process id of the `supervisor`, the `engine` or the `control`."""
-        return int(self.status()["processes"][process]["pid"])
+        """The process id of the `supervisor`, the `engine` or the `control`; 0 while there is none."""
+        return int(self.status()["processes"][process]["pid"] or 0)
 
     def resident(self) -> int:
         """Resident memory of the engine, in bytes."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import pytest
 from tests.e2e.conftest import StartNode
 from tests.e2e.node import Node
-from tests.e2e.smuggling import CASES, Case, Refused
+from tests.e2e.smuggling import CASES, CHUNKED, Case, Refused
 from tests.e2e.wire import HTTP_1, connect, read_http_1
 from tests.simulators.recorder import Message, Recorder
 
@@ -73,6 +74,21 @@ def test_a_request_is_read_in_one_way(
         (case.becomes.method, case.becomes.target, case.becomes.body)
     ]
     _expect_one_form(messages[0])
+
+
+@pytest.mark.parametrize("is_plain", [False, True], ids=["TLS", "plain"])
+@pytest.mark.parametrize("wrong", [b"5\r\nhelloXX", b"0\r\nx: " + b"a" * 300_000])
+def test_who_goes_on_sending_what_was_refused_hears_why(
+    edge: Node, plain_port: int, wrong: bytes, is_plain: bool
+) -> None:
+    """Closing at once would be answered by a reset, which throws the answer away on its way."""
+    with _connected(edge, plain_port, is_plain) as peer:
+        peer.sendall(CHUNKED + wrong)
+        for _ in range(10):
+            time.sleep(0.02)  # the refusal is on its way by then
+            peer.sendall(b"a" * 50_000)
+        answer = read_http_1(peer, "POST")
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
 
 
 def _ask_for_the_end(peer: socket.socket) -> None:

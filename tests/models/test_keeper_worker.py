@@ -66,6 +66,7 @@ def test_a_worker_is_given_its_model_two_descriptors_and_nothing_else(
     assert given["config"] == {
         "model": model,
         "file": str(kept.home.blobs / digest_of(b"a").removeprefix("sha256:")),
+        "files": {},
         "library": str(LIBRARY),
         "listenFd": given["config"]["listenFd"],
         "readyFd": given["config"]["readyFd"],

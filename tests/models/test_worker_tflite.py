@@ -164,7 +164,8 @@ def test_an_output_that_cannot_be_given_back_is_an_error_and_never_zeros(
     with worker(tmp_path, content) as started:
         for _ in range(3):
             answer = asked(started, {"x": x, "shape": shape})
-            assert answer.status == 500, answer.body
+            # The model leaves a dimension open: another request may do.
+            assert answer.status == 400, answer.body
             assert "known only within a run" in answer.json["error"]
 
 

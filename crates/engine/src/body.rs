@@ -196,10 +196,15 @@ impl Body for Unread {
             return Poll::Ready(Some(Ok(frame)));
         }
         self.kept = None;
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        if let (Poll::Ready(Some(Err(_))), Some(connection)) = (&polled, &self.connection) {
+            // What follows cannot be told apart from the next request; the client may still be sending it.
+            connection.answering.leave_unread();
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

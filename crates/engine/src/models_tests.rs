@@ -41,7 +41,7 @@ fn model(name: &str, version: u64, worker: &str) -> Value {
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [0, 4]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [0]}],
         "sessions": 1, "threads": 1, "worker": worker,
-        "limits": {"memoryBytes": 67_108_864, "runMillis": 10_000, "queue": 4, "batch": 1, "requestBytes": 1024},
+        "limits": {"memoryBytes": 67_108_864, "runMillis": 10_000, "queue": 4, "batch": 1, "streams": 1, "requestBytes": 1024},
     })
 }
 

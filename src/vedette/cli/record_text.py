@@ -44,7 +44,7 @@ def _request(line: dict[str, Any]) -> Iterator[str]:
         request = f"{who} asks {line['method']} {line.get('model', '-')}{line.get('path', '')}"
     yield f"{line.get('totalUs', 0)} µs"
     yield request
-    if "model" in line:
+    if "modelVersion" in line:
         yield _asked(line)
     yield line.get("principal", "-")
     yield _why(line)
