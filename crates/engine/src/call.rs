@@ -196,5 +196,5 @@ fn look(seen: &[u8], method: Method) -> Result<Option<(u32, Option<Named>)>, Ref
 
 #[cfg(test)]
 #[path = "call_tests.rs"]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests;

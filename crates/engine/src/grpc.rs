@@ -132,5 +132,5 @@ pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
 
 #[cfg(test)]
 #[path = "grpc_tests.rs"]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests;

@@ -45,6 +45,7 @@ pub struct Timings {
 }
 
 /// What is known of a request so far.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Record {
     /// The ids that name it.
     pub ids: Ids,

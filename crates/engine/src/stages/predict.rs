@@ -182,7 +182,8 @@ async fn ask(
     let (head, body) = request.into_parts();
     let send = |body| {
         let request = Request::from_parts(head, body);
-        model.upstream.send(request, &options)
+        // On the heap: it is moved twice before it is first polled.
+        Box::pin(model.upstream.send(request, &options))
     };
     let sent = model.hearing.attend(body, send).await;
     let sent = sent.ok_or_else(|| silent(model))?;

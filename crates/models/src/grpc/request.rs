@@ -162,12 +162,11 @@ fn tensor(message: &[u8]) -> Result<Tensor<'_>, Refusal> {
             (2, value) => tensor.input.datatype = Some(Cow::Borrowed(text(value)?)),
             (3, value) => sizes(value, tensor.input.shape.get_or_insert_default())?,
             (4, value) => parameter(value)?,
-            (5, value) => {
-                // Messages that come twice are one (proto3); nobody sends them so.
-                if tensor.contents.replace(value.bytes()?).is_some() {
-                    return Err(Refusal::bad("an input has its contents twice"));
-                }
+            // Messages that come twice are one (proto3); nobody sends them so.
+            (5, _) if tensor.contents.is_some() => {
+                return Err(Refusal::bad("an input has its contents twice"));
             }
+            (5, value) => tensor.contents = Some(value.bytes()?),
             _ => {}
         }
     }
