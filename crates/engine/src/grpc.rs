@@ -44,10 +44,10 @@ impl Code {
 
     /// The status that a refusal amounts to. Where gRPC says what a client makes of a status of HTTP
     /// (`doc/http-grpc-status-mapping.md`), it is that, but where what happened here is known better: a request that does not
-    /// fit (400), a model that is not there (404), what came too late (504), or broke (500).
+    /// fit (400, 415), a model that is not there (404), what came too late (504), or broke (500).
     pub fn of(cause: Cause, status: StatusCode) -> Self {
         match status.as_u16() {
-            400 => Self::INVALID_ARGUMENT,
+            400 | 415 => Self::INVALID_ARGUMENT,
             401 => Self::UNAUTHENTICATED,
             403 => Self::PERMISSION_DENIED,
             // Nothing is deployed there: to a client, a method that nobody has.
