@@ -75,3 +75,42 @@ def test_a_signed_model_that_changed_on_the_disk_is_not_loaded(
         "it runs again once its file is back",
         lambda: models.run("predict", "m", "[[1, 2, 3]]", check=False).returncode == 0,
     )
+
+
+ONLY_SIGNED = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Node
+metadata: {name: node}
+spec: {models: {requireSignature: true}}
+"""
+
+
+def test_where_signatures_have_to_be_an_unsigned_model_is_not_taken_in(
+    start_node: StartNode, tmp_path: Path
+) -> None:
+    node = start_node()
+    file = tmp_path / "one.onnx"
+    file.write_bytes(times(2))
+    add_one = ("model", "add", str(file), "--name", "one")
+    node.run(*add_one)
+    refused = node.run("apply", "--yes", "-f", str(manifest(tmp_path)), check=False)
+    assert refused.returncode == 3, refused.stderr
+    assert "one version 1" in refused.stderr
+    node.run("model", "trust", "add")  # the node's own CA
+    node.run("model", "sign", "one")
+    node.run("apply", "--yes", "-f", str(manifest(tmp_path)))
+    file.write_bytes(times(3))
+    refused = node.run(*add_one, check=False)
+    assert refused.returncode == 3, refused.stderr
+    assert "there is no signature of this file" in refused.stderr
+    assert predicted(node, "one") == [2, 4, 6]
+    node.run("model", "sign", str(file))
+    node.run(*add_one)
+    assert predicted(node, "one") == [3, 6, 9]
+
+
+def manifest(folder: Path) -> Path:
+    """The rule, in a file."""
+    file = folder / "node.yaml"
+    file.write_text(ONLY_SIGNED, "utf-8")
+    return file
