@@ -65,7 +65,17 @@ def test_what_cannot_be_meant_is_refused(more: str, sentence: str) -> None:
     assert sentence in str(refused(rule(more)))
 
 
-@pytest.mark.parametrize("more", [f"tiers: [{TIER}]", "cache: {ttl: 1m}"])
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [("critical", "Critical"), ("standard", None), ("sheddable", "Sheddable")],
+)
+def test_a_route_says_whose_turn_at_its_model_is_first(said: str, becomes: str | None) -> None:
+    found = made(rule(f"criticality: {said}")).snapshot.route("one")
+    assert found is not None
+    assert wire_value(found)["backend"].get("criticality") == becomes
+
+
+@pytest.mark.parametrize("more", [f"tiers: [{TIER}]", "cache: {ttl: 1m}", "criticality: critical"])
 def test_only_a_model_has_them(more: str) -> None:
     text = route(f"{{static: {{body: x}}, {more}}}")
     assert "needs a Model that answers" in str(refused(text))

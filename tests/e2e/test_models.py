@@ -138,7 +138,12 @@ def _serve(home: Home, keys: Keys) -> None:
         )
         for model in (MODEL, TEXT)
     ]
-    snapshot = before.with_(models=(MODEL, TEXT), routes=(*before.routes, *routes))
+    critical = Route(
+        name="triage",
+        path=PathMatch(type="PathPrefix", value="/triage"),
+        backend=ModelBackend(model=MODEL.name, criticality="Critical"),
+    )
+    snapshot = before.with_(models=(MODEL, TEXT), routes=(*before.routes, *routes, critical))
     envelope = keys.signer.sign(snapshot.canonical_bytes())
     activate(
         home, history, digest=snapshot.digest(), envelope=envelope, action="test", actor="test"
@@ -205,6 +210,17 @@ def test_a_model_is_told_callers_apart_and_not_who_they_are(engine: Engine, prot
     assert one == again != other
     assert "0" * 16 not in (one, other)
     assert not any("alice" in value for _, told, _ in model.asked for value in told.values())
+
+
+def test_whose_turn_is_first_the_route_says_and_not_the_caller(
+    engine: Engine, protocol: str
+) -> None:
+    fields = {**engine.authorization, "x-vedette-criticality": "sheddable"}
+    with running_model(_socket(engine)) as model, engine.client(protocol) as client:
+        for path in ("/v2/models/digits", "/triage"):
+            assert client.get(path, headers=fields).status_code == 200
+    told = [told.get("x-vedette-criticality") for _, told, _ in model.asked]
+    assert told == [None, "critical"]
 
 
 def test_tensors_reach_the_model_as_they_came(engine: Engine, protocol: str) -> None:

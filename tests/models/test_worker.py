@@ -12,6 +12,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -421,11 +422,11 @@ def endless(started: Worker) -> Answer:
     return answer
 
 
-def wait_for(started: Worker, words: str) -> Answer:
+def wait_for(started: Worker, words: str, headers: dict[str, str] | None = None) -> Answer:
     """Asks for quick runs until one is refused with these words."""
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
-        answer = started.infer(rounds(1), headers=QUICK)
+        answer = started.infer(rounds(1), headers={**QUICK, **(headers or {})})
         if answer.status != 200 and words in error(answer):
             return answer
     raise AssertionError(f"{words!r} was never said")
@@ -538,6 +539,40 @@ def test_a_process_that_is_asking_is_not_left(tmp_path: Path) -> None:
         under_way = callers.submit(endless, started)
         assert under_way.result(WAIT).status == 504  # its longest run: ten seconds
         assert started.process.wait(WAIT) == 0
+
+
+def test_what_is_more_critical_takes_the_place_of_what_is_less(tmp_path: Path) -> None:
+    model = slow_model(limits={"queue": 1, "runMillis": 600_000})
+    with (
+        worker(tmp_path, onnx_files.slow(), model) as started,
+        concurrent.futures.ThreadPoolExecutor(3) as callers,
+    ):
+        are_in = threading.Event()
+
+        def ask(criticality: str) -> Answer:
+            headers = {"x-vedette-criticality": criticality}
+            while True:
+                answer = started.infer(rounds(NEVER_ENDING), headers=headers)
+                if are_in.is_set() or answer.status != 503:
+                    return answer
+
+        one_runs_and_one_waits = [callers.submit(ask, "sheddable") for _ in range(2)]
+        wait_for(started, "as many requests wait", {"x-vedette-criticality": "sheddable"})
+        are_in.set()
+        critical = callers.submit(ask, "critical")
+        over, _ = concurrent.futures.wait(
+            one_runs_and_one_waits, WAIT, concurrent.futures.FIRST_COMPLETED
+        )
+        [told] = [each.result() for each in over]
+        assert told.status == 503
+        assert "as many requests wait" in error(told)
+        assert int(told.headers["retry-after"]) >= 1
+        assert ask("critical").status == 503, "nobody goes for one like it"
+        assert not critical.done()
+        assert ask("urgent").status == 400
+        started.process.kill()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            critical.result(WAIT)
 
 
 def test_a_deadline_that_cannot_be_kept_is_refused_before_it_runs(tmp_path: Path) -> None:

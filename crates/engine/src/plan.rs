@@ -36,8 +36,8 @@ use crate::revoked::{Revocation, Revoked};
 use crate::routes::{PathRule, RouteIndex, RouteTable};
 use crate::services::{self, Services};
 use crate::snapshot::{
-    self, BackendRefKind, ChallengeMode, LimitPer, PathMatchType, QuotaPeriod, RouteBackend,
-    SidecarMode, Snapshot,
+    self, BackendRefKind, ChallengeMode, LimitPer, ModelBackendCriticality, PathMatchType,
+    QuotaPeriod, RouteBackend, SidecarMode, Snapshot,
 };
 use crate::tiers::{Leaving, Tiers};
 use crate::trace::next_random;
@@ -145,6 +145,15 @@ pub struct Target {
     outbound: OnceLock<Arc<dyn Outbound>>,
 }
 
+/// How a route has its model asked.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelTerms {
+    /// How long it gives it; `None`: as long as it takes.
+    pub timeout: Option<Duration>,
+    /// Whose turn is first where requests wait; `None`: in between.
+    pub criticality: Option<ModelBackendCriticality>,
+}
+
 /// Who answers.
 pub enum Backend {
     /// A function.
@@ -157,8 +166,8 @@ pub enum Backend {
     Files(Files),
     /// A service behind the node.
     Upstream(Forward),
-    /// A model, within this time where the route has one.
-    Model(Arc<Served>, Option<Duration>),
+    /// A model, on these terms.
+    Model(Arc<Served>, ModelTerms),
     /// The node, by the Open Inference Protocol.
     Inference(Asked),
     /// The same over gRPC, or the model that a call names.
@@ -862,7 +871,7 @@ impl Builder<'_> {
                 )]
             }
             RouteBackend::Model(it) => {
-                let (backend, slice) = self.model(route, &it.model)?;
+                let (backend, slice) = self.model(route, it)?;
                 vec![own(backend, slice)]
             }
             RouteBackend::Services(it) => it
@@ -900,14 +909,22 @@ impl Builder<'_> {
         Ok((Backend::Function(Arc::clone(function)), slice))
     }
 
-    fn model(&self, route: &snapshot::Route, name: &str) -> Result<(Backend, Slice), LoadError> {
+    fn model(
+        &self,
+        route: &snapshot::Route,
+        backend: &snapshot::ModelBackend,
+    ) -> Result<(Backend, Slice), LoadError> {
+        let name = &backend.model;
         let model = self
             .models
             .get(name)
             .ok_or_else(|| invalid(route, &format!("no model {name}")))?;
         let slice = self.policies.slice(ResourceKind::Model, name)?;
-        let timeout = route.timeout_millis.map(Duration::from_millis);
-        Ok((Backend::Model(Arc::clone(model), timeout), slice))
+        let terms = ModelTerms {
+            timeout: route.timeout_millis.map(Duration::from_millis),
+            criticality: backend.criticality,
+        };
+        Ok((Backend::Model(Arc::clone(model), terms), slice))
     }
 
     /// What the route remembers of its model.

@@ -933,6 +933,16 @@ pub struct FilesBackend {
     pub fallback: Option<String>,
 }
 
+/// Whose turn is first where requests wait for the model, and who goes where no more may wait;
+/// absent: in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ModelBackendCriticality {
+    /// `Critical`.
+    Critical,
+    /// `Sheddable`.
+    Sheddable,
+}
+
 /// A model answers, by the Open Inference Protocol: what follows the route's path follows
 /// `/v2/models/NAME`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -940,6 +950,10 @@ pub struct FilesBackend {
 pub struct ModelBackend {
     /// Name of the model that answers.
     pub model: String,
+    /// Whose turn is first where requests wait for the model, and who goes where no more may wait;
+    /// absent: in between.
+    #[serde(default)]
+    pub criticality: Option<ModelBackendCriticality>,
 }
 
 /// Who answers.

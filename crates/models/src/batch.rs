@@ -121,7 +121,8 @@ pub(crate) fn rows(inputs: &[Data]) -> Option<usize> {
     usize::try_from(first).ok().filter(|it| *it > 0 && is_one)
 }
 
-/// Rows of a request that may run with `others`: of the same tenant, for the same outputs, all but the rows alike.
+/// Rows of a request that may run with `others`: of the same tenant, as critical, for the same outputs, all but the rows
+/// alike.
 fn fitting_rows(others: &[Order], ask: &Ask) -> Option<usize> {
     let first = &others.first()?.ask;
     let is_like = |(one, other): (&Data, &Data)| {
@@ -129,6 +130,7 @@ fn fitting_rows(others: &[Order], ask: &Ask) -> Option<usize> {
     };
     let fits = ask.tenant.is_some()
         && ask.tenant == first.tenant
+        && ask.criticality == first.criticality
         && ask.outputs == first.outputs
         && ask.inputs.len() == first.inputs.len()
         && ask.inputs.iter().zip(&first.inputs).all(is_like);

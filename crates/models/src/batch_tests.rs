@@ -9,7 +9,7 @@
 use std::sync::{Arc, mpsc};
 
 use super::*;
-use crate::pool::{Pool, Ran, Waiting};
+use crate::pool::{Criticality, Pool, Ran, Waiting};
 use crate::runtime::{RunError, Session, Stop};
 
 const TYPES: [Datatype; 13] = [
@@ -56,6 +56,7 @@ fn ask(inputs: Vec<Data>, outputs: Vec<usize>, tenant: &'static [u8]) -> Ask {
         outputs,
         deadline: None,
         tenant: (!tenant.is_empty()).then(|| Bytes::from_static(tenant)),
+        criticality: Criticality::Standard,
     }
 }
 

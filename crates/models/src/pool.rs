@@ -5,8 +5,10 @@
 //! gives it: told at once, it can go elsewhere. What could not be kept after all, or whom nobody waits for any more, is
 //! dropped when its turn comes; a run whose callers have all left is told to stop.
 //!
-//! First come, first served, also among those with deadlines: a request is let in because those before it leave it its
-//! time, and whoever overtook it would break that word. What waits may run together with the first ([`crate::batch`]).
+//! What is more critical goes before what is less, for [`MOST_PASSED`] requests at most, and takes its place where no more
+//! may wait. Otherwise first come, first served, also among those with deadlines: a request is let in because those before
+//! it leave it its time, and whoever overtook it would break that word. What waits may run together with the first
+//! ([`crate::batch`]).
 //!
 //! Must not: look into tensors.
 
@@ -41,6 +43,21 @@ pub struct Ran {
 /// What a request waits for.
 pub type Outcome = Result<Ran, Refusal>;
 
+/// Requests that may overtake one that waits: whoever is less critical than all that comes is served all the same.
+pub const MOST_PASSED: u8 = 64;
+
+/// Whose turn is first, as the route says by which a request came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Criticality {
+    /// Goes first where there is no room for all.
+    Sheddable,
+    /// As most are.
+    #[default]
+    Standard,
+    /// Before all others.
+    Critical,
+}
+
 /// What is to be run.
 pub struct Ask {
     /// In the model's order.
@@ -51,6 +68,8 @@ pub struct Ask {
     pub deadline: Option<Instant>,
     /// Who asks, as far as requests of one may run together; none: it runs alone.
     pub tenant: Option<Bytes>,
+    /// Whose turn is first.
+    pub criticality: Criticality,
 }
 
 /// A request that was let in.
@@ -66,6 +85,8 @@ pub(crate) struct Job {
     pub(crate) order: Order,
     pub(crate) predicted: Duration,
     pub(crate) outcome: oneshot::Sender<Outcome>,
+    /// How many have overtaken it.
+    passed: u8,
 }
 
 /// What a session runs next, since when.
@@ -201,11 +222,17 @@ impl Pool {
     ///
     /// # Errors
     /// 503.
-    pub fn require_room(&self) -> Result<(), Refusal> {
-        self.require_room_in(&mut self.lock())
+    pub fn require_room(&self, criticality: Criticality) -> Result<(), Refusal> {
+        self.require_room_in(&mut self.lock(), criticality)
+            .map(|_| ())
     }
 
-    fn require_room_in(&self, state: &mut State) -> Result<(), Refusal> {
+    /// Whether whoever is last has to go for it.
+    fn require_room_in(
+        &self,
+        state: &mut State,
+        criticality: Criticality,
+    ) -> Result<bool, Refusal> {
         if state.is_leaving {
             return Err(busy(
                 "this version of the model is being replaced",
@@ -217,25 +244,28 @@ impl Pool {
             // Those whose callers have gone wait for nothing.
             state.waiting.retain(|it| !it.outcome.is_closed());
         }
-        if state.waiting.len() >= most {
-            let wait = state.wait();
-            return Err(busy("as many requests wait for the model as may", wait));
+        if state.waiting.len() < most {
+            return Ok(false);
         }
-        Ok(())
+        match state.waiting.back() {
+            Some(last) if last.order.ask.criticality < criticality => Ok(true),
+            _ => Err(full(state)),
+        }
     }
 
     /// Takes a request in.
     ///
     /// # Errors
-    /// 503: the queue is full, or it would not be answered by its deadline.
+    /// 503: the queue is full of what is as critical, or it would not be answered by its deadline.
     pub fn submit(&self, ask: Ask) -> Result<Waiting<'_>, Refusal> {
         let (outcome, answer) = oneshot::channel();
         let key = key(&ask.inputs, None);
         let came = Instant::now();
         let mut state = self.lock();
-        self.require_room_in(&mut state)?;
+        let is_full = self.require_room_in(&mut state, ask.criticality)?;
         let predicted = state.estimates.of(key);
-        let takes = state.wait() + predicted;
+        let place = state.place(ask.criticality);
+        let takes = state.wait(place) + predicted;
         if let Some(deadline) = ask.deadline
             && came + takes > deadline
         {
@@ -244,11 +274,17 @@ impl Pool {
             }
             return Err(late(takes));
         }
-        state.waiting.push_back(Job {
+        if let Some(last) = state.waiting.pop_back_if(|_| is_full) {
+            let _ = last.outcome.send(Err(full(&state)));
+        }
+        state.overtake(place);
+        let job = Job {
             order: Order { ask, key, came },
             predicted,
             outcome,
-        });
+            passed: 0,
+        };
+        state.waiting.insert(place, job);
         drop(state);
         self.jobs.notify_one();
         Ok(Waiting {
@@ -354,22 +390,41 @@ pub(crate) fn still_wanted(
     Some(outcome)
 }
 
+fn full(state: &State) -> Refusal {
+    let wait = state.wait(state.waiting.len());
+    busy("as many requests wait for the model as may", wait)
+}
+
 impl State {
     /// Sessions that run nothing.
     pub(crate) fn idle(&self) -> usize {
         self.running.iter().filter(|it| it.is_none()).count()
     }
 
-    /// How long one more would wait: what runs and what waits, shared by the sessions. What running together would save is
-    /// not counted on.
-    fn wait(&self) -> Duration {
-        if self.waiting.len() < self.idle() {
+    /// Where one more would wait: behind all that is as critical, or was overtaken often enough.
+    fn place(&self, criticality: Criticality) -> usize {
+        let may_pass = |it: &Job| it.order.ask.criticality < criticality && it.passed < MOST_PASSED;
+        let passes = self.waiting.iter().rev().take_while(|it| may_pass(it));
+        self.waiting.len() - passes.count()
+    }
+
+    /// One more goes before those who wait from `place` on.
+    fn overtake(&mut self, place: usize) {
+        for job in self.waiting.iter_mut().skip(place) {
+            job.passed = job.passed.saturating_add(1);
+        }
+    }
+
+    /// How long one more would wait at that place: what runs and what waits before it, shared by the sessions. What
+    /// running together would save is not counted on.
+    fn wait(&self, place: usize) -> Duration {
+        if place < self.idle() {
             return Duration::ZERO;
         }
         let now = Instant::now();
         let running = self.running.iter().flatten();
         let left = running.map(|it| (it.since + it.predicted).saturating_duration_since(now));
-        let waiting = self.waiting.iter().map(|it| it.predicted);
+        let waiting = self.waiting.iter().take(place).map(|it| it.predicted);
         let total: Duration = left.chain(waiting).sum();
         total / u32::try_from(self.running.len().max(1)).unwrap_or(1)
     }

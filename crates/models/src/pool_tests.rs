@@ -62,6 +62,7 @@ fn ask(marker: i64, deadline: Option<Instant>) -> Ask {
         outputs: vec![],
         deadline,
         tenant: None,
+        criticality: Criticality::Standard,
     }
 }
 
@@ -127,7 +128,13 @@ fn one_more_than_the_queue_holds_is_refused_at_once() {
     let others: Vec<_> = (0..2).map(|_| pool.submit(ask(1, None)).unwrap()).collect();
     let refusal = pool.submit(ask(1, None)).err().unwrap();
     assert_eq!((refusal.status, refusal.retry_after), (503, Some(1)));
-    assert_eq!(pool.require_room().err().unwrap().status, 503);
+    assert_eq!(
+        pool.require_room(Criticality::Standard)
+            .err()
+            .unwrap()
+            .status,
+        503
+    );
     for _ in 0..3 {
         end.send(Ok(())).unwrap();
     }
@@ -280,4 +287,139 @@ fn a_pool_that_leaves_runs_what_it_has_and_takes_no_more() {
     end.send(Ok(())).unwrap();
     ran(first);
     ran(second);
+}
+
+fn as_critical(marker: i64, criticality: Criticality) -> Ask {
+    Ask {
+        criticality,
+        ..ask(marker, None)
+    }
+}
+
+/// What waits, by its marker, in the order in which it will run.
+fn order(pool: &Pool) -> Vec<i64> {
+    let state = pool.lock();
+    let shapes = state.waiting.iter().map(|it| &it.order.ask.inputs);
+    let marker = |it: &Vec<Data>| *it.first().unwrap().shape.first().unwrap();
+    shapes.map(marker).collect()
+}
+
+#[test]
+fn what_is_more_critical_runs_before_what_is_less_and_each_kind_in_its_order() {
+    use Criticality::{Critical, Sheddable, Standard};
+    let (pool, end) = pool(8, LONG);
+    let first = pool.submit(ask(9, None)).unwrap();
+    wait_until(|| is_running(&pool));
+    let asks = [
+        (1, Sheddable),
+        (2, Standard),
+        (3, Critical),
+        (4, Standard),
+        (5, Sheddable),
+        (6, Critical),
+    ];
+    let waiting = asks.map(|(marker, it)| (marker, pool.submit(as_critical(marker, it)).unwrap()));
+    assert_eq!(order(&pool), [3, 6, 2, 4, 1, 5]);
+    for _ in 0..=waiting.len() {
+        end.send(Ok(())).unwrap();
+    }
+    ran(first);
+    for (marker, waiting) in waiting {
+        assert_eq!(ran(waiting).outputs, input(marker));
+    }
+}
+
+#[test]
+fn where_no_more_may_wait_what_is_least_critical_goes_and_is_told() {
+    use Criticality::{Critical, Sheddable, Standard};
+    let (pool, end) = pool(2, LONG);
+    let first = pool.submit(ask(9, None)).unwrap();
+    wait_until(|| is_running(&pool));
+    let submit = |marker, it| pool.submit(as_critical(marker, it));
+    let stays = submit(1, Standard).unwrap();
+    let goes = submit(2, Sheddable).unwrap();
+    assert!(pool.require_room(Sheddable).is_err());
+    assert!(pool.require_room(Standard).is_ok());
+    let comes = submit(3, Critical).unwrap();
+    let told = refused(goes);
+    assert_eq!((told.status, told.retry_after), (503, Some(1)));
+    assert!(told.message.contains("as many requests wait"));
+    assert_eq!(order(&pool), [3, 1]);
+    assert!(submit(4, Standard).is_err(), "nobody goes for one like it");
+    let second = submit(5, Critical).unwrap();
+    assert_eq!(refused(stays).status, 503);
+    assert!(submit(6, Critical).is_err());
+    for _ in 0..3 {
+        end.send(Ok(())).unwrap();
+    }
+    for waiting in [first, comes, second] {
+        ran(waiting);
+    }
+}
+
+#[test]
+fn one_whom_a_deadline_keeps_out_takes_nobodys_place() {
+    let (pool, end) = pool(1, LONG);
+    let first = pool.submit(ask(9, None)).unwrap();
+    wait_until(|| is_running(&pool));
+    let stays = pool.submit(as_critical(1, Criticality::Sheddable)).unwrap();
+    teach(&pool, 7, Duration::from_secs(60));
+    let hasty = Ask {
+        deadline: Some(Instant::now() + Duration::from_secs(30)),
+        ..as_critical(7, Criticality::Critical)
+    };
+    assert!(pool.submit(hasty).is_err());
+    assert_eq!(order(&pool), [1]);
+    for _ in 0..2 {
+        end.send(Ok(())).unwrap();
+    }
+    ran(first);
+    ran(stays);
+}
+
+#[test]
+fn whoever_was_overtaken_often_enough_is_not_any_more() {
+    use Criticality::{Critical, Sheddable};
+    let most = usize::from(MOST_PASSED);
+    let (pool, end) = pool(most + 2, LONG);
+    let first = pool.submit(ask(9, None)).unwrap();
+    wait_until(|| is_running(&pool));
+    let submit = |marker, it| pool.submit(as_critical(marker, it)).unwrap();
+    let mut waiting = vec![first, submit(1, Sheddable)];
+    waiting.extend((0..=most).map(|_| submit(2, Critical)));
+    let order = order(&pool);
+    assert_eq!(order.iter().position(|it| *it == 1), Some(most));
+    assert_eq!(order.len(), most + 2);
+    for _ in 0..waiting.len() {
+        end.send(Ok(())).unwrap();
+    }
+    waiting.into_iter().map(ran).for_each(drop);
+}
+
+#[test]
+fn one_that_overtakes_waits_only_for_what_runs_before_it() {
+    let (pool, end) = pool(8, LONG);
+    teach(&pool, 9, Duration::from_millis(1));
+    teach(&pool, 7, Duration::from_secs(60));
+    let first = pool.submit(ask(9, None)).unwrap();
+    wait_until(|| is_running(&pool));
+    let long = pool.submit(ask(7, None)).unwrap();
+    let soon = |criticality| Ask {
+        deadline: Some(Instant::now() + Duration::from_secs(30)),
+        ..as_critical(1, criticality)
+    };
+    assert_eq!(
+        pool.submit(soon(Criticality::Standard))
+            .err()
+            .unwrap()
+            .status,
+        503
+    );
+    let overtakes = pool.submit(soon(Criticality::Critical)).unwrap();
+    for _ in 0..3 {
+        end.send(Ok(())).unwrap();
+    }
+    for waiting in [first, long, overtakes] {
+        ran(waiting);
+    }
 }

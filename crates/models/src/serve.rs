@@ -25,7 +25,7 @@ use crate::idle::{Asking, Idle};
 use crate::media::{Desk, Reply};
 use crate::oip::Refusal;
 use crate::oip::answer::{Answer, metadata};
-use crate::pool::{Ask, Pool};
+use crate::pool::{Ask, Criticality, Pool};
 use crate::streams::{self, Content, Flow, Streams};
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -34,6 +34,8 @@ const QUEUE: HeaderName = HeaderName::from_static("x-vedette-queue-us");
 const RUN: HeaderName = HeaderName::from_static("x-vedette-run-us");
 /// Of a request: requests with the same value may run together. Of an answer: how many did.
 const TENANT: HeaderName = HeaderName::from_static("x-vedette-tenant");
+/// Whose turn is first: `critical` or `sheddable`; absent: as most are.
+const CRITICALITY: HeaderName = HeaderName::from_static("x-vedette-criticality");
 const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -289,7 +291,8 @@ impl Serving {
                 "a detector judges events by those before: POST them to …/stream, a line each";
             return Err(Refusal::bad(what));
         }
-        self.pool.require_room()?;
+        let criticality = criticality(headers)?;
+        self.pool.require_room(criticality)?;
         if headers.contains_key(CONTENT_ENCODING) {
             return Err(Refusal::bad("compressed bodies are not read"));
         }
@@ -316,6 +319,7 @@ impl Serving {
             outputs: question.runs.clone(),
             deadline,
             tenant: tenant(headers),
+            criticality,
         };
         // Dropped when the caller leaves or its time is over, which ends the run.
         let mut waiting = self.pool.submit(ask)?;
@@ -411,6 +415,15 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a Head
 fn tenant(headers: &HeaderMap) -> Option<Bytes> {
     let value = only(headers, &TENANT).ok().flatten()?;
     (!value.is_empty()).then(|| Bytes::copy_from_slice(value.as_bytes()))
+}
+
+fn criticality(headers: &HeaderMap) -> Result<Criticality, Refusal> {
+    match only(headers, &CRITICALITY)?.map(HeaderValue::as_bytes) {
+        None => Ok(Criticality::Standard),
+        Some(b"critical") => Ok(Criticality::Critical),
+        Some(b"sheddable") => Ok(Criticality::Sheddable),
+        Some(_) => Err(Refusal::bad(format_args!("{CRITICALITY} is none"))),
+    }
 }
 
 fn json(status: StatusCode, body: Bytes) -> Response<Pieces> {

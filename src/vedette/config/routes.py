@@ -391,6 +391,11 @@ class RouteRuleSpec(RuleSpec):
     cache: ResultCacheSpec | None = Field(
         default=None, description="Which answers of the Model are given again; absent: none."
     )
+    criticality: Literal["critical", "standard", "sheddable"] | None = Field(
+        default=None,
+        description="Whose turn is first where requests wait for the Model (`critical`, then `standard`, then "
+        "`sheddable`), and who goes where no more may wait; absent: `standard`.",
+    )
 
 
 class RouteSpec(Model):

@@ -399,6 +399,11 @@ class ModelBackend(Model):
 
     type: Literal["Model"] = Field(default="Model", description="Always `Model`.")
     model: Name = Field(description="Name of the model that answers.")
+    criticality: Literal["Critical", "Sheddable"] | None = Field(
+        default=None,
+        description="Whose turn is first where requests wait for the model, and who goes where no more may wait; "
+        "absent: in between.",
+    )
 
 
 class PathModifier(Model):

@@ -59,6 +59,7 @@ _GROUPS = {
     "Function": ("vedette.dev", ""),
     "Model": ("vedette.dev", ""),
 }
+_CRITICALITIES = {"critical": "Critical", "standard": None, "sheddable": "Sheddable"}
 # Headers that belong to the connection or to the node itself (RFC 9110 §7.6.1).
 _OWN_HEADERS = frozenset(
     (
@@ -360,7 +361,11 @@ class _Reader:
             if given:
                 self._problem(f"a route to a Model cannot have {what}", *place)
         name = self._reference(ref, (*where, 0))
-        return None if name is None else {"type": "Model", "model": name}
+        if name is None:
+            return None
+        said = rule.criticality if isinstance(rule, RouteRuleSpec) else None
+        criticality = _CRITICALITIES[said or "standard"]
+        return {"type": "Model", "model": name, "criticality": criticality}
 
     def _reference(self, ref: ServiceRef, place: Place) -> str | None:
         """The name of an upstream, function or model that is there."""
@@ -468,7 +473,12 @@ class _Reader:
     def _of_model(self, rule: RouteRuleSpec, place: Place, fields: dict[str, Any]) -> None:
         """What only a model has: who else answers, and which answers are remembered."""
         refs = [each.name for each in rule.backend_refs if each.kind == "Model"]
-        given = {"tiers": rule.tiers, "confidence": rule.confidence, "cache": rule.cache}
+        given = {
+            "tiers": rule.tiers,
+            "confidence": rule.confidence,
+            "cache": rule.cache,
+            "criticality": rule.criticality,
+        }
         if not refs:
             for name in (name for name, value in given.items() if value):
                 self._problem(f"{name} needs a Model that answers", *place, name)

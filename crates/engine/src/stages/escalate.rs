@@ -72,7 +72,7 @@ pub async fn answer(
     let Some(below) = below.flatten() else {
         return Box::pin(predict(record, target, asking, admitted, body)).await;
     };
-    let left = time_left(record, &admitted, asking.timeout)?;
+    let left = time_left(record, &admitted, asking.terms.timeout)?;
     let ends = left.map(|left| Instant::now() + left);
     let kept = match keep(node, record, body).await? {
         Ok(kept) => kept,

@@ -96,10 +96,10 @@ pub async fn execute(
             ))
             .await?
         }
-        Backend::Model(model, timeout) => {
+        Backend::Model(model, terms) => {
             let asking = Asking {
                 model,
-                timeout: *timeout,
+                terms: *terms,
                 caller: caller.as_deref(),
             };
             // On the heap, as forwarding is.

@@ -20,9 +20,10 @@ use crate::caller::Caller;
 use crate::grpc::{self, MEDIA_TYPE, reply};
 use crate::inference;
 use crate::models::{Served, TENANT, answer, nothing, tenant_of};
-use crate::plan::Target;
+use crate::plan::{ModelTerms, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
+use crate::snapshot::ModelBackendCriticality;
 use crate::stages::admit::Admitted;
 
 /// Binary tensor data extension: how many bytes of the body are JSON; tensors follow.
@@ -33,6 +34,7 @@ const QUEUE_TIME: HeaderName = HeaderName::from_static("x-vedette-queue-us");
 const RUN_TIME: HeaderName = HeaderName::from_static("x-vedette-run-us");
 /// How many requests ran together.
 const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
+const CRITICALITY: HeaderName = HeaderName::from_static("x-vedette-criticality");
 /// W3C Server Timing §3.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -63,8 +65,8 @@ pub fn name_tensors(headers: &mut HeaderMap) {
 pub struct Asking<'a> {
     /// The model.
     pub model: &'a Served,
-    /// How long its route gives it, where the route says.
-    pub timeout: Option<Duration>,
+    /// What its route says.
+    pub terms: ModelTerms,
     /// Who asks.
     pub caller: Option<&'a Caller>,
 }
@@ -166,7 +168,7 @@ async fn ask(
     mut request: Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Refusal> {
     let model = asking.model;
-    let left = time_left(record, admitted, asking.timeout)?;
+    let left = time_left(record, admitted, asking.terms.timeout)?;
     let options = SendOptions {
         timeout: left,
         ..model.options.clone()
@@ -174,6 +176,9 @@ async fn ask(
     let headers = request.headers_mut();
     headers.insert(TRACEPARENT, record.ids.traceparent.clone());
     headers.insert(TENANT, tenant_of(asking.caller));
+    if let Some(it) = asking.terms.criticality {
+        headers.insert(CRITICALITY, criticality(it));
+    }
     if let Some(left) = left {
         // Not rounded down to nothing, which is no deadline.
         let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -197,6 +202,14 @@ async fn ask(
         return Err(answer::refusal_of(response).await);
     }
     Ok(response)
+}
+
+/// What its process is told.
+fn criticality(it: ModelBackendCriticality) -> HeaderValue {
+    match it {
+        ModelBackendCriticality::Critical => HeaderValue::from_static("critical"),
+        ModelBackendCriticality::Sheddable => HeaderValue::from_static("sheddable"),
+    }
 }
 
 fn silent(model: &Served) -> Refusal {
