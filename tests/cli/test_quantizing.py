@@ -53,6 +53,7 @@ def test_a_file_becomes_a_smaller_one_and_what_was_measured_is_shown(
         (("--out", "o.onnx", "--max-drop", "x%"), "request_invalid", "'x%' is no part"),
         (("--out", "/none/o.onnx"), "file_unwritable", "/none/o.onnx"),
         (("--out", "o.onnx", "--samples", "/none"), "samples_invalid", "/none"),
+        (("--out", "digits.onnx"), "request_invalid", "is the model itself, which stays"),
     ],
 )
 def test_a_wrong_wish_is_told_and_nothing_is_written(

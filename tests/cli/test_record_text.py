@@ -106,3 +106,11 @@ def test_a_call_of_a_function_to_a_model_says_which_policy_is_missing() -> None:
     record |= {"cause": "policy_denied", "wouldAllow": "permit (…);"}
     why = "policy_denied; the policy permit (…); would allow it"
     assert record_text(record) == f"{TIME}  -  7 µs  {asked}  {why}  r1"
+
+
+def test_a_call_of_a_tier_is_a_route_s_and_nobody_else_s() -> None:
+    line = {"kind": "egress", "time": TIME, "method": "POST", "host": "r.example", "route": "t"}
+    text = record_text(line)
+    assert "route t calls POST ?://r.example:?" in text
+    assert "None" not in text
+    assert "f on route t calls" in record_text({**line, "function": "f"})

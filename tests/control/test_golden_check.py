@@ -19,7 +19,7 @@ from tests.simulators import inspection
 
 from vedette.config.served import ServedModel
 from vedette.control import golden_check
-from vedette.control.golden_check import ROLE, GoldenAnswers
+from vedette.control.golden_check import GoldenAnswers
 from vedette.control.models import Models
 from vedette.errors import ConfigError, UnavailableError, VedetteError
 from vedette.models.golden import parse_golden
@@ -104,7 +104,7 @@ def test_a_model_that_answers_as_it_should_serves(
     assert (added.version, added.golden, len(asked)) == (1, 1, 1)
     assert asked[0] == b"POST /v2/models/m/versions/1/infer HTTP/1.1\r\n"
     assert [each.golden for each in shown(running).versions] == [1]
-    kept = running.node.models.store.attached(ROLE)
+    kept = running.node.models.store.attached("golden/m")
     assert kept[added.file].blob in running.node.models.needed()
 
 
@@ -117,7 +117,7 @@ def test_one_that_does_not_changes_nothing_and_leaves_nothing(
         assert "m version 1, golden answer 1: output 'y' differs in 3 of 3" in error.message
         assert "at [0,2]: 9 instead of 6" in error.message
         assert running.node.models.list() == []
-        assert running.node.models.store.attached(ROLE) == {}
+        assert running.node.models.store.attached("golden/m") == {}
         assert add(running).version == 1, "its number is still free"
     assert running.keeper.seen[-1] == {"m@1"}
 
@@ -138,6 +138,18 @@ def test_they_are_asked_again_whenever_a_version_comes_to_serve(
     assert shown(running).version == 2
 
 
+def test_they_are_asked_of_the_model_that_they_are_of_and_of_no_other_with_its_file(
+    running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = add(running, name="other", promote=False, golden=golden(running, outputs=[Y]))
+    assert other.golden == 1
+    with answering(monkeypatch, tmp_path, doubled(3.0)) as asked:
+        assert add(running).golden == 0
+        assert asked == []
+        with pytest.raises(ConfigError, match="other version 1, golden answer 1"):
+            running.node.models.promote("other", 1, "uid:1")
+
+
 def test_what_is_not_said_yet_is_recorded_at_the_first_answer(
     running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -145,7 +157,7 @@ def test_what_is_not_said_yet_is_recorded_at_the_first_answer(
     assert kept.golden == 1
     with answering(monkeypatch, tmp_path, doubled()):
         running.node.models.promote("m", 1, "uid:1")
-    whole = running.node.models.store.attached(ROLE)[kept.file]
+    whole = running.node.models.store.attached("golden/m")[kept.file]
     (case,) = parse_golden(running.activator.blobs.get(whole.blob)).cases
     assert case.outputs is not None
     assert case.outputs[0].data == [2.0, 4.0, 6.0]
@@ -193,17 +205,17 @@ def test_a_file_that_is_none_is_refused_and_what_there_was_stays(running: Runnin
     assert "no input 'z'; it has x" in error.message
     assert refused(running, golden="sha256:" + "0" * 64).code == "blob_missing"
     add(running, promote=False, golden=golden(running, outputs=[Y]))
-    before = running.node.models.store.attached(ROLE)[digest]
+    before = running.node.models.store.attached("golden/m")[digest]
     assert refused(running, golden=bad).code == "golden_invalid"
-    assert running.node.models.store.attached(ROLE)[digest] == before
+    assert running.node.models.store.attached("golden/m")[digest] == before
     answers = GoldenAnswers(running.home, running.activator.blobs, running.node.models.store)
     inputs = running.node.models.file(digest).inputs
     with (
         pytest.raises(UnavailableError),
-        answers.given(digest, inputs, golden(running, tolerance={"absolute": 1})),
+        answers.given("m", digest, inputs, golden(running, tolerance={"absolute": 1})),
     ):
         raise UnavailableError("disk_full", "no room")
-    assert running.node.models.store.attached(ROLE)[digest] == before
+    assert running.node.models.store.attached("golden/m")[digest] == before
 
 
 def test_nobody_waits_while_a_model_is_asked(

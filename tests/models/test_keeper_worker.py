@@ -27,7 +27,7 @@ from tests.models.conftest import (
 
 from vedette.errors import ConfigError
 from vedette.ids import digest_of
-from vedette.models import keeper, keeper_worker
+from vedette.models import keeper, keeper_pulse, keeper_worker
 from vedette.models.keeper_state import read_states
 from vedette.processes import restart_delay as delay_of
 from vedette.store.home import Home
@@ -126,6 +126,44 @@ def test_a_worker_whose_run_hung_says_so_and_is_started_again(kept: Kept) -> Non
     kept.until(lambda: not is_ready(kept.home, "a"))
     assert "took too long" in (state_of(kept.home, "a")["error"] or {})["message"]
     kept.until_ready("a")
+
+
+def pass_time(kept: Kept, looks: int) -> None:
+    """As long as the keeper waits before the first question, and so often before it looks for the answer."""
+    kept.step()
+    kept.clock.ahead += keeper_pulse.INTERVAL
+    kept.step()
+    for _ in range(looks):
+        kept.clock.ahead += keeper_pulse.PATIENCE
+        kept.step()
+
+
+def test_a_worker_that_answers_nobody_is_started_again(kept: Kept) -> None:
+    want(kept.home, served("a"))
+    before = kept.until_ready("a")
+    assert before["pid"] is not None
+    os.kill(before["pid"], signal.SIGSTOP)
+    pass_time(kept, keeper_pulse.LOOKS - 1)
+    assert is_alive(before["pid"]), "it has time"
+    kept.clock.ahead += keeper_pulse.PATIENCE
+    kept.until(lambda: not is_ready(kept.home, "a"))
+    assert "answered nobody for 30 s" in (state_of(kept.home, "a")["error"] or {})["message"]
+    kept.clock.ahead += restart_delay(1)
+    after = kept.until_ready("a")
+    assert call(kept.home, "a")["pid"] == after["pid"] != before["pid"]
+
+
+def test_a_worker_that_answers_is_left_alone_however_late(kept: Kept) -> None:
+    want(kept.home, served("a"))
+    before = kept.until_ready("a")
+    assert before["pid"] is not None
+    for _ in range(3):
+        os.kill(before["pid"], signal.SIGSTOP)
+        pass_time(kept, keeper_pulse.LOOKS - 1)
+        os.kill(before["pid"], signal.SIGCONT)
+        kept.until(lambda: kept.keeper._workers[worker_of("a")].pulse.descriptors() == [])
+    assert call(kept.home, "a")["pid"] == before["pid"]
+    assert state_of(kept.home, "a")["restarts"] == 0
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,12 @@ def test_what_does_not_fit_the_model_is_told(
     assert words in refused([saved(tmp_path, **arrays)], ONE)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_prove_nothing(tmp_path: Path, value: float) -> None:
+    file = saved(tmp_path, x=np.array([[1, 2, 3], [4, value, 6]], np.float32))
+    assert "'x' in s.npz has elements that are no numbers" in refused([file], ONE)
+
+
 def test_nothing_of_it_is_run(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -46,7 +46,10 @@ def fail(kind: str, config: dict[str, Any]) -> None:
 def answer(connection: socket.socket, given: dict[str, Any]) -> None:
     """Answers one call."""
     with connection, connection.makefile("rw") as lines:
-        seconds = float(lines.readline() or "0")
+        asked = lines.readline() or "0"
+        if asked.startswith("GET "):  # the keeper, who asks whether anybody is there
+            return
+        seconds = float(asked)
         if seconds < 0:
             os._exit(75)
         time.sleep(seconds)

@@ -41,7 +41,7 @@ pub enum Outcome {
 /// Time spent in each stage.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Timings {
-    nanos: [u32; 8],
+    nanos: [u64; 8],
 }
 
 /// What is known of a request so far.
@@ -279,7 +279,7 @@ impl Record {
         let now = Instant::now();
         let nanos = now.duration_since(self.mark).as_nanos();
         if let Some(slot) = self.timings.nanos.get_mut(stage as usize) {
-            *slot = u32::try_from(nanos).unwrap_or(u32::MAX);
+            *slot = u64::try_from(nanos).unwrap_or(u64::MAX);
         }
         self.mark = now;
     }

@@ -76,6 +76,9 @@ def quantize(
     if promote and samples is None and calibrate is None:
         message = "what was not measured is not promoted"
         raise ConfigError("request_invalid", message, "Give --samples, or promote it afterwards.")
+    if out is not None and out.exists() and out.samefile(source):
+        message = f"{out} is the model itself, which stays"
+        raise ConfigError("request_invalid", message, "Name another file with --out.")
     wish = Wish(
         source, calibrate, samples, part(max_drop), tuple(split_list(exclude or ())), output
     )

@@ -35,9 +35,9 @@ def _request(line: dict[str, Any]) -> Iterator[str]:
     request = f"{line.get('method', '-')} {line.get('host', '-')}{line.get('path', '')}"
     if line.get("kind") == "egress":
         place = f"{line.get('scheme', '?')}://{line['host']}:{line.get('port', '?')}"
-        who = line.get("function") or line.get("workload")
+        who = line.get("function") or line.get("workload") or ""
         if "route" in line:
-            who = f"{who} on route {line['route']}"
+            who = f"{who} on route {line['route']}" if who else f"route {line['route']}"
         request = f"{who} calls {line['method']} {place}"
     if line.get("kind") == "predict":
         who = f"{line.get('function', '-')} on route {line.get('route', '-')}"

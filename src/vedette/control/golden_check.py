@@ -31,7 +31,8 @@ from vedette.store.blobs import BlobStore
 from vedette.store.home import Home
 from vedette.store.models import Attached, ModelStore
 
-ROLE: Final = "golden"
+_ROLE: Final = "golden/"
+"""Of a file, followed by the model's name: what is asked of one model says nothing of another with the same file."""
 _PATIENCE: Final = 30.0
 """Seconds beside the longest run of a model."""
 
@@ -44,14 +45,16 @@ class GoldenAnswers:
         self._blobs = blobs
         self._store = store
 
-    def counts(self) -> dict[str, int]:
-        """How many each file has that has some, by digest."""
-        return {file: int(kept.note) for file, kept in self._store.attached(ROLE).items()}
+    def counts(self, name: str) -> dict[str, int]:
+        """How many each file of a model has that has some, by digest."""
+        return {file: int(kept.note) for file, kept in self._store.attached(_ROLE + name).items()}
 
     @contextmanager
-    def given(self, file: str, inputs: Sequence[Tensor], digest: str | None) -> Iterator[None]:
-        """Within, the uploaded golden answers are those of a model's file, which takes `inputs`; after an error, those
-        of before are again.
+    def given(
+        self, name: str, file: str, inputs: Sequence[Tensor], digest: str | None
+    ) -> Iterator[None]:
+        """Within, the uploaded golden answers are those of this file of a model, which takes `inputs`; after an error,
+        those of before are again.
 
         Raises `ConfigError` golden_invalid, blob_missing.
         """
@@ -60,12 +63,13 @@ class GoldenAnswers:
             return
         golden = parse_golden(self._blobs.get(digest))
         _require_inputs(golden, inputs)
-        before = self._store.attached(ROLE).get(file)
-        self._store.attach(file, ROLE, Attached(digest, str(len(golden.cases))))
+        role = _ROLE + name
+        before = self._store.attached(role).get(file)
+        self._store.attach(file, role, Attached(digest, str(len(golden.cases))))
         try:
             yield
         except BaseException:
-            self._store.attach(file, ROLE, before)
+            self._store.attach(file, role, before)
             raise
 
     def require(self, models: Sequence[ServedModel]) -> None:
@@ -74,11 +78,10 @@ class GoldenAnswers:
         Raises `ConfigError` model_golden with which output of which case differs by how much, `UnavailableError`
         model_unavailable, `TrustError` blob_tampered.
         """
-        kept = self._store.attached(ROLE)
         for model in models:
-            if model.blob in kept:
-                golden = parse_golden(self._blobs.get(kept[model.blob].blob))
-                self._require(model, golden)
+            kept = self._store.attached(_ROLE + model.name).get(model.blob)
+            if kept is not None:
+                self._require(model, parse_golden(self._blobs.get(kept.blob)))
 
     def _require(self, model: ServedModel, golden: GoldenFile) -> None:
         cases = []
@@ -92,7 +95,8 @@ class GoldenAnswers:
         if not golden.is_whole():
             whole = golden_bytes(golden.model_copy(update={"cases": tuple(cases)}))
             parse_golden(whole)  # too large, perhaps
-            self._store.attach(model.blob, ROLE, Attached(self._blobs.put(whole), str(len(cases))))
+            attached = Attached(self._blobs.put(whole), str(len(cases)))
+            self._store.attach(model.blob, _ROLE + model.name, attached)
 
     def _ask(self, model: ServedModel, case: GoldenCase, what: str) -> dict[str, Answered]:
         """What the worker answers. Raises `ConfigError` model_golden, `UnavailableError` model_unavailable."""

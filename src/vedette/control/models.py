@@ -94,8 +94,8 @@ class Models:
         owners = self._files_of("Model")
         states = read_states(self._home.models_state)
         found = model_statuses(snapshot, versions, registered, states, owners, self._base_url())
-        golden, signers = self.golden.counts(), self.signatures.names()
-        whole = [_with_attached(each, golden, signers) for each in found]
+        signers = self.signatures.names()
+        whole = [_with_attached(each, self.golden.counts(each.name), signers) for each in found]
         return [self._with_refusal(each, snapshot) for each in whole]
 
     def show(self, name: str) -> ModelStatus:
@@ -132,7 +132,7 @@ class Models:
         desired_models.own_route_name(name)
         new_version(name, self._registered().get(name, Registered()), wish.version)
         found = self.file(wish.file)
-        with self.golden.given(wish.file, found.inputs, wish.golden):
+        with self.golden.given(name, wish.file, found.inputs, wish.golden):
             return self._activator.once_loaded(lambda: self._add(name, wish, found, actor))
 
     def _add(
@@ -168,7 +168,7 @@ class Models:
             outputs=found.outputs,
             load_millis=found.load_millis,
             runtime=found.runtime,
-            golden=self.golden.counts().get(wish.file, 0),
+            golden=self.golden.counts(name).get(wish.file, 0),
             signer=self.signatures.names().get(wish.file),
             pruned=pruned,
         )

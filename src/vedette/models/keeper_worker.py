@@ -18,6 +18,7 @@ from vedette.clock import now, to_rfc3339
 from vedette.errors import VedetteError
 from vedette.models import keeper_sockets
 from vedette.models.keeper_process import Process, failure
+from vedette.models.keeper_pulse import LOOKS, PATIENCE, Pulse
 from vedette.models.keeper_state import State, WorkerError, WorkerState, memory_of
 from vedette.models.keeper_visitors import Visitors, refusal
 from vedette.models.keeper_wanted import Wanted
@@ -68,6 +69,7 @@ class Worker:
     retired: list[Process] = field(default_factory=list)
     """Processes that are to end, for whoever sees to that to take."""
     visitors: Visitors = field(default_factory=Visitors)
+    pulse: Pulse = field(init=False)
     _verdict: WorkerError | None = None  # of a process that was told to end and has not yet
     _ready_by: float = 0.0
     _ready_since: float = 0.0
@@ -75,6 +77,10 @@ class Worker:
     _cold_until: float = 0.0  # callers wait for it until then
     _takes: float = 1.0  # seconds that loading took
     _shown: State | None = None
+
+    def __post_init__(self) -> None:
+        question = f"GET /v2/models/{self.wanted.name}/ready HTTP/1.1\r\nhost: keeper\r\nconnection: close\r\n\r\n"
+        self.pulse = Pulse(self.path, question.encode())
 
     def serving(self) -> Process | None:
         """The process that answers calls now."""
@@ -94,7 +100,7 @@ class Worker:
     def descriptors(self) -> list[int]:
         """What to wake up for."""
         found = [each.pidfd for each in (self.process, self.elder) if each is not None]
-        found += self.visitors.descriptors()
+        found += self.visitors.descriptors() + self.pulse.descriptors()
         if self.process is not None and self.process.line is not None:
             found.append(self.process.line)
         if self.listener is not None and (
@@ -105,7 +111,7 @@ class Worker:
 
     def due(self) -> float | None:
         """When something is to be done though nothing happens."""
-        moments = [self.start_at, self.leaves_at, self.visitors.due()]
+        moments = [self.start_at, self.leaves_at, self.visitors.due(), self.pulse.due()]
         if self.process is not None and not self.process.is_ready and self._verdict is None:
             moments.append(self._ready_by)
         if self.serving() is None and self.clock() < self._cold_until:
@@ -148,7 +154,10 @@ class Worker:
     def _watch(self, process: Process, moment: float) -> None:
         if self._verdict is None:
             self._hear(process, moment)
+        if process.is_ready and self._verdict is None and not self.pulse.is_there(moment):
+            self._end(process, failure(f"it answered nobody for {LOOKS * PATIENCE:.0f} s"))
         if process.has_ended():
+            self.pulse.forget()
             end = process.collect()
             self.process = None
             if self._rests(process):
@@ -168,9 +177,12 @@ class Worker:
         elif error is None and not process.is_ready and moment >= self._ready_by:
             error = failure(f"it was not ready within {READY_PATIENCE:.0f} s")
         if error is not None:
-            process.hang_up()
-            process.send(signal.SIGKILL)
-            self._verdict = self.error = error
+            self._end(process, error)
+
+    def _end(self, process: Process, error: WorkerError) -> None:
+        process.hang_up()
+        process.send(signal.SIGKILL)
+        self._verdict = self.error = error
 
     def _was_healthy(self, process: Process, moment: float) -> bool:
         return process.is_ready and moment - self._ready_since >= HEALTHY_AFTER
@@ -216,6 +228,7 @@ class Worker:
             if process is not None:
                 self.retired.append(process)
         self.process = self.elder = self.start_at = None
+        self.pulse.forget()
         self.is_idle = False
         self.visitors.close()
         keeper_sockets.unbind(self.listener, self.path)

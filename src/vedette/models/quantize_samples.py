@@ -130,6 +130,8 @@ def _fitting(
             )
     if not np.can_cast(array.dtype, kind, casting="same_kind"):
         raise _wrong(f"{name!r} in {file.name} is {array.dtype}; the model takes {kind}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise _wrong(f"{name!r} in {file.name} has elements that are no numbers (NaN or infinity)")
     return array.astype(kind)
 
 

@@ -28,6 +28,9 @@ use crate::runtime::Data;
 const BESIDE: u64 = 16 << 20;
 /// Pixels of a picture, whatever memory there is.
 const MOST_PIXELS: u64 = 64 << 20;
+/// Pixels of a side, as of most decoders of JPEG: each row of a picture that is narrow and high is as wide as the tensor on
+/// the way, so that it would cost a hundred times its own pixels.
+const MOST_OF_A_SIDE: u32 = 65_500;
 /// Bytes of memory for each pixel: those of a progressive JPEG while it is decoded are nine, and a model needs some too.
 const BYTES_OF_A_PIXEL: u64 = 32;
 
@@ -91,6 +94,11 @@ impl Pictures {
             return Err(Refusal::bad(format_args!(
                 "the picture has {width} x {height} pixels; at most {} are read (by limits.memoryBytes and sessions)",
                 self.most_pixels
+            )));
+        }
+        if width.max(height) > MOST_OF_A_SIDE {
+            return Err(Refusal::bad(format_args!(
+                "the picture has {width} x {height} pixels; a side of at most {MOST_OF_A_SIDE} is read"
             )));
         }
         let turn = decoder.orientation().map_err(unreadable)?;

@@ -338,6 +338,17 @@ fn crc(bytes: &[u8]) -> u32 {
 }
 
 #[test]
+fn a_picture_that_is_nearly_a_line_is_refused_before_its_rows_are_made() {
+    let refuses = |sides: (u32, u32), words: &str| {
+        let gray = vec![7; (sides.0 * sides.1) as usize];
+        let bytes = encoded_png(&gray, sides, ExtendedColorType::L8);
+        refused(pictures(PLAIN, Datatype::Uint8).read(&bytes), words);
+    };
+    refuses((1, 65_501), "1 x 65501 pixels; a side of at most 65500");
+    refuses((65_501, 1), "65501 x 1 pixels; a side of at most 65500");
+}
+
+#[test]
 fn a_small_file_with_a_hundred_million_pixels_is_refused_before_they_are_made() {
     refused(
         pictures(PLAIN, Datatype::Fp32).read(&claimed(10_000, 10_000)),
