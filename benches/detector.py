@@ -13,15 +13,14 @@ import socket
 import ssl
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import node
-from load import LoadTools
-from processes import BenchError, cpu_seconds, on_cores, uninterrupted
-from server import Mode, Place
+from processes import BenchError, cpu_seconds, on_cores
+from server import Mode
+from task import Task
 
 DETECTOR = Path(__file__).resolve().parent.parent / "examples" / "07-anomaly" / "pump.json"
 """Three features, 25 trees of depth 8, ADWIN over each feature."""
@@ -32,8 +31,6 @@ _BLOCKS = 20
 _WARM_UP = 2_000
 """Events: the window of 250 is full by then, so that what follows has scores."""
 _TIMEOUT_SECONDS = 30.0
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -49,24 +46,16 @@ class Scored:
     one_p99_us: float
 
 
-def measure_detector(
-    place: Place, _tools: LoadTools, rounds: int, seconds: float, say: Say
-) -> list[Scored]:
-    """So many rounds, a stream of its own each. Raises BenchError."""
-    with uninterrupted():
-        running = node.up(place, "https")
-    try:
-        running.vedette("model", "add", str(DETECTOR), "--name", "pump")
-        [token] = running.tokens(1)
-        found = []
-        for number in range(1, rounds + 1):
-            say(f"model-stream: round {number} of {rounds}")
-            with on_cores(Mode.PINNED.load_cores):
-                found.append(_round(running, token, seconds))
-        return found
-    finally:
-        with uninterrupted():
-            running.down()
+def measure_detector(task: Task) -> list[Scored]:
+    """So many rounds, streams of its own each. Raises BenchError."""
+    task.node.vedette("model", "add", str(DETECTOR), "--name", "pump")
+    [token] = task.node.tokens(1)
+    found = []
+    for number in range(1, task.rounds + 1):
+        task.say(f"model-stream: round {number} of {task.rounds}")
+        with on_cores(Mode.PINNED.load_cores):
+            found.append(_round(task.node, token, task.seconds))
+    return found
 
 
 def _round(running: node.Node, token: str, seconds: float) -> Scored:

@@ -12,8 +12,7 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,10 +20,11 @@ from typing import Any
 
 import install
 import node
-from load import LoadTools, Posted, run_posts
+from load import Posted, run_posts
 from probe import require_served
-from processes import BenchError, uninterrupted
-from server import Mode, Place
+from processes import BenchError
+from server import Mode
+from task import Task
 
 from models import call_bare
 
@@ -72,29 +72,26 @@ class Answering:
     answers: int
 
 
-def measure_media(
-    place: Place, tools: LoadTools, rounds: int, seconds: float, say: Say
-) -> list[Answering]:
-    """So many rounds, in turns. Raises BenchError."""
-    media = _media(say)
-    with _node(place, media) as asked:
-        return [
-            _round(f"model-media: round {number} of {rounds}", each, posted, tools, seconds, say)
-            for number in range(1, rounds + 1)
-            for each, posted in zip(media, asked, strict=True)
-        ]
+def measure_media(task: Task) -> list[Answering]:
+    """So many rounds, in turns; a process and a thread for each model, one token. Raises BenchError."""
+    media = _media(task.say)
+    [token] = task.node.tokens(1)
+    asked = [_added(task, each, token) for each in media]
+    return [
+        _round(f"model-media: round {number} of {task.rounds}", each, posted, task)
+        for number in range(1, task.rounds + 1)
+        for each, posted in zip(media, asked, strict=True)
+    ]
 
 
-def _round(
-    name: str, medium: Medium, posted: Posted, tools: LoadTools, seconds: float, say: Say
-) -> Answering:
-    cores, long = Mode.PINNED.load_cores, seconds * medium.length
-    say(f"{name}, {medium.name}: bare")
+def _round(name: str, medium: Medium, posted: Posted, task: Task) -> Answering:
+    cores, long = Mode.PINNED.load_cores, task.seconds * medium.length
+    task.say(f"{name}, {medium.name}: bare")
     alone = call_bare(medium.file, medium.shape, long)
-    say(f"{name}, {medium.name}: vedette")
+    task.say(f"{name}, {medium.name}: vedette")
     require_served(posted, medium.named)
-    run_posts(tools, posted, medium.length, cores, 1)
-    one = run_posts(tools, posted, long, cores, 1)
+    run_posts(task.tools, posted, medium.length, cores, 1)
+    one = run_posts(task.tools, posted, long, cores, 1)
     return Answering(medium.name, alone["p50"], alone["p99"], one.p50_us, one.p99_us, one.requests)
 
 
@@ -163,27 +160,14 @@ def _text() -> bytes:
     return " ".join((passages.split() * TOKENS)[:TOKENS]).encode()
 
 
-@contextmanager
-def _node(place: Place, media: Sequence[Medium]) -> Iterator[list[Posted]]:
-    """A node on the server's core, every stage on, a process and a thread for each model, one token."""
-    with uninterrupted():
-        running = node.up(place, "https")
-    try:
-        [token] = running.tokens(1)
-        yield [_added(running, place, each, token) for each in media]
-    finally:
-        with uninterrupted():
-            running.down()
-
-
-def _added(running: node.Node, place: Place, medium: Medium, token: str) -> Posted:
-    folder = place.folder / medium.name
+def _added(task: Task, medium: Medium, token: str) -> Posted:
+    folder = task.folder / medium.name
     folder.mkdir()
     shutil.copyfile(medium.file, folder / "model.onnx")
     tokenizer = medium.file.with_name("tokenizer.json")
     if tokenizer.exists():
         shutil.copyfile(tokenizer, folder / tokenizer.name)
     (folder / "model.yaml").write_text(json.dumps({**medium.spec, "limits": _LIMITS}))
-    running.vedette("model", "add", str(folder), "--name", medium.name)
+    task.node.vedette("model", "add", str(folder), "--name", medium.name)
     fields = {"authorization": f"Bearer {token}", "content-type": medium.kind}
-    return Posted(f"{running.url}/v2/models/{medium.name}/infer", medium.body, fields)
+    return Posted(f"{task.node.url}/v2/models/{medium.name}/infer", medium.body, fields)

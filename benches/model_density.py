@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-import node
-from load import LoadTools, Posted, run_posts
+from load import Posted, run_posts
 from probe import require_served
-from processes import BenchError, uninterrupted, whole_pss
-from server import Mode, Place
+from processes import BenchError, whole_pss
+from server import Mode
+from task import Task
 
 from models import DENSE_SHAPE, Example, tensors_for, write_dense
 
@@ -25,11 +25,15 @@ MODELS, HOT = 50, 10
 _SIZES = tuple(range(1, MODELS + 1))
 """MB."""
 _HOT_SIZES = tuple(size for size in _SIZES if size % (MODELS // HOT) == 0)
+_MANIFEST = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Model
+metadata: {{name: {}}}
+spec: {}
+"""
 _IDLE = "1s"
 _IDLE_SECONDS = 60.0
 _SETTLE_SECONDS = 2.0
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -58,27 +62,16 @@ class Crowd:
     after: tuple[Asked, ...]
 
 
-def measure_density(place: Place, tools: LoadTools, rounds: int, seconds: float, say: Say) -> Crowd:
-    """The events on a node of its own. Raises BenchError."""
-    with uninterrupted():
-        running = node.up(place, "https")
-    try:
-        return _Crowding(running, place, tools, rounds, seconds, say).measure()
-    finally:
-        with uninterrupted():
-            running.down()
+def measure_density(task: Task) -> Crowd:
+    """The events in their order. Raises BenchError."""
+    return _Crowding(task).measure()
 
 
 @dataclass(frozen=True)
 class _Crowding:
     """The node, and what is done to it."""
 
-    running: node.Node
-    place: Place
-    tools: LoadTools
-    rounds: int
-    seconds: float
-    say: Say
+    task: Task
 
     def measure(self) -> Crowd:
         """The events in their order."""
@@ -107,37 +100,42 @@ class _Crowding:
         )
 
     def _pss(self) -> int:
-        return whole_pss([self.running.first()])
+        return whole_pss([self.task.node.first()])
 
     def _add(self, sizes: Sequence[int], *, idle: bool) -> int:
         """Takes models in, one after the other; bytes of their files."""
         added = 0
         for size in sizes:
-            self.say(f"model-density: taking in a model of {size} MB")
-            folder = self.place.folder / _name(size)
+            self.task.say(f"model-density: taking in a model of {size} MB")
+            folder = self.task.folder / _name(size)
             folder.mkdir()
             write_dense(folder / "model.onnx", size * 1_000_000, size)
             added += (folder / "model.onnx").stat().st_size
-            (folder / "model.yaml").write_text(json.dumps({"idle": _IDLE} if idle else {}))
-            self.running.vedette("model", "add", str(folder), "--name", _name(size))
+            spec = {"file": "model.onnx", **({"idle": _IDLE} if idle else {})}
+            self.task.node.apply(
+                folder / "model.yaml", _MANIFEST.format(_name(size), json.dumps(spec))
+            )
             shutil.rmtree(folder)
         return added
 
     def _hot(self) -> Posted:
         """What asks the hot ones in turn: the same tensor, since all of them take the same."""
-        [token] = self.running.tokens(1)
+        [token] = self.task.node.tokens(1)
         each = []
         for size in _HOT_SIZES:
-            example = Example(_name(size), self.place.folder, DENSE_SHAPE)
-            each.append(tensors_for(self.running, example, token))
+            example = Example(_name(size), self.task.folder, DENSE_SHAPE)
+            each.append(tensors_for(self.task.node, example, token))
             require_served(each[-1], "outputs")
         return replace(each[0], paths=tuple(urlsplit(one.url).path for one in each))
 
     def _ask(self, posted: Posted, when: str) -> tuple[Asked, ...]:
-        self.say(f"model-density: p99 of the hot models {when}")
+        self.task.say(f"model-density: p99 of the hot models {when}")
         cores = Mode.PINNED.load_cores
-        run_posts(self.tools, posted, 1, cores, 1)
-        loads = [run_posts(self.tools, posted, self.seconds, cores, 1) for _ in range(self.rounds)]
+        run_posts(self.task.tools, posted, 1, cores, 1)
+        loads = [
+            run_posts(self.task.tools, posted, self.task.seconds, cores, 1)
+            for _ in range(self.task.rounds)
+        ]
         return tuple(Asked(load.p50_us, load.p99_us) for load in loads)
 
     def _wait_idle(self, sizes: Iterable[int]) -> None:
@@ -150,7 +148,7 @@ class _Crowding:
             time.sleep(0.5)
 
     def _idle(self) -> set[str]:
-        told = json.loads(self.running.vedette("model", "list", "--json"))
+        told = json.loads(self.task.node.vedette("model", "list", "--json"))
         return {each["name"] for each in told if each["worker"]["state"] == "idle"}
 
 

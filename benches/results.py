@@ -54,6 +54,8 @@ class Results:
     scored: list[Scored] = field(default_factory=list)
     crowd: Crowd | None = None
     swapped: list[Swapped] = field(default_factory=list)
+    serving_noise: list[float] = field(default_factory=list)
+    """Cores' worth of CPU that neither node nor bench used, over each whole part of models."""
     versions: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Results:
             rounds += [*self.parts.density.before, *self.parts.density.after]
         others = [sample.others for sample in rounds]
         others += [cold.others for cold in self.parts.cold] if self.parts else []
+        others += self.serving_noise
         return spread(others) if others else None
 
     def to_json(self, verdicts: Sequence[Json]) -> Json:
@@ -92,6 +95,7 @@ class Results:
             "modelMedia": [asdict(each) for each in self.media],
             "modelStream": [asdict(each) for each in self.scored],
             "modelDensity": asdict(self.crowd) if self.crowd else None,
+            "modelNoise": self.serving_noise,
             "modelSwap": [asdict(each) for each in self.swapped],
             "verifySeconds": self.verify_seconds,
             "connections": {

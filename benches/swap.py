@@ -10,14 +10,14 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import node
-from load import Answered, LoadTools, Posted, count_posts, run_posts
+from load import Answered, Posted, count_posts, run_posts
 from probe import require_served
-from processes import BenchError, uninterrupted
-from server import Mode, Place
+from processes import BenchError
+from server import Mode
+from task import Task
 
 from models import BUSY, DENSE_SHAPE, Example, added, write_dense
 
@@ -27,8 +27,6 @@ _LEAST_SECONDS = 6.0
 """Of load: loading a version takes some of the core that the load is on, and more than one has to fit."""
 _LEAD_SECONDS = 0.3
 """Of load before the first promotion and after the last one has begun."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,48 +40,38 @@ class Swapped:
     swaps: int
 
 
-def measure_swap(
-    place: Place, tools: LoadTools, rounds: int, seconds: float, say: Say
-) -> list[Swapped]:
+def measure_swap(task: Task) -> list[Swapped]:
     """So many rounds. Raises BenchError."""
-    with uninterrupted():
-        running = node.up(place, "https")
-    try:
-        [token] = running.tokens(1)
-        posted = _versions(running, place, token)
-        found = []
-        turns = itertools.cycle((1, 2))
-        for number in range(1, rounds + 1):
-            say(f"model-swap: round {number} of {rounds}")
-            found.append(_round(running, posted, tools, seconds, turns))
-        return found
-    finally:
-        with uninterrupted():
-            running.down()
+    [token] = task.node.tokens(1)
+    posted = _versions(task, token)
+    found = []
+    turns = itertools.cycle((1, 2))
+    for number in range(1, task.rounds + 1):
+        task.say(f"model-swap: round {number} of {task.rounds}")
+        found.append(_round(task, posted, turns))
+    return found
 
 
-def _versions(running: node.Node, place: Place, token: str) -> Posted:
+def _versions(task: Task, token: str) -> Posted:
     """Both versions, the second serving; each is checked when it first serves."""
     for seed in (1, 2):
-        file = place.folder / f"{seed}.onnx"
+        file = task.folder / f"{seed}.onnx"
         write_dense(file, _SIZE, seed)
-        posted = added(running, Example(_NAME, file, DENSE_SHAPE), token)
+        posted = added(task.node, Example(_NAME, file, DENSE_SHAPE), token)
         require_served(posted, _version(seed))
     return posted
 
 
-def _round(
-    running: node.Node, posted: Posted, tools: LoadTools, seconds: float, turns: Iterator[int]
-) -> Swapped:
-    cores, long = Mode.PINNED.load_cores, max(_LEAST_SECONDS, seconds)
-    run_posts(tools, posted, 1, cores, BUSY)
-    quiet = run_posts(tools, posted, seconds, cores, BUSY)
+def _round(task: Task, posted: Posted, turns: Iterator[int]) -> Swapped:
+    cores, long = Mode.PINNED.load_cores, max(_LEAST_SECONDS, task.seconds)
+    run_posts(task.tools, posted, 1, cores, BUSY)
+    quiet = run_posts(task.tools, posted, task.seconds, cores, BUSY)
     loaded: list[tuple[Answered, int]] = []
     broken: list[BenchError] = []
 
     def load() -> None:
         try:
-            loaded.append(count_posts(tools, posted, long, cores, BUSY))
+            loaded.append(count_posts(task.tools, posted, long, cores, BUSY))
         except BenchError as error:
             broken.append(error)
 
@@ -95,7 +83,7 @@ def _round(
     try:
         while time.monotonic() < end:
             version = next(turns)
-            running.call("POST", f"/v1/models/{_NAME}/promoted", {"version": version})
+            task.node.call("POST", f"/v1/models/{_NAME}/promoted", {"version": version})
             require_served(posted, _version(version))
             swaps += time.monotonic() < end + _LEAD_SECONDS
     finally:
