@@ -34,6 +34,7 @@ spec: {}
 _IDLE = "1s"
 _IDLE_SECONDS = 60.0
 _SETTLE_SECONDS = 2.0
+"""After the last change control has some work to do, on the same core."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class _Crowding:
 
     def _ask(self, posted: Posted, when: str) -> tuple[Asked, ...]:
         self.task.say(f"model-density: p99 of the hot models {when}")
+        time.sleep(_SETTLE_SECONDS)
         cores = Mode.PINNED.load_cores
         run_posts(self.task.tools, posted, 1, cores, 1)
         loads = [
