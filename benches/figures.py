@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from cold import Cold
 from density import Parts
+from detector import Scored
 from firewall import Judging
 from measure import Sample, Spread, paired_ratio, spread
+from media import Answering
 from results import Results
 from revocation import Kind
 from server import Mode
@@ -180,6 +182,42 @@ def modelled(name: str, pick: Callable[[Modelled], float | None]) -> Figure:
         return spread(found) if found else None
 
     return over_rounds
+
+
+def answering(name: str, pick: Callable[[Answering], float]) -> Figure:
+    """A figure of one model that is asked with pictures or texts, over the rounds."""
+
+    def over_rounds(results: Results) -> Spread | None:
+        rounds = [pick(each) for each in results.media if each.model == name]
+        return spread(rounds) if rounds else None
+
+    return over_rounds
+
+
+def scored(pick: Callable[[Scored], float]) -> Figure:
+    """A figure of the detector, over the rounds."""
+
+    def over_rounds(results: Results) -> Spread | None:
+        return spread([pick(each) for each in results.scored]) if results.scored else None
+
+    return over_rounds
+
+
+def crowd_p99(results: Results) -> Spread | None:
+    """The p99 of the models that are asked, after the others came over before."""
+    crowd = results.crowd
+    if crowd is None:
+        return None
+    pairs = zip(crowd.after, crowd.before, strict=True)
+    return spread([after.p99_us / before.p99_us for after, before in pairs])
+
+
+def swapped(results: Results) -> Spread | None:
+    """Requests that failed, of all rounds together: a median would hide one."""
+    if not results.swapped:
+        return None
+    failed = float(sum(each.failed for each in results.swapped))
+    return Spread(failed, failed, failed)
 
 
 def revoked(kind: Kind) -> Figure:

@@ -66,11 +66,21 @@ class Answered:
 
 @dataclass(frozen=True)
 class Posted:
-    """A body that is posted again and again."""
+    """A body that is posted again and again, to `paths` in turn where there are some."""
 
     url: str
     body: bytes
     fields: Mapping[str, str]
+    paths: tuple[str, ...] = ()
+
+
+_POSTED_IN_TURN = """
+local turn = 0
+request = function()
+  turn = turn % #paths + 1
+  return wrk.format(nil, paths[turn])
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -163,18 +173,39 @@ def run_wrk(
 
 
 def _reported(url: str, text: str, cpu: float) -> Answered:
+    answered, failed = _counted(url, text, cpu)
+    _require_clean(url, failed, answered.requests)
+    return answered
+
+
+def _counted(url: str, text: str, cpu: float) -> tuple[Answered, int]:
     line = re.search(r"^BENCH (\{.*\})$", text, re.MULTILINE)
     if not line:
         raise BenchError(f"wrk said nothing we know about {url}:\n{text[-1000:]}")
     report = json.loads(line[1])
-    _require_clean(url, report["failed"], report["requests"])
-    return Answered(report["requests"], report["micros"] / 1e6, report["p50"], report["p99"], cpu)
+    micros, p50, p99 = report["micros"], report["p50"], report["p99"]
+    return Answered(report["requests"], micros / 1e6, p50, p99, cpu), report["failed"]
 
 
 def run_posts(
     tools: LoadTools, posted: Posted, seconds: float, cores: Sequence[int], connections: int
 ) -> Answered:
     """One wrk run that posts over so many kept connections, each one request at a time."""
+    text, cpu = _post(tools, posted, seconds, cores, connections)
+    return _reported(posted.url, text, cpu)
+
+
+def count_posts(
+    tools: LoadTools, posted: Posted, seconds: float, cores: Sequence[int], connections: int
+) -> tuple[Answered, int]:
+    """The same where it is the figure how many failed: no answer, a late one, or any but 2xx or 3xx."""
+    text, cpu = _post(tools, posted, seconds, cores, connections)
+    return _counted(posted.url, text, cpu)
+
+
+def _post(
+    tools: LoadTools, posted: Posted, seconds: float, cores: Sequence[int], connections: int
+) -> tuple[str, float]:
     with tempfile.TemporaryDirectory(prefix="vedette-bench-") as folder:
         script, body = Path(folder, "post.lua"), Path(folder, "body")
         body.write_bytes(posted.body)
@@ -185,12 +216,12 @@ def run_posts(
         asked = (
             f'wrk.method = "POST"\nwrk.body = io.open({json.dumps(str(body))}, "rb"):read("*a")\n'
         )
-        script.write_text(asked + fields + _REPORT)
+        turns = f"local paths = {_lua(posted.paths)}{_POSTED_IN_TURN}" if posted.paths else ""
+        script.write_text(asked + fields + turns + _REPORT)
         command = wrk_command(
             str(tools.wrk.path), posted.url, seconds, str(script), connections=connections
         )
-        text, cpu = _run(pinned(command, cores), tools.wrk, seconds)
-    return _reported(posted.url, text, cpu)
+        return _run(pinned(command, cores), tools.wrk, seconds)
 
 
 def run_h2load(

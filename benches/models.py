@@ -30,6 +30,7 @@ from server import Mode, Place
 MLSERVER = "1.7.1"
 MODEL_WHEEL = "rapidocr-onnxruntime==1.4.4"
 ORIENTATION, DENSE = "orientation", "dense"
+DENSE_SHAPE = (1, 64)
 BUSY = 8
 """Requests at once where throughput is asked for."""
 _CODE = Path(__file__).with_name("model_peers")
@@ -73,7 +74,7 @@ def measure_models(
     """So many rounds, in turns. Raises BenchError."""
     examples = [
         Example(ORIENTATION, _orientation(say), (1, 3, 48, 192)),
-        Example(DENSE, _dense(say), (1, 64)),
+        Example(DENSE, _dense(say), DENSE_SHAPE),
     ]
     with (
         tempfile.TemporaryDirectory(prefix="vm-") as folder,
@@ -97,7 +98,7 @@ def _round(
 ) -> Modelled:
     ours, peer = servers
     say(f"{name}, {example.name}: bare")
-    alone = _bare(example, seconds)
+    alone = call_bare(example.file, example.shape, seconds)
     say(f"{name}, {example.name}: vedette")
     one, many = _asked(tools, ours, seconds)
     say(f"{name}, {example.name}: mlserver")
@@ -141,14 +142,20 @@ def _dense(say: Say) -> Path:
     file = install.cache_folder() / "dense.onnx"
     if not file.exists():
         say("onnx: dense layers")
-        install.run([sys.executable, str(_CODE / "dense.py"), str(file)])
+        write_dense(file)
     return file
 
 
-def _bare(example: Example, seconds: float) -> dict[str, float]:
-    """Calls of one session with one thread, on the server's core."""
-    shape = ",".join(str(each) for each in example.shape)
-    words = [sys.executable, str(_CODE / "bare.py"), str(example.file), shape, str(seconds)]
+def write_dense(file: Path, *size_and_seed: int) -> None:
+    """Dense layers of about so many bytes; the seed makes another file of the same size."""
+    words = [sys.executable, str(_CODE / "dense.py"), str(file), *map(str, size_and_seed)]
+    install.run(words)
+
+
+def call_bare(file: Path, shape: Sequence[int], seconds: float) -> dict[str, float]:
+    """Calls of one session with one thread, on the server's core: p50 and p99 in µs, perSecond."""
+    sides = ",".join(str(each) for each in shape)
+    words = [sys.executable, str(_CODE / "bare.py"), str(file), sides, str(seconds)]
     done = subprocess.run(
         pinned(words, Mode.PINNED.server_cores),
         env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
@@ -167,13 +174,19 @@ def _node(place: Place, examples: Sequence[Example]) -> Iterator[list[Posted]]:
     running = node.up(place, "https")
     try:
         [token] = running.tokens(1)
-        yield [_added(running, example, token) for example in examples]
+        yield [added(running, example, token) for example in examples]
     finally:
         running.down()
 
 
-def _added(running: node.Node, example: Example, token: str) -> Posted:
+def added(running: node.Node, example: Example, token: str) -> Posted:
+    """Takes the model in; what is posted for a run of it, tensors as bytes both ways."""
     running.vedette("model", "add", str(example.file), "--name", example.name)
+    return tensors_for(running, example, token)
+
+
+def tensors_for(running: node.Node, example: Example, token: str) -> Posted:
+    """The same of a model that the node has."""
     values = example.values()
     raw = struct.pack(f"<{len(values)}f", *values)
     told = json.loads(running.vedette("model", "show", example.name, "--json"))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import CORES, BenchError, free_port, pinned
+from processes import CORES, BenchError, free_port, parent, pinned
 from server import KILOBYTE, Endpoint, Place, Server
 from shields import asked
 
@@ -118,6 +118,13 @@ class Node:
     def pid(self, process: str) -> int:
         """The pid of supervisor, engine or control."""
         return int(self.status()["processes"][process]["pid"])
+
+    def first(self) -> int:
+        """The pid of the process that all the node's others come from: the guardian, while the supervisor has one."""
+        supervisor = self.pid("supervisor")
+        above = parent(supervisor)
+        words = Path(f"/proc/{above}/cmdline").read_bytes().split(b"\0")
+        return above if str(self.home).encode() in words else supervisor
 
     def vedette(self, *arguments: str) -> str:
         """Runs one command against this node and returns what it printed."""

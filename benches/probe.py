@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ssl
+from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from load import Posted
 from processes import BenchError
 from server import Endpoint, Server
 
@@ -47,6 +49,27 @@ def require_mutual(server: Server) -> None:
                 )
 
 
+def require_served(posted: Posted, words: str) -> bytes:
+    """The answer to what is posted; raises BenchError unless it is 200 with these words in it, and 401 without the
+    token.
+    """
+    status, body = _post(posted, posted.fields)
+    if status != 200 or words.encode() not in body:
+        raise BenchError(f"{posted.url} answered {status} and no {words}: {body[:300]!r}")
+    stripped = {name: value for name, value in posted.fields.items() if name != "authorization"}
+    if (refused := _post(posted, stripped)[0]) != 401:
+        raise BenchError(f"{posted.url} without a token answered {refused}")
+    return body
+
+
+def _post(posted: Posted, fields: Mapping[str, str]) -> tuple[int, bytes]:
+    connection = _connect(posted.url)
+    with contextlib.closing(connection):
+        connection.request("POST", urlsplit(posted.url).path, posted.body, dict(fields))
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
 def _require_judged(server: Server, endpoint: Endpoint, path: str, token: str | None) -> None:
     status, _ = _get(endpoint, path.partition("?")[0] + _ATTACK, token)
     if (status == 403) != endpoint.judged:
@@ -55,7 +78,7 @@ def _require_judged(server: Server, endpoint: Endpoint, path: str, token: str | 
 
 
 def _get(endpoint: Endpoint, path: str, token: str | None) -> tuple[int, bytes]:
-    connection = _connect(endpoint)
+    connection = _connect(endpoint.url)
     with contextlib.closing(connection):
         headers = dict(endpoint.fields)
         if token:
@@ -65,8 +88,8 @@ def _get(endpoint: Endpoint, path: str, token: str | None) -> tuple[int, bytes]:
         return response.status, response.read()
 
 
-def _connect(endpoint: Endpoint) -> http.client.HTTPConnection:
-    address = urlsplit(endpoint.url)
+def _connect(url: str) -> http.client.HTTPConnection:
+    address = urlsplit(url)
     host, port = address.hostname or "127.0.0.1", address.port
     if address.scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=_SECONDS)

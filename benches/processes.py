@@ -142,6 +142,11 @@ def wait_until_listening(process: Process, port: int) -> None:
     raise BenchError(f"{process.name} did not listen on port {port} in {READY_SECONDS:.0f} s")
 
 
+def parent(pid: int) -> int:
+    """The pid of who started it, or who took it over."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def tree(roots: Iterable[int]) -> set[int]:
     """The roots that live and all their descendants."""
     parents = {pid: int(fields[1]) for pid, fields in _stat_of_all()}
@@ -209,3 +214,19 @@ def _kib_fields(path: Path) -> dict[str, int]:
         for words in fields
         if len(words) == 3 and words[2] == "kB"
     }
+
+
+@contextlib.contextmanager
+def on_cores(cores: Sequence[int]) -> Iterator[None]:
+    """This process on these cores, for a client that is part of it."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def whole_pss(roots: Iterable[int]) -> int:
+    """KiB of PSS of all processes of the trees under roots."""
+    return sum(memory(pid).pss for pid in tree(roots))

@@ -15,6 +15,7 @@ import identity_lines
 import load
 import micro
 import model_lines
+import serving_lines
 from firewall import Judging
 from flood import Flood
 from measure import Sample, spread
@@ -180,12 +181,13 @@ def _judged_cells(verdict: Verdict) -> tuple[str, ...]:
     sign, unit = ("≤" if verdict.at_most else "≥"), verdict.unit
     limit = f"{sign} {_number(verdict.limit)} {unit}"
     goal = "" if verdict.goal is None else f"{_number(verdict.goal)} {unit}"
-    if verdict.figure is None or verdict.ratio is None:
+    if verdict.figure is None:
         return limit, goal, "", verdict.said
     figure = f"{_number(verdict.figure.median)} {unit}"
     if verdict.figure.least != verdict.figure.most:
         figure += f" [{_number(verdict.figure.least)} to {_number(verdict.figure.most)}]"
-    return limit, goal, figure, f"{verdict.said}, {verdict.ratio:.2f}x the limit"
+    times = "" if verdict.ratio is None else f", {verdict.ratio:.2f}x the limit"
+    return limit, goal, figure, verdict.said + times
 
 
 def _lines(results: Results, mode: Mode) -> list[Line]:
@@ -249,6 +251,7 @@ def _part_lines(results: Results) -> list[Line]:
     held += _flood_lines(results)
     held += [Line(*line) for line in identity_lines.part_lines(results)]
     held += [Line(*line) for line in model_lines.part_lines(results)]
+    held += [Line(*line) for line in serving_lines.part_lines(results)]
     idle = results.parts.idle if results.parts else None
     if idle is None:
         return held

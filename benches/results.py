@@ -12,12 +12,16 @@ from typing import Any
 
 from connections import Connections
 from density import Parts
+from detector import Scored
 from firewall import Judging
 from flood import Flood
 from machine import Machine
 from measure import Sample, Spread, spread
+from media import Answering
+from model_density import Crowd
 from revocation import Kind, Revoked
 from server import Mode
+from swap import Swapped
 
 from identity import Issued
 from models import Modelled
@@ -46,6 +50,12 @@ class Results:
     revoked: dict[Kind, Revoked] = field(default_factory=dict)
     verify_seconds: list[float] = field(default_factory=list)
     modelled: list[Modelled] = field(default_factory=list)
+    media: list[Answering] = field(default_factory=list)
+    scored: list[Scored] = field(default_factory=list)
+    crowd: Crowd | None = None
+    swapped: list[Swapped] = field(default_factory=list)
+    serving_noise: list[float] = field(default_factory=list)
+    """Cores' worth of CPU that neither node nor bench used, over each whole part of models."""
     versions: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -61,6 +71,7 @@ class Results:
             rounds += [*self.parts.density.before, *self.parts.density.after]
         others = [sample.others for sample in rounds]
         others += [cold.others for cold in self.parts.cold] if self.parts else []
+        others += self.serving_noise
         return spread(others) if others else None
 
     def to_json(self, verdicts: Sequence[Json]) -> Json:
@@ -81,6 +92,11 @@ class Results:
             "issued": [asdict(each) for each in self.issued],
             "revoked": {kind: asdict(one) for kind, one in self.revoked.items()},
             "models": [asdict(each) for each in self.modelled],
+            "modelMedia": [asdict(each) for each in self.media],
+            "modelStream": [asdict(each) for each in self.scored],
+            "modelDensity": asdict(self.crowd) if self.crowd else None,
+            "modelNoise": self.serving_noise,
+            "modelSwap": [asdict(each) for each in self.swapped],
             "verifySeconds": self.verify_seconds,
             "connections": {
                 name: {**asdict(one), "kbEach": one.each()}

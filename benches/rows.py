@@ -261,9 +261,25 @@ PARTS = {
     "revocation": "from `vedette revoke` to the last byte, with 10,000 live streams",
     "verify": "`vedette verify`, the whole suite",
     "models": "a model of 0.5 ms: bare runtime, this node, MLServer",
+    "model-media": "pictures and texts: SqueezeNet, ResNet-50, PicoDet, MiniLM; bare runtime, this node",
+    "model-stream": "a detector of anomalies: events a second, and one at a time",
+    "model-density": "50 models of 1 to 50 MB, 10 of them asked: memory, p99 of the ten before and after",
+    "model-swap": "versions that take each other's place under load: failed requests",
 }
 
 ROOMS = frozenset(
-    {"micro", "firewall", "flood", "connections", "identity", "revocation", "verify", "models"}
+    {
+        *(
+            "micro",
+            "firewall",
+            "flood",
+            "connections",
+            "identity",
+            "revocation",
+            "verify",
+            "models",
+        ),
+        *("model-media", "model-stream", "model-density", "model-swap"),
+    }
 )
 """The parts that are not of the one node that the others share."""

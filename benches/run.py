@@ -41,6 +41,7 @@ from rounds import (
 )
 from rows import PARTS, ROOMS, ROWS, Row
 from server import Mode
+from serving import measure_serving
 from verdicts import judge
 
 import identity
@@ -162,6 +163,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         _measure_identity(options, parts, results, say)
         if "models" in parts:
             _measure_models(setting, results, say)
+        measure_serving(parts, setting, results, say)
         if parts - ROOMS:
             _measure_parts(options, parts - ROOMS, setting, results, say)
     return _finish(options, console, results)

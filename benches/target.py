@@ -1,7 +1,7 @@
 """What a target is: a figure with its limit and its goal.
 
 Owns: Target and the two ways to make one.
-Must not: hold a limit (`targets`), or judge (`verdicts`).
+Must not: hold the limit of one target (`targets`, `model_targets`), or judge (`verdicts`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from figures import Figure
+
+P99_UNMOVED = 1.10
+"""A p99 within a tenth of what it was counts as unmoved: rounds of one server differ by more."""
 
 
 @dataclass(frozen=True)

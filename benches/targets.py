@@ -20,7 +20,6 @@ from figures import (
     judging,
     mb,
     micro,
-    modelled,
     p50,
     p99,
     part,
@@ -29,22 +28,15 @@ from figures import (
     rule_set,
     verified,
 )
+from model_targets import MODEL_TARGETS
 from server import Mode
-from target import at_least, at_most
+from target import P99_UNMOVED, at_least, at_most
 
-from models import DENSE, ORIENTATION, Modelled
-
-P99_UNMOVED = 1.10
-"""A p99 within a tenth of what it was counts as unmoved: rounds of one server differ by more."""
 WORKERD_US, WASMTIME_US, NGINX_US = 31.0, 33.0, 5.8
 """CPU a request of three peers on the machine the targets in microseconds were set on (design 9)."""
 
 ENVOY_PAIR_P99_US = 454.0
 """What a pair of Envoys added where the sidecars' target was set (issue 6)."""
-
-
-def _against_peer(one: Modelled) -> float | None:
-    return one.peer_per_second and one.node_per_second / one.peer_per_second
 
 
 def _mega(thousands: float | None) -> float | None:
@@ -398,68 +390,5 @@ TARGETS = (
         revoked("http2"),
     ),
     at_most("verify", "`vedette verify`, the whole suite", "s", 60.0, None, verified),
-    at_most(
-        "model-added",
-        "what the whole path adds to a run of a model, concurrency 1, 256 bytes in, p50",
-        "µs",
-        100.0,
-        None,
-        modelled(DENSE, lambda one: one.node_p50_us - one.bare_p50_us),
-    ),
-    at_most(
-        "model-added-p99",
-        "the same, p99",
-        "µs",
-        500.0,
-        None,
-        modelled(DENSE, lambda one: one.node_p99_us - one.bare_p99_us),
-    ),
-    at_most(
-        "model-added-large",
-        "the same with 110 kB in, p50",
-        "µs",
-        100.0,
-        None,
-        modelled(ORIENTATION, lambda one: one.node_p50_us - one.bare_p50_us),
-    ),
-    at_most(
-        "model-added-large-p99",
-        "the same, p99",
-        "µs",
-        500.0,
-        None,
-        modelled(ORIENTATION, lambda one: one.node_p99_us - one.bare_p99_us),
-    ),
-    at_least(
-        "model-throughput",
-        "answers a second of a model of 0.5 ms / the bare runtime's, one core, 256 bytes in",
-        "x",
-        0.9,
-        None,
-        modelled(DENSE, lambda one: one.node_per_second / one.bare_per_second),
-    ),
-    at_least(
-        "model-throughput-large",
-        "the same with 110 kB in",
-        "x",
-        0.9,
-        None,
-        modelled(ORIENTATION, lambda one: one.node_per_second / one.bare_per_second),
-    ),
-    at_least(
-        "model-peer",
-        "answers a second / MLServer's, 256 bytes in",
-        "x",
-        1.0,
-        None,
-        modelled(DENSE, _against_peer),
-    ),
-    at_least(
-        "model-peer-large",
-        "the same with 110 kB in",
-        "x",
-        1.0,
-        None,
-        modelled(ORIENTATION, _against_peer),
-    ),
+    *MODEL_TARGETS,
 )

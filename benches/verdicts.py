@@ -17,7 +17,7 @@ from targets import TARGETS
 
 @dataclass(frozen=True)
 class Verdict:
-    """`ratio` is figure / limit; `said` is goal met, met, missed or not measured."""
+    """`ratio` is figure / limit, and None where the limit is 0; `said` is goal met, met, missed or not measured."""
 
     name: str
     text: str
@@ -49,7 +49,8 @@ def _judge(target: Target, results: Results) -> Verdict:
         said = "met"
         if target.goal is not None and _within(figure.median, target.goal, target.at_most):
             said = "goal met"
-    return Verdict(**fields, figure=figure, ratio=figure.median / target.limit, said=said)
+    ratio = figure.median / target.limit if target.limit else None
+    return Verdict(**fields, figure=figure, ratio=ratio, said=said)
 
 
 def _within(value: float, bound: float, at_most: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Writes a model of dense layers: `dense.py FILE`; 64 numbers in, 10 out, 13.3 MB of weights.
+"""Writes a model of dense layers: `dense.py FILE [BYTES [SEED]]`; 64 numbers in, 10 out, 13.3 MB of weights.
 
 Owns: a model whose runs take about half a millisecond and whose tensors are small. Must not: mean anything.
 """
@@ -11,14 +11,17 @@ import sys
 import numpy
 from onnx import TensorProto, helper, numpy_helper, save
 
-WIDTHS = (64, *[640] * 9, 10)
+LAYERS, FIRST, LAST = 8, 64, 10
+_USUAL_BYTES = 13_300_000
 
 
 def main() -> None:
-    """Always the same weights."""
-    random = numpy.random.default_rng(7)
+    """Always the same weights for a seed."""
+    size, seed = [*map(int, sys.argv[2:4]), *(_USUAL_BYTES, 7)[len(sys.argv[2:4]) :]]
+    widths = (FIRST, *[_width(size // 4)] * (LAYERS + 1), LAST)
+    random = numpy.random.default_rng(seed)
     nodes, weights, before = [], [], "x"
-    for place, (wide, narrow) in enumerate(itertools.pairwise(WIDTHS)):
+    for place, (wide, narrow) in enumerate(itertools.pairwise(widths)):
         values = random.standard_normal((wide, narrow), numpy.float32) / wide**0.5
         weights.append(numpy_helper.from_array(values, f"w{place}"))
         nodes.append(helper.make_node("MatMul", [before, f"w{place}"], [f"m{place}"]))
@@ -28,12 +31,18 @@ def main() -> None:
     graph = helper.make_graph(
         nodes,
         "dense",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, WIDTHS[0]])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, WIDTHS[-1]])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, FIRST])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, LAST])],
         weights,
     )
     opset = helper.make_opsetid("", 17)
     save(helper.make_model(graph, opset_imports=[opset], ir_version=8), sys.argv[1])
+
+
+def _width(weights: int) -> int:
+    """Of layers between which there are about so many weights."""
+    ends = FIRST + LAST
+    return round(((ends**2 + 4 * LAYERS * weights) ** 0.5 - ends) / (2 * LAYERS))
 
 
 if __name__ == "__main__":
