@@ -152,7 +152,7 @@ impl Served {
 
     /// Whether it answers events of a stream.
     pub fn takes_streams(&self) -> bool {
-        self.declared.format == ServedModelFormat::Detector
+        takes_streams(&self.declared)
     }
 
     /// Whether a text itself can be the body of a request.
@@ -190,12 +190,16 @@ fn patience(declared: &ServedModel) -> Duration {
         .saturating_add(silence::MARGIN)
 }
 
+fn takes_streams(declared: &ServedModel) -> bool {
+    declared.format == ServedModelFormat::Detector || declared.stream.is_some()
+}
+
 fn connections(declared: &ServedModel) -> usize {
     let under_way = declared.sessions.saturating_add(declared.limits.queue);
     // Each stream has a connection while it lasts.
-    let under_way = match declared.format {
-        ServedModelFormat::Detector => under_way.saturating_add(declared.limits.streams),
-        ServedModelFormat::Onnx | ServedModelFormat::Tflite => under_way,
+    let under_way = match takes_streams(declared) {
+        true => under_way.saturating_add(declared.limits.streams),
+        false => under_way,
     };
     let most = under_way.saturating_add(SPARE_CONNECTIONS);
     usize::try_from(most.min(MOST_CONNECTIONS)).unwrap_or(usize::MAX)

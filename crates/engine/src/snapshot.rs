@@ -679,6 +679,52 @@ pub enum ServedModelOutput {
     Boxes(BoxesOutput),
 }
 
+/// What a run of a stream gives the next: zeros at first.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StreamState {
+    /// The input that takes it.
+    pub input: String,
+    /// The output of the run before that it is.
+    pub output: String,
+    /// Its dimensions.
+    pub shape: Vec<u64>,
+}
+
+/// An input that is the same in each run of each stream.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StreamConstant {
+    /// The input; a dimension that may be any is 1.
+    pub input: String,
+    /// Each of its elements.
+    pub value: f64,
+}
+
+/// How a model that gives back what it needs to remember answers events of a stream.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServedStream {
+    /// The input that an event becomes.
+    pub tensor: String,
+    /// Its dimensions, with `context`.
+    pub shape: Vec<u64>,
+    /// Elements of the event before that go in before its own; zeros at first.
+    pub context: u64,
+    /// What a run gives the next.
+    pub state: Vec<StreamState>,
+    /// Inputs that are always the same.
+    pub constants: Vec<StreamConstant>,
+    /// The output with the score of an event.
+    pub score: String,
+    /// Which of its elements, from 0; absent: the greatest.
+    #[serde(default)]
+    pub place: Option<u64>,
+    /// Score from which on an event is an alarm; absent: none is.
+    #[serde(default)]
+    pub threshold: Option<f64>,
+}
+
 /// What it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum ModelExtraRole {
@@ -748,6 +794,9 @@ pub struct ServedModel {
     /// How its output is read; absent: it gives tensors only.
     #[serde(default)]
     pub output: Option<ServedModelOutput>,
+    /// How it answers events of a stream, remembering; absent: it takes requests only.
+    #[serde(default)]
+    pub stream: Option<ServedStream>,
     /// What it needs beside its own file; absent: nothing.
     #[serde(default)]
     pub files: Option<Vec<ModelExtra>>,

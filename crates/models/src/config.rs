@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::media::spec::Input;
 use crate::reading::spec::Output;
+use crate::streams::recurrent::Declared;
 
 /// `VEDETTE_MODEL` of a worker.
 #[derive(Debug, Deserialize)]
@@ -78,6 +79,9 @@ pub struct Served {
     /// How what it gives is read.
     #[serde(default)]
     pub output: Option<Output>,
+    /// How it answers events of a stream, remembering.
+    #[serde(default)]
+    pub stream: Option<Declared>,
     /// What is read, as further outputs; set by [`crate::media::prepare`].
     #[serde(skip)]
     pub read: Vec<Tensor>,

@@ -18,6 +18,7 @@ use crate::oip::request::decode;
 use crate::onnx::wire::Fields;
 use crate::runtime::{Data, texts};
 use crate::streams::event::{self, Lines, MAX_LINE, Next};
+use crate::streams::recurrent::Event;
 use crate::streams::spec::Spec;
 use crate::{media, onnx, reading, tflite};
 
@@ -201,10 +202,18 @@ fn events(data: &[u8]) {
     assert_eq!(lines, lines_of(std::iter::once(body)));
     let spec = br#"{"detector":"half-space-trees","features":[{"name":"a"},{"name":"b"}]}"#;
     let features = Spec::read(spec).unwrap().features;
+    let elements = Event::plain("a", Datatype::Fp32, 2);
     let mut values = vec![];
     for line in &lines {
         let Next::Line(line) = line else { continue };
         assert!(line.len() <= MAX_LINE);
+        match event::read_elements(line, &elements) {
+            Err(why) => assert!(!why.is_empty(), "no sentence"),
+            Ok((found, _)) => assert_eq!(elements.require(&found), Ok(()), "what was read is none"),
+        }
+        if elements.require(line).is_ok() {
+            assert_eq!(line.len(), 8);
+        }
         match event::read(line, &features, &mut values) {
             Err(why) => assert!(!why.is_empty(), "no sentence"),
             Ok(id) => {

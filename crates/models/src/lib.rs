@@ -5,8 +5,8 @@
 //! ([`worker`], [`inspect`]). A request's way: `serve` reads it whole, `oip::request` decodes it against what the model
 //! takes, `pool` admits it by its predicted run time, `batch` says what runs with it, `turn` has a session of the runtime
 //! run it, `oip::answer` encodes what came of it. What comes is no tensors (a picture, a sound, a text): [`media`] makes it
-//! some; what goes may be read first, as labels, boxes or a vector ([`reading`]). Events of a stream ([`streams`]) take none
-//! of these ways: a detector needs no session.
+//! some; what goes may be read first, as labels, boxes or a vector ([`reading`]). Events of a stream ([`streams`]) go
+//! another way: a detector needs no session, and a model that remembers has its runs in `pool` as requests have.
 //!
 //! Must not: open a socket, write a file, start a program, or know who asks: the engine has decided that. It does not
 //! depend on the engine.

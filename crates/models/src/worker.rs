@@ -136,7 +136,8 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     drop(place); // the file's pages; sessions have their own, or keep them
     let pool = Pool::start(sessions, Terms::of(&model)).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
-    Ok(Serving::new(model, pool, desk, None))
+    let streams = Streams::of_sessions(&model, &pool)?;
+    Ok(Serving::new(model, pool, desk, streams))
 }
 
 /// Loading took longer than it may.

@@ -74,7 +74,7 @@ def _inside(folder: Path, written: str) -> Path:
 def _by_digest(spec: MediaSpec, digests: dict[str, str]) -> dict[str, Any]:
     """How it is fed and read, the files named by their digests."""
     said = spec.model_dump(
-        mode="json", by_alias=True, include={"input", "output"}, exclude_none=True
+        mode="json", by_alias=True, include={"input", "output", "stream"}, exclude_none=True
     )
     text = said.get("input", {}).get("text")
     if text:

@@ -5,6 +5,7 @@ Owns: the options of these commands. Must not: look into a model; the node has i
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,6 +95,7 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
     rows += [("input", printable(_tensor(each))) for each in one["inputs"]]
     rows += [("output", printable(_tensor(each))) for each in one["outputs"]]
     rows += [(side, _media(one[side])) for side in ("input", "output") if one[side]]
+    rows += [("stream", _stream(one["stream"]))] if one["stream"] else []
     rows += [
         ("sessions", f"{one['sessions']}, {one['threads']} threads each"),
         ("memory", f"at most {_size(limits['memoryBytes'])}"),
@@ -321,6 +323,13 @@ def _media(said: dict[str, Any]) -> str:
             return f"a text, at most {said['maxTokens']:,} tokens"
         case kind:
             return f"read as {kind.lower()}"
+
+
+def _stream(said: dict[str, Any]) -> str:
+    """How it answers events, in a line."""
+    count = math.prod(said["shape"]) - said["context"]
+    alarm = "" if said["threshold"] is None else f", an alarm from {said['threshold']:g}"
+    return printable(f"{count:,} numbers an event{alarm}; {said['score']} is the score")
 
 
 def _size(amount: int) -> str:

@@ -1,4 +1,4 @@
-"""How a model is fed and read, as people write it: `input` and `output` of the kind Model.
+"""How a model is fed and read, as people write it: `input`, `output` and `stream` of the kind Model.
 
 Owns: the shapes, and what is meant where something is left out, which the model's own tensors tell. Must not: read a
 file; whoever resolves a manifest says what is in those that it names.
@@ -23,6 +23,7 @@ from vedette.config.served_media import (
     TensorName,
     TextTensors,
 )
+from vedette.config.stream_manifest import StreamSpec
 from vedette.config.tensor import Tensor
 from vedette.config.written import FileReference
 from vedette.errors import ConfigError
@@ -361,6 +362,11 @@ class MediaSpec(Model):
     output: OutputSpec | None = Field(
         default=None, description="How its output is read; absent: it gives tensors only."
     )
+    stream: StreamSpec | None = Field(
+        default=None,
+        description="How a model that gives back what it needs to remember answers events of a stream; absent: it "
+        "takes requests only.",
+    )
 
     def named_files(self) -> dict[str, FileRole]:
         """The files that are named, as written, with what each is for."""
@@ -382,6 +388,8 @@ class MediaSpec(Model):
         if self.output is not None:
             mask = said.get("input", {}).get("tensors", {}).get("mask")
             said["output"] = self.output.resolve(outputs, mask)
+        if self.stream is not None:
+            said["stream"] = self.stream.resolve(inputs, outputs)
         files = [extra(written, role) for written, role in self.named_files().items()]
         if files:
             said["files"] = [each.model_dump(by_alias=True) for each in files]

@@ -33,7 +33,7 @@ class ModelLimitsSpec(Model):
     )
     request_size: Size = Field(default="64MB", description="Largest request body; beyond: 413.")
     streams: Count = Field(
-        default=1_000, description="Streams of which a detector keeps what they have seen."
+        default=1_000, description="Streams of which a model keeps what they have seen."
     )
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.served_media import ModelExtra, ServedInput, ServedOutput, problems_of_media
+from vedette.config.served_stream import ServedStream, problems_of_stream
 from vedette.config.tensor import Datatype, Tensor
 from vedette.ids import DIGEST_PATTERN, NAME_PATTERN
 
@@ -102,6 +103,10 @@ class ServedModel(Model):
     output: ServedOutput | None = Field(
         default=None, description="How its output is read; absent: it gives tensors only."
     )
+    stream: ServedStream | None = Field(
+        default=None,
+        description="How it answers events of a stream, remembering; absent: it takes requests only.",
+    )
     files: tuple[ModelExtra, ...] | None = Field(
         default=None,
         max_length=2,
@@ -127,6 +132,10 @@ class ServedModel(Model):
         roles = [each.role for each in self.files or ()]
         found = problems_of_media(self.inputs, self.outputs, self.input, self.output, roles)
         problems = list(found)
+        if self.stream is not None:
+            problems += problems_of_stream(self.inputs, self.outputs, self.stream)
+            if self.format != "onnx":
+                problems.append("stream: only a model of ONNX gives back what it needs to remember")
         if problems:
             raise ValueError("; ".join(problems))
         return self

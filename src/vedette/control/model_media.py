@@ -18,7 +18,7 @@ from vedette.errors import ConfigError
 from vedette.ids import is_digest
 from vedette.store.models import KeptVersion
 
-_FIELDS = ("input", "output", "files")
+_FIELDS = ("input", "output", "stream", "files")
 
 
 def media_of(
@@ -27,8 +27,8 @@ def media_of(
     before: ServedModel | None,
     stored: Callable[[str], int],
 ) -> Mapping[str, Any]:
-    """`input`, `output` and `files` of the next version, as a snapshot says them: what is said, else those of `before`.
-    `stored`: the size of an uploaded file.
+    """`input`, `output`, `stream` and `files` of the next version, as a snapshot says them: what is said, else those of
+    `before`. `stored`: the size of an uploaded file.
 
     Raises `ConfigError` request_invalid, blob_missing.
     """

@@ -12,6 +12,7 @@ from vedette.config.model import Count, Model
 from vedette.config.model_manifest import ModelLimitsSpec, Task
 from vedette.config.served import ModelFormat, ModelLimits, Tensor
 from vedette.config.served_media import ServedInput, ServedOutput
+from vedette.config.served_stream import ServedStream
 from vedette.config.snapshot import Digest
 from vedette.control.messages import Activation
 
@@ -164,6 +165,9 @@ class ModelStatus(Model):
     )
     output: ServedOutput | None = Field(
         default=None, description="How its output is read; null: it is not."
+    )
+    stream: ServedStream | None = Field(
+        default=None, description="How it answers events, remembering; null: it does not."
     )
     sessions: int = Field(description="Sessions.")
     threads: int = Field(description="Threads of each.")

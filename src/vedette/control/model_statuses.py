@@ -57,6 +57,7 @@ def model_statuses(
                 threads=told.threads,
                 input=told.input,
                 output=told.output,
+                stream=told.stream,
                 limits=told.limits,
                 url=route_url(base, best) if best else None,
                 routes=tuple(each.name for each in routes),

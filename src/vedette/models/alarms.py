@@ -1,4 +1,4 @@
-"""Alarms of detectors, as their processes wrote them: JSON lines in log/models.log among what else is there.
+"""Alarms of streams, as their processes wrote them: JSON lines in log/models.log among what else is there.
 
 Owns: finding them, and waiting for the next. Must not: believe a line further than its shape: the log has what the
 processes of all models say.
@@ -7,6 +7,7 @@ processes of all models say.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ _LATEST: Final = 253_402_300_799_999  # the year 9999, in milliseconds
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One event that scored as high as its detector's threshold.
+    """One event that scored as high as its model's threshold.
 
     `unix_millis`: when; `stream`: its name, None for one without; `n`: which event of it; `suppressed`: alarms of the
     model since the one before that were counted and not written.
@@ -53,7 +54,7 @@ def _alarm(said: dict[str, Any]) -> Alarm | None:
     model, stream, score = said.get("model"), said.get("stream"), said.get("score")
     if not isinstance(model, str) or not isinstance(stream, str | None):
         return None
-    if not isinstance(score, int | float) or not 0 <= score <= 1:
+    if not isinstance(score, int | float) or not math.isfinite(score):
         return None
     counts = [_count(said.get(name)) for name in ("unixMillis", "version", "n", "suppressed")]
     millis, version, n, suppressed = counts

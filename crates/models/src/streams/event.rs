@@ -2,6 +2,7 @@
 //!
 //! Owns: the grammar. An event is a JSON object with each feature as a number, or a list of them in the detector's order.
 //! What else an object has is passed over, a sensor says more than a detector knows, but for `id`, which is given back.
+//! An event for a model is a list of its input's elements, or an object with that under the input's name.
 //!
 //! Must not: hold more than one line and what of the next came with it.
 
@@ -9,8 +10,10 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use super::recurrent::Event;
 use super::spec::{Feature, MAX_VALUE};
 use crate::json::{Fault, Reader};
+use crate::oip::elements;
 
 /// Longest line, in bytes.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -45,7 +48,7 @@ pub fn read(
 }
 
 #[allow(clippy::needless_pass_by_value)]
-fn said(fault: Fault) -> String {
+pub(super) fn said(fault: Fault) -> String {
     format!("at byte {}: {} is expected there", fault.at, fault.expected)
 }
 
@@ -102,6 +105,44 @@ fn number(reader: &mut Reader<'_>) -> Result<f64, String> {
         false => Err(format!(
             "numbers lie between -{MAX_VALUE:e} and {MAX_VALUE:e}"
         )),
+    }
+}
+
+/// Reads an event of elements, a list or an object with it and perhaps an `id`, for a model: the elements, and where in
+/// `line` its `id` is.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub fn read_elements(line: &[u8], event: &Event) -> Result<(Bytes, Option<Range<usize>>), String> {
+    let mut reader = Reader::new(line);
+    let shape = [i64::try_from(event.count).unwrap_or(i64::MAX)];
+    let list = |reader: &mut Reader<'_>| {
+        let found = elements::read(reader, event.datatype, &shape, event.count);
+        found.map_err(|it| format!("{}; {}", event.said(), said(it)))
+    };
+    let found = match reader.peek() {
+        Some(b'[') => (Some(list(&mut reader)?), None),
+        Some(b'{') => {
+            let (mut is_first, mut found, mut id) = (true, None, None);
+            reader.need(b'{', "an object").map_err(said)?;
+            while let Some(key) = reader.next_key(&mut is_first).map_err(said)? {
+                match &*key {
+                    "id" => id = Some(identifier(&mut reader)?),
+                    key if key == event.name && found.is_some() => {
+                        return Err(format!("{key:?} is there twice"));
+                    }
+                    key if key == event.name => found = Some(list(&mut reader)?),
+                    _ => reader.skip().map_err(said)?,
+                }
+            }
+            (found, id)
+        }
+        _ => return Err("an event is a JSON object or a list of numbers".to_owned()),
+    };
+    reader.end().map_err(said)?;
+    match found {
+        (Some(elements), id) => Ok((elements, id)),
+        (None, _) => Err(format!("{:?} is missing", event.name)),
     }
 }
 

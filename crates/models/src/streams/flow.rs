@@ -1,7 +1,8 @@
 //! A body of events, answered by a body of results, line by line.
 //!
 //! Owns: when lines are read. The answer's body is asked for its next part when the one before is taken; only then more of
-//! the request is read. Lines that came together are answered together, one that came alone goes out alone.
+//! the request is read. Lines that came together a detector answers together, one that came alone goes out alone. What a
+//! model says of an event goes out when it says it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,9 +15,6 @@ use hyper::body::Incoming;
 
 use super::event::{Lines, MAX_LINE, Next};
 use super::{Conversation, last_words};
-
-/// Bytes of results that go out together at most: between two of these others have their turn.
-const TOGETHER: usize = 16 * 1024;
 
 type Step = Pin<Box<dyn Future<Output = Option<(Bytes, Talk)>> + Send>>;
 
@@ -103,14 +101,14 @@ impl<W: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Content<W> {
 /// The next part of the answer.
 async fn next(mut talk: Talk) -> Option<(Bytes, Talk)> {
     let mut out = vec![];
-    while !talk.is_over && out.len() < TOGETHER {
+    while !talk.is_over && out.len() < talk.conversation.most_together() {
         if talk.conversation.is_leaving() {
             out.extend_from_slice(&last_words());
             talk.is_over = true;
             break;
         }
         match talk.lines.take() {
-            Next::Line(line) => talk.conversation.answer(&line, &mut out),
+            Next::Line(line) => talk.conversation.answer(&line, &mut out).await,
             Next::TooLong => {
                 let why = format!("a line is longer than {MAX_LINE} bytes");
                 talk.conversation.refuse(&why, &mut out);

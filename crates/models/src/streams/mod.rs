@@ -1,7 +1,8 @@
 //! Streams: events one after the other, each answered as it comes, with what the stream has seen before.
 //!
 //! Owns: detectors ([`detector`], of Half-Space Trees and ADWIN) and what each stream keeps of them ([`table`]); events as
-//! lines of a body ([`event`], [`flow`]) or as messages of a WebSocket ([`websocket`]); alarms ([`alarms`]). An event is
+//! lines of a body ([`event`], [`flow`]) or as messages of a WebSocket ([`websocket`]); alarms ([`alarms`]). What remembers
+//! may be a model's own sessions as well ([`recurrent`]). An event is
 //! read when the answer to the one before is taken: nothing waits here, and who is slow slows down only himself.
 //!
 //! Must not: know who asks, but for a word that tells callers apart; or keep a stream when its process ends.
@@ -12,6 +13,7 @@ mod detector;
 pub mod event;
 mod flow;
 mod forest;
+pub mod recurrent;
 pub mod spec;
 mod table;
 mod websocket;
@@ -28,9 +30,11 @@ use crate::error::Error;
 use crate::idle::Asking;
 use crate::oip::Refusal;
 use crate::place::agree;
+use crate::pool::Pool;
 
 use alarms::Alarms;
-use detector::{Detector, State};
+use detector::Detector;
+use recurrent::Recurrent;
 use spec::Spec;
 use table::{Claimed, MAX_NAME, Table};
 
@@ -42,9 +46,33 @@ const TENANT: HeaderName = HeaderName::from_static("x-vedette-tenant");
 /// The last line of a stream that its process ends.
 const REPLACED: &str = "{\"end\":\"the model is being replaced\"}\n";
 
+/// Bytes of results that go out together at most: between two of these others have their turn.
+const TOGETHER: usize = 16 * 1024;
+
+/// What events are judged by.
+enum Judge {
+    Detector(Detector),
+    Model(Recurrent),
+}
+
+/// What one stream has seen.
+enum State {
+    Detector(detector::State),
+    Model(recurrent::State),
+}
+
+/// What becomes of an event.
+struct Told {
+    n: u64,
+    score: f64,
+    alarm: bool,
+    /// Of a detector: whether what is usual has changed.
+    drift: Option<bool>,
+}
+
 /// The streams of a model.
 pub struct Streams {
-    detector: Detector,
+    judge: Judge,
     table: Arc<Table<State>>,
     alarms: Alarms,
     /// True once they are to end.
@@ -73,25 +101,34 @@ impl Streams {
                 "the file takes or gives other tensors than the model was registered with";
             return Err(Error::new("model_mismatch", message));
         }
-        Self::new(model, spec)
+        Self::new(model, Judge::Detector(Detector::new(spec)))
     }
 
-    /// Those of a detector.
+    /// Those of a model, if it was registered with how it answers them, whose sessions are in `pool`.
     ///
     /// # Errors
+    /// Those of [`Recurrent::new`]; `model_too_large`.
+    pub fn of_sessions(model: &Served, pool: &Arc<Pool>) -> Result<Option<Arc<Self>>, Error> {
+        let Some(declared) = &model.stream else {
+            return Ok(None);
+        };
+        let recurrent = Recurrent::new(model, declared, Arc::clone(pool))?;
+        Self::new(model, Judge::Model(recurrent)).map(Some)
+    }
+
+    /// # Errors
     /// `model_too_large`: half of the memory that it may have does not suffice for one.
-    fn new(model: &Served, spec: Spec) -> Result<Arc<Self>, Error> {
-        let detector = Detector::new(spec);
-        let each = detector.stream_bytes();
+    fn new(model: &Served, judge: Judge) -> Result<Arc<Self>, Error> {
+        let each = judge.stream_bytes();
         let room = usize::try_from(model.limits.memory_bytes / 2 / each).unwrap_or(usize::MAX);
         if room == 0 {
             let message = format_args!(
-                "a stream of this detector takes {each} bytes, and half of limits.memory is less; fewer trees or less depth take less"
+                "a stream of this model takes {each} bytes, and half of limits.memory is less; fewer trees or less depth of a detector take less"
             );
             return Err(Error::new("model_too_large", message));
         }
         Ok(Arc::new(Self {
-            detector,
+            judge,
             table: Table::new(model.limits.streams.min(room)),
             alarms: Alarms::new(&model.name, model.version),
             leaving: watch::channel(false).0,
@@ -120,13 +157,13 @@ impl Streams {
                 "this version of the model is being replaced",
             ));
         }
-        let claimed = self.table.claim(key, || self.detector.begin())?;
+        let claimed = self.table.claim(key, || self.judge.begin())?;
         asking.counts = true;
         Ok(Conversation {
             claimed,
             _asking: asking,
             streams: Arc::clone(self),
-            event: Vec::with_capacity(self.detector.spec.features.len()),
+            event: vec![],
             leaving: self.leaving.subscribe(),
         })
     }
@@ -158,32 +195,73 @@ fn name_of(query: Option<&str>) -> Result<Option<&str>, Refusal> {
 
 impl Conversation {
     /// Answers an event: one line more in `out`.
-    fn answer(&mut self, line: &[u8], out: &mut Vec<u8>) {
-        let detector = &self.streams.detector;
-        let read = event::read(line, &detector.spec.features, &mut self.event);
-        let id = match read {
-            Ok(id) => id.and_then(|it| line.get(it)),
-            Err(why) => return self.refuse(&why, out),
-        };
+    async fn answer(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let Some(state) = self.claimed.state() else {
             return;
         };
-        let outcome = detector.observe(state, &self.event);
+        let told = match (&self.streams.judge, state) {
+            (Judge::Detector(detector), State::Detector(state)) => {
+                let read = event::read(line, &detector.spec.features, &mut self.event);
+                read.map(|id| (detector.observe(state, &self.event).into(), id))
+            }
+            (Judge::Model(model), State::Model(state)) => {
+                match event::read_elements(line, model.event()) {
+                    Err(why) => Err(why),
+                    Ok((elements, id)) => run(model, state, &elements).await.map(|it| (it, id)),
+                }
+            }
+            _ => return,
+        };
+        match told {
+            Ok((told, id)) => self.tell(&told, id.and_then(|it| line.get(it)), out),
+            Err(why) => self.refuse(&why, out),
+        }
+    }
+
+    /// Answers an event that came as the bytes of its elements.
+    async fn answer_elements(&mut self, elements: &[u8], out: &mut Vec<u8>) {
+        let state = self.claimed.state();
+        let (Judge::Model(model), Some(State::Model(state))) = (&self.streams.judge, state) else {
+            return;
+        };
+        let told = match model.event().require(elements) {
+            Ok(()) => run(model, state, elements).await,
+            Err(why) => Err(why),
+        };
+        match told {
+            Ok(told) => self.tell(&told, None, out),
+            Err(why) => self.refuse(&why, out),
+        }
+    }
+
+    /// Whether an event may be the bytes of its elements.
+    fn takes_elements(&self) -> bool {
+        matches!(self.streams.judge, Judge::Model(_))
+    }
+
+    /// Bytes of results up to which another one joins them.
+    fn most_together(&self) -> usize {
+        match self.streams.judge {
+            Judge::Detector(_) => TOGETHER,
+            Judge::Model(_) => 1,
+        }
+    }
+
+    fn tell(&self, told: &Told, id: Option<&[u8]>, out: &mut Vec<u8>) {
+        let (n, score, alarm) = (told.n, told.score, told.alarm);
         // Writing to memory does not fail.
-        let _ = write!(out, "{{\"n\":{}", outcome.n);
+        let _ = write!(out, "{{\"n\":{n}");
         if let Some(id) = id {
             out.extend_from_slice(b",\"id\":");
             out.extend_from_slice(id);
         }
-        let (score, alarm, drift) = (outcome.score, outcome.alarm, outcome.drift);
-        let _ = writeln!(
-            out,
-            ",\"score\":{score},\"alarm\":{alarm},\"drift\":{drift}}}"
-        );
+        let _ = write!(out, ",\"score\":{score},\"alarm\":{alarm}");
+        if let Some(drift) = told.drift {
+            let _ = write!(out, ",\"drift\":{drift}");
+        }
+        out.extend_from_slice(b"}\n");
         if alarm {
-            self.streams
-                .alarms
-                .raise(self.claimed.name(), outcome.n, score);
+            self.streams.alarms.raise(self.claimed.name(), n, score);
         }
     }
 
@@ -202,6 +280,65 @@ impl Conversation {
     async fn left(&mut self) {
         // Who sends that is there as long as `streams` is.
         let _ = self.leaving.wait_for(|it| *it).await;
+    }
+}
+
+/// An event of a model; what is wrong, as a sentence.
+async fn run(
+    model: &Recurrent,
+    state: &mut recurrent::State,
+    elements: &[u8],
+) -> Result<Told, String> {
+    let (score, alarm) = model
+        .observe(state, elements)
+        .await
+        .map_err(|it| it.message)?;
+    state.n += 1;
+    Ok(Told {
+        n: state.n,
+        score,
+        alarm,
+        drift: None,
+    })
+}
+
+impl From<detector::Outcome> for Told {
+    fn from(outcome: detector::Outcome) -> Self {
+        Self {
+            n: outcome.n,
+            score: outcome.score,
+            alarm: outcome.alarm,
+            drift: Some(outcome.drift),
+        }
+    }
+}
+
+impl Judge {
+    fn stream_bytes(&self) -> u64 {
+        match self {
+            Self::Detector(detector) => detector.stream_bytes(),
+            Self::Model(model) => model.stream_bytes(),
+        }
+    }
+
+    fn begin(&self) -> State {
+        match self {
+            Self::Detector(detector) => State::Detector(detector.begin()),
+            Self::Model(model) => State::Model(model.begin()),
+        }
+    }
+}
+
+impl State {
+    /// The next event is no event: it counts, so that what follows is told apart.
+    fn pass_over(&mut self) -> u64 {
+        match self {
+            Self::Detector(state) => state.pass_over(),
+            Self::Model(state) => {
+                state.n += 1;
+                state.n
+            }
+        }
     }
 }
 

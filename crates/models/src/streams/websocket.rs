@@ -1,4 +1,4 @@
-//! Events as text messages of a WebSocket (RFC 6455), one each.
+//! Events as messages of a WebSocket (RFC 6455), one each: texts, or the bytes of a model's elements.
 //!
 //! Owns: the agreement to change the protocol (section 4.2.2), and the messages behind it. Frames are the library's.
 //!
@@ -116,7 +116,13 @@ async fn exchange(socket: &mut Socket, conversation: &mut Conversation) -> Resul
         let event = match message {
             None => return Ok(()),
             Some(Err(error)) => return end(socket, code_of(&error), "").await,
-            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Text(text))) => Bytes::from(text),
+            Some(Ok(Message::Binary(elements))) if conversation.takes_elements() => {
+                out.clear();
+                conversation.answer_elements(&elements, &mut out).await;
+                socket.send(message_of(&out)).await?;
+                continue;
+            }
             // Pings are answered by the library, and a goodbye is when it is read on.
             Some(Ok(
                 Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_),
@@ -126,7 +132,7 @@ async fn exchange(socket: &mut Socket, conversation: &mut Conversation) -> Resul
             }
         };
         out.clear();
-        conversation.answer(event.as_bytes(), &mut out);
+        conversation.answer(&event, &mut out).await;
         socket.send(message_of(&out)).await?;
     }
 }
