@@ -26,12 +26,13 @@ def test_a_folder_without_one_is_its_model_alone(tmp_path: Path) -> None:
 
 
 def test_what_it_says_is_wished_and_its_files_go_by_digest(tmp_path: Path) -> None:
-    spec = "task: image-classification\nsessions: 2\ninput: {image: {resize: fill}}\n"
+    spec = "task: image-classification\nsessions: 2\nidle: 10m\ninput: {image: {resize: fill}}\n"
     found = model_folder(folder(tmp_path, spec + "output: {labels: {names: names.txt, top: 2}}\n"))
     digest = digest_of(b"cat\ndog\n")
     assert found.extras == {digest: tmp_path / "names.txt"}
     assert found.wish["task"] == "image-classification"
     assert found.wish["sessions"] == 2
+    assert found.wish["idle"] == "10m"
     assert "threads" not in found.wish, "what is not said stays as it was"
     media = found.wish["media"]
     assert media["input"]["image"]["resize"] == "fill"

@@ -179,11 +179,16 @@ def test_the_version_that_serves_is_not_removed_alone(running: Running) -> None:
 
 def test_settings_stay_as_they_were_unless_said_otherwise(running: Running) -> None:
     limits = ModelLimitsSpec(memory="1GB", run="2s")
-    add(running, task="image-classification", sessions=2, limits=limits.model_dump(by_alias=True))
+    said = limits.model_dump(by_alias=True)
+    add(running, task="image-classification", sessions=2, limits=said, idle="10m")
     add(running, b"two", threads=3)
     status = shown(running)
     assert (status.task, status.sessions, status.threads) == ("image-classification", 2, 3)
     assert (status.limits.memory_bytes, status.limits.run_millis) == (1 << 30, 2_000)
+    model = running.activator.active()[1].model("m")
+    assert model is not None
+    assert model.idle_millis == 600_000
+    assert refused(running, idle="1ms").code == "request_invalid"
 
 
 def test_what_reaches_outside_or_was_never_uploaded_is_not_taken_in(running: Running) -> None:

@@ -14,6 +14,7 @@ from vedette.config.served import ModelFormat, ModelLimits, Tensor
 from vedette.config.served_media import ServedInput, ServedOutput
 from vedette.config.served_stream import ServedStream
 from vedette.config.snapshot import Digest
+from vedette.config.written import Duration
 from vedette.control.messages import Activation
 
 
@@ -44,6 +45,10 @@ class ModelWish(Model):
     )
     limits: ModelLimitsSpec | None = Field(
         default=None, description="What it may use; absent: as that, or the usual."
+    )
+    idle: Duration | None = Field(
+        default=None,
+        description="Its process ends when nobody asks for so long (1s to 30d); absent: as that, or never.",
     )
     media: MediaSpec | None = Field(
         default=None,

@@ -19,6 +19,7 @@ from vedette.config.model import build, wire_value
 from vedette.config.model_manifest import ModelLimitsSpec, ModelManifest, ModelSpec
 from vedette.config.served import ModelFormat, ServedModel, served_model, worker_of
 from vedette.config.snapshot import Snapshot
+from vedette.config.written import millis
 from vedette.control import desired_models
 from vedette.control.activate import Activator, Outcome
 from vedette.control.golden_check import GoldenAnswers
@@ -416,6 +417,8 @@ def _made(
     limits = wish.limits or ModelLimitsSpec()
     if wish.limits is not None:
         own["limits"] = limits.resolve().model_dump(by_alias=True)
+    if wish.idle is not None:
+        own["idleMillis"] = millis(wish.idle)
     settings = usual | {key: value for key, value in own.items() if value is not None}
     data = {"name": name, "version": version, "blob": wish.file, **content, **settings}
     return served_model(data, code="request_invalid")

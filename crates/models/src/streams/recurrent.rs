@@ -19,7 +19,7 @@ use crate::config::{Datatype, Served, Tensor};
 use crate::error::Error;
 use crate::oip::Refusal;
 use crate::oip::elements;
-use crate::pool::{Ask, Pool};
+use crate::pool::{Ask, Criticality, Pool};
 use crate::runtime::Data;
 
 /// How long a run waits before it asks for a place in a full queue again.
@@ -261,6 +261,7 @@ impl Recurrent {
                 deadline: None,
                 // Alone: what a stream remembers is not to depend on who else is there.
                 tenant: None,
+                criticality: Criticality::Standard,
             };
             match self.pool.submit(ask) {
                 Ok(waiting) => break waiting,
