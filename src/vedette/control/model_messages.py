@@ -13,6 +13,7 @@ from vedette.config.model_manifest import ModelLimitsSpec, Task
 from vedette.config.served import ModelFormat, ModelLimits, Tensor
 from vedette.config.served_media import ServedInput, ServedOutput
 from vedette.config.snapshot import Digest
+from vedette.control.drift_messages import ModelDrift
 from vedette.control.messages import Activation
 
 
@@ -55,6 +56,11 @@ class PromoteWish(Model):
     """A version to serve."""
 
     version: Count = Field(ge=1, le=2**53, description="The version.")
+    max_drift: float | None = Field(
+        default=None,
+        ge=0,
+        description="Refused when the PSI of what the serving version is asked or answers is higher; absent: never.",
+    )
 
 
 class SignerWish(Model):
@@ -173,6 +179,10 @@ class ModelStatus(Model):
     versions: tuple[ModelVersion, ...] = Field(description="Every version kept, newest first.")
     worker: ModelWorker | None = Field(
         default=None, description="Its process; null: nobody knows of one."
+    )
+    drift: ModelDrift | None = Field(
+        default=None,
+        description="Whether what it is asked and answers is as it was; null: nobody knows.",
     )
     manifest: str | None = Field(
         default=None, description="Manifest that it belongs to; null: a command made it."

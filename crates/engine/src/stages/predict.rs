@@ -33,6 +33,8 @@ const QUEUE_TIME: HeaderName = HeaderName::from_static("x-vedette-queue-us");
 const RUN_TIME: HeaderName = HeaderName::from_static("x-vedette-run-us");
 /// How many requests ran together.
 const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
+/// Whether what it is asked and answers is as it was.
+pub const DRIFT: HeaderName = HeaderName::from_static("x-vedette-drift");
 /// W3C Server Timing §3.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -193,6 +195,7 @@ async fn ask(
     record.queue_micros = answer::number(said, &QUEUE_TIME);
     record.run_micros = answer::number(said, &RUN_TIME);
     record.batch = answer::number(said, &BATCH);
+    record.drift = answer::drift(said, &DRIFT);
     if response.status() != StatusCode::OK {
         return Err(answer::refusal_of(response).await);
     }
