@@ -106,6 +106,8 @@ _CONFIG = [
     ("model_downgrade", "Versions of a model only go up.", "Leave the version out, or give a higher one; `vedette model show NAME` lists those that are kept."),
     ("model_format", "The file's name says another format than its content.", "Check that it is the file you mean, and name it after what it is."),
     ("golden_invalid", "The golden answers cannot be used.", "Mend what the message names; docs/models.md says what the file holds."),
+    ("model_drifted", "What the model is asked or answers is no longer what it was.", "Nothing was changed. Look at `vedette model show NAME`; if the version is right for what comes now, promote it without --max-drift."),
+    ("model_drift_unknown", "Whether what the model is asked has changed is not known.", "Nothing was changed. Wait for more requests, or promote without --max-drift."),
     ("model_golden", "The model does not give its golden answers.", "Nothing was changed. Check that it is the right file; if these answers are right now, give it new ones: --golden or --golden-record."),
     ("model_invalid", "The file is no model that this node can run.", "Give a file of ONNX or TensorFlow Lite, whole, with its weights in it; docs/models.md says what is taken."),
     ("model_missing", "There is no model at that path.", "Give a .onnx or .tflite file, or a folder that holds one."),

@@ -11,7 +11,8 @@ from tests.simulators.engine import METRICS
 
 from vedette.observability import metrics
 
-FACTS = metrics.NodeFacts("1.2.3", "fra-1", 4, 2, {"engine": 1, "control": 0}, 12, 1.5)
+DRIFT = metrics.DriftFact("digits", 3, "input", "x", 0.31)
+FACTS = metrics.NodeFacts("1.2.3", "fra-1", 4, 2, {"engine": 1, "control": 0}, 12, 1.5, [DRIFT])
 
 
 def samples(
@@ -66,6 +67,11 @@ def test_models_are_counted_by_name_and_version_with_their_times_in_seconds() ->
     which = {"model": "digits", "version": "3"}
     for name, number in (("requests", 4), ("queue_seconds", 0.0005), ("run_seconds", 1.25)):
         assert value(f"edge_model_{name}_total", **which) == number
+
+
+def test_drift_is_told_by_model_and_tensor() -> None:
+    which = {"model": "digits", "version": "3", "side": "input", "tensor": "x"}
+    assert value("vedette_model_drift_psi", None, **which) == 0.31
 
 
 def test_answers_are_counted_by_the_tier_that_gave_them_and_by_what_was_remembered() -> None:

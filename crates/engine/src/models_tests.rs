@@ -168,7 +168,7 @@ fn answer_all(listener: UnixListener) -> Arc<Mutex<Vec<String>>> {
                 while let Some(request) = read(&mut stream).await {
                     asked.lock().unwrap().push(request);
                     let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
-                        x-vedette-queue-us: 12\r\nx-vedette-run-us: 3456\r\nx-vedette-batch: 3\r\nset-cookie: a=b\r\n\
+                        x-vedette-queue-us: 12\r\nx-vedette-run-us: 3456\r\nx-vedette-batch: 3\r\nx-vedette-drift: steady\r\nset-cookie: a=b\r\n\
                         x-vedette-principal: root\r\ncontent-length: 2\r\n\r\n{}";
                     stream.write_all(answer.as_bytes()).await.unwrap();
                 }
@@ -235,6 +235,7 @@ async fn a_model_is_asked_what_it_needs_and_no_more_and_its_times_are_recorded()
         "queueMicros",
         "runMicros",
         "batch",
+        "drift",
     ];
     let told = told.map(|name| record[name].clone());
     let digest = format!("sha256:{}", "a".repeat(64));
@@ -246,6 +247,7 @@ async fn a_model_is_asked_what_it_needs_and_no_more_and_its_times_are_recorded()
         json!(12),
         json!(3456),
         json!(3),
+        json!("steady"),
     ];
     assert_eq!(told, expected);
     let counted = serde_json::to_value(crate::metrics::report(&bench.node)).unwrap();

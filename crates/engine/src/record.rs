@@ -97,6 +97,8 @@ pub struct Record {
     pub run_micros: Option<u64>,
     /// How many requests the model ran together, as its process says.
     pub batch: Option<u64>,
+    /// Whether what the model is asked and answers is as it was, as its process says.
+    pub drift: Option<&'static str>,
     /// The tier that answered; none: the node itself.
     pub tier: Option<Arc<str>>,
     /// Who was asked, where that was not the node alone.
@@ -202,6 +204,8 @@ struct ModelLine<'a> {
     run_micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -261,6 +265,7 @@ impl Record {
             queue_micros: None,
             run_micros: None,
             batch: None,
+            drift: None,
             tier: None,
             tiers: Vec::new(),
             is_cached: None,
@@ -325,6 +330,7 @@ impl Record {
     pub fn answered_by(&mut self, tier: &Arc<str>) {
         self.tier = Some(Arc::clone(tier));
         (self.queue_micros, self.run_micros, self.batch) = (None, None, None);
+        self.drift = None;
     }
 
     fn model_line<'a>(&'a self, target: &'a Target) -> Option<ModelLine<'a>> {
@@ -339,6 +345,7 @@ impl Record {
             queue_micros: self.queue_micros,
             run_micros: self.run_micros,
             batch: self.batch,
+            drift: self.drift,
         })
     }
 

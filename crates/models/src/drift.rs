@@ -2,9 +2,9 @@
 //!
 //! Owns: what a distribution was (a [`Reference`], learnt from a sample or given), what it is now (a [`Watch`], which
 //! forgets), and how far they are apart: the population stability index, and the distance of Kolmogorov and Smirnov on
-//! the bins. Memory does not grow with what is seen. Must not: know tensors or tell anybody.
-//!
-//! Not wired yet. To be called where a run has ended (`pool`), with some elements of each input and the highest score.
+//! the bins. Memory does not grow with what is seen. Must not: know tensors or tell anybody; [`crate::seen`] does.
+
+use serde::{Deserialize, Serialize};
 
 /// Bins of a histogram.
 pub const BINS: usize = 32;
@@ -25,6 +25,20 @@ impl Counts {
         bins: [0; BINS],
         seen: 0,
     };
+
+    /// Those of so many bins; `None`: they are others, or too many.
+    fn of(counts: &[u32], bins: usize) -> Option<Self> {
+        let mut found = Self::NONE;
+        if counts.len() != bins {
+            return None;
+        }
+        found.bins.get_mut(..bins)?.copy_from_slice(counts);
+        let seen = counts
+            .iter()
+            .try_fold(0_u32, |sum, it| sum.checked_add(*it));
+        found.seen = seen?;
+        Some(found)
+    }
 
     fn add(&mut self, bin: usize) {
         if let Some(count) = self.bins.get_mut(bin) {
@@ -123,6 +137,16 @@ impl Reference {
     }
 }
 
+/// What is left of a [`Watch`] when its process ends, for the next one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    edges: Vec<f32>,
+    counts: Vec<u32>,
+    now: Vec<u32>,
+    before: Vec<u32>,
+}
+
 /// How far apart two distributions are.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distance {
@@ -136,31 +160,62 @@ pub struct Distance {
 }
 
 /// What comes now, beside what came.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Watch {
     reference: Reference,
     now: Counts,
     before: Counts,
-    window: u32,
 }
 
 impl Watch {
-    /// Compares the last `window` to twice as many values with a reference.
-    pub fn new(reference: Reference, window: u32) -> Self {
+    /// Compares what is to come with a reference.
+    pub fn new(reference: Reference) -> Self {
         Self {
             reference,
             now: Counts::NONE,
             before: Counts::NONE,
-            window: window.max(1),
+        }
+    }
+
+    /// One that was kept; `None`: it was not one.
+    pub fn of(kept: &Kept) -> Option<Self> {
+        let is_ascending = kept.edges.is_sorted_by(|one, other| one < other);
+        if !is_ascending || kept.edges.iter().any(|it| !it.is_finite()) {
+            return None;
+        }
+        let bins = kept.edges.len() + 1;
+        let reference = Reference {
+            edges: kept.edges.clone(),
+            counts: Counts::of(&kept.counts, bins)?,
+        };
+        Some(Self {
+            now: Counts::of(&kept.now, bins)?,
+            before: Counts::of(&kept.before, bins)?,
+            reference,
+        })
+        .filter(|it| it.reference.counts.seen > 0)
+    }
+
+    /// What is to be kept of it.
+    pub fn keep(&self) -> Kept {
+        let bins = self.reference.edges.len() + 1;
+        let counts = |it: &Counts| it.bins.iter().take(bins).copied().collect();
+        Kept {
+            edges: self.reference.edges.clone(),
+            counts: counts(&self.reference.counts),
+            now: counts(&self.now),
+            before: counts(&self.before),
         }
     }
 
     /// Sees one more.
     pub fn add(&mut self, value: f32) {
         self.now.add(self.reference.bin(value));
-        if self.now.seen >= self.window {
-            self.before = std::mem::replace(&mut self.now, Counts::NONE);
-        }
+    }
+
+    /// Begins a window: what is compared is the one before and what has come of this one; older ones are forgotten.
+    pub fn turn(&mut self) {
+        self.before = std::mem::replace(&mut self.now, Counts::NONE);
     }
 
     /// How far what came last is from the reference; `None`: not a window has come yet.

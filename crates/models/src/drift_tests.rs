@@ -17,11 +17,12 @@ struct Case {
 
 fn distance(before: &[f32], now: &[f32]) -> Distance {
     let reference = Reference::of(&mut before.to_vec()).unwrap();
-    let mut watch = Watch::new(reference, u32::try_from(now.len()).unwrap());
-    assert_eq!(watch.distance(), None, "nothing has come");
+    let mut watch = Watch::new(reference);
     for value in now {
         watch.add(*value);
     }
+    assert_eq!(watch.distance(), None, "no window has come yet");
+    watch.turn();
     watch.distance().unwrap()
 }
 
@@ -52,13 +53,17 @@ fn what_came_long_ago_is_forgotten() {
         .map(|it| f32::from(u16::try_from(it * 501 % 1000).unwrap()))
         .collect();
     let reference = Reference::of(&mut before.clone()).unwrap();
-    let mut watch = Watch::new(reference, 500);
+    let mut watch = Watch::new(reference);
     for _ in 0..500 {
         watch.add(5000.0);
     }
+    watch.turn();
     assert!(watch.distance().unwrap().psi > 1.0);
-    for value in before.iter().chain(&before) {
-        watch.add(*value);
+    for half in [&before, &before] {
+        for value in half {
+            watch.add(*value);
+        }
+        watch.turn();
     }
     let calm = watch.distance().unwrap();
     assert!(calm.ks <= calm.ks_by_chance, "{calm:?}");
@@ -87,4 +92,34 @@ fn a_sample_stands_for_the_whole_stream_in_memory_that_does_not_grow() {
     assert_eq!(learner.sample.len(), SAMPLE);
     let mean = learner.sample.iter().map(|it| f64::from(*it)).sum::<f64>() / 4096.0;
     assert!((mean - 50_000.0).abs() < 2_500.0, "{mean}"); // five standard errors
+}
+
+#[test]
+fn what_is_kept_goes_on_as_it_was_and_what_is_none_is_refused() {
+    let mut watch = Watch::new(Reference::of(&mut [1.0, 2.0, 3.0, 4.0]).unwrap());
+    watch.add(2.5);
+    watch.turn();
+    watch.add(f32::NAN);
+    let kept = watch.keep();
+    let text = serde_json::to_string(&kept).unwrap();
+    let read: Kept = serde_json::from_str(&text).unwrap();
+    assert_eq!(Watch::of(&read).unwrap(), watch);
+    let none = |change: fn(&mut Kept)| {
+        let mut kept = kept.clone();
+        change(&mut kept);
+        assert_eq!(Watch::of(&kept), None, "{kept:?}");
+    };
+    none(|it| it.edges.reverse());
+    none(|it| it.edges[0] = f32::NEG_INFINITY);
+    none(|it| it.edges = vec![]);
+    none(|it| it.counts.push(1));
+    none(|it| it.counts.fill(0));
+    none(|it| it.now.fill(u32::MAX));
+    none(|it| {
+        let bins = 1000_u16;
+        it.edges = (1..bins).map(f32::from).collect();
+        it.counts = vec![1; bins.into()];
+        it.now = vec![0; bins.into()];
+        it.before = vec![0; bins.into()];
+    });
 }

@@ -16,6 +16,7 @@ use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
@@ -26,6 +27,7 @@ use crate::media::{Desk, Reply};
 use crate::oip::Refusal;
 use crate::oip::answer::{Answer, metadata};
 use crate::pool::{Ask, Criticality, Pool};
+use crate::seen::{self, Seen};
 use crate::streams::{self, Content, Flow, Streams};
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -37,6 +39,10 @@ const TENANT: HeaderName = HeaderName::from_static("x-vedette-tenant");
 /// Whose turn is first: `critical` or `sheddable`; absent: as most are.
 const CRITICALITY: HeaderName = HeaderName::from_static("x-vedette-criticality");
 const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
+/// Whether what is asked and answered is as it was: `learning`, `steady` or `drifted`.
+const DRIFT: HeaderName = HeaderName::from_static("x-vedette-drift");
+/// Where the node asks that, and hands on what an earlier process knew. Not below the model's paths: no caller gets here.
+const DRIFT_PATH: &str = "/drift";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
@@ -50,6 +56,7 @@ pub struct Serving {
     desk: Desk,
     /// Of a model that takes streams.
     streams: Option<Arc<Streams>>,
+    seen: Seen,
     metadata: Bytes,
     ready: Bytes,
     idle: Arc<Idle>,
@@ -131,6 +138,7 @@ impl Serving {
         let ready = serde_json::json!({"name": model.name, "ready": true});
         Self {
             metadata: metadata(&model),
+            seen: Seen::of(&model),
             ready: ready.to_string().into(),
             held: AtomicUsize::new(0),
             most_held: quarter.max(model.limits.request_bytes.saturating_mul(2)),
@@ -185,6 +193,10 @@ impl Serving {
             return self.stream(request, asking).await;
         }
         let (head, mut body) = request.into_parts();
+        if head.uri.path() == DRIFT_PATH {
+            let answered = self.drift(&head.method, &mut body).await;
+            return answered.map(Content::Whole);
+        }
         asking.counts = head.method == Method::POST;
         let response = self.answer_to(&head, &mut body).await;
         if response.status() != StatusCode::OK {
@@ -224,6 +236,26 @@ impl Serving {
         };
         read_away(&mut request.into_body()).await;
         error(&refusal).map(Content::Whole)
+    }
+
+    /// What is known of drift; a `POST` has that of an earlier process go on. Neither keeps an idle process.
+    async fn drift(&self, method: &Method, body: &mut Incoming) -> Response<Pieces> {
+        if method == Method::POST {
+            let read = Limited::new(body, seen::MOST_KEPT).collect().await;
+            let kept = read
+                .ok()
+                .and_then(|it| serde_json::from_slice(&it.to_bytes()).ok());
+            match kept {
+                Some(kept) => self.seen.go_on(kept),
+                None => return error(&Refusal::bad("this is not what was kept of drift")),
+            }
+        } else if method != Method::GET {
+            return not_allowed(&Method::GET);
+        }
+        match serde_json::to_vec(&self.seen.report()) {
+            Ok(report) => json(StatusCode::OK, report.into()),
+            Err(_) => error(&Refusal::new(500, "drift has no form in JSON")),
+        }
     }
 
     async fn answer_to(&self, request: &Parts, body: &mut Incoming) -> Response<Pieces> {
@@ -314,11 +346,14 @@ impl Serving {
             desk.question(model, headers, body, deadline).await?
         };
         held.add(question.made)?;
+        let tenant = tenant(headers);
+        // What the node asks by itself, such as golden answers, says nothing of what is asked.
+        let glimpse = tenant.as_ref().map(|_| self.seen.glimpse(&inputs));
         let ask = Ask {
             inputs,
             outputs: question.runs.clone(),
             deadline,
-            tenant: tenant(headers),
+            tenant,
             criticality,
         };
         // Dropped when the caller leaves or its time is over, which ends the run.
@@ -333,6 +368,9 @@ impl Serving {
         let gone = || Refusal::new(500, "the run ended without an answer");
         let ran = outcome.ok_or_else(gone)??;
         drop(held);
+        if let Some(glimpse) = glimpse {
+            self.seen.ran(glimpse, &question.runs, &ran.outputs);
+        }
         let before = question.took;
         let (reply, after) = desk.answer(model, question, ran.outputs).await?;
         let mut response = match reply {
@@ -344,6 +382,9 @@ impl Serving {
         let headers = response.headers_mut();
         headers.insert(RUN, micros(before + ran.ran + after));
         headers.insert(BATCH, HeaderValue::from(ran.together));
+        if let Some(state) = self.seen.state() {
+            headers.insert(DRIFT, HeaderValue::from_static(state.as_str()));
+        }
         Ok(response)
     }
 

@@ -305,6 +305,7 @@ def _print_status(answer: dict[str, Any]) -> None:
     if answer.get("models"):  # not of a control of before
         models = (_shown_model(one) for one in answer["models"])
         rows.append(("models served", ", ".join(models)))
+        rows += [("drift", _shown_drift(one)) for one in answer["models"] if _has_drifted(one)]
     rows += [("addresses", _shown_list(one)) for one in answer["addressLists"]]
     if answer["countries"]:
         countries = answer["countries"]
@@ -336,6 +337,18 @@ def _print_status(answer: dict[str, Any]) -> None:
         from vedette.cli.functions import print_functions
 
         print_functions(answer["functions"])
+
+
+def _has_drifted(one: dict[str, Any]) -> bool:
+    drift = one.get("drift") or {}  # not of a control of before
+    return drift.get("state") == "drifted"
+
+
+def _shown_drift(one: dict[str, Any]) -> str:
+    """What of a model has drifted, and how far."""
+    columns = [each for each in one["drift"]["columns"] if each["state"] == "drifted"]
+    far = (f"{each['side']} {printable(each['name'])} (PSI {each['psi']:.2f})" for each in columns)
+    return f"{one['name']} {one['version']}: {', '.join(far)}"
 
 
 def _shown_model(one: dict[str, Any]) -> str:

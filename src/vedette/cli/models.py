@@ -102,6 +102,7 @@ def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = Fals
         ("run", f"at most {limits['runMillis']:,} ms, {limits['queue']} may wait"),
         ("process", _state(worker)),
     ]
+    rows += _drift(one.get("drift"))  # not of a control of before
     if worker:
         since = f", since {worker['since']}" if worker["since"] else ""
         rows.append(("", f"pid {worker['pid'] or '-'}{since}, {worker['restarts']} restarts"))
@@ -245,13 +246,22 @@ def promote(
     name: NameArgument,
     version: Annotated[int, typer.Option(min=1, help="The version to serve.")],
     home: HomeOption = None,
+    max_drift: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Only while requests are as they were: the highest PSI, e.g. 0.25, that inputs and score of the "
+            "version that serves may have.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a version that is kept; returns when it serves."""
 
     place = f"/v1/models/{require_name(name, 'model')}/promoted"
     with waiting(f"Loading {name} {version}"):
-        done = client_of(home).post(place, {"version": version})
+        wish = {"version": version} | ({} if max_drift is None else {"maxDrift": max_drift})
+        done = client_of(home).post(place, wish)
     _told(done, f"Serves {name} {version}", as_json)
 
 
@@ -297,6 +307,22 @@ def _state(worker: dict[str, Any] | None) -> str:
         return "-"
     restarts = f", {worker['restarts']} restarts" if worker["restarts"] else ""
     return f"{worker['state']}{restarts}"
+
+
+def _drift(drift: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """How far what comes is from what was: a line for each input, and for the score."""
+    if drift is None:
+        return []
+    rows = [("drift", drift["state"])]
+    for each in drift["columns"]:
+        if each["psi"] is not None:
+            shown = f"PSI {each['psi']:.2f}, KS {each['ks']:.2f}"
+        elif each["state"] == "learning":
+            shown = f"learns what is usual, {each['runs']} of 1000 requests"
+        else:
+            shown = f"{each['runs']} of 500 requests since it has learnt"
+        rows.append(("", f"{each['side']} {printable(each['name'])}: {shown}"))
+    return rows
 
 
 def _tensors(rows: list[dict[str, Any]]) -> str:

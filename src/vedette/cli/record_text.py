@@ -57,6 +57,8 @@ def _asked(line: dict[str, Any]) -> str:
     for field, what in (("queueMicros", "waited"), ("runMicros", "ran")):
         if line.get(field) is not None:
             parts.append(f"{what} {line[field]} µs")
+    if line.get("drift") == "drifted":
+        parts.append("drifted")
     return ", ".join(parts)
 
 

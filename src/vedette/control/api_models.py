@@ -131,7 +131,9 @@ def add_models(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) -> 
     def promote_model(name: str, wish: PromoteWish, request: Request) -> Activation:
         """Serves a version that is kept."""
         request.scope[NOTE]["target"] = f"{name} {wish.version}"
-        return activation(node.models.promote(name, wish.version, actor_of(request)))
+        return activation(
+            node.models.promote(name, wish.version, actor_of(request), wish.max_drift)
+        )
 
     @app.post("/v1/models/{name}/rollback")
     def roll_back_model(name: str, request: Request) -> Activation:

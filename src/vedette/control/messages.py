@@ -16,6 +16,7 @@ from vedette.config.manifests import ManifestObject
 from vedette.config.model import Model
 from vedette.config.snapshot import FunctionLimits, Issuer, IssuerKey, Reuse, StaticBackend
 from vedette.config.waf import WafOverride
+from vedette.control.drift_messages import ModelDrift
 from vedette.control.federation.messages import FederationStatus
 from vedette.control.sidecar_messages import SidecarSummary
 from vedette.identity.revocation import Kind
@@ -232,6 +233,10 @@ class ModelSummary(Model):
     version: int = Field(description="The version that serves.")
     state: str | None = Field(
         default=None, description="State of its process; null: nobody knows of one."
+    )
+    drift: ModelDrift | None = Field(
+        default=None,
+        description="Whether what it is asked and answers is as it was; null: nobody knows.",
     )
 
 

@@ -15,6 +15,7 @@ from vedette.config.served_media import ServedInput, ServedOutput
 from vedette.config.served_stream import ServedStream
 from vedette.config.snapshot import Digest
 from vedette.config.written import Duration
+from vedette.control.drift_messages import ModelDrift
 from vedette.control.messages import Activation
 
 
@@ -61,6 +62,11 @@ class PromoteWish(Model):
     """A version to serve."""
 
     version: Count = Field(ge=1, le=2**53, description="The version.")
+    max_drift: float | None = Field(
+        default=None,
+        ge=0,
+        description="Refused when the PSI of what the serving version is asked or answers is higher; absent: never.",
+    )
 
 
 class SignerWish(Model):
@@ -182,6 +188,10 @@ class ModelStatus(Model):
     versions: tuple[ModelVersion, ...] = Field(description="Every version kept, newest first.")
     worker: ModelWorker | None = Field(
         default=None, description="Its process; null: nobody knows of one."
+    )
+    drift: ModelDrift | None = Field(
+        default=None,
+        description="Whether what it is asked and answers is as it was; null: nobody knows.",
     )
     manifest: str | None = Field(
         default=None, description="Manifest that it belongs to; null: a command made it."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,7 @@ from vedette.config.written import millis
 from vedette.control import desired_models
 from vedette.control.activate import Activator, Outcome
 from vedette.control.golden_check import GoldenAnswers
+from vedette.control.model_drift import DriftWatch
 from vedette.control.model_media import extras_of, media_of
 from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish, ModelWorker
 from vedette.control.model_signatures import ModelSignatures
@@ -78,6 +79,7 @@ class Models:
         self.store = ModelStore(home.models_database)
         self.signatures = ModelSignatures(activator.blobs, self.store, authority)
         self.golden = GoldenAnswers(home, activator.blobs, self.store)
+        self.drift = DriftWatch(home, self._served, self._workers)
 
     # --- asking
 
@@ -97,7 +99,7 @@ class Models:
         found = model_statuses(snapshot, versions, registered, states, owners, self._base_url())
         signers = self.signatures.names()
         whole = [_with_attached(each, self.golden.counts(each.name), signers) for each in found]
-        return [self._with_refusal(each, snapshot) for each in whole]
+        return [self._with_process(each, snapshot) for each in whole]
 
     def show(self, name: str) -> ModelStatus:
         """One model. Raises `ConfigError` model_unknown."""
@@ -175,8 +177,15 @@ class Models:
         )
         return added, outcome
 
-    def promote(self, name: str, version: int, actor: str) -> Outcome:
-        """Serves a version that is kept. Raises `ConfigError` model_unknown, model_version_unknown."""
+    def promote(
+        self, name: str, version: int, actor: str, max_drift: float | None = None
+    ) -> Outcome:
+        """Serves a version that is kept; with `max_drift` only when what the one that serves is asked is that near to
+        what is usual. Raises `ConfigError` model_unknown, model_version_unknown, model_drifted, model_drift_unknown.
+        """
+        if max_drift is not None:
+            self.digest_of_version(name, version)  # or it is unknown
+            self.drift.require(name, self._activator.active()[1].model(name), max_drift)
         return self._activator.once_loaded(
             lambda: self._serve(self._version(name, version), f"promote {name} {version}", actor)
         )
@@ -286,13 +295,22 @@ class Models:
 
     # --- inside
 
-    def _with_refusal(self, status: ModelStatus, snapshot: Snapshot) -> ModelStatus:
-        """With why it is not loaded, where that is so."""
+    def _with_process(self, status: ModelStatus, snapshot: Snapshot) -> ModelStatus:
+        """With what its process has seen, and why it is not loaded, where that is so."""
         served = snapshot.model(status.name)
-        problem = self.signatures.problem(served.worker) if served else None
+        if served is None:
+            return status
+        status = status.model_copy(update={"drift": self.drift.of(served)})
+        problem = self.signatures.problem(served.worker)
         if problem is None:
             return status
         return status.model_copy(update={"worker": ModelWorker(state="refused", error=problem)})
+
+    def _served(self) -> Sequence[ServedModel]:
+        return self._activator.active()[1].models or ()
+
+    def _workers(self) -> frozenset[str]:
+        return frozenset(json.loads(each.definition)["worker"] for each in self.store.versions())
 
     def digest_of_version(self, name: str, version: int | None) -> str:
         """The file of a version, or of the one that serves, else of the highest. Raises `ConfigError` model_unknown,

@@ -6,7 +6,7 @@ Owns: what an operation means, in terms of `desired`, `activate` and the stores.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ from vedette.control.messages import (
     IssuerWish,
     LiftWish,
     ManifestSetWish,
+    ModelSummary,
     NodeStatus,
     PlanAnswer,
     PlanWish,
@@ -103,7 +104,7 @@ from vedette.identity.domain import spiffe_id, token_audience
 from vedette.identity.revocation import Revocation, parse_revocation
 from vedette.identity.tokens import ISSUER_NAME, MAX_TTL
 from vedette.ids import digest_of, require_digest, require_name
-from vedette.observability.metrics import EngineCounters
+from vedette.observability.metrics import DriftFact, EngineCounters
 from vedette.observability.metrics import NodeFacts as MetricFacts
 from vedette.policy.defaults import public_policy, public_policy_name
 from vedette.policy.grants import is_grant_file
@@ -177,8 +178,25 @@ class Node:
                 "audit": self.audit.status(),
                 "federation": self.federation(),
                 "keys": tuple(self.rotation.statuses()),
+                "models": self._with_drift(told.models, snapshot),
             }
         )
+
+    def _with_drift(
+        self, models: Iterable[ModelSummary], snapshot: Snapshot
+    ) -> tuple[ModelSummary, ...]:
+        return tuple(
+            each.model_copy(update={"drift": self.models.drift.of(served)})
+            for each in models
+            if (served := snapshot.model(each.name)) is not None
+        )
+
+    def _drift_facts(self, snapshot: Snapshot) -> Iterator[DriftFact]:
+        for model in snapshot.models or ():
+            drift = self.models.drift.of(model)
+            for each in drift.columns if drift else ():
+                if each.psi is not None:
+                    yield DriftFact(model.name, model.version, each.side, each.name, each.psi)
 
     def federation(self) -> FederationStatus:
         """Where the node serves its trust bundle, and whose it fetches."""
@@ -287,6 +305,7 @@ class Node:
             restarts={
                 role: getattr(state, role).restarts for role in ("engine", "control", "models")
             },
+            drift=tuple(self._drift_facts(snapshot)),
             audited=audit.records,
             audited_at=None
             if audit.signed_at is None

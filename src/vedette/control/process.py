@@ -154,6 +154,8 @@ def main() -> int:
     serving.start()
     auditing = threading.Thread(target=node.audit.run, args=(stopping,), name="audit", daemon=True)
     auditing.start()
+    drift = threading.Thread(target=node.models.drift.run, args=(stopping,), daemon=True)
+    drift.start()  # likewise: a process of somebody's model
     admin = socket.socket(fileno=config["adminFd"])
     metrics = socket.socket(fileno=config["metricsFd"])
     workloads = WorkloadServer(
@@ -166,6 +168,7 @@ def main() -> int:
     node.admin.close()
     stopping.set()
     serving.join(_GRACE_SECONDS)
+    drift.join(_GRACE_SECONDS)  # what models have learnt is kept
     auditing.join(_GRACE_SECONDS)  # what was asked last is in the log, with a head
     return 0
 

@@ -6,7 +6,7 @@ itself; the engine counts, and a metric that is not known is left out rather tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,17 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 EngineCounters = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DriftFact:
+    """How far what a model is asked or answers is from what is usual; `side`: input or score, `tensor`: which."""
+
+    model: str
+    version: int
+    side: str
+    tensor: str
+    psi: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,7 @@ class NodeFacts:
     restarts: Mapping[str, int] = field(default_factory=dict)
     audited: int | None = None
     audited_at: float | None = None
+    drift: Sequence[DriftFact] = ()
 
 
 class NodeCollector(Collector):
@@ -112,6 +124,15 @@ def _node_metrics(node: NodeFacts, *, engine_up: bool) -> Iterable[Metric]:
     for process, count in node.restarts.items():
         restarts.add_metric([process], count)
     yield restarts
+    drift = GaugeMetricFamily(
+        "vedette_model_drift_psi",
+        "Population stability index of what a model is asked or answers, beside what is usual.",
+        labels=["model", "version", "side", "tensor"],
+    )
+    for each in node.drift:
+        drift.add_metric([each.model, str(each.version), each.side, each.tensor], each.psi)
+    if node.drift:
+        yield drift
 
 
 def _request_metrics(counters: EngineCounters, location: str) -> Iterable[Metric]:

@@ -210,6 +210,11 @@ class Home:
         return self.control / "models.db"
 
     @property
+    def drift(self) -> Path:
+        """What versions of models have learnt of what they are asked, a JSON file each; made when the first has."""
+        return self.control / "drift"
+
+    @property
     def audit_key(self) -> Path:
         """Private Ed25519 key that signs the heads of the audit log, 0600."""
         return self.control / "audit.key"

@@ -22,12 +22,12 @@ use super::prediction::Prediction;
 use super::record::CallRecord;
 use super::{Failed, cause_of_failure, failed, options, why};
 use crate::caller::Caller;
-use crate::models::{Served, TENANT, tenant_of};
+use crate::models::{Served, TENANT, answer, tenant_of};
 use crate::node::Node;
 use crate::path::normalize;
 use crate::plan::Plan;
 use crate::policy::{Attributes, Decision, Slice};
-use crate::stages::predict::{DEADLINE, INFERENCE_HEADER};
+use crate::stages::predict::{DEADLINE, DRIFT, INFERENCE_HEADER};
 use crate::worker;
 
 /// The domain of models in URIs of functions; nobody else can have it, since no name below it is looked up.
@@ -231,7 +231,8 @@ impl Permitted {
                 let said = std::mem::take(&mut parts.headers);
                 parts.headers = only(&said, &ANSWERED);
                 record.answered(parts.status);
-                record.ran(micros(&said, &QUEUE_TIME), micros(&said, &RUN_TIME));
+                let times = (micros(&said, &QUEUE_TIME), micros(&said, &RUN_TIME));
+                record.ran(times.0, times.1, answer::drift(&said, &DRIFT));
                 Ok(Response::from_parts(parts, Recorded::wrap(body, record)))
             }
             Err(SendError::RequestBody(_)) if record.sent() > limit => {

@@ -253,7 +253,7 @@ fn answer_all(listener: UnixListener) -> Arc<Mutex<Vec<String>>> {
                 while let Some(request) = read(&mut stream).await {
                     asked.lock().unwrap().push(request);
                     let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
-                        x-vedette-queue-us: 12\r\nx-vedette-run-us: 3456\r\nset-cookie: a=b\r\n\
+                        x-vedette-queue-us: 12\r\nx-vedette-run-us: 3456\r\nx-vedette-drift: drifted\r\nset-cookie: a=b\r\n\
                         content-length: 2\r\n\r\n{}";
                     stream.write_all(answer.as_bytes()).await.unwrap();
                 }
@@ -297,7 +297,7 @@ async fn a_model_is_asked_what_it_needs_and_the_call_is_recorded() {
         "requestId": "r1", "principal": ID, "snapshot": "sha256:none",
         "method": "POST", "scheme": "http", "host": "digits.model", "port": 80,
         "path": "/v2/models/digits/infer", "model": "digits", "modelVersion": 2,
-        "modelDigest": component('f'), "tier": "edge", "queueMicros": 12, "runMicros": 3456,
+        "modelDigest": component('f'), "tier": "edge", "queueMicros": 12, "runMicros": 3456, "drift": "drifted",
         "outcome": "served", "status": 200, "bytesOut": 6, "bytesIn": 2,
     });
     assert_eq!(record, expected);

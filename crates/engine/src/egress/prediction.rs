@@ -41,6 +41,9 @@ pub struct Prediction {
     queue_micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run_micros: Option<u64>,
+    /// Whether what the model is asked and answers is as it was, as its process says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<&'static str>,
     /// The policy that was missing.
     #[serde(skip)]
     pub would_allow: Option<String>,

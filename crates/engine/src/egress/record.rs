@@ -270,10 +270,11 @@ impl CallRecord {
         self.prediction.insert(Box::new(prediction))
     }
 
-    /// Says how long a model took, in microseconds, as its process says.
-    pub fn ran(&mut self, queue: Option<u64>, run: Option<u64>) {
+    /// Says how long a model took, in microseconds, and whether it is asked as it was, as its process says.
+    pub fn ran(&mut self, queue: Option<u64>, run: Option<u64>, drift: Option<&'static str>) {
         if let Some(prediction) = &mut self.prediction {
             prediction.ran(queue, run);
+            prediction.drift = drift;
         }
     }
 

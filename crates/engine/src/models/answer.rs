@@ -85,6 +85,13 @@ fn cut(text: &str, most: usize) -> &str {
     end.and_then(|end| text.get(..end)).unwrap_or(text)
 }
 
+/// What a worker says of drift (`vedette_models::seen`); nothing else goes into a record.
+pub fn drift(headers: &HeaderMap, name: &HeaderName) -> Option<&'static str> {
+    let said = headers.get(name)?;
+    let known = ["learning", "steady", "drifted"];
+    known.into_iter().find(|it| said == it)
+}
+
 /// A field of its answer that is a whole number.
 pub fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()

@@ -35,6 +35,8 @@ const RUN_TIME: HeaderName = HeaderName::from_static("x-vedette-run-us");
 /// How many requests ran together.
 const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
 const CRITICALITY: HeaderName = HeaderName::from_static("x-vedette-criticality");
+/// Whether what it is asked and answers is as it was.
+pub const DRIFT: HeaderName = HeaderName::from_static("x-vedette-drift");
 /// W3C Server Timing §3.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -198,6 +200,7 @@ async fn ask(
     record.queue_micros = answer::number(said, &QUEUE_TIME);
     record.run_micros = answer::number(said, &RUN_TIME);
     record.batch = answer::number(said, &BATCH);
+    record.drift = answer::drift(said, &DRIFT);
     if response.status() != StatusCode::OK {
         return Err(answer::refusal_of(response).await);
     }
