@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use serde_json::json;
 
 use super::*;
-use crate::pool::Terms;
+use crate::pool::{Criticality, Terms};
 use crate::runtime::{RunError, Session, Stop};
 
 /// Adds the sum of its event to what it remembers, which is its score; each run when it is let. An event that begins with
@@ -156,7 +156,7 @@ fn streams_take_turns_and_leave_room_for_requests() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             // One runs or waits for the thread to take it, and one waits behind it.
             let waiting = bench.pool.lock().waiting.len();
-            let room = bench.pool.require_room().is_ok();
+            let room = bench.pool.require_room(Criticality::Standard).is_ok();
             for _ in 0..10 {
                 bench.run.send(()).unwrap();
             }
