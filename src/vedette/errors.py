@@ -174,7 +174,7 @@ _TRUST = [
     ("bundle_rollback", "The trust bundle is older than the one the node has.", "Do not use it; get the present one from its trust domain. If that trust domain was made anew, remove its bundle first."),
     ("blob_tampered", "Stored content does not have the digest it is stored under.", "Do not use it. Check the disk, then deploy the function again."),
     ("model_signature_invalid", "The model's signature does not hold.", "Do not use the file. Get it again from its publisher, with its signature; `vedette model verify` tells what holds."),
-    ("model_signer_unknown", "Nobody whom the node trusts with models has signed it.", "If you know the signer, trust the certificate of its authority: vedette model trust add FILE. To take it in as unsigned: --unsigned."),
+    ("model_signer_unknown", "Nobody whom the node trusts with models has signed it.", "If you know the signer, trust the certificate of its authority: vedette model trust add FILE (without a file: the CA of the node). To take it in as unsigned: --unsigned."),
     ("model_unsigned", "The model is not signed, and the node takes only signed ones.", "Give its signature with --signature FILE, or sign it: vedette model sign. The Node's `models.requireSignature` says that it has to be."),
     ("evidence_refused", "The evidence is not what that node signed.", "Do not rely on it: somebody changed it, it is of another node, or `--key` is another node's; `vedette audit key` prints the right one there."),
     ("envelope_invalid", "The signed snapshot is not a DSSE envelope of the expected kind.", "Do not activate it; take the snapshot from the history of this node."),

@@ -262,7 +262,10 @@ def _said(path: Path, method: Literal["GET", "POST"], body: bytes) -> _Report | 
             connection.connect(str(path))
             connection.sendall(head.encode() + body)
             while len(heard) <= _MOST_HEAD + _MOST_REPORT:
-                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                connection.settimeout(left)
                 piece = connection.recv(1 << 16)
                 if not piece:
                     break
