@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -349,6 +350,7 @@ def test_a_full_disk_changes_nothing_and_the_next_step_goes_on(tmp_path: Path) -
 
 _WRITER = """
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -362,6 +364,16 @@ while True:
     if number % 5 == 0:
         log.chain.prune("requests", 400_000)
 """
+
+
+def write_locked(new: Path, segment: Path, records: Sequence[bytes]) -> None:
+    """Writes a segment as the engine does: it is locked before it is there, and never written to again."""
+    with new.open("wb", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        new.rename(segment)
+        half = len(records) // 2
+        for part in (records[:half], records[half:]):
+            file.write(b"".join(part))
 
 
 def test_killed_at_any_moment_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
@@ -378,7 +390,8 @@ def test_killed_at_any_moment_it_loses_and_doubles_nothing(tmp_path: Path) -> No
         assert child.stdout is not None
         child.stdout.readline()
         for _ in range(draw.randrange(1, 12)):
-            log.write(f"w{draw.randrange(3)}-{written // 2000}", lines(written, written + 200))
+            segment = log.segment(f"w{draw.randrange(3)}-{written:06}")
+            write_locked(tmp_path / "new", segment, lines(written, written + 200))
             written += 200
             time.sleep(draw.random() / 100)
         child.send_signal(signal.SIGKILL)

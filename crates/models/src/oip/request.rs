@@ -271,7 +271,22 @@ impl<'a> Input<'a> {
     fn read(reader: &mut Reader<'a>, model: &Served) -> Result<Self, Refusal> {
         reader.need(b'{', "an input")?;
         let (mut input, mut is_first) = (Self::default(), true);
+        let mut has_parameters = false;
         while let Some(key) = reader.next_key(&mut is_first)? {
+            // Elements are read by what was said before them: another word after them would be about other ones.
+            let is_twice = match &*key {
+                "name" => input.name.is_some(),
+                "datatype" => input.datatype.is_some(),
+                "shape" => input.shape.is_some(),
+                "data" => input.data.is_some(),
+                "parameters" => std::mem::replace(&mut has_parameters, true),
+                _ => false,
+            };
+            if is_twice {
+                return Err(Refusal::bad(format_args!(
+                    "{key:?} of an input is there twice"
+                )));
+            }
             match &*key {
                 "name" => input.name = Some(reader.text()?),
                 "datatype" => input.datatype = Some(reader.text()?),

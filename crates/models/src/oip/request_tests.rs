@@ -163,6 +163,25 @@ fn a_name_that_the_model_does_not_have_is_told() {
 }
 
 #[test]
+fn what_an_input_says_twice_is_refused_whichever_would_count() {
+    let said = r#""name":"x","datatype":"FP32","shape":[2],"parameters":{},"data":[1,2]"#;
+    let with = |again: &str| {
+        let body = format!(r#"{{"inputs":[{{{said},{again}}}]}}"#);
+        json(&one("FP32", "[0]"), &body)
+    };
+    with(r#""more":1,"more":2"#).unwrap();
+    for again in [
+        r#""name":"x""#,
+        r#""datatype":"FP32""#,
+        r#""shape":[1]"#,
+        r#""parameters":{}"#,
+        r#""data":[1,2]"#,
+    ] {
+        refused(with(again), "of an input is there twice");
+    }
+}
+
+#[test]
 fn another_datatype_rank_or_dimension_is_refused() {
     let with = |datatype: &str, shape: &str| {
         let given =
