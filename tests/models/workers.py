@@ -5,6 +5,7 @@ Owns: descriptors, environment, one request at a time. Must not: know what a tes
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.client
 import importlib.util
@@ -186,9 +187,9 @@ def _start(
     config = {**told, "listenFd": LISTENING, "readyFd": READY}
 
     def place() -> None:
-        # Both may lie where the other one is to go.
-        high = [os.dup(listener.fileno()), os.dup(writes)]
-        safe = [os.dup2(fd, 50 + at) for at, fd in enumerate(high)]
+        # Both may lie where the other one is to go; free numbers, whatever this process has open.
+        given = (listener.fileno(), writes)
+        safe = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 60) for fd in given]
         os.dup2(safe[0], LISTENING, inheritable=True)
         os.dup2(safe[1], READY, inheritable=True)
         os.closerange(5, 60)
