@@ -10,12 +10,13 @@ from collections.abc import Callable
 from measure import spread
 from results import Results
 
-from models import DENSE, ORIENTATION, Modelled
+from models import DENSE, ORIENTATION, ROWS, Modelled
 
 Line = tuple[str, tuple[str, ...]]
 _MODELS = {
     ORIENTATION: "a convolution, 110 kB in",
     DENSE: "dense layers, 256 bytes in",
+    ROWS: "the same for any number of rows",
 }
 _LINES: tuple[tuple[str, Callable[[Modelled], float | None], str], ...] = (
     (
@@ -32,6 +33,8 @@ _LINES: tuple[tuple[str, Callable[[Modelled], float | None], str], ...] = (
     ),
     ("through this node: p99", lambda it: it.node_p99_us, "µs"),
     ("through this node: answers a second, 8 callers", lambda it: it.node_per_second, "/s"),
+    ("through this node, the client on its core: p50", lambda it: it.near_p50_us, "µs"),
+    ("through this node, the client on its core: p99", lambda it: it.near_p99_us, "µs"),
     ("MLServer, plain HTTP, JSON: p50", lambda it: it.peer_p50_us, "µs"),
     ("MLServer: p99", lambda it: it.peer_p99_us, "µs"),
     ("MLServer: answers a second, 8 callers", lambda it: it.peer_per_second, "/s"),

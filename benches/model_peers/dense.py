@@ -1,4 +1,4 @@
-"""Writes a model of dense layers: `dense.py FILE [BYTES [SEED]]`; 64 numbers in, 10 out, 13.3 MB of weights.
+"""Writes a model of dense layers: `dense.py FILE [--rows] [BYTES [SEED]]`; 64 numbers in, 10 out, 13.3 MB of weights.
 
 Owns: a model whose runs take about half a millisecond and whose tensors are small. Must not: mean anything.
 """
@@ -16,8 +16,10 @@ _USUAL_BYTES = 13_300_000
 
 
 def main() -> None:
-    """Always the same weights for a seed."""
-    size, seed = [*map(int, sys.argv[2:4]), *(_USUAL_BYTES, 7)[len(sys.argv[2:4]) :]]
+    """Always the same weights for a seed. With `--rows` any number of rows goes in."""
+    numbers = [int(each) for each in sys.argv[2:] if each != "--rows"]
+    size, seed = [*numbers, *(_USUAL_BYTES, 7)[len(numbers) :]]
+    rows = "n" if "--rows" in sys.argv else 1
     widths = (FIRST, *[_width(size // 4)] * (LAYERS + 1), LAST)
     random = numpy.random.default_rng(seed)
     nodes, weights, before = [], [], "x"
@@ -31,8 +33,8 @@ def main() -> None:
     graph = helper.make_graph(
         nodes,
         "dense",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, FIRST])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, LAST])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, FIRST])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [rows, LAST])],
         weights,
     )
     opset = helper.make_opsetid("", 17)

@@ -201,6 +201,8 @@ fn pool(model: Model, batch: usize) -> (Arc<Pool>, mpsc::Sender<()>) {
         run_time: Duration::from_secs(3600),
         batch,
         leaves_open: true,
+        here: Duration::ZERO,
+        is_one_core: false,
     };
     let session = Box::new(Simulated { model, gate });
     (Pool::start(vec![session], terms).unwrap(), open)

@@ -10,6 +10,9 @@
 //! it leave it its time, and whoever overtook it would break that word. What waits may run together with the first
 //! ([`crate::batch`]).
 //!
+//! A short run is done by the thread that reads the requests, while nothing else runs: waking the session's thread for it,
+//! and being woken by that one, takes longer than such a thread could do anything else meanwhile.
+//!
 //! Must not: look into tensors.
 
 use std::collections::VecDeque;
@@ -20,6 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 
 use crate::config::{Served, Tensor};
 use crate::estimate::{Estimates, Key};
@@ -45,6 +49,9 @@ pub type Outcome = Result<Ran, Refusal>;
 
 /// Requests that may overtake one that waits: whoever is less critical than all that comes is served all the same.
 pub const MOST_PASSED: u8 = 64;
+
+/// Longest run, as predicted, by the thread that reads the requests: nothing is read meanwhile.
+const HERE: Duration = Duration::from_millis(2);
 
 /// Whose turn is first, as the route says by which a request came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +94,8 @@ pub(crate) struct Job {
     pub(crate) outcome: oneshot::Sender<Outcome>,
     /// How many have overtaken it.
     passed: u8,
+    /// Whether whoever waits for it has it run; no thread was told of it.
+    is_here: bool,
 }
 
 /// What a session runs next, since when.
@@ -114,6 +123,8 @@ pub(crate) struct Running {
 pub(crate) struct State {
     pub(crate) waiting: VecDeque<Job>,
     pub(crate) running: Vec<Option<Running>>,
+    /// Sessions that somebody has a turn with, also between the runs of one turn.
+    taken: Vec<bool>,
     pub(crate) estimates: Estimates,
     pub(crate) paces: Paces,
     is_leaving: bool,
@@ -132,11 +143,15 @@ pub struct Terms {
     pub batch: usize,
     /// Whether requests that fit may still be what the model does not take.
     pub leaves_open: bool,
+    /// Longest run by the thread that reads the requests; zero: each session's thread has all.
+    pub here: Duration,
+    /// Whether there is but one processor, so that nothing is read while something runs, whoever runs it.
+    pub is_one_core: bool,
 }
 
 impl Terms {
     /// Those of `model`. Requests run together only where the first dimension of all that goes in and comes out is free.
-    pub fn of(model: &Served) -> Self {
+    pub fn of(model: &Served, is_one_core: bool) -> Self {
         let is_free = |it: &Tensor| it.shape.first() == Some(&0);
         let mut tensors = model.inputs.iter().chain(&model.outputs);
         Self {
@@ -147,6 +162,8 @@ impl Terms {
                 false => 1,
             },
             leaves_open: leaves_open(&model.inputs),
+            here: HERE,
+            is_one_core,
         }
     }
 }
@@ -154,6 +171,8 @@ impl Terms {
 /// The sessions of a model and what waits for them.
 pub struct Pool {
     state: Mutex<State>,
+    /// Each is run by whoever has begun a run in its place.
+    pub(crate) sessions: Vec<Mutex<Box<dyn Session>>>,
     /// Something waits.
     jobs: Condvar,
     /// Something runs, and the watchdog does not look.
@@ -166,12 +185,21 @@ pub struct Pool {
 pub struct Waiting<'a> {
     pool: &'a Pool,
     answer: oneshot::Receiver<Outcome>,
+    /// Whether it is for us to have it run.
+    is_here: bool,
     is_over: bool,
 }
 
 impl Waiting<'_> {
     /// Its answer; `None`: the run ended without one.
     pub async fn outcome(&mut self) -> Option<Outcome> {
+        if std::mem::take(&mut self.is_here) {
+            if self.pool.terms.batch > 1 {
+                // What has come by now is read first, and may run with it.
+                yield_now().await;
+            }
+            self.pool.run_here();
+        }
         let outcome = (&mut self.answer).await;
         self.is_over = true;
         outcome.ok()
@@ -193,24 +221,31 @@ impl Pool {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(sessions: Vec<Box<dyn Session>>, terms: Terms) -> std::io::Result<Arc<Self>> {
+        let pool = Arc::new(Self::new(sessions, terms));
+        for place in 0..pool.sessions.len() {
+            let pool = Arc::clone(&pool);
+            std::thread::Builder::new()
+                .name(format!("session-{place}"))
+                .spawn(move || pool.work(place))?;
+        }
+        Ok(pool)
+    }
+
+    /// The same without threads, for what is run by whoever asks.
+    fn new(sessions: Vec<Box<dyn Session>>, terms: Terms) -> Self {
         let state = State {
             running: sessions.iter().map(|_| None).collect(),
+            taken: vec![false; sessions.len()],
             ..State::default()
         };
-        let pool = Arc::new(Self {
+        Self {
             state: Mutex::new(state),
             jobs: Condvar::new(),
             watch: Condvar::new(),
             stops: sessions.iter().map(|it| it.stop()).collect(),
+            sessions: sessions.into_iter().map(Mutex::new).collect(),
             terms,
-        });
-        for (place, session) in sessions.into_iter().enumerate() {
-            let pool = Arc::clone(&pool);
-            std::thread::Builder::new()
-                .name(format!("session-{place}"))
-                .spawn(move || pool.work(place, session))?;
         }
-        Ok(pool)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -278,20 +313,56 @@ impl Pool {
             let _ = last.outcome.send(Err(full(&state)));
         }
         state.overtake(place);
+        let is_here = self.is_for_here(&state, key);
         let job = Job {
             order: Order { ask, key, came },
             predicted,
             outcome,
             passed: 0,
+            is_here,
         };
         state.waiting.insert(place, job);
         drop(state);
-        self.jobs.notify_one();
+        if !is_here {
+            self.jobs.notify_one();
+        }
         Ok(Waiting {
             pool: self,
             answer,
+            is_here,
             is_over: false,
         })
+    }
+
+    /// Whether one more is to be run by the thread that reads the requests: the only session is idle, and such runs are
+    /// known to be short. Where another processor could run it while this one reads on, only while nothing else waits.
+    fn is_for_here(&self, state: &State, key: Key) -> bool {
+        let is_idle = state.taken == [false];
+        let has_turn = self.terms.is_one_core || state.waiting.is_empty();
+        let is_short = || {
+            state
+                .estimates
+                .known(key)
+                .is_some_and(|it| it <= self.terms.here)
+        };
+        is_idle && has_turn && is_short()
+    }
+
+    /// Runs what is next, alone or together, on this thread, where it is for it and nothing else runs.
+    fn run_here(&self) {
+        let turn = {
+            let mut state = self.lock();
+            let is_next = state.waiting.front().is_some_and(|it| it.is_here);
+            let is_free = is_next && state.taken == [false];
+            is_free.then(|| self.begin_next(&mut state, 0)).flatten()
+        };
+        if let Some(turn) = turn {
+            self.run(0, turn);
+        }
+        // The session's thread may have been told of others, and found the session taken.
+        if self.lock().waiting.iter().any(|it| !it.is_here) {
+            self.jobs.notify_one();
+        }
     }
 
     /// Takes no request any more; what waits is still run.
@@ -319,16 +390,22 @@ impl Pool {
     pub(crate) fn next(&self, place: usize) -> Option<Turn> {
         let mut state = self.lock();
         loop {
-            let Some(job) = state.waiting.pop_front() else {
-                if state.is_leaving {
-                    return None;
-                }
-                state = self
-                    .jobs
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
+            let is_idle = state.taken.get(place) == Some(&false);
+            if is_idle && let Some(turn) = self.begin_next(&mut state, place) {
+                return Some(turn);
+            }
+            if is_idle && state.is_leaving {
+                return None;
+            }
+            let woken = self.jobs.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes what is next, and has it begun in that place; `None`: nobody waits.
+    fn begin_next(&self, state: &mut State, place: usize) -> Option<Turn> {
+        loop {
+            let job = state.waiting.pop_front()?;
             let since = Instant::now();
             let takes = state.estimates.of(job.order.key);
             let Some(outcome) = still_wanted(&job.order.ask, job.outcome, since + takes, takes)
@@ -337,7 +414,8 @@ impl Pool {
             };
             let first = (job.order, outcome);
             let together = state.together(&self.terms, first, takes, since);
-            self.begin(&mut state, place, together.takes, since, together.outcomes);
+            self.begin(state, place, together.takes, since, together.outcomes);
+            state.take(place, true);
             return Some(Turn {
                 orders: together.orders,
                 is_trial: together.is_trial,
@@ -396,6 +474,13 @@ fn full(state: &State) -> Refusal {
 }
 
 impl State {
+    /// Somebody has a turn with a session, or has had it.
+    pub(crate) fn take(&mut self, place: usize, is_taken: bool) {
+        if let Some(it) = self.taken.get_mut(place) {
+            *it = is_taken;
+        }
+    }
+
     /// Sessions that run nothing.
     pub(crate) fn idle(&self) -> usize {
         self.running.iter().filter(|it| it.is_none()).count()

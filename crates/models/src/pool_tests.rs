@@ -52,6 +52,8 @@ fn pool(queue: usize, run_time: Duration) -> (Arc<Pool>, End) {
         run_time,
         batch: 1,
         leaves_open: false,
+        here: Duration::ZERO,
+        is_one_core: false,
     };
     (Pool::start(vec![session], terms).unwrap(), end)
 }
@@ -422,4 +424,109 @@ fn one_that_overtakes_waits_only_for_what_runs_before_it() {
     for waiting in [first, long, overtakes] {
         ran(waiting);
     }
+}
+
+const SHORT: Duration = Duration::from_millis(1);
+
+/// A pool that has what is short run by whoever asks, and no threads.
+fn alone(is_one_core: bool) -> (Pool, End) {
+    let (end, runs) = mpsc::channel();
+    let stopped = Arc::new(Stopped(Mutex::new(Some(end.clone()))));
+    let session = Box::new(Scripted { runs, stopped });
+    (Pool::new(vec![session], short(is_one_core)), end)
+}
+
+fn short(is_one_core: bool) -> Terms {
+    Terms {
+        queue: 8,
+        run_time: LONG,
+        batch: 1,
+        leaves_open: false,
+        here: SHORT,
+        is_one_core,
+    }
+}
+
+#[test]
+fn a_run_that_is_known_to_be_short_is_done_by_the_thread_that_asks() {
+    let (pool, end) = alone(false);
+    teach(&pool, 1, SHORT / 2);
+    let waiting = pool.submit(ask(1, None)).unwrap();
+    end.send(Ok(())).unwrap();
+    assert_eq!(ran(waiting).outputs, input(1));
+    assert_eq!(pool.lock().taken, [false]);
+}
+
+#[test]
+fn a_run_that_is_new_or_long_is_left_to_the_thread_of_its_session() {
+    let (pool, _end) = alone(true);
+    teach(&pool, 2, SHORT * 4);
+    for marker in [1, 2] {
+        assert!(!pool.submit(ask(marker, None)).unwrap().is_here);
+    }
+}
+
+#[test]
+fn who_waits_behind_another_is_left_to_the_thread_where_there_is_a_processor_for_it() {
+    for is_one_core in [false, true] {
+        let (pool, _end) = alone(is_one_core);
+        teach(&pool, 1, SHORT / 2);
+        let first = pool.submit(ask(1, None)).unwrap();
+        let second = pool.submit(ask(1, None)).unwrap();
+        assert!(first.is_here);
+        assert_eq!(second.is_here, is_one_core);
+    }
+}
+
+#[test]
+fn what_is_more_critical_goes_first_whoever_runs_it() {
+    let (pool, end) = alone(true);
+    for marker in [1, 2] {
+        teach(&pool, marker, SHORT / 2);
+    }
+    let mut usual = pool.submit(ask(1, None)).unwrap();
+    let critical = Ask {
+        criticality: Criticality::Critical,
+        ..ask(2, None)
+    };
+    let mut critical = pool.submit(critical).unwrap();
+    end.send(Ok(())).unwrap();
+    pool.run_here();
+    assert!(critical.answer.try_recv().is_ok());
+    assert!(usual.answer.try_recv().is_err());
+    end.send(Ok(())).unwrap();
+    assert_eq!(ran(usual).outputs, input(1));
+}
+
+#[test]
+fn one_whose_caller_left_before_it_ran_holds_up_nobody() {
+    let (pool, end) = alone(true);
+    teach(&pool, 1, SHORT / 2);
+    drop(pool.submit(ask(1, None)).unwrap());
+    let next = pool.submit(ask(1, None)).unwrap();
+    end.send(Ok(())).unwrap();
+    assert_eq!(ran(next).outputs, input(1));
+    assert_eq!(pool.lock().waiting.len(), 0);
+}
+
+#[test]
+fn who_is_told_while_another_thread_runs_is_served_when_that_one_is_done() {
+    let (pool, end) = alone(false);
+    let pool = Arc::new(pool);
+    teach(&pool, 1, SHORT / 2);
+    let short = pool.submit(ask(1, None)).unwrap();
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| ran(short));
+        wait_until(|| is_running(&pool));
+        let session = Arc::clone(&pool);
+        std::thread::spawn(move || session.work(0));
+        // Its session's thread is told of it, and finds the session taken.
+        let long = pool.submit(ask(2, None)).unwrap();
+        assert!(!long.is_here);
+        for _ in 0..2 {
+            end.send(Ok(())).unwrap();
+        }
+        assert_eq!(ran(long).outputs, input(2));
+        assert_eq!(asks.join().unwrap().outputs, input(1));
+    });
 }

@@ -1,4 +1,4 @@
-//! A session's thread: runs what is next, alone or together, and answers.
+//! A turn with a session: what is next is run, alone or together, and answered.
 //!
 //! Owns: that what runs together is nobody's loss. When such a run fails, or gives what cannot be parted, each request runs
 //! again alone: one bad row spoils nobody's answer. Until a model has proved that its rows know nothing of each other,
@@ -7,6 +7,7 @@
 //!
 //! Must not: choose who runs; [`crate::pool`] and [`crate::batch`] do.
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -21,8 +22,16 @@ type Done = Result<Vec<Data>, RunError>;
 
 impl Pool {
     /// Runs what comes until there will be nothing.
-    pub(crate) fn work(&self, place: usize, mut session: Box<dyn Session>) {
+    pub(crate) fn work(&self, place: usize) {
         while let Some(turn) = self.next(place) {
+            self.run(place, turn);
+        }
+    }
+
+    /// Runs what has begun in that place, and answers.
+    pub(crate) fn run(&self, place: usize, turn: Turn) {
+        if let Some(session) = self.sessions.get(place) {
+            let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
             match turn.orders.as_slice() {
                 [order] => {
                     self.run_alone(place, session.as_mut(), order, turn.since, None);
@@ -30,6 +39,7 @@ impl Pool {
                 _ => self.run_together(place, session.as_mut(), turn),
             }
         }
+        self.lock().take(place, false);
     }
 
     /// Runs one, which has begun, and answers. Whether it gave what is `expected`; none: it failed.

@@ -13,10 +13,11 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use vedette_quiet::Quiet;
 
 use crate::config::{self, Format, WorkerConfig};
 use crate::error::Error;
@@ -53,7 +54,9 @@ pub fn run(config: &str) -> Result<(), Error> {
     let listener = StdListener::from(inherited(config.listen_fd)?);
     let mut ready = File::from(inherited(config.ready_fd)?);
     let started = Instant::now();
-    let loaded = load(config, &ready);
+    // Asked before the box, from within which the machine is not seen.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let loaded = load(config, &ready, cores == 1);
     // The runtime of requests is there before it says so; who waits for it may ask at once.
     let loaded = loaded.and_then(|serving| {
         listener.set_nonblocking(true).map_err(failed)?;
@@ -97,7 +100,7 @@ fn say(ready: &mut File, what: &Value) {
     let _ = ready.write_all(format!("{what}\n").as_bytes());
 }
 
-fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
+fn load(config: WorkerConfig, ready: &File, is_one_core: bool) -> Result<Serving, Error> {
     let WorkerConfig {
         model,
         file,
@@ -112,7 +115,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
         confine(Path::new(""), model.limits.memory_bytes)?;
         let desk = media::prepare(&mut model, files)?;
         let streams = Streams::load(&model, &bytes)?;
-        let pool = Pool::start(vec![], Terms::of(&model)).map_err(failed)?;
+        let pool = Pool::start(vec![], Terms::of(&model, is_one_core)).map_err(failed)?;
         return Ok(Serving::new(model, pool, desk, Some(streams)));
     }
     let place = Place::enter(&file, model.format, &library, model.limits.memory_bytes)?;
@@ -134,7 +137,7 @@ fn load(config: WorkerConfig, ready: &File) -> Result<Serving, Error> {
     let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
     drop(loading);
     drop(place); // the file's pages; sessions have their own, or keep them
-    let pool = Pool::start(sessions, Terms::of(&model)).map_err(failed)?;
+    let pool = Pool::start(sessions, Terms::of(&model, is_one_core)).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
     let streams = Streams::of_sessions(&model, &pool)?;
     Ok(Serving::new(model, pool, desk, streams))
@@ -174,7 +177,8 @@ async fn serve(
             accepted = listener.accept() => accepted,
             () = serving.idle() => break,
         };
-        let Ok((stream, _)) = accepted else {
+        let accepted = accepted.and_then(|(stream, _)| Quiet::new(stream.into_std()?));
+        let Ok(stream) = accepted else {
             // Out of descriptors or memory for a moment; the kernel keeps who waits.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
@@ -201,7 +205,7 @@ async fn serve(
 
 async fn connection(
     serving: &Serving,
-    stream: UnixStream,
+    stream: Quiet,
     mut leaving: watch::Receiver<bool>,
     first: Asking,
 ) {

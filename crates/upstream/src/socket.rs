@@ -8,10 +8,10 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 
-use tokio::net::UnixStream;
+use vedette_quiet::Quiet;
 
 /// A connection to a Unix socket, or why there is none.
-pub type DiallingSocket<'a> = Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send + 'a>>;
+pub type DiallingSocket<'a> = Pin<Box<dyn Future<Output = io::Result<Quiet>> + Send + 'a>>;
 
 /// Connects to Unix sockets.
 pub trait DialSocket: Send + Sync {
@@ -24,6 +24,6 @@ pub(crate) struct ByItself;
 
 impl DialSocket for ByItself {
     fn dial<'a>(&'a self, path: &'a Path) -> DiallingSocket<'a> {
-        Box::pin(UnixStream::connect(path))
+        Box::pin(Quiet::connect(path))
     }
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use vedette_quiet::Quiet;
 
 use crate::target::Opened;
 
@@ -60,7 +61,7 @@ pub(crate) struct Socket {
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    Unix(UnixStream),
+    Unix(Quiet),
 }
 
 impl Socket {

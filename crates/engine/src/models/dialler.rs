@@ -9,6 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +21,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
     recvmsg, send, sendmsg, socket_with, socketpair,
 };
-use tokio::net::UnixStream;
 use tokio::sync::{Mutex, Notify};
+use vedette_quiet::Quiet;
 use vedette_upstream::{DialSocket, DiallingSocket};
 
 use crate::confine;
@@ -95,9 +96,7 @@ impl DialSocket for Dialler {
                 self.gone.notify_one();
             }
             let socket = asked?;
-            let stream = std::os::unix::net::UnixStream::from(socket);
-            stream.set_nonblocking(true)?;
-            UnixStream::from_std(stream)
+            Quiet::new(UnixStream::from(socket))
         })
     }
 }

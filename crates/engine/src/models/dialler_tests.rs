@@ -1,9 +1,10 @@
 //! The question and its answer, with the process played by a thread.
 
-use std::io::Read;
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::AsyncReadExt;
 
 use super::*;
 
@@ -40,7 +41,7 @@ impl Bench {
         UnixListener::bind(format!("/proc/self/fd/{}/{WORKER}", folder.as_raw_fd())).unwrap()
     }
 
-    async fn dial(&self, name: &str) -> io::Result<UnixStream> {
+    async fn dial(&self, name: &str) -> io::Result<Quiet> {
         self.dialler.dial(&self.folder.join(name)).await
     }
 }
@@ -56,13 +57,11 @@ async fn a_connection_is_handed_over_whole() {
     let bench = Bench::new();
     let listener = bench.listen();
     for _ in 0..3 {
-        let stream = bench.dial(WORKER).await.unwrap();
+        let mut stream = bench.dial(WORKER).await.unwrap();
         let (mut other, _) = listener.accept().unwrap();
         other.write_all(b"hello").unwrap();
-        let stream = stream.into_std().unwrap();
-        stream.set_nonblocking(false).unwrap();
         let mut read = [0; 5];
-        (&stream).read_exact(&mut read).unwrap();
+        stream.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"hello");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use http_body_util::Full;
 use tokio::net::{UnixListener, UnixStream};
+use vedette_quiet::Quiet;
 
 /// A folder for one socket, gone with this.
 struct Folder(PathBuf);
@@ -160,7 +161,7 @@ struct Told(Arc<AtomicBool>);
 impl DialSocket for Told {
     fn dial<'a>(&'a self, path: &'a Path) -> DiallingSocket<'a> {
         self.0.store(true, Ordering::SeqCst);
-        Box::pin(UnixStream::connect(path))
+        Box::pin(Quiet::connect(path))
     }
 }
 
@@ -169,7 +170,7 @@ struct Stuck;
 
 impl DialSocket for Stuck {
     fn dial<'a>(&'a self, _: &'a Path) -> DiallingSocket<'a> {
-        Box::pin(std::future::pending::<io::Result<UnixStream>>())
+        Box::pin(std::future::pending::<io::Result<Quiet>>())
     }
 }
 
