@@ -11,4 +11,6 @@ pub struct Outline {
     pub outputs: Vec<Tensor>,
     /// Whether a run changes what the next one answers (variables of TensorFlow Lite).
     pub keeps_state: bool,
+    /// Whether how long a run takes follows from its shapes alone: nothing in it runs as often as an element says.
+    pub is_straight: bool,
 }

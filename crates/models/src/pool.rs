@@ -151,7 +151,7 @@ pub struct Terms {
 
 impl Terms {
     /// Those of `model`. Requests run together only where the first dimension of all that goes in and comes out is free.
-    pub fn of(model: &Served, is_one_core: bool) -> Self {
+    pub fn of(model: &Served) -> Self {
         let is_free = |it: &Tensor| it.shape.first() == Some(&0);
         let mut tensors = model.inputs.iter().chain(&model.outputs);
         Self {
@@ -162,8 +162,17 @@ impl Terms {
                 false => 1,
             },
             leaves_open: leaves_open(&model.inputs),
+            here: Duration::ZERO,
+            is_one_core: false,
+        }
+    }
+
+    /// The same, with short runs by the thread that reads the requests. For models of which a run is known by its shapes.
+    pub fn with_short_runs_here(self, is_one_core: bool) -> Self {
+        Self {
             here: HERE,
             is_one_core,
+            ..self
         }
     }
 }

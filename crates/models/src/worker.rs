@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use vedette_quiet::Quiet;
 
-use crate::config::{self, Format, WorkerConfig};
+use crate::config::{self, Datatype, Format, Tensor, WorkerConfig};
 use crate::error::Error;
 use crate::idle::Asking;
 use crate::media::{self, Files};
@@ -115,7 +115,7 @@ fn load(config: WorkerConfig, ready: &File, is_one_core: bool) -> Result<Serving
         confine(Path::new(""), model.limits.memory_bytes)?;
         let desk = media::prepare(&mut model, files)?;
         let streams = Streams::load(&model, &bytes)?;
-        let pool = Pool::start(vec![], Terms::of(&model, is_one_core)).map_err(failed)?;
+        let pool = Pool::start(vec![], Terms::of(&model)).map_err(failed)?;
         return Ok(Serving::new(model, pool, desk, Some(streams)));
     }
     let place = Place::enter(&file, model.format, &library, model.limits.memory_bytes)?;
@@ -136,11 +136,24 @@ fn load(config: WorkerConfig, ready: &File, is_one_core: bool) -> Result<Serving
     let sessions = (0..model.sessions.max(1)).map(|_| place.session(model.threads.max(1)));
     let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
     drop(loading);
+    let mut terms = Terms::of(&model);
+    if place.outline.is_straight && !says_sizes(&model.inputs) {
+        terms = terms.with_short_runs_here(is_one_core);
+    }
     drop(place); // the file's pages; sessions have their own, or keep them
-    let pool = Pool::start(sessions, Terms::of(&model, is_one_core)).map_err(failed)?;
+    let pool = Pool::start(sessions, terms).map_err(failed)?;
     watchdog::start(&pool).map_err(failed)?;
     let streams = Streams::of_sessions(&model, &pool)?;
     Ok(Serving::new(model, pool, desk, streams))
+}
+
+/// Whether elements of inputs may be sizes, which say how long a run takes.
+fn says_sizes(inputs: &[Tensor]) -> bool {
+    let is_number = |it: &Tensor| {
+        use Datatype::{Fp16, Fp32, Fp64, Int8, Uint8};
+        matches!(it.datatype, Fp16 | Fp32 | Fp64 | Int8 | Uint8)
+    };
+    !inputs.iter().all(is_number)
 }
 
 /// Loading took longer than it may.

@@ -64,20 +64,20 @@ impl Quiet {
             };
             match write(&mut self.stream.get_ref()) {
                 Ok(written) => {
-                    drop(told);
                     if written == wanted {
                         self.room = None;
                     }
                     return Poll::Ready(Ok(written));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => match told {
-                    Some(mut told) => told.clear_ready(),
-                    None => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Some(mut told) = told {
+                        told.clear_ready();
+                    } else {
                         let same = OwnedFd::from(self.stream.get_ref().try_clone()?);
                         self.room = Some(raw::await_room(same)?);
                     }
-                },
+                }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

@@ -80,7 +80,7 @@ fn a_reader_on_the_other_side_wakes_nobody() {
     });
 }
 
-/// What epoll was asked to tell of a descriptor (`/proc/self/fdinfo`, proc_pid_fdinfo(5)).
+/// What epoll was asked to tell of a descriptor (`proc_pid_fdinfo(5)`).
 fn interests_of(descriptor: i32) -> u32 {
     let folder = std::fs::read_dir("/proc/self/fdinfo").unwrap();
     let texts = folder.filter_map(|it| std::fs::read_to_string(it.unwrap().path()).ok());

@@ -13,6 +13,7 @@ pub mod wire;
 #[path = "tests.rs"]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use self::wire::{Broken, Fields, Value};
@@ -89,6 +90,7 @@ fn read(file: &[u8]) -> Checked<Outline> {
     let functions = local_functions(file)?;
     let walk = Walk {
         functions: &functions,
+        has_inner: Cell::new(false),
     };
     let mut graph = None;
     for field in Fields::of(file) {
@@ -107,7 +109,10 @@ fn read(file: &[u8]) -> Checked<Outline> {
         }
     }
     match graph {
-        Some(graph) => outline(graph),
+        Some(graph) => Ok(Outline {
+            is_straight: !walk.has_inner.get(),
+            ..outline(graph)?
+        }),
         None => invalid("it has no graph"),
     }
 }
@@ -137,6 +142,8 @@ fn local_functions(file: &[u8]) -> Checked<Functions<'_>> {
 
 struct Walk<'a> {
     functions: &'a Functions<'a>,
+    /// Whether an operator has a graph of its own (`Loop`, `Scan`, `If`, the runtime's searches).
+    has_inner: Cell<bool>,
 }
 
 impl Walk<'_> {
@@ -195,7 +202,10 @@ impl Walk<'_> {
         for field in Fields::of(message) {
             match field? {
                 (5 | 10, value) => tensor(value.bytes()?)?,
-                (6 | 11, value) => self.graph(value.bytes()?, depth + 1)?,
+                (6 | 11, value) => {
+                    self.has_inner.set(true);
+                    self.graph(value.bytes()?, depth + 1)?;
+                }
                 (22 | 23, value) => sparse_tensor(value.bytes()?)?,
                 _ => {}
             }
@@ -287,6 +297,7 @@ fn outline(graph: &[u8]) -> Checked<Outline> {
             inputs: taken,
             outputs,
             keeps_state: false,
+            is_straight: true,
         }),
     }
 }

@@ -207,6 +207,22 @@ fn an_input_that_the_protocol_has_no_words_for_is_refused() {
 }
 
 #[test]
+fn an_operator_with_a_graph_of_its_own_may_run_it_any_number_of_times() {
+    let plain = node("Add", "", &[message(5, &[text(1, "axis")])]);
+    assert!(
+        check(&graph(std::slice::from_ref(&plain)))
+            .unwrap()
+            .is_straight
+    );
+    let body = message(5, &[message(6, std::slice::from_ref(&plain))]);
+    let repeats = node("Loop", "", &[body]);
+    let straight = |parts: &[Vec<u8>]| check(&graph(parts)).unwrap().is_straight;
+    assert!(!straight(&[plain.clone(), repeats.clone()]));
+    let branch = message(5, &[message(6, &[repeats])]);
+    assert!(!straight(&[node("If", "", &[branch]), plain]));
+}
+
+#[test]
 fn graphs_lie_only_so_deep_in_each_other() {
     let nest = |depth: usize| {
         let inner = (0..depth).fold(vec![], |inner: Vec<u8>, _| {

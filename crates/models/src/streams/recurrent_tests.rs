@@ -88,7 +88,7 @@ fn bench() -> Bench {
     let (run, runs) = mpsc::channel();
     let seen = Arc::default();
     let session = Box::new(Adder(runs, Arc::clone(&seen)));
-    let pool = Pool::start(vec![session], Terms::of(&served, false)).unwrap();
+    let pool = Pool::start(vec![session], Terms::of(&served)).unwrap();
     let declared = served.stream.clone().unwrap();
     Bench {
         model: Recurrent::new(&served, &declared, Arc::clone(&pool)).unwrap(),
@@ -205,7 +205,7 @@ fn a_constant_is_each_element_of_its_type() {
 
 #[test]
 fn what_does_not_fit_the_model_is_refused_when_it_is_loaded() {
-    let pool = Pool::start(vec![], Terms::of(&model(), false)).unwrap();
+    let pool = Pool::start(vec![], Terms::of(&model())).unwrap();
     let refused = |change: &dyn Fn(&mut Declared)| {
         let served = model();
         let mut declared = served.stream.clone().unwrap();

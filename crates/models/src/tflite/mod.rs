@@ -288,6 +288,7 @@ fn outline(model: &Table, graphs: Tables, keeps_state: bool) -> Checked<Outline>
         inputs,
         outputs,
         keeps_state,
+        is_straight: false, // not looked for
     })
 }
 
