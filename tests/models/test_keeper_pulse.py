@@ -22,6 +22,7 @@ class Process:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen(1)
+        self.listener.settimeout(10)
         self._open: list[socket.socket] = []
 
     def accept(self) -> socket.socket:
