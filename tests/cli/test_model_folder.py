@@ -65,3 +65,28 @@ def test_what_is_wrong_is_told(tmp_path: Path, spec: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         model_folder(folder(inner, spec))
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize("spec", [None, "task: t\n"])
+@pytest.mark.parametrize("name", ["model.onnx", "net.tflite"])
+def test_a_model_that_is_a_link_out_of_its_folder_is_not_read(
+    tmp_path: Path, name: str, spec: str | None
+) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "private.bin").write_bytes(b"x")
+    (inner / name).symlink_to("../private.bin")
+    if spec is not None:
+        (inner / "model.yaml").write_text(spec)
+    with pytest.raises(ConfigError) as caught:
+        model_folder(inner)
+    assert caught.value.code == "manifest_invalid"
+    assert "leads out" in caught.value.message
+
+
+def test_a_link_to_a_model_within_its_folder_is_the_model(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "a.bin").write_bytes(b"x")
+    (tmp_path / "model.onnx").symlink_to("weights/a.bin")
+    for path in (tmp_path, tmp_path / "model.onnx"):
+        assert model_folder(path).file == tmp_path / "model.onnx"

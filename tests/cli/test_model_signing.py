@@ -124,12 +124,15 @@ def test_the_nodes_ca_signs_what_it_keeps_and_what_lies_here(
     file = str(folder / "m.onnx")
     checked = node("model", "verify", file, "--signature", str(out), "--cert", ca)
     assert checked.returncode == 0, checked.stderr
-    assert node("model", "sign", str(folder)).returncode == 0
+    told = node.json("model", "sign", str(folder))
+    assert told == {"signature": str(folder / "model.sig"), "files": 1}
     assert node("model", "verify", str(folder)).returncode == 0
     assert node("model", "trust", "add", str(publisher.leaf_file)).returncode == 0
     mine = ("--key", str(publisher.key_file), "--cert", str(publisher.leaf_file))
     done = node("model", "sign", "digits", "--version", "1", *mine)
     assert "signed by CN=publisher" in done.stderr
+    named = cast("dict[str, Any]", node.json("model", "sign", "digits", *mine))
+    assert (named["signer"], named["signature"]) == ("CN=publisher", None)
     half = node("model", "sign", "digits", "--key", str(publisher.key_file))
     assert half.returncode == ConfigError.exit_code
 

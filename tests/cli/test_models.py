@@ -87,6 +87,19 @@ def test_a_model_goes_through_its_whole_life(node: Shell, folder: Path) -> None:
     assert "vedette model add --help" in node("model", "list").stderr
 
 
+def test_more_threads_than_cores_are_noted(node: Shell, folder: Path) -> None:
+    cores = len(os.sched_getaffinity(0))
+    add = ("model", "add", str(folder), "--name", "digits")
+    assert "take turns" not in node(*add, "--sessions", str(cores)).stderr
+    (folder / "m.onnx").write_bytes(onnx_like(b"two"))
+    noted = node(*add, "--sessions", "1", "--threads", str(cores + 1))
+    assert f"note: {cores + 1} threads on {cores} cores take turns" in noted.stderr
+    (folder / "m.onnx").write_bytes(onnx_like(b"three"))
+    noted = node(*add, "--sessions", str(cores + 1), "--threads", "2")
+    assert f"note: {cores + 1} sessions of 2 threads on {cores} cores" in noted.stderr
+    assert "take turns" not in node(*add, "--json").stderr
+
+
 def test_what_is_no_model_is_told_before_anything_is_sent(node: Shell, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"PK\x03\x04" + b"\0" * 40)
     done = node("model", "add", str(tmp_path), "--name", "digits")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,8 @@ import httpx
 import numpy as np
 import pytest
 from tests.e2e.conftest import StartNode
-from tests.e2e.node import Node
+from tests.e2e.node import Node, wait_until
+from tests.e2e.test_predict import worker_of
 from tests.e2e.wire import HTTP_1, tls_context
 from tests.models import onnx_files
 
@@ -51,12 +54,16 @@ class Answers:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def ask(self, token: str, seed: int) -> tuple[str, np.ndarray]:
-        """The id of a request with one row, and what came."""
+    def send(self, token: str, seed: int) -> httpx.Response:
+        """What came for one row, whatever it is."""
         row = np.random.default_rng(seed).standard_normal(INSIDE, np.float32)
         given = {"name": "x", "datatype": "FP32", "shape": [1, INSIDE], "data": row.tolist()}
         headers = {"authorization": f"Bearer {token}"}
-        answer = self._client.post(self._url, json={"inputs": [given]}, headers=headers)
+        return self._client.post(self._url, json={"inputs": [given]}, headers=headers)
+
+    def ask(self, token: str, seed: int) -> tuple[str, np.ndarray]:
+        """The id of a request with one row, and what came."""
+        answer = self.send(token, seed)
         assert answer.status_code == 200, answer.text
         [output] = answer.json()["outputs"]
         assert output["shape"] == [1, INSIDE]
@@ -99,3 +106,51 @@ def test_requests_of_several_callers_never_do(node: Node, answers: Answers) -> N
     for _ in range(5):
         for _, request_id, _ in answers.together(tokens):
             assert answers.batch(request_id) == 1
+
+
+def test_a_process_killed_amid_batches_spoils_no_answer_and_is_back(
+    node: Node, answers: Answers
+) -> None:
+    alone = {seed: answers.ask(node.usual_token, seed)[1] for seed in range(CALLERS)}
+    came: list[tuple[int, httpx.Response]] = []
+    done = threading.Event()
+
+    def load(seed: int) -> None:
+        while not done.is_set():
+            came.append((seed, answers.send(node.usual_token, seed)))
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        callers = [pool.submit(load, seed) for seed in range(CALLERS)]
+        try:
+            wait_until(
+                "some ran together", lambda: node.requests.lines()[-1].get("batch", 1) > 1, 300
+            )
+            killed = worker_of(node, "dense")
+            os.kill(killed, signal.SIGKILL)
+            wait_until("calls under way failed", lambda: failed(came))
+            known = len(came)
+            wait_until("it answers again", lambda: any(ok(each) for _, each in came[known:]))
+        finally:
+            done.set()
+        for caller in callers:
+            caller.result(60)
+    assert worker_of(node, "dense") != killed
+    for seed, answer in came:
+        if ok(answer):
+            [output] = answer.json()["outputs"]
+            got = np.array(output["data"], np.float32).reshape(1, INSIDE)
+            np.testing.assert_allclose(got, alone[seed].reshape(1, INSIDE), rtol=1e-4, atol=1e-4)
+    causes = {node.record(each.headers["x-request-id"])["cause"] for each in failed(came)}
+    assert causes <= {"model_unavailable", "model_busy"}
+
+
+def ok(answer: httpx.Response) -> bool:
+    return answer.status_code == 200
+
+
+def failed(came: list[tuple[int, httpx.Response]]) -> list[httpx.Response]:
+    """Those that were not answered, each of which has to say that it may come again."""
+    others = [answer for _, answer in came if not ok(answer)]
+    assert {answer.status_code for answer in others} <= {503}
+    assert all("retry-after" in answer.headers for answer in others)
+    return others

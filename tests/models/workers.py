@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "HOME": "/nonexistent",
     "ORT_DISABLE_TELEMETRY": "1",
     "RUST_BACKTRACE": "1",
+    # A module that is newer than what is kept of it would be compiled and written within a trace.
+    "PYTHONDONTWRITEBYTECODE": "1",
 }
 WAIT = 60
 """Seconds: against what hangs."""

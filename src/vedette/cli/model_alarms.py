@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vedette.cli.completing import ModelArgument
 from vedette.cli.options import HomeOption, JsonOption, home_of
 from vedette.cli.render import print_json, print_table, printable
 from vedette.clock import to_rfc3339
@@ -20,7 +21,7 @@ from vedette.models.alarms import Alarm, follow_alarms, read_alarms
 
 
 def alarms(
-    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    name: ModelArgument,
     last: Annotated[int, typer.Option(min=1, max=100_000, help="How many, at most.")] = 50,
     follow: Annotated[
         bool, typer.Option("--follow", help="Those from now on, one a line, until Ctrl-C.")

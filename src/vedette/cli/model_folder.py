@@ -42,8 +42,10 @@ class ModelFolder:
 def model_folder(path: Path) -> ModelFolder:
     """What `vedette model add` takes in. Raises `ConfigError` model_missing, manifest_invalid."""
     place = path / SPEC
-    if not path.is_dir() or not place.exists():
+    if not path.is_dir():
         return ModelFolder(find_model(path))
+    if not place.exists():
+        return ModelFolder(_found(path))
     document = read_yaml(require_inside(place, path, str(place)))
     spec = build(
         FolderSpec,
@@ -54,7 +56,7 @@ def model_folder(path: Path) -> ModelFolder:
     )
     if spec.file is not None and is_digest(spec.file):
         raise ConfigError("manifest_invalid", "`file` is a path in the folder", file=str(place))
-    file = find_model(path) if spec.file is None else _inside(path, spec.file)
+    file = _found(path) if spec.file is None else _inside(path, spec.file)
     extras: dict[str, Path] = {}
     digests: dict[str, str] = {}
     for written in spec.named_files():
@@ -65,6 +67,13 @@ def model_folder(path: Path) -> ModelFolder:
     wish: dict[str, Any] = {name: said[name] for name in _SETTINGS if name in said}
     wish["media"] = _by_digest(spec, digests)
     return ModelFolder(file, wish, extras)
+
+
+def _found(folder: Path) -> Path:
+    """The one model in it; a folder that somebody else packed takes in nothing but itself."""
+    found = find_model(folder)
+    require_inside(found, folder, repr(found.name))
+    return found
 
 
 def _inside(folder: Path, written: str) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vedette.cli.completing import model_names_or_paths, model_versions
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.render import print_json, print_table, printable, say
 from vedette.errors import ConfigError, VedetteError
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
 
 _trust = typer.Typer(help="Whose signatures of models count.", no_args_is_help=True)
 _NAMES_OR_PATHS = "Name of a model of the node, or a path: a file, or a folder with all in it."
-TargetArgument = Annotated[str, typer.Argument(metavar="NAME|PATH", help=_NAMES_OR_PATHS)]
+TargetArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME|PATH", help=_NAMES_OR_PATHS, autocompletion=model_names_or_paths),
+]
 VersionOption = Annotated[
-    int | None, typer.Option(min=1, help="Of a name; default: the one that serves.")
+    int | None,
+    typer.Option(
+        min=1, help="Of a name; default: the one that serves.", autocompletion=model_versions
+    ),
 ]
 
 
@@ -63,6 +70,7 @@ def sign(
             help="File for the signature; default: model.sig beside the model, for a name none."
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Sign a model: a file or folder, or a version that the node keeps. The signature goes with it as `model.sig`."""
     from vedette.models.signed_files import SIGNATURE_NAME, resources_of
@@ -76,6 +84,8 @@ def sign(
         if path.is_dir() and place.resolve().is_relative_to(path.resolve()):
             resources.pop(place.resolve().relative_to(path.resolve()).as_posix(), None)
         _write(place, _signed(client_of(home), name, resources, key, cert))
+        if as_json:
+            print_json({"signature": str(place), "files": len(resources)})
         return
     client, name = client_of(home), require_name(target, "model")
     if key is None:
@@ -85,6 +95,8 @@ def sign(
     say(f"{name} is signed by {printable(done['signer'])}")
     if out is not None:
         _write(out, client.get_bytes(f"/v1/models/{name}/signature{_query(version)}"))
+    if as_json:
+        print_json(done | {"signature": str(out) if out else None})
 
 
 def verify(

@@ -6,12 +6,14 @@ Owns: the options of these commands. Must not: look into a model; the node has i
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vedette.cli import model_signing
+from vedette.cli.completing import ModelArgument, model_names, model_versions
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.model_alarms import alarms
 from vedette.cli.options import HomeOption, JsonOption, client_of
@@ -28,8 +30,8 @@ _models = typer.Typer(
     help="Models that the node serves by the Open Inference Protocol.", no_args_is_help=True
 )
 
-NameArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 _SHOWN_VALUES = 4
+_STOPPED = "Stopped; see `vedette model list` for what there is"
 _QUANTIZE_EXAMPLE = (
     "Example: vedette model quantize digits --calibrate pictures.npz --samples labelled.npz"
 )
@@ -76,7 +78,7 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
     print_table(columns, rows, "The node has no model. Give it one: vedette model add --help")
 
 
-def show(name: NameArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def show(name: ModelArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show one model: its versions, what goes in and comes out, and its process."""
 
     one = client_of(home).get(f"/v1/models/{require_name(name, 'model')}")
@@ -139,7 +141,7 @@ def add(
             help="A file (.onnx, .tflite), or a folder that holds one, and perhaps model.yaml."
         ),
     ],
-    name: Annotated[str, typer.Option(help="Name of the model.")],
+    name: Annotated[str, typer.Option(help="Name of the model.", autocompletion=model_names)],
     home: HomeOption = None,
     version: Annotated[
         int | None, typer.Option(min=1, help="Higher than all before; default: the next.")
@@ -195,7 +197,7 @@ def add(
     said = {key: value for key, value in flags.items() if value is not None}
     wish: dict[str, Any] = {"file": admitted.digest, "version": version, "promote": promote}
     wish |= {**folder.wish, **said}
-    with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
+    with said_on_interrupt(_STOPPED):
         upload_model(client, admitted.digest, admitted.path, name)
         folder.send(client)
         _send_signature(client, admitted.digest, admitted.path, signature, unsigned)
@@ -204,8 +206,19 @@ def add(
             answer: dict[str, Any] = client.put(place, wish)
     if as_json:
         print_json(answer)
-    else:
-        _say_added(answer)
+        return
+    _say_added(answer)
+    _say_if_crowded(client.get(place))
+
+
+def _say_if_crowded(one: dict[str, Any]) -> None:
+    """Threads beyond the cores, which are those of this machine: the node is at a Unix socket."""
+    sessions, threads, cores = one["sessions"], one["threads"], len(os.sched_getaffinity(0))
+    if sessions * threads > cores:
+        wanted = (
+            f"{sessions} sessions of {threads} threads" if sessions > 1 else f"{threads} threads"
+        )
+        say(f"note: {wanted} on {cores} cores take turns, and each request takes longer")
 
 
 def _say_added(answer: dict[str, Any]) -> None:
@@ -243,8 +256,10 @@ def _send_signature(
 
 
 def promote(
-    name: NameArgument,
-    version: Annotated[int, typer.Option(min=1, help="The version to serve.")],
+    name: ModelArgument,
+    version: Annotated[
+        int, typer.Option(min=1, help="The version to serve.", autocompletion=model_versions)
+    ],
     home: HomeOption = None,
     max_drift: Annotated[
         float | None,
@@ -259,27 +274,30 @@ def promote(
     """Serve a version that is kept; returns when it serves."""
 
     place = f"/v1/models/{require_name(name, 'model')}/promoted"
-    with waiting(f"Loading {name} {version}"):
+    with said_on_interrupt(_STOPPED), waiting(f"Loading {name} {version}"):
         wish = {"version": version} | ({} if max_drift is None else {"maxDrift": max_drift})
         done = client_of(home).post(place, wish)
     _told(done, f"Serves {name} {version}", as_json)
 
 
-def rollback(name: NameArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def rollback(name: ModelArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Serve the version that served before; `vedette rollback` takes the whole node back."""
 
     client = client_of(home)
-    with waiting(f"Loading {name}"):
+    with said_on_interrupt(_STOPPED), waiting(f"Loading {name}"):
         done = client.post(f"/v1/models/{require_name(name, 'model')}/rollback", None)
     version = client.get(f"/v1/models/{require_name(name, 'model')}")["version"]
     _told(done, f"Serves {name} {version}", as_json)
 
 
 def remove(
-    name: NameArgument,
+    name: ModelArgument,
     home: HomeOption = None,
     version: Annotated[
-        int | None, typer.Option(min=1, help="Only this one, which does not serve.")
+        int | None,
+        typer.Option(
+            min=1, help="Only this one, which does not serve.", autocompletion=model_versions
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vedette.cli.completing import ModelArgument
 from vedette.cli.options import HomeOption, JsonOption, client_of, home_of
 from vedette.cli.render import print_json, print_table, printable, say
 from vedette.errors import ConfigError, UnavailableError
@@ -37,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    name: ModelArgument,
     given: Annotated[
         str | None,
         typer.Argument(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vedette.cli.completing import model_names_or_paths
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.options import HomeOption, JsonOption, client_of, home_of, split_list
 from vedette.cli.render import print_json, print_table, printable, say
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 def quantize(
     model: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="A model of the node, or a file (.onnx).")
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="A model of the node, or a file (.onnx).",
+            autocompletion=model_names_or_paths,
+        ),
     ],
     home: HomeOption = None,
     out: Annotated[
@@ -131,9 +137,10 @@ def _added(made: Quantized, name: str, home: Path | None, promote: bool) -> dict
 
     admitted = read_model(made.file)
     client = client_of(home)
-    upload_model(client, admitted.digest, admitted.path, name)
     wish = {"file": admitted.digest, "promote": promote}
-    answer: dict[str, Any] = client.put(f"/v1/models/{name}", wish)
+    with said_on_interrupt("Stopped; see `vedette model list` for what there is"):
+        upload_model(client, admitted.digest, admitted.path, name)
+        answer: dict[str, Any] = client.put(f"/v1/models/{name}", wish)
     return answer
 
 

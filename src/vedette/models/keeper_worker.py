@@ -79,7 +79,7 @@ class Worker:
     _shown: State | None = None
 
     def __post_init__(self) -> None:
-        question = f"GET /v2/models/{self.wanted.name}/ready HTTP/1.1\r\nhost: keeper\r\nconnection: close\r\n\r\n"
+        question = f"GET /v2/models/{self.wanted.name}/ready HTTP/1.1\r\nhost: keeper\r\n\r\n"
         self.pulse = Pulse(self.path, question.encode())
 
     def serving(self) -> Process | None:
