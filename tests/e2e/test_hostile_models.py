@@ -241,7 +241,7 @@ def test_of_10000_requests_as_many_wait_as_may_and_all_others_are_told_to_come_a
         assert line["model"] == "patient"
         assert (line["cause"], line["detail"]) in (
             ("model_busy", "as many requests wait for the model as may"),
-            ("model_unavailable", "overloaded"),
+            ("model_busy", "overloaded"),
         )
         assert worker_of(node, "patient") == pid
         first.close()  # it leaves, and its run ends

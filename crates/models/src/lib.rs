@@ -41,6 +41,7 @@ mod streams;
 mod sys;
 mod tflite;
 mod turn;
+mod warm;
 mod watchdog;
 mod worker;
 

@@ -44,6 +44,13 @@ const DRIFT: HeaderName = HeaderName::from_static("x-vedette-drift");
 /// Where the node asks that, and hands on what an earlier process knew. Not below the model's paths: no caller gets here.
 const DRIFT_PATH: &str = "/drift";
 
+/// Of an engine, to ask what a model is, and to be refused.
+const SPARE_CONNECTIONS: usize = 16;
+/// Connections that are always taken.
+const LEAST_CONNECTIONS: usize = 512;
+/// Of two engines, at 8,192 each.
+const MOST_CONNECTIONS: usize = 16_384;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -165,10 +172,18 @@ impl Serving {
         self.model.limits.run_time()
     }
 
-    /// Streams that are kept at once; each may have a connection.
-    pub fn streams(&self) -> usize {
-        let limits = self.streams.as_ref().map(|_| self.model.limits.streams);
-        limits.unwrap_or(0)
+    /// Connections at once; further ones wait in the kernel. An engine makes one for each request that runs or waits, and a
+    /// few more (`vedette_engine::models`), and keeps them; when another takes over there are two.
+    pub fn connections(&self) -> usize {
+        let limits = &self.model.limits;
+        let streams = self.streams.as_ref().map_or(0, |_| limits.streams);
+        let under_way = limits
+            .queue
+            .saturating_add(self.model.sessions + SPARE_CONNECTIONS);
+        let of_engines = under_way
+            .saturating_mul(2)
+            .clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS);
+        of_engines.saturating_add(streams)
     }
 
     /// Ends all streams.

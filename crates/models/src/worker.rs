@@ -27,10 +27,9 @@ use crate::place::{Place, agree, confine};
 use crate::pool::{Pool, Terms};
 use crate::serve::Serving;
 use crate::streams::{Streams, spec};
+use crate::warm::warm_up;
 use crate::{sys, watchdog};
 
-/// Connections at once; further ones wait in the kernel.
-const MAX_CONNECTIONS: usize = 512;
 /// Longest time that loading may take; less than the keeper waits (`vedette.models.keeper_worker`), so that it is told why.
 const LOADING: Duration = Duration::from_secs(110);
 
@@ -134,7 +133,10 @@ fn load(config: WorkerConfig, ready: &File, is_one_core: bool) -> Result<Serving
     });
     let loading = loading.map_err(failed)?;
     let sessions = (0..model.sessions.max(1)).map(|_| place.session(model.threads.max(1)));
-    let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
+    let mut sessions = sessions.collect::<Result<Vec<_>, _>>()?;
+    if !place.outline.keeps_state {
+        warm_up(&model, &mut sessions)?;
+    }
     drop(loading);
     let mut terms = Terms::of(&model);
     if place.outline.is_straight && !says_sizes(&model.inputs) {
@@ -178,7 +180,7 @@ async fn serve(
 ) -> std::io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let serving = Arc::new(serving);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS + serving.streams()));
+    let places = Arc::new(Semaphore::new(serving.connections()));
     let (leave, leaving) = watch::channel(false);
     loop {
         let place = tokio::select! {

@@ -304,11 +304,13 @@ pub fn refusal_of(record: &Record, error: &SendError) -> Refusal {
         SendError::TimeoutResponse | SendError::TimeoutWhole => Cause::ModelTimeout,
         SendError::MalformedResponse(_) | SendError::HeadersTooLarge => Cause::UpstreamInvalid,
         SendError::RequestBody(_) => Cause::RequestBroken,
+        // More ask than may wait, so many that they are not even asked about.
+        SendError::Overloaded => Cause::ModelBusy,
         _ => Cause::ModelUnavailable,
     };
     let refusal = Refusal::with(cause, error.to_string());
     match cause {
-        Cause::ModelUnavailable => refusal.after(RETRY_SECONDS),
+        Cause::ModelUnavailable | Cause::ModelBusy => refusal.after(RETRY_SECONDS),
         _ => refusal,
     }
 }
