@@ -1,6 +1,8 @@
 """Reads a document: where text is and what it says, by two models behind the node's gateway.
 
-    vedette token --subject me --header | python read.py page.png --url https://localhost:8443 --ca CA.crt
+    vedette token --subject me --header | python read.py page.png
+
+asks the node of this machine; another one is said by --url and --ca.
 
 Prints a line of text a line, with its score and its place: x y width height, in pixels. The token comes as a header on
 standard input and goes nowhere else.
@@ -16,6 +18,7 @@ import argparse
 import http.client
 import json
 import ssl
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,15 +156,31 @@ def read(node: Node, picture: Image.Image, characters: list[str]) -> list[Line]:
     return lines
 
 
+def place(url: str | None, ca: str | None) -> tuple[str, str]:
+    """Where to ask, and the CA's certificate: as given, else those of this machine's node (VEDETTE_HOME)."""
+    if url and ca:
+        return url, ca
+    # The token comes on standard input, which is nobody else's to read.
+    told = subprocess.run(
+        ["vedette", "status", "--json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if told.returncode:
+        sys.exit("no node here: start one (vedette up), or give --url and --ca")
+    node = json.loads(told.stdout)
+    return url or node["listeners"][0]["url"], ca or f"{node['home']}/control/ca.crt"
+
+
 def main() -> None:
     """See above."""
     here = Path(__file__).parent
     parser = argparse.ArgumentParser(description="Reads a document by the models of a node.")
     parser.add_argument("picture", type=Path)
-    parser.add_argument("--url", default="https://localhost:8443")
-    parser.add_argument(
-        "--ca", required=True, help="the node's CA certificate (vedette up prints where it is)"
-    )
+    parser.add_argument("--url", help="where to ask; default: the node of this machine")
+    parser.add_argument("--ca", help="the node's CA certificate; default: that of this machine's")
     parser.add_argument("--characters", type=Path, default=here / "characters.txt")
     given = parser.parse_args()
     name, _, authorization = sys.stdin.readline().strip().partition(": ")
@@ -170,9 +189,10 @@ def main() -> None:
             "the token is wanted on standard input: vedette token --subject me --header | …"
         )
     characters = [*given.characters.read_text("utf-8").split("\n"), " "]
+    url, ca = place(given.url, given.ca)
     with Image.open(given.picture) as opened:
         picture = opened.convert("RGB")
-    for line in read(Node(given.url, given.ca, authorization), picture, characters):
+    for line in read(Node(url, ca, authorization), picture, characters):
         print(f"{line.text}\t{line.score:.2f}\t{' '.join(map(str, line.box))}")
 
 

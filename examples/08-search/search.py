@@ -1,6 +1,8 @@
 """Finds the passages that mean what is asked, by the vectors of a model behind the node's gateway.
 
-    vedette token --subject me --header | python search.py "Where can I find fuses?" --ca CA.crt
+    vedette token --subject me --header | python search.py "Where can I find fuses?"
+
+asks the node of this machine; another one is said by --url and --ca.
 
 Prints the nearest passages with the cosine of their angle to the question (1: the same). The token comes as a header on
 standard input and goes nowhere else; texts and vectors go to this node and nowhere else.
@@ -12,6 +14,7 @@ import argparse
 import http.client
 import json
 import ssl
+import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,14 +58,30 @@ def nearest(node: Node, passages: list[str], question: str, top: int) -> list[tu
     return [(float(cosines[each]), passages[each]) for each in np.argsort(-cosines)[:top]]
 
 
+def place(url: str | None, ca: str | None) -> tuple[str, str]:
+    """Where to ask, and the CA's certificate: as given, else those of this machine's node (VEDETTE_HOME)."""
+    if url and ca:
+        return url, ca
+    # The token comes on standard input, which is nobody else's to read.
+    told = subprocess.run(
+        ["vedette", "status", "--json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if told.returncode:
+        sys.exit("no node here: start one (vedette up), or give --url and --ca")
+    node = json.loads(told.stdout)
+    return url or node["listeners"][0]["url"], ca or f"{node['home']}/control/ca.crt"
+
+
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description="Finds passages by what they mean.")
     parser.add_argument("question")
-    parser.add_argument("--url", default="https://localhost:8443")
-    parser.add_argument(
-        "--ca", required=True, help="the node's CA certificate (vedette up prints where it is)"
-    )
+    parser.add_argument("--url", help="where to ask; default: the node of this machine")
+    parser.add_argument("--ca", help="the node's CA certificate; default: that of this machine's")
     parser.add_argument("--passages", type=Path, default=Path(__file__).with_name("passages.txt"))
     parser.add_argument("--top", type=int, default=3)
     given = parser.parse_args()
@@ -72,7 +91,7 @@ def main() -> None:
             "the token is wanted on standard input: vedette token --subject me --header | …"
         )
     passages = [each for each in given.passages.read_text("utf-8").splitlines() if each]
-    node = Node(given.url, given.ca, authorization)
+    node = Node(*place(given.url, given.ca), authorization)
     for cosine, passage in nearest(node, passages, given.question, given.top):
         print(f"{cosine:.2f}\t{passage}")
 

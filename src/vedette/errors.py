@@ -117,6 +117,7 @@ _CONFIG = [
     ("model_refused", "The model was not asked, or refused the question.", "Mend what the message names; `vedette model show NAME` says what it takes, docs/callers.md who may ask."),
     ("model_serving", "That version is the one that serves.", "Promote another one first, or remove the model whole: without --version."),
     ("model_too_large", "The model is larger than 2 GiB.", "Make it smaller: quantise it, or leave out what serving does not need."),
+    ("model_streamless", "The model takes no streams, so it has no alarms.", "Name a detector, or a model whose manifest says `stream`; `vedette model list` shows the format of each, `vedette model show NAME` its stream."),
     ("model_unknown", "The node has no model of that name.", "Run `vedette model list` to see the names."),
     ("model_version_unknown", "The node keeps no such version of that model.", "Run `vedette model show NAME` to see those that are kept."),
     ("native_binary", "The file is a machine-code binary, not a WebAssembly component.", "Build for the target wasm32-wasip2."),

@@ -182,3 +182,33 @@ def test_a_manifest_is_applied_from_files_and_from_a_saved_plan(
     assert wrong.returncode == 1
     assert "edge.yaml:4" in wrong.stderr
     assert "a page of HTML" in wrong.stderr
+
+
+def test_alarms_are_those_of_a_model_that_takes_streams(
+    node: Shell, folder: Path, tmp_path: Path
+) -> None:
+    for more in ((), ("--follow",), ("--json",)):
+        done = node("model", "alarms", "pmup", *more)
+        assert done.returncode == ConfigError.exit_code
+        assert done.stdout == ""
+        assert "the node has no model 'pmup'" in done.stderr
+        assert "vedette model list" in done.stderr
+    assert node("model", "add", str(folder), "--name", "digits").returncode == 0
+    for more in ((), ("--follow",), ("--json",)):
+        done = node("model", "alarms", "digits", *more)
+        assert done.returncode == ConfigError.exit_code
+        assert done.stdout == ""
+        assert "the model 'digits' takes no streams" in done.stderr
+        assert "a model whose manifest says `stream`" in done.stderr
+    assert node("model", "remove", "digits").returncode == 0
+
+
+def test_alarms_that_were_noted_are_shown_whatever_became_of_their_model(node: Shell) -> None:
+    said = {"kind": "alarm", "unixMillis": 1_790_000_000_123, "model": "gone", "version": 3}
+    said |= {"stream": "line-3", "n": 17, "score": 0.98, "suppressed": 0}
+    log = node.home.models_log
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        file.write(json.dumps(said).encode() + b"\n")
+    [noted] = cast("list[dict[str, Any]]", node.json("model", "alarms", "gone"))
+    assert (noted["model"], noted["n"]) == ("gone", 17)

@@ -24,6 +24,17 @@ output:
   labels: {names: names.txt, top: 3}
 """
 
+FIXED = """
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {name: fixed}
+spec:
+  public: true
+  rules:
+    - matches: [{path: {value: /fixed}}]
+      static: {body: all is well}
+"""
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
@@ -73,6 +84,33 @@ def test_any_client_sends_a_picture_and_the_record_says_what_it_took(node: Node)
     assert refused.status_code == 400
     assert "picture" in refused.json()["error"]
     assert ask(node, "squeeze", b"RIFF", {"content-type": "audio/wav"}).status_code == 415
+
+
+def test_what_a_model_does_not_take_it_refuses_itself_and_the_firewall_that_of_others(
+    node: Node, tmp_path: Path
+) -> None:
+    """The Core Rule Set's list of types is for those who read any (920420)."""
+    types = ("image/webp", "image/svg+xml", "video/mp4", "application/pdf", "text/csv", "text/html")
+    for kind in types:
+        answer = ask(node, "squeeze", b"RIFF0000WEBPVP8 ", {"content-type": kind})
+        assert answer.status_code == 415, (kind, answer.text)
+        assert answer.json()["error"] == (
+            f"{kind} is not what the model takes, which is image/jpeg, image/png, or tensors"
+        )
+        line = node.record(answer.headers["x-request-id"])
+        assert (line["cause"], line["outcome"]) == ("model_medium", "refused")
+    # What is wrong with a type stays the firewall's.
+    attack = {"content-type": "image/webp; charset=() { :;}; /bin/sh"}
+    assert ask(node, "squeeze", b"x", attack).status_code == 403
+    (tmp_path / "fixed.yaml").write_text(FIXED, "utf-8")
+    node.run("apply", "--yes", str(tmp_path / "fixed.yaml"))
+    context = ssl.create_default_context(cafile=str(node.ca_file))
+    proof = {"authorization": f"Bearer {node.usual_token}"}
+    with httpx.Client(verify=context, timeout=120) as client:
+        for kind, status in (("image/webp", 403), ("application/pdf", 403), ("image/png", 200)):
+            headers = {**proof, "content-type": kind}
+            answer = client.post(f"{node.url}/fixed", content=b"x", headers=headers)
+            assert answer.status_code == status, (kind, answer.text)
 
 
 def test_a_version_that_does_not_say_keeps_how_it_is_fed(node: Node, tmp_path: Path) -> None:

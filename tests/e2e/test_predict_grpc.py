@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import onnx
 import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto, helper
+from tests.e2e.caller import Caller
 from tests.e2e.node import Node, new_home
 from tests.e2e.test_predict import ONE, WIDTH, scaled, worker_of
 from tests.e2e.test_predict import ask as ask_with_http
+from tests.e2e.wire import HTTP_2
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -299,13 +302,84 @@ def test_compressed_messages_and_unknown_methods_are_not_implemented(node: Node,
     request.inputs[0].contents.fp32_contents.extend(
         [0.0] * 10_000
     )  # what gets no smaller is not compressed
-    code, _, line = refused(stub, request, node, compression=grpc.Compression.Gzip)
-    assert (code, line["cause"]) == (grpc.StatusCode.UNIMPLEMENTED, "call_unsupported")
+    with pytest.raises(grpc.RpcError) as compressed:
+        stub.ModelInfer(
+            request, timeout=120, metadata=proof(node), compression=grpc.Compression.Gzip
+        )
+    told = compressed.value
+    assert told.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "Compressed" in told.details()
+    assert "grpc-encoding" in told.details()
+    more = {**dict(told.initial_metadata()), **dict(told.trailing_metadata())}
+    assert node.record(more["x-request-id"])["cause"] == "call_compressed"
     with pytest.raises(grpc.RpcError) as caught:
         stub.RepositoryIndex(
             service_pb2.RepositoryIndexRequest(), timeout=120, metadata=proof(node)
         )
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("encoding", "status", "cause", "accepted"),
+    [
+        ("gzip", "12", "call_compressed", "identity"),
+        ("snappy", "12", "call_compressed", "identity"),
+        ("identity", "3", "call_malformed", None),
+    ],
+)
+def test_a_compressed_message_is_told_what_is_understood(
+    node: Node, encoding: str, status: str, cause: str, accepted: str | None
+) -> None:
+    """gRPC's compression.md. Its clients keep to themselves what they read of it."""
+    caller = Caller(node, HTTP_2)
+    headers = {"content-type": "application/grpc", "te": "trailers", "grpc-encoding": encoding}
+    path = "/inference.GRPCInferenceService/ModelInfer"
+    answer = caller.ask(path, method="POST", body=b"\1\0\0\0\1x", headers=headers)
+    caller.close()
+    assert (answer.status, answer.headers["grpc-status"]) == (200, status)
+    assert answer.headers.get("grpc-accept-encoding") == accepted
+    assert node.record(answer.request_id)["cause"] == cause
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelReady", "ModelMetadata", "ServerLive"])
+def test_a_call_with_two_messages_is_answered_by_nobody(node: Node, stub: Any, method: str) -> None:
+    messages = {
+        "ModelInfer": request_of(),
+        "ModelReady": service_pb2.ModelReadyRequest(name="twice"),
+        "ModelMetadata": service_pb2.ModelMetadataRequest(name="twice"),
+        "ServerLive": service_pb2.ServerLiveRequest(),
+    }
+    message = messages[method].SerializeToString()
+    credentials = grpc.ssl_channel_credentials(node.ca_file.read_bytes())
+    address = f"{node.endpoint.host}:{node.endpoint.port}"
+    with grpc.secure_channel(address, credentials, OPTIONS) as channel:
+        call = channel.stream_unary(f"/inference.GRPCInferenceService/{method}")
+        assert call(iter([message]), timeout=120, metadata=proof(node))
+        with pytest.raises(grpc.RpcError) as caught:
+            call(iter([message, message]), timeout=120, metadata=proof(node))
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "The call has more than one message"
+    told = {**dict(caught.value.initial_metadata()), **dict(caught.value.trailing_metadata())}
+    line = node.record(told["x-request-id"])
+    assert (line["cause"], line["outcome"], line["grpcStatus"]) == ("call_surplus", "refused", 13)
+
+
+def test_how_a_caller_asks_to_be_scheduled_is_kept_or_refused_by_name(
+    node: Node, client: triton.InferenceServerClient
+) -> None:
+    given = [rows(numpy.array([ONE], numpy.float32))]
+    asked = {"headers": dict(proof(node))}
+    client.infer("twice", given, timeout=60_000_000, parameters={"mine": "any"}, **asked)
+    with pytest.raises(InferenceServerException, match="priority is not supported"):
+        client.infer("twice", given, priority=1, **asked)
+    pid = worker_of(node, "twice")
+    client.infer("twice", given, **asked)
+    started = time.monotonic()
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer("twice", given, timeout=1, **asked)
+    assert time.monotonic() - started < 60
+    assert caught.value.status() in ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.UNAVAILABLE")
+    assert worker_of(node, "twice") == pid
 
 
 def test_the_caller_s_deadline_is_the_model_s(node: Node, stub: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -95,9 +96,8 @@ def test_06_ocr_reads_the_page_and_only_with_a_token(node: Node, tmp_path: Path)
     shutil.copytree(ROOT / "examples" / "06-ocr", folder, ignore=shutil.ignore_patterns("*.onnx"))
     _python(folder / "models.py")
     node.run("apply", str(folder), "--yes")
-    place = ["--url", node.url, "--ca", str(node.ca_file)]
     header = f"authorization: Bearer {node.token('jane')}\n"
-    told = _python(folder / "read.py", str(folder / "page.png"), *place, given=header).stdout
+    told = _python(folder / "read.py", str(folder / "page.png"), given=header, of=node).stdout
     lines = [line.split("\t") for line in told.splitlines()]
     assert [text for text, _, _ in lines] == [
         "DELIVERY NOTE",
@@ -108,6 +108,7 @@ def test_06_ocr_reads_the_page_and_only_with_a_token(node: Node, tmp_path: Path)
     ]
     assert all(float(score) > 0.9 for _, score, _ in lines)
     header = "authorization: Bearer none\n"
+    place = ["--url", node.url, "--ca", str(node.ca_file)]
     refused = _python(folder / "read.py", str(folder / "page.png"), *place, given=header, code=1)
     assert "text-detection: 401" in refused.stderr
 
@@ -141,20 +142,31 @@ def test_08_search_finds_what_is_meant(node: Node, tmp_path: Path) -> None:
     _python(folder / "model.py", str(folder))
     node.run("apply", str(folder), "--yes")
     header = f"authorization: Bearer {node.token('jane')}\n"
-    place = ["--url", node.url, "--ca", str(node.ca_file), "--top", "1"]
+    place = ["--url", node.url, "--ca", str(node.ca_file)]
 
-    def found(question: str) -> str:
-        told = _python(folder / "search.py", question, *place, given=header).stdout
+    def found(question: str, *more: str) -> str:
+        words = (folder / "search.py", question, "--top", "1", *more)
+        told = _python(*words, given=header, of=node).stdout
         return told.split("\t")[1].strip()
 
     assert found("Where can I find fuses?").startswith("The spare fuses are in the grey box")
     assert found("How do we get out in an emergency?").startswith("If the alarm sounds three times")
-    assert found("When does the boat sail?").startswith("The ferry to the island leaves")
+    assert found("When does the boat sail?", *place).startswith("The ferry to the island leaves")
 
 
-def _python(*words: object, given: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
+def _python(
+    *words: object, given: str = "", code: int = 0, of: Node | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What a program says, with `vedette` at hand, and `of` as the node of this machine."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = {"VEDETTE_HOME": str(of.home)} if of else {}
     done = subprocess.run(
-        [sys.executable, *map(str, words)], input=given, capture_output=True, text=True, timeout=300
+        [sys.executable, *map(str, words)],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PATH": path, **own},
     )
     assert done.returncode == code, done.stderr
     return done

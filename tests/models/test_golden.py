@@ -132,9 +132,12 @@ def test_what_is_near_enough_is_no_difference() -> None:
             "FP32",
             "output 'y' differs in 2 of 3 elements, most at [0,1]: 2.5 instead of 2 (off by 0.5, 0.00201 is allowed)",
         ),
-        ([1.0], [math.nan], "FP32", "at [0,0]: nan instead of 1 (off by inf"),
-        (["NaN"], [1.0], "FP32", "1 instead of nan"),
-        (["Infinity"], [-math.inf], "FP32", "-inf instead of inf"),
+        ([1.0], [math.nan], "FP32", "most at [0,0]: NaN instead of 1"),
+        (["NaN"], [1.0], "FP32", "most at [0,0]: 1 instead of NaN"),
+        ([3.0], [-math.inf], "FP32", "most at [0,0]: -Infinity instead of 3"),
+        (["Infinity"], [3.0], "FP32", "most at [0,0]: 3 instead of Infinity"),
+        (["NaN"], [b"nan"], "BYTES", "most at [0,0]: 'nan' instead of 'NaN'"),
+        (["Infinity"], [-math.inf], "FP32", "-Infinity instead of Infinity"),
         ([2**53 + 1], [2**53], "INT64", "9007199254740992 instead of 9007199254740993"),
         (["a"], [b"\xffb"], "BYTES", "instead of 'a'"),
         ([True], [False], "BOOL", "False instead of True"),
@@ -164,6 +167,26 @@ def test_the_tolerance_of_the_case_goes_before_that_of_the_file() -> None:
     given = {"y": Answered("FP32", (1, 1), [1.5])}
     assert difference(of_file.cases[0], given, of_file.tolerance) is None
     assert difference(both.cases[0], given, of_file.tolerance) is not None
+
+
+def test_what_is_no_number_is_off_by_none() -> None:
+    for wanted, got in ((1.0, math.nan), ("NaN", 1.0), ("Infinity", -math.inf), (3.0, math.inf)):
+        sentence = told([wanted, 2.0], [got, 2.5])
+        assert sentence is not None
+        assert "differs in 2 of 2 elements" in sentence
+        assert "off by" not in sentence
+
+
+def test_texts_that_look_like_numbers_stay_texts() -> None:
+    said = ["NaN", "Infinity", "1"]
+    assert told(said, [b"NaN", b"Infinity", b"1"], "BYTES") is None
+    (case,) = parsed(y(said, "BYTES")).cases
+    given = {"y": Answered("BYTES", (1, 3), [b"NaN", b"Infinity", b"1"])}
+    assert recorded(case, given).outputs == case.outputs
+    text = {"name": "x", "datatype": "BYTES", "shape": [3], "data": said}
+    (asked,) = parse_golden(json.dumps({"request": {"inputs": [text]}}).encode()).cases
+    body, headers = question(asked)
+    assert request_of(body, headers)["inputs"][0]["data"] == said
 
 
 def test_what_is_answered_first_is_what_has_to_be_answered() -> None:

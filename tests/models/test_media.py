@@ -411,3 +411,37 @@ def test_yolo_rows_become_boxes_in_the_picture(tmp_path: Path) -> None:
         box, label, _ = (each["data"] for each in answer.json["outputs"])
     assert label == ["cat"]
     assert box == [120.0, 40.0, 200.0, 120.0]
+
+
+def large(kind: str, side: int = 6000, **more: Any) -> bytes:
+    """A picture that takes longer to read than some milliseconds on any machine."""
+    into = io.BytesIO()
+    Image.linear_gradient("L").resize((side, side)).convert("RGB").save(into, kind, **more)
+    return into.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("PNG", {"compress_level": 1}), ("JPEG", {}), ("JPEG", {"progressive": True})],
+)
+def test_reading_stops_at_the_deadline_and_at_the_limit_and_leaves_its_place_to_the_next(
+    tmp_path: Path, kind: str, more: dict[str, Any]
+) -> None:
+    headers = {"content-type": f"image/{kind.lower()}"}
+    body, shape = large(kind, **more), [1, 3, 8, 8]
+    file = onnx_files.identity("FP32", shape)
+    told = wired(file, [tensor("in", shape)], [tensor("out", shape)], input={"image": {"pad": 0}})
+    told["limits"] |= {"memoryBytes": 4 << 30, "runMillis": 600_000}
+    with worker(tmp_path, file, told) as started:
+        late = started.ask("POST", "/infer", body, {**headers, "x-vedette-deadline-ms": "10"})
+        assert (late.status, "by the deadline" in late.json["error"]) == (504, True), late.body
+        asked = json.dumps({"parameters": {"timeout": 10_000}}).encode()
+        length = {"inference-header-content-length": str(len(asked))}
+        late = started.ask("POST", "/infer", asked + body, {**headers, **length})
+        assert (late.status, "by the deadline" in late.json["error"]) == (504, True), late.body
+        next_ = started.ask("POST", "/infer", encoded(picture(8, 8)), PNG)
+        assert next_.status == 200, next_.body
+    told["limits"]["runMillis"] = 10
+    with worker(tmp_path, file, told) as started:
+        late = started.ask("POST", "/infer", body, headers)
+        assert (late.status, "limits.run" in late.json["error"]) == (504, True), late.body

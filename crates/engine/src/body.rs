@@ -29,6 +29,7 @@ pub struct BodyMeter {
     read: AtomicU64,
     exceeded: AtomicBool,
     too_slow: AtomicBool,
+    has_surplus: AtomicBool,
 }
 
 impl BodyMeter {
@@ -42,8 +43,16 @@ impl BodyMeter {
         if self.exceeded.load(Ordering::Relaxed) {
             return Some(Cause::RequestTooLarge);
         }
+        if self.has_surplus.load(Ordering::Relaxed) {
+            return Some(Cause::CallSurplus);
+        }
         let too_slow = self.too_slow.load(Ordering::Relaxed);
         too_slow.then_some(Cause::BodyTooSlow)
+    }
+
+    /// Notes that there is more than the one message of a call.
+    pub fn has_surplus(&self) {
+        self.has_surplus.store(true, Ordering::Relaxed);
     }
 
     /// Counts bytes that were read, and says how many that makes.

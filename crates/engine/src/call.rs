@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use crate::body::{BodyMeter, LimitedBody, Unread};
-use crate::grpc::{PREFIX, length_of};
+use crate::grpc::{PREFIX, length_of, says_encoding};
 use crate::node::Node;
 use crate::plan::{Backend, Plan};
 use crate::record::Record;
@@ -101,7 +101,9 @@ pub async fn lead(
     };
     let pace = plan.admit.limits.timers.body_bytes_per_second;
     // On the heap: what few requests need is no part of every request.
-    let (length, named) = Box::pin(opening(node, record, body, pace, method)).await?;
+    let opened = Box::pin(opening(node, record, body, pace, method)).await;
+    let headers = &routed.admitted().parts().headers;
+    let (length, named) = opened.map_err(|it| of_encoding(it, says_encoding(headers)))?;
     let mut call = Rpc {
         method,
         length,
@@ -120,6 +122,16 @@ pub async fn lead(
     }
     authenticated.routed_mut().calls(call);
     Ok(authenticated)
+}
+
+/// What is compressed by nothing that was named is no message (gRPC's `compression.md`).
+fn of_encoding(refusal: Refusal, is_named: bool) -> Refusal {
+    match refusal.cause {
+        Cause::CallCompressed if !is_named => {
+            Refusal::with(Cause::CallMalformed, "compressed, without grpc-encoding")
+        }
+        _ => refusal,
+    }
 }
 
 /// It becomes a part of a path.

@@ -20,6 +20,11 @@ pub use message::{Message, PREFIX, Reply, length_of, reply};
 pub const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// How messages may be compressed.
+pub const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+/// Not at all.
+pub const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Characters of a sentence that is told.
 const MOST_TOLD: usize = 2000;
@@ -44,9 +49,11 @@ impl Code {
 
     /// The status that a refusal amounts to. Where gRPC says what a client makes of a status of HTTP
     /// (`doc/http-grpc-status-mapping.md`), it is that, but where what happened here is known better: a request that does not
-    /// fit (400, 415), a model that is not there (404), what came too late (504), or broke (500).
+    /// fit (400, 415), a model that is not there (404), what came too late (504), or broke (500). A message too many is what
+    /// the servers of gRPC in Go and Java make of it.
     pub fn of(cause: Cause, status: StatusCode) -> Self {
         match status.as_u16() {
+            400 if cause == Cause::CallSurplus => Self::INTERNAL,
             400 | 415 => Self::INVALID_ARGUMENT,
             401 => Self::UNAUTHENTICATED,
             403 => Self::PERMISSION_DENIED,
@@ -69,6 +76,11 @@ pub fn is_call(parts: &Parts) -> bool {
     let rest = media_type.and_then(|it| it.strip_prefix(b"application/grpc"));
     let is_grpc = rest.is_some_and(|rest| rest.first().is_none_or(|it| b"+; ".contains(it)));
     is_grpc && parts.version == Version::HTTP_2
+}
+
+/// Whether a caller says how its messages are compressed.
+pub fn says_encoding(headers: &HeaderMap) -> bool {
+    headers.get(ENCODING).is_some_and(|it| it != IDENTITY)
 }
 
 /// Makes `headers` those of an answer that is a status alone.
@@ -132,5 +144,5 @@ pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
 
 #[cfg(test)]
 #[path = "grpc_tests.rs"]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests;

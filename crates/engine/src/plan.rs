@@ -797,7 +797,12 @@ impl Builder<'_> {
     fn made(&mut self, route: snapshot::Route, services: Vec<Weighted>) -> Result<Rule, LoadError> {
         let conditions = Conditions::of(&route)?;
         let changes = Changes::of(&route)?;
-        let inspection = self.inspection.policy(&route)?;
+        let is_model = |it: &Weighted| matches!(it.2, Backend::Model(..));
+        let kind = match services.iter().all(is_model) {
+            true => waf::Answerer::Model,
+            false => waf::Answerer::Other,
+        };
+        let inspection = self.inspection.policy(&route, kind)?;
         let countries = route.countries.as_ref();
         let countries = countries
             .map(|rule| CountryRule::compile(&route.name, rule).map(Arc::new))

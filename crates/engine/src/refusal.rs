@@ -234,7 +234,11 @@ causes! {
     ModelSilent Execute "model_silent" 504 "The model did not answer in time";
     /// No call of gRPC, or one whose message is none.
     CallMalformed Route "call_malformed" 400 "The call is malformed";
-    /// A method that nobody has, or a message that is compressed.
+    /// A message that is compressed, by what the node never said to understand.
+    CallCompressed Route "call_compressed" 501 "Compressed messages are not read here: send them without grpc-encoding";
+    /// More than one message in a call that has one.
+    CallSurplus Execute "call_surplus" 400 "The call has more than one message";
+    /// A method that nobody has.
     CallUnsupported Route "call_unsupported" 501 "This cannot be called here";
     /// What the caller says of its patience is no number of milliseconds.
     DeadlineMalformed Execute "deadline_malformed" 400 "The deadline is malformed";

@@ -5,6 +5,9 @@
 //! next file is made, not as a fault in the middle of a request; from then on [`Spool::has_room`]
 //! says no and requests are refused rather than served without a record.
 //!
+//! A file has its name when it is locked and has its blocks: control removes the oldest that nobody has locked, and must not
+//! find one that is about to be used.
+//!
 //! A file in use ends in NUL bytes; readers stop at the first. The other file with `unsafe` (one
 //! call, to map a file that this process alone writes to).
 
@@ -19,6 +22,8 @@ use memmap2::MmapMut;
 
 /// Bytes of one file.
 const SEGMENT: u64 = 4 << 20;
+/// How the name of a file ends that is not ready.
+const UNNAMED: &str = "new";
 /// Room that must be left in the last file for new requests to be taken: enough for what is under
 /// way to be recorded as well.
 const RESERVE: usize = 1 << 20;
@@ -41,22 +46,40 @@ struct Segment {
 }
 
 impl Segment {
+    /// The file at `path`, of which nothing is there yet.
     fn create(path: &Path) -> io::Result<Self> {
+        let unnamed = path.with_extension(UNNAMED);
+        let made = Self::unnamed(&unnamed).and_then(|it| it.name(&unnamed, path));
+        if made.is_err() {
+            let _ = fs::remove_file(&unnamed);
+        }
+        made
+    }
+
+    /// One that nobody takes for a file of records.
+    fn unnamed(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(true)
             .open(path)?;
         // Says to others, for as long as it is open, that the file is written to.
         file.lock()?;
-        if let Err(error) = crate::sys::reserve(&file, SEGMENT) {
-            let _ = fs::remove_file(path);
-            return Err(error);
-        }
+        crate::sys::reserve(&file, SEGMENT)?;
         // SAFETY: only this process writes to the file, and it never shortens it while mapped; its
         // blocks are reserved. Readers in other processes do not change it.
         let map = unsafe { MmapMut::map_mut(&file)? };
         Ok(Self { map, file, used: 0 })
+    }
+
+    fn name(self, unnamed: &Path, path: &Path) -> io::Result<Self> {
+        // Only this process makes files that begin so.
+        if path.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        fs::rename(unnamed, path)?;
+        Ok(self)
     }
 
     fn room(&self) -> usize {
@@ -169,19 +192,29 @@ fn prepare(folder: &Path, prefix: &str, send: &SyncSender<Segment>) {
     }
 }
 
-/// Cuts what an engine that was killed has left: files are shortened to their records, empty ones
-/// removed. Leaves alone what another engine still writes to: that one has it mapped.
+/// Cuts what an engine that was killed has left: files are shortened to their records, empty ones and those that were not
+/// ready removed. Leaves alone what another engine still writes to: that one has it mapped.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub fn tidy(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|it| it == "jsonl") {
+        let is = |ending: &str| path.extension().is_some_and(|it| it == ending);
+        if is("jsonl") {
             let _ = tidy_file(&path);
+        } else if is(UNNAMED) {
+            let _ = remove_left(&path);
         }
     }
     Ok(())
+}
+
+fn remove_left(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    // One without a lock may be another engine's, which has just made it: it makes another then.
+    file.try_lock()?;
+    fs::remove_file(path)
 }
 
 fn tidy_file(path: &PathBuf) -> io::Result<()> {

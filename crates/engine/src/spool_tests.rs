@@ -92,3 +92,40 @@ fn a_file_that_another_engine_still_writes_to_is_left_alone() {
     drop(spool);
     fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn a_file_has_its_name_only_when_it_is_locked_and_has_its_blocks() {
+    let folder = folder("named");
+    let (unnamed, path) = (folder.join("w-1.new"), folder.join("w-1.jsonl"));
+    let is_locked = |path: &Path| File::open(path).unwrap().try_lock().is_err();
+    let segment = Segment::unnamed(&unnamed).unwrap();
+    assert!(!path.exists());
+    assert!(is_locked(&unnamed));
+    assert_eq!(unnamed.metadata().unwrap().len(), SEGMENT);
+    let segment = segment.name(&unnamed, &path).unwrap();
+    assert!(!unnamed.exists());
+    assert!(is_locked(&path));
+    assert_eq!(path.metadata().unwrap().len(), SEGMENT);
+    drop(segment);
+    assert!(!is_locked(&path));
+    // What has records stays, whoever wants its name.
+    fs::write(&path, "{}\n").unwrap();
+    let again = Segment::create(&path).map(|_| ()).unwrap_err();
+    assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(&path).unwrap(), b"{}\n");
+    assert!(!unnamed.exists());
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_file_that_was_not_ready_when_its_engine_was_killed_is_removed() {
+    let folder = folder("unready");
+    let left = folder.join("killed-1.new");
+    fs::write(&left, [0; 9]).unwrap();
+    let used = Segment::unnamed(&folder.join("alive-1.new")).unwrap();
+    tidy(&folder).unwrap();
+    assert!(!left.exists());
+    assert!(folder.join("alive-1.new").exists());
+    drop(used);
+    fs::remove_dir_all(&folder).unwrap();
+}

@@ -78,7 +78,21 @@ pub struct Compiler<'a> {
     sets: Sets<'a>,
     declared: Option<&'a snapshot::WafPolicy>,
     default: Option<Arc<Policy>>,
+    /// The same for models; made for the first route to one.
+    of_models: Option<Arc<Policy>>,
 }
+
+/// Who answers on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answerer {
+    /// A model, whose process says itself which types of bodies it takes (415).
+    Model,
+    /// Anybody else.
+    Other,
+}
+
+/// "Request content type is not allowed by policy", of the Core Rule Set.
+const CONTENT_TYPES: u64 = 920_420;
 
 impl<'a> Compiler<'a> {
     /// Compiles what holds for routes that say nothing themselves.
@@ -86,26 +100,46 @@ impl<'a> Compiler<'a> {
         let mut sets = Sets::new(declared.map(|waf| waf.rules.as_str()), dir);
         let declared = declared.map(|waf| &waf.policy);
         let default = match declared {
-            Some(declared) => policy(&mut sets, declared, "waf")?,
+            Some(declared) => policy(&mut sets, declared, "waf", Answerer::Other)?,
             None => None,
         };
         Ok(Self {
             sets,
             declared,
             default,
+            of_models: None,
         })
     }
 
     /// How this route is inspected; `None`: not at all.
-    pub fn policy(&mut self, route: &snapshot::Route) -> Result<Option<Arc<Policy>>, LoadError> {
+    pub fn policy(
+        &mut self,
+        route: &snapshot::Route,
+        answerer: Answerer,
+    ) -> Result<Option<Arc<Policy>>, LoadError> {
         let Some(own) = &route.waf else {
-            return Ok(self.default.clone());
+            return match (answerer, self.declared) {
+                (Answerer::Model, Some(node)) => self.of_models(node),
+                _ => Ok(self.default.clone()),
+            };
         };
         let Some(node) = self.declared else {
             let message = format!("{}: the snapshot has no Core Rule Set", route.name);
             return Err(LoadError::new("waf_invalid", message));
         };
-        policy(&mut self.sets, &over(node, own), &route.name)
+        let answerer = match own.content_types {
+            // Its own list is meant for it.
+            Some(_) => Answerer::Other,
+            None => answerer,
+        };
+        policy(&mut self.sets, &over(node, own), &route.name, answerer)
+    }
+
+    fn of_models(&mut self, node: &snapshot::WafPolicy) -> Result<Option<Arc<Policy>>, LoadError> {
+        if self.of_models.is_none() {
+            self.of_models = policy(&mut self.sets, node, "waf", Answerer::Model)?;
+        }
+        Ok(self.of_models.clone())
     }
 
     /// Forgets the rule sets that this snapshot has no use for.
@@ -145,6 +179,7 @@ fn policy(
     sets: &mut Sets<'_>,
     declared: &snapshot::WafPolicy,
     whose: &str,
+    answerer: Answerer,
 ) -> Result<Option<Arc<Policy>>, LoadError> {
     let mode = match declared.mode {
         WafPolicyMode::Off => return Ok(None),
@@ -155,18 +190,27 @@ fn policy(
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let score = |score: u64| i64::try_from(score).unwrap_or(i64::MAX);
     let (inbound, outbound) = (declared.inbound_threshold, declared.outbound_threshold);
+    let mut excluded = declared
+        .exclusions
+        .iter()
+        .map(exclusions)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(&invalid)?
+        .concat();
+    if answerer == Answerer::Model {
+        excluded.push(Exclusion {
+            rules: Selected::Id(CONTENT_TYPES),
+            target: None,
+            until_micros: None,
+            force: false,
+        });
+    }
     let tailoring = Tailoring {
         mode: Some(mode),
         inbound_threshold: Some(score(inbound)),
         outbound_threshold: Some(score(outbound)),
         settings: vec![allowed_types(&declared.content_types)],
-        exclusions: declared
-            .exclusions
-            .iter()
-            .map(exclusions)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(&invalid)?
-            .concat(),
+        exclusions: excluded,
     };
     let rules = sets
         .load(declared, whose)?

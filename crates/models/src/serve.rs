@@ -23,7 +23,7 @@ use tokio::time::timeout_at;
 use crate::body::{Whole, piece, read_away};
 use crate::config::{Format, Served};
 use crate::idle::{Asking, Idle};
-use crate::media::{Desk, Reply};
+use crate::media::{Desk, Reply, Time};
 use crate::oip::Refusal;
 use crate::oip::answer::{Answer, metadata};
 use crate::pool::{Ask, Criticality, Pool};
@@ -353,13 +353,15 @@ impl Serving {
         let body = self.read(body, headers, json_length, &mut held).await?;
         let (model, desk) = (&self.model, &self.desk);
         let (inputs, question) = if is_call {
-            let asked = desk.call(model, &body)?;
+            let asked = desk.call(model, &body, Time { came, deadline })?;
             drop(body); // what inputs need of it they hold
             asked
         } else {
             let body = (body, json_length);
-            desk.question(model, headers, body, deadline).await?
+            let time = Time { came, deadline };
+            desk.question(model, headers, body, time).await?
         };
+        let deadline = question.deadline;
         held.add(question.made)?;
         let tenant = tenant(headers);
         // What the node asks by itself, such as golden answers, says nothing of what is asked.
@@ -386,14 +388,16 @@ impl Serving {
         if let Some(glimpse) = glimpse {
             self.seen.ran(glimpse, &question.runs, &ran.outputs);
         }
-        let before = question.took;
+        let (waited, before) = (question.waited, question.took);
         let (reply, after) = desk.answer(model, question, ran.outputs).await?;
         let mut response = match reply {
             Reply::Json(answer) => answered(answer),
             Reply::Message(pieces) => message(pieces),
         };
         let micros = |it: Duration| HeaderValue::from(u64::try_from(it.as_micros()).unwrap_or(0));
-        response.headers_mut().insert(QUEUE, micros(ran.waited));
+        response
+            .headers_mut()
+            .insert(QUEUE, micros(waited + ran.waited));
         let headers = response.headers_mut();
         headers.insert(RUN, micros(before + ran.ran + after));
         headers.insert(BATCH, HeaderValue::from(ran.together));

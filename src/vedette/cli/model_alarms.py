@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vedette.cli.completing import ModelArgument
-from vedette.cli.options import HomeOption, JsonOption, home_of
+from vedette.cli.options import HomeOption, JsonOption, client_of, home_of
 from vedette.cli.render import print_json, print_table, printable
 from vedette.clock import to_rfc3339
+from vedette.errors import ConfigError
 from vedette.ids import require_name
 from vedette.models.alarms import Alarm, follow_alarms, read_alarms
 
@@ -33,12 +35,15 @@ def alarms(
 
     Of a storm of them the first 20 are kept, then one in 30 seconds, with how many were left out since.
     """
-    log, name = home_of(home).models_log, require_name(name)
+    log, name = home_of(home).models_log, require_name(name, "model")
     if follow:
+        _require_streams(name, home)
         for each in follow_alarms(log, name):
             print_line(each, as_json)
         return
     found = read_alarms(log, name, last)
+    if not found:
+        _require_streams(name, home)
     if as_json:
         print_json([as_value(each) for each in found])
         return
@@ -54,6 +59,13 @@ def alarms(
         for each in found
     ]
     print_table(("time", "version", "stream", "event", "score", "left out"), rows, "no alarms")
+
+
+def _require_streams(name: str, home: Path | None) -> None:
+    """That there may be alarms, where none were noted. Raises `ConfigError` model_unknown, model_streamless."""
+    model = client_of(home).get(f"/v1/models/{name}")
+    if model["format"] != "detector" and not model["stream"]:
+        raise ConfigError("model_streamless", f"the model {name!r} takes no streams")
 
 
 def as_value(alarm: Alarm) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class GoldenTensor(Model):
         max_length=16, description="Its dimensions."
     )
     data: list[Any] = Field(
-        description='Its elements, flat or nested; "NaN", "Infinity", "-Infinity" where it is so.'
+        description='Its elements, flat or nested; of real numbers "NaN", "Infinity", "-Infinity" are three.'
     )
 
     def values(self) -> list[Any]:
@@ -223,8 +223,7 @@ def _off(expected: GoldenTensor, got: Sequence[Any], tolerance: Tolerance) -> st
         ]
         far.sort(key=lambda each: (-each[0], each[1]))
         wrong = [index for _, index in far]
-        allowed = tolerance.absolute + tolerance.relative * abs(wanted[wrong[0]]) if wrong else 0
-        how = f" (off by {far[0][0]:.4g}, {allowed:.4g} is allowed)" if wrong else ""
+        how = _how_far(far[0][0], wanted[wrong[0]], tolerance) if wrong else ""
     if not wrong:
         return None
     first = wrong[0]
@@ -232,6 +231,14 @@ def _off(expected: GoldenTensor, got: Sequence[Any], tolerance: Tolerance) -> st
     got_, want = _shown(got[first]), _shown(wanted[first])
     worst = f"at [{place}]: {got_} instead of {want}{how}"
     return f"differs in {len(wrong):,} of {len(wanted):,} elements, most {worst}"
+
+
+def _how_far(distance: float, wanted: float, tolerance: Tolerance) -> str:
+    """By how much, where that is a number: NaN and infinity are off by none, and allow none."""
+    if not math.isfinite(distance):
+        return ""
+    allowed = tolerance.absolute + tolerance.relative * abs(wanted)
+    return f" (off by {distance:.4g}, {allowed:.4g} is allowed)"
 
 
 def _is_near(wanted: float, got: float, tolerance: Tolerance) -> bool:
@@ -258,7 +265,7 @@ def _place(index: int, shape: Sequence[int]) -> list[int]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.6g}" if math.isfinite(value) else str(as_json("FP64", [value])[0])
     return repr(value.decode(errors="replace")[:40]) if isinstance(value, bytes) else str(value)
 
 

@@ -1,6 +1,7 @@
 //! The framing of gRPC: a message with its length before it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -9,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use vedette_wasm::{BodyError, Failure};
 
 use super::trailers;
-use crate::body::{Content, LimitedBody};
+use crate::body::{BodyMeter, Content};
 use crate::refusal::{Cause, Refusal};
 
 /// Bytes before a message: whether it is compressed, and its length.
@@ -18,15 +19,12 @@ pub const PREFIX: usize = 5;
 /// The length of the message behind `prefix`.
 ///
 /// # Errors
-/// `call_unsupported`: it is compressed, which was never said to be understood; `call_malformed`.
+/// `call_compressed`; `call_malformed`.
 pub fn length_of(prefix: [u8; PREFIX]) -> Result<u32, Refusal> {
     let [flag, length @ ..] = prefix;
     match flag {
         0 => Ok(u32::from_be_bytes(length)),
-        1 => Err(Refusal::with(
-            Cause::CallUnsupported,
-            "the message is compressed",
-        )),
+        1 => Err(Cause::CallCompressed.into()),
         _ => Err(Refusal::with(
             Cause::CallMalformed,
             "no prefix of a message",
@@ -34,26 +32,57 @@ pub fn length_of(prefix: [u8; PREFIX]) -> Result<u32, Refusal> {
     }
 }
 
-/// The one message of a call, without its prefix.
-pub struct Message {
-    body: LimitedBody,
+/// The one message of a call, without its prefix. The end of it goes on when the end of the call has come: what has more
+/// than one message is answered by nobody.
+pub struct Message<B> {
+    body: B,
+    meter: Arc<BodyMeter>,
     /// Bytes of the prefix that are still to come.
     prefix: usize,
     left: u64,
+    /// The end of it.
+    last: Option<Bytes>,
+    is_over: bool,
 }
 
-impl Message {
+impl<B> Message<B> {
     /// The message in `body`, which is so long.
-    pub fn new(body: LimitedBody, length: u32) -> Self {
+    pub fn new(body: B, length: u32, meter: Arc<BodyMeter>) -> Self {
         Self {
             body,
+            meter,
             prefix: PREFIX,
             left: u64::from(length),
+            last: None,
+            is_over: false,
         }
+    }
+
+    /// Takes what came; what of it goes on now.
+    fn take(&mut self, mut data: Bytes) -> Result<Option<Bytes>, BodyError> {
+        let skipped = self.prefix.min(data.len());
+        data.advance(skipped);
+        self.prefix -= skipped;
+        let left = self.left.checked_sub(data.len() as u64);
+        self.left = left.ok_or_else(|| {
+            self.meter.has_surplus();
+            BodyError::HttpRequestBodySize(None)
+        })?;
+        if data.is_empty() {
+            return Ok(None);
+        }
+        if self.left == 0 {
+            self.last = Some(data);
+            return Ok(None);
+        }
+        Ok(Some(data))
     }
 }
 
-impl Body for Message {
+impl<B> Body for Message<B>
+where
+    B: Body<Data = Bytes, Error = BodyError> + Unpin,
+{
     type Data = Bytes;
     type Error = BodyError;
 
@@ -62,33 +91,35 @@ impl Body for Message {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            if self.left == 0 && self.prefix == 0 {
+            if self.is_over {
                 return Poll::Ready(None);
             }
-            let mut data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None if self.left == 0 && self.prefix == 0 => {
+                    self.is_over = true;
+                    let last = self.last.take();
+                    return Poll::Ready(last.map(|it| Ok(Frame::data(it))));
+                }
                 // It ended within the message.
                 None => return Poll::Ready(Some(Err(BodyError::HttpRequestBodySize(None)))),
             };
-            let skipped = self.prefix.min(data.len());
-            data.advance(skipped);
-            self.prefix -= skipped;
-            // What follows the message is no part of a call with one; nobody gets it.
-            data.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
-            if !data.is_empty() {
-                self.left -= data.len() as u64;
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+            match self.take(data) {
+                Ok(None) => {}
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.is_over
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        let last = self.last.as_ref().map_or(0, |it| it.len() as u64);
+        SizeHint::with_exact(self.left + last)
     }
 }
 

@@ -11,12 +11,12 @@ use http_body_util::{BodyExt, Empty};
 use vedette_wasm::{BodyError, Call, RequestBody};
 
 use crate::body::{BodyMeter, Content, LimitedBody, Unread, refusal_of};
-use crate::call::Rpc;
+use crate::call::{Method, Rpc};
 use crate::caller::{Caller, PRINCIPAL, Proof};
 use crate::changes::Redirect;
 use crate::grpc::Message;
 use crate::inference;
-use crate::models::Served;
+use crate::models::nothing;
 use crate::node::Node;
 use crate::plan::{Backend, Deployed, Fixed, Plan, Target};
 use crate::record::Record;
@@ -32,6 +32,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-vedette-request-id");
 const CLIENT_IP: HeaderName = HeaderName::from_static("x-vedette-client-ip");
 const COUNTRY: HeaderName = HeaderName::from_static("x-edge-country");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Bytes of a message that only says whom it asks.
+const MOST_ASKED: u64 = 64 << 10;
 /// Of a body that rests as long as its sender likes.
 const ANY_PACE: u64 = 0;
 
@@ -104,7 +106,9 @@ pub async fn execute(
             };
             // On the heap, as forwarding is.
             if let Some(rpc) = rpc {
-                let message = message(record, model, &rpc, body, pace)?;
+                let limit = model.declared.limits.request_bytes;
+                let message = message(record, limit, &rpc, body, pace)?;
+                let message = Box::pin(asked(record, &rpc, message)).await?;
                 Box::pin(answer_call(record, &rpc, asking, admitted, message)).await?
             } else {
                 change(&mut admitted, &target)?;
@@ -119,6 +123,8 @@ pub async fn execute(
         Backend::Inference(asked) => Box::pin(inference::answer(plan, *asked)).await?,
         Backend::Calls => {
             let rpc = rpc.ok_or(Cause::CallMalformed)?;
+            let message = message(record, MOST_ASKED, &rpc, body, pace)?;
+            Box::pin(asked(record, &rpc, message)).await?;
             Box::pin(inference::called(plan, rpc.method)).await?
         }
         Backend::Function(function) => {
@@ -244,17 +250,35 @@ fn limited(
 /// The message of a call, as the model's process gets it.
 fn message(
     record: &mut Record,
-    model: &Served,
+    limit: u64,
     rpc: &Rpc,
     body: Unread,
     pace: u64,
 ) -> Result<RequestBody, Refusal> {
-    let limit = model.declared.limits.request_bytes;
     if u64::from(rpc.length) > limit {
         return Err(Refusal::with(Cause::RequestTooLarge, "as declared"));
     }
-    let body = metered(record, body, u64::MAX, pace);
-    Ok(Message::new(body, rpc.length).boxed_unsync())
+    let meter = Arc::new(BodyMeter::default());
+    record.bytes_in = Some(Arc::clone(&meter));
+    let body = LimitedBody::new(body, u64::MAX, pace, Arc::clone(&meter));
+    Ok(Message::new(body, rpc.length, meter).boxed_unsync())
+}
+
+/// The message of a prediction as it comes. Any other says no more than whom it asks, which is known: it is read to its end,
+/// which is that of the call.
+async fn asked(record: &Record, rpc: &Rpc, message: RequestBody) -> Result<RequestBody, Refusal> {
+    if rpc.method == Method::ModelInfer {
+        return Ok(message);
+    }
+    if u64::from(rpc.length) > MOST_ASKED {
+        return Err(Refusal::with(Cause::RequestTooLarge, "as declared"));
+    }
+    let read = message.collect().await;
+    read.map_err(|error| {
+        let cut_off = record.bytes_in.as_ref().and_then(|meter| meter.cut_off());
+        Refusal::with(cut_off.unwrap_or(Cause::RequestBroken), error.to_string())
+    })?;
+    Ok(nothing())
 }
 
 fn metered(record: &mut Record, body: Unread, limit: u64, pace: u64) -> LimitedBody {

@@ -195,6 +195,7 @@ fn is_a_no(cause: Cause) -> bool {
             | Cause::CircuitOpen
             | Cause::FaultInjected
             | Cause::DeadlineMalformed
+            | Cause::CallSurplus
             | Cause::ModelRequestInvalid
             | Cause::ModelPathUnknown
             | Cause::ModelMethod
@@ -217,6 +218,9 @@ fn set_for_cause(headers: &mut HeaderMap, cause: Cause, retry_after: Option<u32>
     }
     if let Some(seconds) = retry_after {
         headers.insert(RETRY_AFTER, seconds.into());
+    }
+    if cause == Cause::CallCompressed {
+        headers.insert(grpc::ACCEPT_ENCODING, grpc::IDENTITY);
     }
     if cause == Cause::FilesReadOnly {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

@@ -1,12 +1,13 @@
 //! `ModelInferRequest`: what is asked.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::contents;
 use crate::config::{MAX_RANK, Served};
-use crate::oip::request::{Asked, Input, MAX_ID, Wanted, cut, names};
+use crate::oip::request::{Asked, Input, MAX_ID, Wanted, cut, names, not_whole, schedule};
 use crate::oip::{Refusal, elements};
 use crate::onnx::wire::{Broken, Fields, Value};
 use crate::runtime::Data;
@@ -31,7 +32,7 @@ struct Tensor<'a> {
 /// # Errors
 /// 400 with a sentence that names what does not fit; 404: it is for another model or version.
 pub fn decode(model: &Served, body: &Bytes) -> Result<Called, Refusal> {
-    let (mut id, mut outputs) = (None, vec![]);
+    let (mut id, mut timeout, mut outputs) = (None, None, vec![]);
     let (mut inputs, mut raw) = (vec![], vec![]);
     let (mut name, mut version): (&[u8], &[u8]) = (b"", b"");
     for field in Fields::of(body) {
@@ -39,7 +40,7 @@ pub fn decode(model: &Served, body: &Bytes) -> Result<Called, Refusal> {
             (1, value) => name = value.bytes()?,
             (2, value) => version = value.bytes()?,
             (3, value) => id = identifier(value)?,
-            (4, value) => parameter(value)?,
+            (4, value) => timeout = parameter(value, true)?.or(timeout),
             (5, value) => {
                 require_few(&inputs, model.inputs.len(), "inputs")?;
                 inputs.push(tensor(value.bytes()?)?);
@@ -73,6 +74,7 @@ pub fn decode(model: &Served, body: &Bytes) -> Result<Called, Refusal> {
         } else {
             outputs
         },
+        timeout,
     };
     Ok(Called { asked, is_typed })
 }
@@ -117,25 +119,27 @@ fn text(value: Value<'_>) -> Result<&str, Refusal> {
     std::str::from_utf8(value.bytes()?).map_err(|_| Refusal::bad("a text is no UTF-8"))
 }
 
-/// An entry of `map<string, InferParameter>`. Those that ask for something that is not here are refused, not left out.
-fn parameter(entry: Value<'_>) -> Result<(), Refusal> {
-    let (mut key, mut is_asked) = ("", true);
+/// An entry of `map<string, InferParameter>`: how long its caller waits, where it says that. Those that ask for something
+/// that is not here are refused, not left out.
+fn parameter(entry: Value<'_>, is_of_request: bool) -> Result<Option<Duration>, Refusal> {
+    let (mut key, mut said): (&str, &[u8]) = ("", &[]);
     for field in Fields::of(entry.bytes()?) {
         match field? {
             (1, value) => key = text(value)?,
-            // A number that is 0, or a text without a character, is what clients send for nothing.
-            (2, value) => is_asked = !is_nothing(value.bytes()?)?,
+            (2, value) => said = value.bytes()?,
             _ => {}
         }
     }
     match key {
-        "classification" | "sequence_id" if is_asked => {
+        "timeout" | "priority" if is_of_request => schedule(key, whole(key, said)?),
+        // A number that is 0, or a text without a character, is what clients send for nothing.
+        "classification" | "sequence_id" if !is_nothing(said)? => {
             Err(Refusal::bad(format_args!("{key} is not supported")))
         }
         key if key.starts_with("shared_memory_") => {
             Err(Refusal::bad("shared memory is not supported"))
         }
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
@@ -147,6 +151,19 @@ fn is_nothing(parameter: &[u8]) -> Result<bool, Broken> {
         }
     }
     Ok(true)
+}
+
+/// The number that an `InferParameter` is: `int64_param` or `uint64_param`; 0 where it says nothing.
+fn whole(key: &str, parameter: &[u8]) -> Result<u64, Refusal> {
+    let mut number = 0;
+    for field in Fields::of(parameter) {
+        number = match field? {
+            (2, Value::Number(it)) if i64::try_from(it).is_ok() => it,
+            (5, Value::Number(it)) => it,
+            _ => return Err(not_whole(key)),
+        };
+    }
+    Ok(number)
 }
 
 /// `InferInputTensor`.
@@ -161,7 +178,7 @@ fn tensor(message: &[u8]) -> Result<Tensor<'_>, Refusal> {
             (1, value) => tensor.input.name = Some(Cow::Borrowed(text(value)?)),
             (2, value) => tensor.input.datatype = Some(Cow::Borrowed(text(value)?)),
             (3, value) => sizes(value, tensor.input.shape.get_or_insert_default())?,
-            (4, value) => parameter(value)?,
+            (4, value) => drop(parameter(value, false)?),
             // Messages that come twice are one (proto3); nobody sends them so.
             (5, _) if tensor.contents.is_some() => {
                 return Err(Refusal::bad("an input has its contents twice"));
@@ -195,7 +212,7 @@ fn output(model: &Served, message: &[u8], others: &[Wanted]) -> Result<Wanted, R
     for field in Fields::of(message) {
         match field? {
             (1, value) => name = text(value)?,
-            (2, value) => parameter(value)?,
+            (2, value) => drop(parameter(value, false)?),
             _ => {}
         }
     }

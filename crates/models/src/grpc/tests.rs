@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::answer::encode;
@@ -359,4 +361,44 @@ fn large_outputs_are_not_copied() {
     assert_eq!(pieces[1].as_ptr(), at);
     let numbers: Vec<_> = fields(&pieces.concat()).iter().map(|it| it.0).collect();
     assert_eq!(numbers, [1, 2, 5, 5, 6, 6]);
+}
+
+fn parameter(key: &str, value: &Message) -> Message {
+    let entry = Message::default().with(1, key.as_bytes()).with(2, &value.0);
+    raw(start().with(4, &entry.0))
+}
+
+#[test]
+fn a_timeout_is_microseconds_whichever_whole_number_says_it() {
+    let timeout = |value: Message| called(parameter("timeout", &value)).unwrap().asked.timeout;
+    let number = |field, number| Message::default().number(field, number);
+    for field in [2, 5] {
+        let micros = Some(Duration::from_micros(1500));
+        assert_eq!(timeout(number(field, 1500)), micros);
+        assert_eq!(timeout(number(field, 0)), None);
+    }
+    assert_eq!(timeout(Message::default()), None);
+    for bad in [
+        number(2, u64::MAX),
+        number(1, 1),
+        Message::default().with(3, b"1"),
+    ] {
+        refused(
+            parameter("timeout", &bad),
+            400,
+            "timeout is no whole number",
+        );
+    }
+}
+
+#[test]
+fn a_priority_is_refused_by_name_and_unknown_parameters_are_not() {
+    let number = |number| Message::default().number(5, number);
+    called(parameter("priority", &number(0))).unwrap();
+    called(parameter("mine", &number(7))).unwrap();
+    refused(
+        parameter("priority", &number(1)),
+        400,
+        "priority is not supported",
+    );
 }

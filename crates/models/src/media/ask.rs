@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
+use super::until::Until;
 use super::{Fed, Feed, Frame, medium};
 use crate::config::Served;
 use crate::grpc;
@@ -29,7 +30,7 @@ pub struct Desk {
     reader: Option<Arc<Reader>>,
     /// Where boxes are in a tensor that came as such.
     frame: Option<Frame>,
-    turns: Semaphore,
+    pub(super) turns: Arc<Semaphore>,
     waiting: AtomicUsize,
     queue: usize,
 }
@@ -42,12 +43,40 @@ pub struct Question {
     pub runs: Vec<usize>,
     /// In the order of the request.
     pub wanted: Vec<Wanted>,
+    /// How long it waited to be read.
+    pub waited: Duration,
     /// How long reading it took.
     pub took: Duration,
+    /// When nobody waits for an answer any more.
+    pub deadline: Option<Instant>,
     /// Bytes of inputs that were made of its body.
     pub made: usize,
     form: Form,
     context: Context,
+}
+
+/// When a request came, and until when its caller waits, where anybody has said that.
+#[derive(Clone, Copy)]
+pub struct Time {
+    /// When it came.
+    pub came: Instant,
+    /// When nobody waits for its answer any more.
+    pub deadline: Option<Instant>,
+}
+
+impl Time {
+    /// The sooner of that and what the request says itself.
+    pub(super) fn until(self, asked: &Asked) -> Option<Instant> {
+        let own = asked.timeout.and_then(|it| self.came.checked_add(it));
+        self.deadline.into_iter().chain(own).min()
+    }
+}
+
+/// What was read, and what that took.
+struct Taken {
+    fed: Fed,
+    waited: Duration,
+    took: Duration,
 }
 
 /// How a request came, and is answered.
@@ -81,7 +110,7 @@ impl Desk {
             feed: feed.map(Arc::new),
             reader: reader.map(Arc::new),
             frame,
-            turns: Semaphore::new(sessions),
+            turns: Arc::new(Semaphore::new(sessions)),
             waiting: AtomicUsize::new(0),
             queue,
         }
@@ -90,17 +119,19 @@ impl Desk {
     /// Makes a body the inputs of a model.
     ///
     /// # Errors
-    /// 400, 415: the body is not what the model takes. 503: too many wait for their turn. 504: the deadline has passed.
+    /// 400, 415: the body is not what the model takes. 503: too many wait for their turn. 504: the deadline has passed, or
+    /// reading takes longer than a run may.
     pub async fn question(
         &self,
         model: &Served,
         headers: &HeaderMap,
         (body, json_length): (Bytes, Option<usize>),
-        deadline: Option<Instant>,
+        time: Time,
     ) -> Result<(Vec<Data>, Question), Refusal> {
         let Some(medium) = medium(headers.get(CONTENT_TYPE)) else {
             let asked = decode(model, &body, json_length)?;
-            return Ok(self.ready(model, (asked, Form::Json), self.frame, Duration::ZERO));
+            let deadline = time.until(&asked);
+            return Ok(self.ready(model, (asked, Form::Json), self.frame, deadline));
         };
         let taken = model.media;
         let feed = match &self.feed {
@@ -118,30 +149,49 @@ impl Desk {
         let length = json_length.unwrap_or(0);
         let (mut asked, bytes) = decode_beside(model, &body, length)?;
         drop(body);
-        let (fed, took) = self.fed(feed, bytes, deadline).await?;
-        asked.inputs = fed.inputs;
-        Ok(self.ready(model, (asked, Form::Json), fed.frame, took))
+        let deadline = time.until(&asked);
+        let longest = model.limits.run_time();
+        let taken = self.fed(feed, bytes, longest, deadline).await?;
+        asked.inputs = taken.fed.inputs;
+        let made = asked.inputs.iter().map(|it| it.elements.len()).sum();
+        let (inputs, question) = self.ready(model, (asked, Form::Json), taken.fed.frame, deadline);
+        let question = Question {
+            waited: taken.waited,
+            took: taken.took,
+            made,
+            ..question
+        };
+        Ok((inputs, question))
     }
 
     /// Makes a message of gRPC the inputs of a model; it holds tensors only.
     ///
     /// # Errors
     /// 400, 404: the message is not for the model.
-    pub fn call(&self, model: &Served, message: &Bytes) -> Result<(Vec<Data>, Question), Refusal> {
+    pub fn call(
+        &self,
+        model: &Served,
+        message: &Bytes,
+        time: Time,
+    ) -> Result<(Vec<Data>, Question), Refusal> {
         let called = grpc::request::decode(model, message)?;
         let form = Form::Message {
             is_typed: called.is_typed,
         };
-        Ok(self.ready(model, (called.asked, form), self.frame, Duration::ZERO))
+        let deadline = time.until(&called.asked);
+        Ok(self.ready(model, (called.asked, form), self.frame, deadline))
     }
 
-    /// Reads bytes on a thread for it, when it is their turn.
+    /// Reads bytes on a thread for it, when it is their turn; no longer than `longest`. Their turn is over when the thread
+    /// is done, which it soon is once nobody waits.
     async fn fed(
         &self,
         feed: Arc<Feed>,
         bytes: Bytes,
+        longest: Duration,
         deadline: Option<Instant>,
-    ) -> Result<(Fed, Duration), Refusal> {
+    ) -> Result<Taken, Refusal> {
+        let came = Instant::now();
         let waits = Waits::new(&self.waiting);
         if waits.before > self.queue && self.turns.available_permits() == 0 {
             return Err(Refusal {
@@ -149,21 +199,41 @@ impl Desk {
                 ..Refusal::new(503, "as many requests wait to be read as may")
             });
         }
-        let turn = self.turns.acquire();
+        let late = || Refusal::new(504, "it was not read by the deadline");
+        let turn = Arc::clone(&self.turns).acquire_owned();
         let turn = match deadline {
             None => turn.await,
             Some(deadline) => timeout_at(deadline.into(), turn)
                 .await
-                .map_err(|_| Refusal::new(504, "it was not read by the deadline"))?,
+                .map_err(|_| late())?,
         };
         let turn = turn.map_err(|error| Refusal::new(500, error))?;
         drop(waits);
         let began = Instant::now();
+        let limit = began + longest;
+        let until = Until::new(deadline.map_or(limit, |it| it.min(limit)));
+        let (at, _waiting) = (until.at, until.while_waiting());
         // A decoder that panics has met what nobody thought of: that is the body's doing, and costs no other request.
-        let read = spawn_blocking(move || feed.read(&bytes)).await;
-        drop(turn);
-        let fed = read.unwrap_or_else(|_| Err(Refusal::bad("the body cannot be read")))?;
-        Ok((fed, began.elapsed()))
+        let reading = spawn_blocking(move || {
+            let read = feed.read(&until, &bytes);
+            drop(turn);
+            read
+        });
+        let read = match timeout_at(at.into(), reading).await {
+            Ok(read) => read.unwrap_or_else(|_| Err(Refusal::bad("the body cannot be read"))),
+            Err(_) => Err(late()),
+        };
+        let is_limit = deadline.is_none_or(|it| limit < it);
+        let fed = read.map_err(|refusal| match refusal.status {
+            504 if is_limit => too_long(longest),
+            504 => late(),
+            _ => refusal,
+        })?;
+        Ok(Taken {
+            fed,
+            waited: began.saturating_duration_since(came),
+            took: began.elapsed(),
+        })
     }
 
     fn ready(
@@ -171,7 +241,7 @@ impl Desk {
         model: &Served,
         (asked, form): (Asked, Form),
         frame: Option<Frame>,
-        took: Duration,
+        deadline: Option<Instant>,
     ) -> (Vec<Data>, Question) {
         let own = model.outputs.len();
         let mut runs: Vec<usize> = asked.outputs.iter().map(|it| it.place).collect();
@@ -184,16 +254,14 @@ impl Desk {
             }
         }
         let mask = reader.and_then(|it| asked.inputs.get(it.mask?).cloned());
-        let made = asked.inputs.iter().map(|it| it.elements.len());
         let question = Question {
             id: asked.id,
             runs,
             wanted: asked.outputs,
-            took,
-            made: match took {
-                Duration::ZERO => 0,
-                _ => made.sum(),
-            },
+            waited: Duration::ZERO,
+            took: Duration::ZERO,
+            deadline,
+            made: 0,
             form,
             context: Context { frame, mask },
         };
@@ -249,6 +317,14 @@ impl Desk {
         };
         Ok((reply, took))
     }
+}
+
+fn too_long(longest: Duration) -> Refusal {
+    let millis = longest.as_millis();
+    Refusal::new(
+        504,
+        format_args!("reading it took longer than {millis} ms (limits.run)"),
+    )
 }
 
 /// One who waits for a turn.

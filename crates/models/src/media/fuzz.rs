@@ -20,6 +20,11 @@ const PICTURE: &str = r#"{"tensor":"x","width":9,"height":7,"layout":"NCHW","sca
 /// Memory for a picture: 65,536 pixels.
 const MEMORY: u64 = 2 << 20;
 
+/// Longer than anything takes.
+pub(super) fn patient() -> Until {
+    Until::new(std::time::Instant::now() + std::time::Duration::from_secs(3600))
+}
+
 /// Reads a body as what `kind` says.
 ///
 /// # Errors
@@ -39,7 +44,8 @@ pub fn read(kind: u8, body: &[u8]) -> Result<Vec<Data>, Refusal> {
             let colors = ["RGB", "GRAY"][usize::from(kind % 4)];
             let spec = format!(r#"{PICTURE}"resize":"{way}","colors":"{colors}"}}"#);
             let spec = serde_json::from_str(&spec).unwrap();
-            let (data, frame) = Pictures::new(&spec, &tensor(&[1, 3, 7, 9]), MEMORY).read(body)?;
+            let (data, frame) =
+                Pictures::new(&spec, &tensor(&[1, 3, 7, 9]), MEMORY).read(&patient(), body)?;
             let (x, y) = frame.back(4.0, 3.0);
             assert!(x <= f64::from(frame.picture.0) && y <= f64::from(frame.picture.1));
             Ok(vec![data])
@@ -51,7 +57,7 @@ pub fn read(kind: u8, body: &[u8]) -> Result<Vec<Data>, Refusal> {
                 samples: (kind >= 128).then_some(100),
             };
             Ok(vec![
-                Sounds::new(&spec, &tensor(&[1, 0]), MEMORY).read(body)?,
+                Sounds::new(&spec, &tensor(&[1, 0]), MEMORY).read(&patient(), body)?,
             ])
         }
         _ => {
@@ -68,7 +74,7 @@ pub fn read(kind: u8, body: &[u8]) -> Result<Vec<Data>, Refusal> {
                 ..tensor(&[1, 0])
             };
             let texts = Texts::new(&spec, &[tensor], WORDS.as_bytes()).unwrap();
-            texts.read(body)
+            texts.read(&patient(), body)
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: which of them a model takes, how they become its inputs, and where that is done: on threads for it, of which as
 //! many work at once as there are sessions, since a picture takes longer to read than some models to run. What that
-//! takes counts as part of the run.
+//! takes counts as part of the run, and waiting for it as waiting for a session. It may take as long as a run.
 //!
 //! A body is the bytes themselves, and `content-type` says which. A request that has more to say (outputs, `id`) says it
 //! in the JSON of the protocol before them, whose length `inference-header-content-length` tells, as for binary tensors.
@@ -14,13 +14,17 @@ mod elements;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod jpeg;
 mod picture;
 mod sound;
 pub mod spec;
 mod text;
+mod until;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod until_tests;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -36,12 +40,13 @@ use crate::reading::Reader;
 use crate::reading::spec::Output;
 use crate::runtime::Data;
 
-pub use ask::{Desk, Reply};
+pub use ask::{Desk, Reply, Time};
 pub use frame::Frame;
 use picture::Pictures;
 use sound::Sounds;
 use spec::Input;
 use text::Texts;
+use until::Until;
 
 /// Bytes of a file that a model needs beside its own.
 const MOST_FILE: u64 = 32 << 20;
@@ -134,32 +139,35 @@ impl Feed {
         }
     }
 
-    fn read(&self, bytes: &[u8]) -> Result<Fed, Refusal> {
+    fn read(&self, until: &Until, bytes: &[u8]) -> Result<Fed, Refusal> {
         let (inputs, frame) = match self {
             Self::Pictures(pictures) => {
-                let (data, frame) = pictures.read(bytes)?;
+                let (data, frame) = pictures.read(until, bytes)?;
                 (vec![data], Some(frame))
             }
-            Self::Sounds(sounds) => (vec![sounds.read(bytes)?], None),
-            Self::Texts(texts) => (texts.read(bytes)?, None),
+            Self::Sounds(sounds) => (vec![sounds.read(until, bytes)?], None),
+            Self::Texts(texts) => (texts.read(until, bytes)?, None),
         };
         Ok(Fed { inputs, frame })
     }
 }
 
-/// The type of content without parameters, if it is one of those that are no tensors, under its usual name.
+/// The type of content without parameters, if it is one of those that are no tensors, under its usual name. Tensors are
+/// JSON, or bytes; a form is what clients say (`curl -d`) that were told nothing.
 fn medium(content_type: Option<&HeaderValue>) -> Option<String> {
-    let text = content_type?.to_str().ok()?;
+    let text = String::from_utf8_lossy(content_type?.as_bytes());
     let essence = text.split(';').next()?.trim().to_ascii_lowercase();
     let usual = match essence.as_str() {
         "image/jpg" | "image/pjpeg" => "image/jpeg".into(),
         "audio/x-wav" | "audio/wave" | "audio/vnd.wave" => "audio/wav".into(),
         _ => essence,
     };
-    let is_medium = ["image/", "audio/", "video/", "text/"]
-        .iter()
-        .any(|it| usual.starts_with(it));
-    is_medium.then_some(usual)
+    let is_tensors = match usual.strip_prefix("application/") {
+        None => usual.is_empty(),
+        Some("json" | "octet-stream" | "x-www-form-urlencoded") => true,
+        Some(kind) => kind.ends_with("+json"),
+    };
+    (!is_tensors).then_some(usual)
 }
 
 /// Opens what `served` is fed and read by, and names what is read among its outputs.

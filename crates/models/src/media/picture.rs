@@ -5,21 +5,24 @@
 //! BT.601. It is resized bilinearly over all that goes into a pixel (antialiased), as Pillow does and torchvision with
 //! `antialias=True`.
 //!
+//! It stops in time: between two looks at the clock are a few kilobytes of the file, a million pixels of what is done with
+//! each, or one of what is done with all at once: the pixels of a progressive JPEG are made of its coefficients, and a
+//! picture is resized. With the most pixels that is some tenths of a second.
+//!
 //! Must not: go on with what ends early, though decoders would: half a picture is not what was sent.
-
-use std::io::Cursor;
 
 use bytes::Bytes;
 use fast_image_resize::images::{Image as Pixels, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, ImageError, Limits, RgbImage};
 
 use super::elements::Table;
 use super::frame::{Frame, lies_on_its_side};
+use super::jpeg::Jpeg;
 use super::spec::{Colors, Image, Layout};
+use super::until::{Until, Watched};
 use crate::config::Tensor;
 use crate::oip::Refusal;
 use crate::runtime::Data;
@@ -33,6 +36,8 @@ const MOST_PIXELS: u64 = 64 << 20;
 const MOST_OF_A_SIDE: u32 = 65_500;
 /// Bytes of memory for each pixel: those of a progressive JPEG while it is decoded are nine, and a model needs some too.
 const BYTES_OF_A_PIXEL: u64 = 32;
+/// Bytes of pixels between two looks at the clock; whole pixels, of any kind.
+const PIECE: usize = 3 << 20;
 
 /// What turns pictures into a tensor.
 pub struct Pictures {
@@ -66,8 +71,8 @@ impl Pictures {
     /// A picture as a tensor, and where in it the picture is.
     ///
     /// # Errors
-    /// 400: it is none, too large, or broken.
-    pub fn read(&self, bytes: &[u8]) -> Result<(Data, Frame), Refusal> {
+    /// 400: it is none, too large, or broken. 504: it is not read by then.
+    pub fn read(&self, until: &Until, bytes: &[u8]) -> Result<(Data, Frame), Refusal> {
         let limits = || {
             let mut limits = Limits::no_limits();
             limits.max_alloc = Some(BESIDE);
@@ -75,19 +80,24 @@ impl Pictures {
         };
         if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
             require_end(bytes)?;
-            let decoder = JpegDecoder::new(Cursor::new(bytes));
-            return self.decoded(decoder.map_err(unreadable)?);
+            let decoder = Jpeg::new(bytes, until);
+            return self.decoded(until, decoder.map_err(unreadable)?);
         }
         if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-            let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits());
-            return self.decoded(decoder.map_err(unreadable)?);
+            let decoder = PngDecoder::with_limits(Watched::new(bytes, until), limits());
+            until.check()?;
+            return self.decoded(until, decoder.map_err(unreadable)?);
         }
         Err(Refusal::bad(
             "the picture is neither JPEG nor PNG by its first bytes",
         ))
     }
 
-    fn decoded(&self, mut decoder: impl ImageDecoder) -> Result<(Data, Frame), Refusal> {
+    fn decoded(
+        &self,
+        until: &Until,
+        mut decoder: impl ImageDecoder,
+    ) -> Result<(Data, Frame), Refusal> {
         let (width, height) = decoder.dimensions();
         let pixels = u64::from(width) * u64::from(height);
         if pixels == 0 || pixels > self.most_pixels {
@@ -103,12 +113,15 @@ impl Pictures {
         }
         let turn = decoder.orientation().map_err(unreadable)?;
         let colors = decoder.color_type();
-        let buffer = pixels_of(decoder).map_err(|error| match error {
+        let buffer = pixels_of(decoder, until);
+        // A decoder that was stopped tells it as it tells any other end, or not at all.
+        until.check()?;
+        let buffer = buffer.map_err(|error| match error {
             Some(error) => unreadable(error),
             None => no_memory(),
         })?;
         let gray = self.spec.colors == Colors::Gray;
-        let buffer = plain(buffer, colors, gray)?;
+        let buffer = plain(until, buffer, colors, gray)?;
         let sides = match lies_on_its_side(turn) {
             true => (height, width),
             false => (width, height),
@@ -116,6 +129,7 @@ impl Pictures {
         let frame = Frame::of(&self.spec, sides);
         let small = resized(&buffer, (width, height), &frame, turn, gray)?;
         drop(buffer);
+        until.check()?;
         Ok((self.tensor(&small, &frame), frame))
     }
 
@@ -160,12 +174,16 @@ fn no_memory() -> Refusal {
 }
 
 /// Its pixels as they are stored; `None`: there is no memory.
-fn pixels_of(decoder: impl ImageDecoder) -> Result<Vec<u8>, Option<ImageError>> {
+fn pixels_of(decoder: impl ImageDecoder, until: &Until) -> Result<Vec<u8>, Option<ImageError>> {
     let size = usize::try_from(decoder.total_bytes()).map_err(|_| None)?;
     let mut buffer = vec![];
     buffer.try_reserve_exact(size).map_err(|_| None)?;
-    buffer.resize(size, 0);
-    decoder.read_image(&mut buffer)?;
+    while buffer.len() < size && !until.is_over() {
+        buffer.resize(size.min(buffer.len() + PIECE), 0);
+    }
+    if buffer.len() == size {
+        decoder.read_image(&mut buffer)?;
+    }
     Ok(buffer)
 }
 
@@ -190,36 +208,50 @@ fn require_end(bytes: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Red, green and blue, or how bright it is, one byte each.
-fn plain(buffer: Vec<u8>, colors: ColorType, gray: bool) -> Result<Vec<u8>, Refusal> {
-    let wide = matches!(
-        colors,
-        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16
-    );
-    let narrow = match wide {
+fn plain(
+    until: &Until,
+    buffer: Vec<u8>,
+    colors: ColorType,
+    gray: bool,
+) -> Result<Vec<u8>, Refusal> {
+    let narrow = match colors {
         // The high byte of each: elements are in this machine's order, which is little-endian.
-        true => buffer.into_iter().skip(1).step_by(2).collect(),
-        false => buffer,
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {
+            each::<2, 1>(until, &buffer, |[_, high]| [high])?
+        }
+        _ => buffer,
     };
     match (colors, gray) {
         (ColorType::L8 | ColorType::L16, true) | (ColorType::Rgb8 | ColorType::Rgb16, false) => {
             Ok(narrow)
         }
-        (ColorType::L8 | ColorType::L16, false) => Ok(each::<1, 3>(&narrow, |[l]| [l; 3])),
-        (ColorType::La8 | ColorType::La16, true) => Ok(each::<2, 1>(&narrow, |[l, _]| [l])),
-        (ColorType::La8 | ColorType::La16, false) => Ok(each::<2, 3>(&narrow, |[l, _]| [l; 3])),
-        (ColorType::Rgb8 | ColorType::Rgb16, true) => Ok(each::<3, 1>(&narrow, |it| [bright(it)])),
+        (ColorType::L8 | ColorType::L16, false) => each::<1, 3>(until, &narrow, |[l]| [l; 3]),
+        (ColorType::La8 | ColorType::La16, true) => each::<2, 1>(until, &narrow, |[l, _]| [l]),
+        (ColorType::La8 | ColorType::La16, false) => each::<2, 3>(until, &narrow, |[l, _]| [l; 3]),
+        (ColorType::Rgb8 | ColorType::Rgb16, true) => {
+            each::<3, 1>(until, &narrow, |it| [bright(it)])
+        }
         (ColorType::Rgba8 | ColorType::Rgba16, true) => {
-            Ok(each::<4, 1>(&narrow, |[r, g, b, _]| [bright([r, g, b])]))
+            each::<4, 1>(until, &narrow, |[r, g, b, _]| [bright([r, g, b])])
         }
         (ColorType::Rgba8 | ColorType::Rgba16, false) => {
-            Ok(each::<4, 3>(&narrow, |[r, g, b, _]| [r, g, b]))
+            each::<4, 3>(until, &narrow, |[r, g, b, _]| [r, g, b])
         }
         _ => Err(unreadable("its colours are of a kind that is not read")),
     }
 }
 
-fn each<const N: usize, const M: usize>(from: &[u8], to: impl Fn([u8; N]) -> [u8; M]) -> Vec<u8> {
-    from.as_chunks().0.iter().flat_map(|it| to(*it)).collect()
+fn each<const N: usize, const M: usize>(
+    until: &Until,
+    from: &[u8],
+    to: impl Fn([u8; N]) -> [u8; M],
+) -> Result<Vec<u8>, Refusal> {
+    let mut made = Vec::with_capacity(from.len() / N * M);
+    for piece in from.chunks(PIECE / 3 * N) {
+        until.check()?;
+        made.extend(piece.as_chunks().0.iter().flat_map(|it| to(*it)));
+    }
+    Ok(made)
 }
 
 /// As Pillow's `convert("L")`: ITU-R BT.601, in 16 bits.

@@ -8,6 +8,7 @@ use half::f16;
 use hound::{SampleFormat, WavReader};
 
 use super::spec::Audio;
+use super::until::{Until, Watched};
 use crate::config::{Datatype, Tensor};
 use crate::oip::Refusal;
 use crate::runtime::Data;
@@ -45,9 +46,27 @@ impl Sounds {
     /// A sound as a tensor.
     ///
     /// # Errors
-    /// 400: it is none, has another rate, is too long, or broken.
-    pub fn read(&self, bytes: &[u8]) -> Result<Data, Refusal> {
-        let reader = WavReader::new(bytes).map_err(unreadable)?;
+    /// 400: it is none, has another rate, is too long, or broken. 504: it is not read by then.
+    pub fn read(&self, until: &Until, bytes: &[u8]) -> Result<Data, Refusal> {
+        let read = self.samples(until, bytes);
+        // A reader that was stopped tells it as any other end.
+        until.check()?;
+        let mut samples = read?;
+        match self.spec.samples {
+            Some(length) => samples.resize(length, 0.0),
+            None if samples.len() > self.most => {
+                let message = format_args!("the sound has more than {} samples", self.most);
+                return Err(Refusal::bad(message));
+            }
+            None if samples.is_empty() => return Err(unreadable("there is nothing in it")),
+            None => {}
+        }
+        Ok(self.tensor(&samples))
+    }
+
+    /// As many of its samples as are wanted, and one more where any number is.
+    fn samples(&self, until: &Until, bytes: &[u8]) -> Result<Vec<f32>, Refusal> {
+        let reader = WavReader::new(Watched::new(bytes, until)).map_err(unreadable)?;
         let spec = reader.spec();
         if spec.sample_rate != self.spec.sample_rate {
             return Err(Refusal::bad(format_args!(
@@ -63,29 +82,19 @@ impl Sounds {
         }
         let wanted = self.spec.samples.unwrap_or(self.most.saturating_add(1));
         let channels = usize::from(spec.channels);
-        let mut samples = match (spec.sample_format, spec.bits_per_sample) {
+        match (spec.sample_format, spec.bits_per_sample) {
             (SampleFormat::Float, 32) => {
                 let numbers = reader.into_samples::<f32>().map(|it| it.map(f64::from));
-                mixed(numbers, channels, wanted)?
+                mixed(numbers, channels, wanted)
             }
             (SampleFormat::Int, bits @ 1..=32) => {
                 let whole = f64::from(1_u32 << (bits - 1).min(31));
                 let numbers = reader.into_samples::<i32>();
                 let numbers = numbers.map(|it| it.map(|it| f64::from(it) / whole));
-                mixed(numbers, channels, wanted)?
+                mixed(numbers, channels, wanted)
             }
-            (_, bits) => return Err(unreadable(format_args!("it has samples of {bits} bits"))),
-        };
-        match self.spec.samples {
-            Some(length) => samples.resize(length, 0.0),
-            None if samples.len() > self.most => {
-                let message = format_args!("the sound has more than {} samples", self.most);
-                return Err(Refusal::bad(message));
-            }
-            None if samples.is_empty() => return Err(unreadable("there is nothing in it")),
-            None => {}
+            (_, bits) => Err(unreadable(format_args!("it has samples of {bits} bits"))),
         }
-        Ok(self.tensor(&samples))
     }
 
     fn tensor(&self, samples: &[f32]) -> Data {

@@ -8,7 +8,7 @@ use image::codecs::png::PngEncoder;
 use image::metadata::Orientation;
 use image::{ExtendedColorType, ImageEncoder};
 
-use super::fuzz::WORDS;
+use super::fuzz::{WORDS, patient};
 use super::*;
 use crate::config::{Datatype, Tensor};
 
@@ -21,7 +21,7 @@ fn picture(more: &str) -> Image {
 
 use super::spec::Image;
 
-fn tensor(datatype: Datatype, shape: &[u64]) -> Tensor {
+pub(super) fn tensor(datatype: Datatype, shape: &[u64]) -> Tensor {
     Tensor {
         name: "x".into(),
         datatype,
@@ -31,7 +31,7 @@ fn tensor(datatype: Datatype, shape: &[u64]) -> Tensor {
 
 const MEMORY: u64 = 1 << 30;
 
-fn pictures(more: &str, datatype: Datatype) -> Pictures {
+pub(super) fn pictures(more: &str, datatype: Datatype) -> Pictures {
     Pictures::new(&picture(more), &tensor(datatype, &[1, 3, 4, 4]), MEMORY)
 }
 
@@ -43,7 +43,7 @@ fn pixels(width: u32, height: u32) -> Vec<u8> {
         .collect()
 }
 
-fn png(width: u32, height: u32) -> Vec<u8> {
+pub(super) fn png(width: u32, height: u32) -> Vec<u8> {
     encoded_png(
         &pixels(width, height),
         (width, height),
@@ -51,14 +51,18 @@ fn png(width: u32, height: u32) -> Vec<u8> {
     )
 }
 
-fn encoded_png(pixels: &[u8], (width, height): (u32, u32), kind: ExtendedColorType) -> Vec<u8> {
+pub(super) fn encoded_png(
+    pixels: &[u8],
+    (width, height): (u32, u32),
+    kind: ExtendedColorType,
+) -> Vec<u8> {
     let mut bytes = vec![];
     let encoder = PngEncoder::new(&mut bytes);
     encoder.write_image(pixels, width, height, kind).unwrap();
     bytes
 }
 
-fn jpeg(width: u32, height: u32, exif: Option<u8>) -> Vec<u8> {
+pub(super) fn jpeg(width: u32, height: u32, exif: Option<u8>) -> Vec<u8> {
     let mut bytes = vec![];
     let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 100);
     if let Some(turn) = exif {
@@ -83,13 +87,15 @@ fn floats(data: &Data) -> Vec<f32> {
         .collect()
 }
 
-const PLAIN: &str = r#""resize":"stretch","colors":"RGB""#;
+pub(super) const PLAIN: &str = r#""resize":"stretch","colors":"RGB""#;
 
 #[test]
 fn channels_and_dimensions_are_in_the_order_that_is_asked_for() {
     let bytes = png(4, 4);
     let rgb = pixels(4, 4);
-    let (data, _) = pictures(PLAIN, Datatype::Uint8).read(&bytes).unwrap();
+    let (data, _) = pictures(PLAIN, Datatype::Uint8)
+        .read(&patient(), &bytes)
+        .unwrap();
     assert_eq!(data.shape, [1, 3, 4, 4]);
     let planes: Vec<u8> = (0..3)
         .flat_map(|c| rgb.iter().skip(c).step_by(3).copied())
@@ -101,7 +107,7 @@ fn channels_and_dimensions_are_in_the_order_that_is_asked_for() {
         ..last
     };
     let last = Pictures::new(&last, &tensor(Datatype::Uint8, &[1, 4, 4, 3]), MEMORY);
-    let (data, _) = last.read(&bytes).unwrap();
+    let (data, _) = last.read(&patient(), &bytes).unwrap();
     assert_eq!(data.shape, [1, 4, 4, 3]);
     let turned: Vec<u8> = rgb
         .as_chunks::<3>()
@@ -122,13 +128,13 @@ fn what_is_between_0_and_255_becomes_what_the_model_takes() {
         ..picture(PLAIN)
     };
     let (data, _) = Pictures::new(&spec, &tensor(Datatype::Fp32, &[]), MEMORY)
-        .read(&bytes)
+        .read(&patient(), &bytes)
         .unwrap();
     let numbers = floats(&data);
     assert_eq!((numbers[0], numbers[32]), (-1.0, 0.5));
     assert!((numbers[16] - (128.0 / 255.0 - 0.25)).abs() < 1e-6);
     let (data, _) = Pictures::new(&spec, &tensor(Datatype::Fp16, &[]), MEMORY)
-        .read(&bytes)
+        .read(&patient(), &bytes)
         .unwrap();
     assert_eq!(data.elements[..2], half::f16::from_f32(-1.0).to_le_bytes());
     let spec = Image {
@@ -136,7 +142,7 @@ fn what_is_between_0_and_255_becomes_what_the_model_takes() {
         ..picture(PLAIN)
     };
     let (data, _) = Pictures::new(&spec, &tensor(Datatype::Int8, &[]), MEMORY)
-        .read(&bytes)
+        .read(&patient(), &bytes)
         .unwrap();
     let signed: Vec<i8> = data
         .elements
@@ -156,7 +162,7 @@ fn a_picture_is_upright_as_its_exif_says() {
             ..picture(PLAIN)
         };
         let pictures = Pictures::new(&spec, &tensor(Datatype::Uint8, &[]), MEMORY);
-        let elements = pictures.read(&bytes).unwrap().0.elements;
+        let elements = pictures.read(&patient(), &bytes).unwrap().0.elements;
         // Red grows to the right, green downwards, in the picture as it is stored.
         let (red, green) = (&elements[..4], &elements[4..8]);
         let sign =
@@ -259,7 +265,9 @@ fn each_way_to_resize_takes_its_part_and_the_way_back_finds_it() {
 fn grey_is_around_a_picture_that_has_other_proportions() {
     let bytes = encoded_png(&[7; 2 * 4 * 3], (2, 4), ExtendedColorType::Rgb8);
     let fit = r#""resize":"fit","colors":"GRAY""#;
-    let (data, _) = pictures(fit, Datatype::Uint8).read(&bytes).unwrap();
+    let (data, _) = pictures(fit, Datatype::Uint8)
+        .read(&patient(), &bytes)
+        .unwrap();
     assert_eq!(data.shape, [1, 1, 4, 4]);
     assert_eq!(data.elements, [114, 7, 7, 114].repeat(4));
 }
@@ -274,7 +282,9 @@ fn every_kind_of_png_is_read() {
         (ExtendedColorType::Rgb16, vec![0, 1, 0, 2, 0, 3], [1, 2, 3]),
     ] {
         let bytes = encoded_png(&bytes.repeat(16), (4, 4), kind);
-        let (data, _) = pictures(PLAIN, Datatype::Uint8).read(&bytes).unwrap();
+        let (data, _) = pictures(PLAIN, Datatype::Uint8)
+            .read(&patient(), &bytes)
+            .unwrap();
         let planes: Vec<u8> = wanted.iter().flat_map(|it| [*it; 16]).collect();
         assert_eq!(data.elements, planes, "{kind:?}");
     }
@@ -293,15 +303,15 @@ fn refused<T>(read: Result<T, Refusal>, words: &str) {
 fn a_picture_that_ends_early_is_refused_wherever_it_ends() {
     let pictures = pictures(PLAIN, Datatype::Fp32);
     let whole = jpeg(64, 48, Some(6));
-    pictures.read(&whole).unwrap();
+    pictures.read(&patient(), &whole).unwrap();
     for length in (0..whole.len()).step_by(64).chain([whole.len() - 1]) {
-        refused(pictures.read(&whole[..length]), "");
+        refused(pictures.read(&patient(), &whole[..length]), "");
     }
     let whole = png(64, 48);
-    pictures.read(&whole).unwrap();
+    pictures.read(&patient(), &whole).unwrap();
     // The last twelve bytes are the end chunk, without which all pixels are there.
     for length in (0..whole.len() - 12).step_by(64) {
-        refused(pictures.read(&whole[..length]), "");
+        refused(pictures.read(&patient(), &whole[..length]), "");
     }
 }
 
@@ -312,7 +322,7 @@ fn bytes_that_changed_on_the_way_are_refused_or_read_but_never_panic() {
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x5a;
-            if let Err(refusal) = pictures.read(&bytes) {
+            if let Err(refusal) = pictures.read(&patient(), &bytes) {
                 assert_eq!(refusal.status, 400);
             }
         }
@@ -342,7 +352,10 @@ fn a_picture_that_is_nearly_a_line_is_refused_before_its_rows_are_made() {
     let refuses = |sides: (u32, u32), words: &str| {
         let gray = vec![7; (sides.0 * sides.1) as usize];
         let bytes = encoded_png(&gray, sides, ExtendedColorType::L8);
-        refused(pictures(PLAIN, Datatype::Uint8).read(&bytes), words);
+        refused(
+            pictures(PLAIN, Datatype::Uint8).read(&patient(), &bytes),
+            words,
+        );
     };
     refuses((1, 65_501), "1 x 65501 pixels; a side of at most 65500");
     refuses((65_501, 1), "65501 x 1 pixels; a side of at most 65500");
@@ -351,30 +364,30 @@ fn a_picture_that_is_nearly_a_line_is_refused_before_its_rows_are_made() {
 #[test]
 fn a_small_file_with_a_hundred_million_pixels_is_refused_before_they_are_made() {
     refused(
-        pictures(PLAIN, Datatype::Fp32).read(&claimed(10_000, 10_000)),
+        pictures(PLAIN, Datatype::Fp32).read(&patient(), &claimed(10_000, 10_000)),
         "10000 x 10000 pixels",
     );
     let little = Pictures::new(&picture(PLAIN), &tensor(Datatype::Fp32, &[]), 32 * 16);
-    little.read(&png(4, 4)).unwrap();
-    refused(little.read(&png(5, 4)), "at most 16 are read");
+    little.read(&patient(), &png(4, 4)).unwrap();
+    refused(little.read(&patient(), &png(5, 4)), "at most 16 are read");
     let mut bytes = jpeg(16, 16, None);
     let frame = bytes.windows(2).position(|it| it == [0xff, 0xc0]).unwrap();
     bytes[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
     refused(
-        pictures(PLAIN, Datatype::Fp32).read(&bytes),
+        pictures(PLAIN, Datatype::Fp32).read(&patient(), &bytes),
         "65535 x 65535 pixels",
     );
     refused(
-        pictures(PLAIN, Datatype::Fp32).read(b"GIF89a"),
+        pictures(PLAIN, Datatype::Fp32).read(&patient(), b"GIF89a"),
         "neither JPEG nor PNG",
     );
     refused(
-        pictures(PLAIN, Datatype::Fp32).read(b""),
+        pictures(PLAIN, Datatype::Fp32).read(&patient(), b""),
         "neither JPEG nor PNG",
     );
 }
 
-fn sounds(samples: Option<usize>, datatype: Datatype) -> Sounds {
+pub(super) fn sounds(samples: Option<usize>, datatype: Datatype) -> Sounds {
     let spec = spec::Audio {
         tensor: "x".into(),
         sample_rate: 16_000,
@@ -383,7 +396,7 @@ fn sounds(samples: Option<usize>, datatype: Datatype) -> Sounds {
     Sounds::new(&spec, &tensor(datatype, &[1, 0]), MEMORY)
 }
 
-fn wav(bits: u16, format: SampleFormat, rate: u32, channels: &[&[f64]]) -> Vec<u8> {
+pub(super) fn wav(bits: u16, format: SampleFormat, rate: u32, channels: &[&[f64]]) -> Vec<u8> {
     let mut bytes = Cursor::new(vec![]);
     let spec = WavSpec {
         channels: channels.len().try_into().unwrap(),
@@ -421,12 +434,16 @@ fn samples_of_every_kind_become_the_same_numbers() {
         (32, SampleFormat::Float),
     ] {
         let bytes = wav(bits, format, 16_000, &[&numbers]);
-        let data = sounds(None, Datatype::Fp32).read(&bytes).unwrap();
+        let data = sounds(None, Datatype::Fp32)
+            .read(&patient(), &bytes)
+            .unwrap();
         assert_eq!(data.shape, [1, 4]);
         assert_eq!(floats(&data), [0.5, -0.25, 0.0, -1.0], "{bits} {format:?}");
     }
     let bytes = wav(16, SampleFormat::Int, 16_000, &[&numbers]);
-    let data = sounds(None, Datatype::Int16).read(&bytes).unwrap();
+    let data = sounds(None, Datatype::Int16)
+        .read(&patient(), &bytes)
+        .unwrap();
     let whole: Vec<i16> = data
         .elements
         .as_chunks()
@@ -441,15 +458,27 @@ fn samples_of_every_kind_become_the_same_numbers() {
 fn channels_are_mixed_and_the_length_is_the_models() {
     let bytes = wav(16, SampleFormat::Int, 16_000, &[&[0.5, 0.5], &[0.0, -0.5]]);
     assert_eq!(
-        floats(&sounds(None, Datatype::Fp32).read(&bytes).unwrap()),
+        floats(
+            &sounds(None, Datatype::Fp32)
+                .read(&patient(), &bytes)
+                .unwrap()
+        ),
         [0.25, 0.0]
     );
     assert_eq!(
-        floats(&sounds(Some(1), Datatype::Fp32).read(&bytes).unwrap()),
+        floats(
+            &sounds(Some(1), Datatype::Fp32)
+                .read(&patient(), &bytes)
+                .unwrap()
+        ),
         [0.25]
     );
     assert_eq!(
-        floats(&sounds(Some(3), Datatype::Fp32).read(&bytes).unwrap()),
+        floats(
+            &sounds(Some(3), Datatype::Fp32)
+                .read(&patient(), &bytes)
+                .unwrap()
+        ),
         [0.25, 0.0, 0.0]
     );
 }
@@ -458,18 +487,21 @@ fn channels_are_mixed_and_the_length_is_the_models() {
 fn a_sound_that_is_another_or_lies_about_its_length_is_refused() {
     let bytes = wav(16, SampleFormat::Int, 44_100, &[&[0.0; 8]]);
     refused(
-        sounds(None, Datatype::Fp32).read(&bytes),
+        sounds(None, Datatype::Fp32).read(&patient(), &bytes),
         "44100 samples a second",
     );
     let mut bytes = wav(16, SampleFormat::Int, 16_000, &[&[0.0; 8]]);
     let whole = bytes.len();
     for length in 0..whole {
-        refused(sounds(None, Datatype::Fp32).read(&bytes[..length]), "");
+        refused(
+            sounds(None, Datatype::Fp32).read(&patient(), &bytes[..length]),
+            "",
+        );
     }
     let data = bytes.windows(4).position(|it| it == b"data").unwrap();
     bytes[data + 4..data + 8].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
-    refused(sounds(None, Datatype::Fp32).read(&bytes), "");
-    refused(sounds(None, Datatype::Fp32).read(b"RIFF"), "");
+    refused(sounds(None, Datatype::Fp32).read(&patient(), &bytes), "");
+    refused(sounds(None, Datatype::Fp32).read(&patient(), b"RIFF"), "");
     let long = wav(8, SampleFormat::Int, 16_000, &[&[0.0; 9]]);
     let spec = spec::Audio {
         tensor: "x".into(),
@@ -477,10 +509,10 @@ fn a_sound_that_is_another_or_lies_about_its_length_is_refused() {
         samples: None,
     };
     let little = Sounds::new(&spec, &tensor(Datatype::Fp32, &[0]), 32 * 8);
-    refused(little.read(&long), "more than 8 samples");
+    refused(little.read(&patient(), &long), "more than 8 samples");
 }
 
-fn words(most: usize, inputs: &[Tensor], file: &str) -> Result<Texts, Error> {
+pub(super) fn words(most: usize, inputs: &[Tensor], file: &str) -> Result<Texts, Error> {
     let spec = spec::Text {
         max_tokens: most,
         tensors: spec::TextTensors {
@@ -492,7 +524,7 @@ fn words(most: usize, inputs: &[Tensor], file: &str) -> Result<Texts, Error> {
     Texts::new(&spec, inputs, file.as_bytes())
 }
 
-fn named(name: &str, datatype: Datatype, length: u64) -> Tensor {
+pub(super) fn named(name: &str, datatype: Datatype, length: u64) -> Tensor {
     Tensor {
         name: name.into(),
         ..tensor(datatype, &[1, length])
@@ -523,32 +555,38 @@ fn a_text_becomes_tokens_in_the_models_order_cut_and_padded_to_its_length() {
         named("types", Datatype::Int64, 4),
     ];
     let texts = words(4, &inputs, WORDS).unwrap();
-    let read = texts.read("One TWO".as_bytes()).unwrap();
+    let read = texts.read(&patient(), "One TWO".as_bytes()).unwrap();
     assert_eq!(whole(&read[0]), [1, 1, 1, 0]);
     assert_eq!(whole(&read[1]), [1, 2, 3, 0]);
     assert_eq!(whole(&read[2]), [0, 0, 0, 0]);
-    let read = texts.read(b"one one one one one one").unwrap();
+    let read = texts.read(&patient(), b"one one one one one one").unwrap();
     assert_eq!(
         whole(&read[1]),
         [1, 2, 2, 2],
         "the token that comes first is one of them"
     );
     let free = words(4, &[named("ids", Datatype::Int64, 0)], WORDS).unwrap();
-    assert_eq!(free.read(b"two").unwrap()[0].shape, [1, 2]);
-    assert_eq!(whole(&free.read(b"").unwrap()[0]), [1]);
+    assert_eq!(free.read(&patient(), b"two").unwrap()[0].shape, [1, 2]);
+    assert_eq!(whole(&free.read(&patient(), b"").unwrap()[0]), [1]);
 }
 
 #[test]
 fn a_megabyte_of_text_nul_bytes_and_no_utf8_are_all_answered() {
     let texts = words(8, &[named("ids", Datatype::Int64, 0)], WORDS).unwrap();
     let long = "one ".repeat(1 << 18);
-    assert_eq!(texts.read(long.as_bytes()).unwrap()[0].shape, [1, 8]);
     assert_eq!(
-        texts.read("é".repeat(1 << 19).as_bytes()).unwrap()[0].shape,
+        texts.read(&patient(), long.as_bytes()).unwrap()[0].shape,
+        [1, 8]
+    );
+    assert_eq!(
+        texts
+            .read(&patient(), "é".repeat(1 << 19).as_bytes())
+            .unwrap()[0]
+            .shape,
         [1, 2]
     );
-    texts.read(&[0; 4096]).unwrap();
-    refused(texts.read(b"one \xff two"), "not UTF-8");
+    texts.read(&patient(), &[0; 4096]).unwrap();
+    refused(texts.read(&patient(), b"one \xff two"), "not UTF-8");
 }
 
 #[test]
@@ -571,8 +609,26 @@ fn what_a_body_is_its_type_of_content_says() {
         of("text/plain; charset=utf-8").as_deref(),
         Some("text/plain")
     );
-    assert_eq!(of("video/mp4").as_deref(), Some("video/mp4"));
-    assert_eq!(of("application/json"), None);
-    assert_eq!(of("application/octet-stream"), None);
+    for none in [
+        "video/mp4",
+        "image/webp",
+        "application/pdf",
+        "application/jsonl",
+        "multipart/form-data",
+        "json",
+    ] {
+        assert_eq!(of(none).as_deref(), Some(none));
+    }
+    let bytes = HeaderValue::from_bytes(b"image/\xff").unwrap();
+    assert!(medium(Some(&bytes)).is_some());
+    for tensors in [
+        "application/json; charset=utf-8",
+        "Application/Octet-Stream",
+        "application/vnd.kserve+json",
+        "application/x-www-form-urlencoded",
+        "",
+    ] {
+        assert_eq!(of(tensors), None, "{tensors}");
+    }
     assert_eq!(medium(None), None);
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use super::spec::Text;
+use super::until::Until;
 use crate::config::{Datatype, Tensor};
 use crate::error::Error;
 use crate::oip::Refusal;
@@ -95,14 +96,16 @@ impl Texts {
     /// A text as tensors, in the model's order.
     ///
     /// # Errors
-    /// 400: it is no UTF-8.
-    pub fn read(&self, bytes: &[u8]) -> Result<Vec<Data>, Refusal> {
+    /// 400: it is no UTF-8. 504: it is not read by then; what becomes tokens is short enough to be looked at in one go.
+    pub fn read(&self, until: &Until, bytes: &[u8]) -> Result<Vec<Data>, Refusal> {
+        until.check()?;
         let text = std::str::from_utf8(bytes)
             .map_err(|error| Refusal::bad(format_args!("the text is not UTF-8: {error}")))?;
         let text = text
             .get(..text.floor_char_boundary(self.most_bytes))
             .unwrap_or(text);
         let encoding = self.tokenizer.encode(text, true);
+        until.check()?;
         let encoding = encoding
             .map_err(|error| Refusal::bad(format_args!("the text has no tokens: {error}")))?;
         let inputs = self.inputs.iter();

@@ -1,6 +1,7 @@
 //! What is asked: a JSON object, and behind it the elements of binary tensors.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -21,6 +22,8 @@ pub struct Asked {
     pub inputs: Vec<Data>,
     /// In the order of the request.
     pub outputs: Vec<Wanted>,
+    /// How long its caller waits, as its parameters say.
+    pub timeout: Option<Duration>,
 }
 
 /// An output that is asked for.
@@ -121,6 +124,7 @@ struct Reading<'a> {
     outputs: Option<Vec<(usize, Option<bool>)>>,
     is_binary: bool,
     id: Option<String>,
+    timeout: Option<Duration>,
     /// Whether inputs are what follows.
     is_beside: bool,
 }
@@ -134,6 +138,7 @@ impl<'a> Reading<'a> {
             outputs: None,
             is_binary: false,
             id: None,
+            timeout: None,
             is_beside: false,
         }
     }
@@ -145,9 +150,11 @@ impl<'a> Reading<'a> {
             match &*key {
                 "id" => self.id = Some(id(reader)?),
                 "parameters" => {
-                    if let Some(is_binary) = parameters(reader)?.binary_data_output {
+                    let parameters = parameters(reader, true)?;
+                    if let Some(is_binary) = parameters.binary_data_output {
                         self.is_binary = is_binary;
                     }
+                    self.timeout = parameters.timeout.or(self.timeout);
                 }
                 "inputs" if self.is_beside => {
                     return Err(Refusal::bad("the input is what follows the JSON"));
@@ -247,6 +254,7 @@ impl<'a> Reading<'a> {
             id: self.id,
             inputs: self.given.into_iter().flatten().collect(),
             outputs: wanted.collect(),
+            timeout: self.timeout,
         }
     }
 }
@@ -292,7 +300,7 @@ impl<'a> Input<'a> {
                 "datatype" => input.datatype = Some(reader.text()?),
                 "shape" => input.shape = Some(shape(reader)?),
                 "parameters" => {
-                    let parameters = parameters(reader)?;
+                    let parameters = parameters(reader, false)?;
                     input.binary_size = parameters.binary_data_size.or(input.binary_size);
                 }
                 "data" => {
@@ -404,10 +412,26 @@ struct Parameters {
     binary_data_size: Option<usize>,
     binary_data: Option<bool>,
     binary_data_output: Option<bool>,
+    timeout: Option<Duration>,
+}
+
+/// What `timeout` and `priority` of Triton's schedule policy extension say, in its numbers: microseconds, 0 for none; and 0
+/// for the usual priority, which is all that a caller may ask for: whose turn is first the route says.
+///
+/// # Errors
+/// 400: another priority.
+pub fn schedule(key: &str, number: u64) -> Result<Option<Duration>, Refusal> {
+    match (key, number) {
+        (_, 0) => Ok(None),
+        ("timeout", micros) => Ok(Some(Duration::from_micros(micros))),
+        _ => Err(Refusal::bad(
+            "priority is not supported: whose turn is first is said by the route (criticality)",
+        )),
+    }
 }
 
 /// Reads parameters. Those that ask for something that is not here are refused, not left out.
-fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, Refusal> {
+fn parameters(reader: &mut Reader<'_>, is_of_request: bool) -> Result<Parameters, Refusal> {
     reader.need(b'{', "parameters")?;
     let (mut parameters, mut is_first) = (Parameters::default(), true);
     while let Some(key) = reader.next_key(&mut is_first)? {
@@ -420,6 +444,12 @@ fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, Refusal> {
             }
             "binary_data" => parameters.binary_data = Some(reader.boolean()?),
             "binary_data_output" => parameters.binary_data_output = Some(reader.boolean()?),
+            "timeout" | "priority" if is_of_request => {
+                let number = reader.number()?.parse();
+                let number = number.map_err(|_| not_whole(&key))?;
+                let timeout = schedule(&key, number)?;
+                parameters.timeout = timeout.or(parameters.timeout);
+            }
             "classification" | "sequence_id" => {
                 return Err(Refusal::bad(format_args!("{key} is not supported")));
             }
@@ -432,13 +462,18 @@ fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, Refusal> {
     Ok(parameters)
 }
 
+/// A parameter that is to be a number, and is none.
+pub fn not_whole(key: &str) -> Refusal {
+    Refusal::bad(format_args!("{key} is no whole number from 0 on"))
+}
+
 fn output(reader: &mut Reader<'_>) -> Result<(String, Option<bool>), Refusal> {
     reader.need(b'{', "an output")?;
     let (mut name, mut is_binary, mut is_first) = (None, None, true);
     while let Some(key) = reader.next_key(&mut is_first)? {
         match &*key {
             "name" => name = Some(reader.text()?.into_owned()),
-            "parameters" => is_binary = parameters(reader)?.binary_data,
+            "parameters" => is_binary = parameters(reader, false)?.binary_data,
             _ => reader.skip()?,
         }
     }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Refusal;
@@ -363,4 +365,46 @@ fn what_is_no_json_is_told_with_its_place() {
     refused(json(&model(), &deep), "fewer lists");
     let long = format!(r#"{{"id":"{}"}}"#, "i".repeat(2000));
     refused(json(&model(), &long), "id is longer");
+}
+
+#[test]
+fn a_timeout_is_microseconds_that_the_caller_waits_and_zero_is_none() {
+    let asked = |more: &str| {
+        let given = r#"{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2],"parameters":{"timeout":"t"}}"#;
+        let body = format!(r#"{{"parameters":{{{more}}},"inputs":[{given},{N}]}}"#);
+        json(&model(), &body)
+    };
+    let timeout = |more: &str| asked(more).unwrap().timeout;
+    assert_eq!(timeout(r#""mine":{"any":[1]}"#), None);
+    assert_eq!(timeout(r#""timeout":0"#), None);
+    assert_eq!(
+        timeout(r#""timeout":1500,"priority":0"#),
+        Some(Duration::from_micros(1500))
+    );
+    for bad in ["-1", "1.5", "1e3", "18446744073709551616"] {
+        refused(
+            asked(&format!(r#""timeout":{bad}"#)),
+            "timeout is no whole number",
+        );
+    }
+    refused(asked(r#""timeout":"1500""#), "a number is expected");
+}
+
+#[test]
+fn a_priority_is_refused_by_name_since_the_route_says_it() {
+    let asked = |more: &str| {
+        let given = r#"{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]}"#;
+        json(
+            &model(),
+            &format!(r#"{{"inputs":[{given},{N}],"parameters":{{{more}}}}}"#),
+        )
+    };
+    asked(r#""priority":0"#).unwrap();
+    for priority in ["1", "2", "18446744073709551615"] {
+        refused(
+            asked(&format!(r#""priority":{priority}"#)),
+            "priority is not supported",
+        );
+    }
+    refused(asked(r#""priority":-1"#), "priority is no whole number");
 }
