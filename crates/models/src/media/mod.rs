@@ -134,7 +134,11 @@ impl Feed {
         }
     }
 
-    fn read(&self, bytes: &[u8]) -> Result<Fed, Refusal> {
+    /// Makes inputs of bytes.
+    ///
+    /// # Errors
+    /// 400: they are not what is taken.
+    pub fn read(&self, bytes: &[u8]) -> Result<Fed, Refusal> {
         let (inputs, frame) = match self {
             Self::Pictures(pictures) => {
                 let (data, frame) = pictures.read(bytes)?;
