@@ -14,6 +14,7 @@ pub mod redaction;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,8 +36,6 @@ const MOST_TEXT: usize = 256 << 10;
 const MOST_WAITING: usize = 32 << 20;
 /// Samples that wait.
 const MOST_SAMPLES: usize = 256;
-/// Requests that are being redacted.
-const MOST_AT_ONCE: usize = 2;
 /// In place of a text that is none, and of one whose place is redacted.
 const NO_TEXT: &str = "[bytes]";
 
@@ -92,8 +91,11 @@ impl Sample {
 #[derive(Default)]
 struct Waiting {
     samples: VecDeque<Sample>,
+    /// To be redacted, with the bytes of each request.
+    caught: VecDeque<(Caught, usize)>,
+    /// Of both.
     bytes: usize,
-    at_once: usize,
+    is_redacting: bool,
     /// Drawn, and not there, since somebody was told.
     left_out: u64,
 }
@@ -161,26 +163,47 @@ impl Sampler {
         }
     }
 
-    /// Redacts what was answered, on a thread for it. `held`: bytes of the request that this holds.
+    /// Redacts what was answered, on a thread for it, one after the other. `held`: bytes of the request that this holds.
     pub fn keep(self: &Arc<Self>, caught: Caught, held: usize) {
-        {
-            let mut waiting = self.lock();
-            let has_room = waiting.at_once < MOST_AT_ONCE
-                && waiting.samples.len() < MOST_SAMPLES
-                && waiting.bytes.saturating_add(held) <= MOST_WAITING;
-            if !has_room || !is_small(&caught) {
-                waiting.left_out += 1;
-                return;
-            }
-            waiting.at_once += 1;
-            waiting.bytes += held;
+        let mut waiting = self.lock();
+        let has_room = waiting.samples.len() + waiting.caught.len() < MOST_SAMPLES
+            && waiting.bytes.saturating_add(held) <= MOST_WAITING;
+        if !has_room || !is_small(&caught) {
+            waiting.left_out += 1;
+            return;
         }
-        let sampler = Arc::clone(self);
-        spawn_blocking(move || {
-            let done = Redacting { sampler, held };
-            let sample = done.sampler.sample(caught);
-            done.end(sample);
-        });
+        waiting.bytes += held;
+        waiting.caught.push_back((caught, held));
+        if !waiting.is_redacting {
+            waiting.is_redacting = true;
+            let sampler = Arc::clone(self);
+            spawn_blocking(move || while sampler.redact() {});
+        }
+    }
+
+    /// Redacts what has waited longest; whether there was something.
+    fn redact(&self) -> bool {
+        let next = {
+            let mut waiting = self.lock();
+            let next = waiting.caught.pop_front();
+            waiting.is_redacting = next.is_some();
+            next
+        };
+        let Some((caught, held)) = next else {
+            return false;
+        };
+        // A tokenizer that panics costs this sample and no other.
+        let sample = catch_unwind(AssertUnwindSafe(|| self.sample(caught)));
+        let mut waiting = self.lock();
+        waiting.bytes -= held;
+        match sample.ok().flatten() {
+            Some(sample) => {
+                waiting.bytes += sample.size();
+                waiting.samples.push_back(sample);
+            }
+            None => waiting.left_out += 1,
+        }
+        true
     }
 
     /// The next sample, which is then no longer here; and how many were left out since the last one was asked for.
@@ -213,33 +236,6 @@ impl Sampler {
         let json = json!({"inputs": heads}).to_string().into();
         let sample = Sample { json, elements };
         (sample.size() <= MOST_SAMPLE).then_some(sample)
-    }
-}
-
-/// A request that is being redacted; also when that panics, it is over.
-struct Redacting {
-    sampler: Arc<Sampler>,
-    held: usize,
-}
-
-impl Redacting {
-    fn end(self, sample: Option<Sample>) {
-        let mut waiting = self.sampler.lock();
-        match sample {
-            Some(sample) => {
-                waiting.bytes += sample.size();
-                waiting.samples.push_back(sample);
-            }
-            None => waiting.left_out += 1,
-        }
-    }
-}
-
-impl Drop for Redacting {
-    fn drop(&mut self) {
-        let mut waiting = self.sampler.lock();
-        waiting.at_once -= 1;
-        waiting.bytes -= self.held;
     }
 }
 

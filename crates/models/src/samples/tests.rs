@@ -73,7 +73,7 @@ async fn kept(sampler: &Arc<Sampler>, inputs: &[Data]) -> Option<(Value, Vec<Byt
 }
 
 async fn settled(sampler: &Sampler) {
-    while sampler.lock().at_once > 0 {
+    while sampler.lock().is_redacting {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -152,6 +152,18 @@ async fn what_there_is_no_room_for_is_left_out_and_counted() {
         fetched += 1;
     }
     assert_eq!(fetched, MOST_SAMPLES);
+    assert_eq!(sampler.lock().bytes, 0);
+}
+
+#[tokio::test]
+async fn requests_that_come_at_once_wait_for_one_another() {
+    let sampler = sampler(&all_of(&["x"]));
+    for _ in 0..100 {
+        sampler.keep(sampler.caught(&asked(), None).unwrap(), 1);
+    }
+    settled(&sampler).await;
+    let fetched = std::iter::from_fn(|| sampler.fetch().0);
+    assert_eq!(fetched.count(), 100);
     assert_eq!(sampler.lock().bytes, 0);
 }
 
