@@ -140,6 +140,7 @@ _CONFIG = [
     ("snapshot_unknown", "No snapshot with that digest is in the history.", "Run `vedette history` to see the digests that can be activated."),
     ("socket_path_too_long", "The home folder's path is too long for a Unix socket (107 bytes).", "Choose a shorter folder with --home or VEDETTE_HOME."),
     ("samples_invalid", "The samples are none for this model.", "Give a .npz with an array for each input (numpy.savez), the first dimension of which counts samples; docs/models.md shows one."),
+    ("samples_missing", "There are no samples of that.", "`vedette model samples NAME` says what there is; `samples` in a model's manifest has some kept."),
     ("sidecar_invalid", "The sidecar cannot be made or served like that.", "Mend what the message names; docs/mesh.md says what there is."),
     ("sidecar_owned", "That sidecar belongs to a manifest.", "Change its manifest and apply that, then run `vedette sidecar --as NAME` without --for."),
     ("sidecar_unknown", "The node has no sidecar of that name.", "Run `vedette sidecar --list` to see the names; --for PORT makes one, --listen none one that only calls."),

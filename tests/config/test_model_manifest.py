@@ -20,7 +20,13 @@ def model(**spec: Any) -> ModelManifest:
 def test_a_file_is_all_that_must_be_said_and_the_defaults_are_the_snapshots() -> None:
     settings = model().spec.settings()
     assert settings.pop("limits") == ModelLimits().model_dump(by_alias=True)
-    assert settings == {"task": "tensors", "sessions": 1, "threads": 1, "idleMillis": None}
+    assert settings == {
+        "task": "tensors",
+        "sessions": 1,
+        "threads": 1,
+        "idleMillis": None,
+        "samples": None,
+    }
     assert model().spec.version is None
 
 

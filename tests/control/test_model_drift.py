@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from vedette.config.served import ServedModel, Tensor
-from vedette.control import model_drift
+from vedette.control import worker_asking
 from vedette.control.model_drift import DriftWatch
 from vedette.errors import ConfigError
 from vedette.store.home import Home
@@ -232,7 +232,7 @@ def test_a_name_that_is_no_tensor_of_the_model_is_not_shown(node: Node) -> None:
 def test_a_worker_that_dribbles_holds_nobody_up(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_drift, "_PATIENCE", 0.2)
+    monkeypatch.setattr(worker_asking, "PATIENCE", 0.2)
     ended = threading.Event()
 
     def dribble(_method: str) -> bytes:

@@ -768,6 +768,33 @@ pub struct ModelLimits {
     pub streams: u64,
 }
 
+/// Elements of an input that are never kept: zero, or an empty text, in their place.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RedactedPlaces {
+    /// The input.
+    pub input: String,
+    /// Places in its last dimension, from 0.
+    pub places: Vec<u64>,
+}
+
+/// What is kept of requests that were answered: some of them, some of their inputs, redacted, for a
+/// time.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServedSamples {
+    /// Requests of a million that are kept, drawn by chance.
+    pub per_million: u64,
+    /// The inputs that are kept of those.
+    pub inputs: Vec<String>,
+    /// Elements of them that are not.
+    pub redact: Vec<RedactedPlaces>,
+    /// How long each is kept, in milliseconds.
+    pub keep_millis: u64,
+    /// What they may take on the disk, in bytes; the oldest go first.
+    pub bytes: u64,
+}
+
 /// A model, one version of it, and how it runs.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -810,6 +837,9 @@ pub struct ServedModel {
     /// absent: it is always there.
     #[serde(default)]
     pub idle_millis: Option<u64>,
+    /// What is kept of what it is asked; absent: nothing.
+    #[serde(default)]
+    pub samples: Option<ServedSamples>,
     /// Name of its process and socket: everything above, hashed. What changes any of it runs in a
     /// process of its own beside the one before.
     pub worker: String,

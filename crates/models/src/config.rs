@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::media::spec::Input;
 use crate::reading::spec::Output;
+use crate::samples;
 use crate::streams::recurrent::Declared;
 
 /// `VEDETTE_MODEL` of a worker.
@@ -94,6 +95,9 @@ pub struct Served {
     pub threads: usize,
     /// What it may use.
     pub limits: Limits,
+    /// What is kept of what it is asked; none: nothing.
+    #[serde(default)]
+    pub samples: Option<samples::Declared>,
     /// The process ends when nobody asks for so many milliseconds; none: it stays.
     #[serde(default)]
     pub idle_millis: Option<u64>,

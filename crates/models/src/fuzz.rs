@@ -17,6 +17,7 @@ use crate::oip::elements::count;
 use crate::oip::request::decode;
 use crate::onnx::wire::Fields;
 use crate::runtime::{Data, texts};
+use crate::samples::redaction::redacted;
 use crate::streams::event::{self, Lines, MAX_LINE, Next};
 use crate::streams::recurrent::Event;
 use crate::streams::spec::Spec;
@@ -34,6 +35,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("media", media),
     ("detector", detector),
     ("events", events),
+    ("redaction", redaction),
 ];
 
 /// A model's file: refused with a sentence, or with inputs and outputs that have names and ranks.
@@ -224,6 +226,29 @@ fn events(data: &[u8]) {
                 }
             }
         }
+    }
+}
+
+/// A text: what is left of it has no address of mail and no six digits in a row, and is not much longer.
+fn redaction(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let left = redacted(text);
+    assert!(left.len() <= 8 * text.len(), "each is replaced by a word");
+    let mut run = 0;
+    for sign in left.chars() {
+        run = if sign.is_ascii_digit() { run + 1 } else { 0 };
+        assert!(run < 6, "six digits in a row: {left}");
+    }
+    let mails: Vec<&str> = left.split('@').collect();
+    for pair in mails.windows(2) {
+        let is_name = pair[0].ends_with(|it: char| it.is_ascii_alphanumeric());
+        let end = pair[1].find(|it: char| !it.is_ascii_alphanumeric() && it != '-' && it != '.');
+        let host = &pair[1][..end.unwrap_or(pair[1].len())];
+        let parts: Vec<_> = host.split('.').take(2).collect();
+        let is_host = parts.len() == 2 && parts.iter().all(|it| !it.is_empty());
+        assert!(!is_name || !is_host, "a mail address: {left}");
     }
 }
 

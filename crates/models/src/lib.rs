@@ -6,7 +6,7 @@
 //! takes, `pool` admits it by its predicted run time, `batch` says what runs with it, `turn` has a session of the runtime
 //! run it, `oip::answer` encodes what came of it. What comes is no tensors (a picture, a sound, a text): [`media`] makes it
 //! some; what goes may be read first, as labels, boxes or a vector ([`reading`]). A little of both is compared with how it was
-//! ([`seen`], [`drift`]). Events of a stream ([`streams`]) go another way: a detector needs no session, and a model that
+//! ([`seen`], [`drift`]), and some of it is redacted and handed on where the manifest asks for that ([`samples`]). Events of a stream ([`streams`]) go another way: a detector needs no session, and a model that
 //! remembers has its runs in `pool` as requests have.
 //!
 //! Must not: open a socket, write a file, start a program, or know who asks: the engine has decided that. It does not
@@ -34,6 +34,7 @@ mod place;
 mod pool;
 mod reading;
 mod runtime;
+mod samples;
 mod seen;
 mod serve;
 mod streams;

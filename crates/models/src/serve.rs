@@ -27,6 +27,7 @@ use crate::media::{Desk, Reply, Time};
 use crate::oip::Refusal;
 use crate::oip::answer::{Answer, metadata};
 use crate::pool::{Ask, Criticality, Pool};
+use crate::samples::Sampler;
 use crate::seen::{self, Seen};
 use crate::streams::{self, Content, Flow, Streams};
 
@@ -43,6 +44,10 @@ const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
 const DRIFT: HeaderName = HeaderName::from_static("x-vedette-drift");
 /// Where the node asks that, and hands on what an earlier process knew. Not below the model's paths: no caller gets here.
 const DRIFT_PATH: &str = "/drift";
+/// Where control fetches samples, likewise: the next one at each `POST`, and 204 where there is none.
+const SAMPLES_PATH: &str = "/samples";
+/// How many samples were left out since the last one was asked for.
+const LEFT_OUT: HeaderName = HeaderName::from_static("x-vedette-left-out");
 
 /// Of an engine, to ask what a model is, and to be refused.
 const SPARE_CONNECTIONS: usize = 16;
@@ -64,6 +69,8 @@ pub struct Serving {
     /// Of a model that takes streams.
     streams: Option<Arc<Streams>>,
     seen: Seen,
+    /// Where the manifest asks for samples.
+    sampler: Option<Arc<Sampler>>,
     metadata: Bytes,
     ready: Bytes,
     idle: Arc<Idle>,
@@ -146,6 +153,7 @@ impl Serving {
         Self {
             metadata: metadata(&model),
             seen: Seen::of(&model),
+            sampler: Sampler::of(&model),
             ready: ready.to_string().into(),
             held: AtomicUsize::new(0),
             most_held: quarter.max(model.limits.request_bytes.saturating_mul(2)),
@@ -212,6 +220,9 @@ impl Serving {
             let answered = self.drift(&head.method, &mut body).await;
             return answered.map(Content::Whole);
         }
+        if head.uri.path() == SAMPLES_PATH {
+            return self.sample(&head.method).map(Content::Whole);
+        }
         asking.counts = head.method == Method::POST;
         let response = self.answer_to(&head, &mut body).await;
         if response.status() != StatusCode::OK {
@@ -271,6 +282,27 @@ impl Serving {
             Ok(report) => json(StatusCode::OK, report.into()),
             Err(_) => error(&Refusal::new(500, "drift has no form in JSON")),
         }
+    }
+
+    /// The next sample, as a request of the protocol.
+    fn sample(&self, method: &Method) -> Response<Pieces> {
+        let Some(sampler) = &self.sampler else {
+            return error(&Refusal::new(404, "no samples are kept of this model"));
+        };
+        if method != Method::POST {
+            return not_allowed(&Method::POST);
+        }
+        let (sample, left_out) = sampler.fetch();
+        let mut response = match sample {
+            None => json(StatusCode::NO_CONTENT, Bytes::new()),
+            Some(sample) => answered(Answer {
+                json_length: Some(sample.json.len()),
+                parts: [vec![sample.json], sample.elements].concat(),
+            }),
+        };
+        let headers = response.headers_mut();
+        headers.insert(LEFT_OUT, HeaderValue::from(left_out));
+        response
     }
 
     async fn answer_to(&self, request: &Parts, body: &mut Incoming) -> Response<Pieces> {
@@ -352,6 +384,11 @@ impl Serving {
         };
         let body = self.read(body, headers, json_length, &mut held).await?;
         let (model, desk) = (&self.model, &self.desk);
+        let tenant = tenant(headers);
+        // What the node asks by itself, such as golden answers, says nothing of what is asked.
+        let sampler = self.sampler.as_ref();
+        let drawn = sampler.filter(|it| tenant.is_some() && it.draw());
+        let text = drawn.and_then(|_| desk.text(headers, &body, json_length));
         let (inputs, question) = if is_call {
             let asked = desk.call(model, &body, Time { came, deadline })?;
             drop(body); // what inputs need of it they hold
@@ -363,8 +400,7 @@ impl Serving {
         };
         let deadline = question.deadline;
         held.add(question.made)?;
-        let tenant = tenant(headers);
-        // What the node asks by itself, such as golden answers, says nothing of what is asked.
+        let caught = drawn.and_then(|it| Some((it, it.caught(&inputs, text)?)));
         let glimpse = tenant.as_ref().map(|_| self.seen.glimpse(&inputs));
         let ask = Ask {
             inputs,
@@ -384,6 +420,7 @@ impl Serving {
         };
         let gone = || Refusal::new(500, "the run ended without an answer");
         let ran = outcome.ok_or_else(gone)??;
+        let bytes = held.bytes;
         drop(held);
         if let Some(glimpse) = glimpse {
             self.seen.ran(glimpse, &question.runs, &ran.outputs);
@@ -394,6 +431,9 @@ impl Serving {
             Reply::Json(answer) => answered(answer),
             Reply::Message(pieces) => message(pieces),
         };
+        if let Some((sampler, caught)) = caught {
+            sampler.keep(caught, bytes);
+        }
         let micros = |it: Duration| HeaderValue::from(u64::try_from(it.as_micros()).unwrap_or(0));
         response
             .headers_mut()

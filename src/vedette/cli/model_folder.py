@@ -22,7 +22,7 @@ from vedette.ids import is_digest
 from vedette.models.admit import find_model
 
 SPEC: Final = "model.yaml"
-_SETTINGS: Final = ("task", "sessions", "threads", "limits", "idle")
+_SETTINGS: Final = ("task", "sessions", "threads", "limits", "idle", "samples")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from vedette.cli import model_signing
 from vedette.cli.completing import ModelArgument, model_names, model_versions
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.model_alarms import alarms
+from vedette.cli.model_samples import samples, shown_share
 from vedette.cli.options import HomeOption, JsonOption, client_of
 from vedette.cli.quantizing import quantize
 from vedette.cli.render import print_json, print_table, printable, say, say_if_away, short
@@ -35,6 +36,7 @@ _STOPPED = "Stopped; see `vedette model list` for what there is"
 _QUANTIZE_EXAMPLE = (
     "Example: vedette model quantize digits --calibrate pictures.npz --samples labelled.npz"
 )
+_SAMPLES_EXAMPLE = "Example: vedette model samples digits --out samples.npz --since 7d"
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +49,7 @@ def register(app: typer.Typer) -> None:
     _models.command("quantize", epilog=_QUANTIZE_EXAMPLE)(quantize)
     _models.command("remove", epilog="Example: vedette model remove digits --version 1")(remove)
     _models.command("alarms", epilog="Example: vedette model alarms pump --follow")(alarms)
+    _models.command("samples", epilog=_SAMPLES_EXAMPLE)(samples)
     model_signing.register(_models)
     app.add_typer(_models, name="model")
 
@@ -105,6 +108,7 @@ def show(name: ModelArgument, home: HomeOption = None, as_json: JsonOption = Fal
         ("process", _state(worker)),
     ]
     rows += _drift(one.get("drift"))  # not of a control of before
+    rows += _samples(one.get("samples"))  # likewise
     if worker:
         since = f", since {worker['since']}" if worker["since"] else ""
         rows.append(("", f"pid {worker['pid'] or '-'}{since}, {worker['restarts']} restarts"))
@@ -341,6 +345,15 @@ def _drift(drift: dict[str, Any] | None) -> list[tuple[str, str]]:
             shown = f"{each['runs']} of 500 requests since it has learnt"
         rows.append(("", f"{each['side']} {printable(each['name'])}: {shown}"))
     return rows
+
+
+def _samples(asked: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What is kept of what it is asked; nothing is said where nothing is."""
+    if asked is None:
+        return []
+    return [
+        ("samples", f"{shown_share(asked)} of requests: {printable(', '.join(asked['inputs']))}")
+    ]
 
 
 def _tensors(rows: list[dict[str, Any]]) -> str:

@@ -13,6 +13,7 @@ from vedette.config.manifest import Metadata
 from vedette.config.media_manifest import MediaSpec
 from vedette.config.model import Count, Model, build
 from vedette.config.quantities import parse_size
+from vedette.config.samples_manifest import SamplesSpec
 from vedette.config.served import TASK_PATTERN, ModelLimits
 from vedette.config.written import Duration, FileReference, Size, millis
 from vedette.errors import ConfigError
@@ -74,6 +75,10 @@ class ModelSettings(MediaSpec):
         description="Its process ends when nobody asks for so long (1s to 30d), and starts when somebody does. "
         "Absent: it is always there.",
     )
+    samples: SamplesSpec | None = Field(
+        default=None,
+        description="Which inputs of which requests are kept, redacted, and for how long; absent: none.",
+    )
 
     @model_validator(mode="after")
     def _require_idle(self) -> Self:
@@ -90,6 +95,7 @@ class ModelSettings(MediaSpec):
             "threads": self.threads,
             "limits": limits.model_dump(by_alias=True),
             "idleMillis": millis(self.idle) if self.idle else None,
+            "samples": self.samples.resolve() if self.samples else None,
         }
 
 

@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.served_media import ModelExtra, ServedInput, ServedOutput, problems_of_media
+from vedette.config.served_samples import ServedSamples, problems_of_samples
 from vedette.config.served_stream import ServedStream, problems_of_stream
 from vedette.config.tensor import Datatype, Tensor
 from vedette.ids import DIGEST_PATTERN, NAME_PATTERN
@@ -122,6 +123,9 @@ class ServedModel(Model):
         description="Its process ends when nobody asks for so many milliseconds, and starts when somebody does; "
         "absent: it is always there.",
     )
+    samples: ServedSamples | None = Field(
+        default=None, description="What is kept of what it is asked; absent: nothing."
+    )
     worker: Annotated[str, StringConstraints(pattern=WORKER_PATTERN)] = Field(
         description="Name of its process and socket: everything above, hashed. What changes any of it runs in "
         "a process of its own beside the one before."
@@ -136,6 +140,10 @@ class ServedModel(Model):
             problems += problems_of_stream(self.inputs, self.outputs, self.stream)
             if self.format != "onnx":
                 problems.append("stream: only a model of ONNX gives back what it needs to remember")
+        if self.samples is not None:
+            problems += problems_of_samples(self.inputs, self.samples)
+            if self.format == "detector":
+                problems.append("samples: events of a detector are not kept")
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -8,10 +8,15 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
 
+from vedette.clock import from_rfc3339
 from vedette.control.admin_records import NOTE
 from vedette.control.messages import Activation, Stored
 from vedette.control.model_messages import (
@@ -26,8 +31,10 @@ from vedette.control.model_messages import (
 )
 from vedette.control.node import Node, activation
 from vedette.control.resolve_models import ModelFile
+from vedette.control.sample_messages import ModelSamples, SamplesRemoved
 from vedette.control.uploads import receive
 from vedette.errors import ConfigError
+from vedette.ids import require_name
 from vedette.models.admit import MAX_MODEL_BYTES
 from vedette.models.signing import MAX_SIGNATURE_BYTES
 
@@ -139,6 +146,34 @@ def add_models(app: FastAPI, node: Node, actor_of: Callable[[Request], str]) -> 
     def roll_back_model(name: str, request: Request) -> Activation:
         """Serves the version that served before."""
         return activation(node.models.roll_back(name, actor_of(request)))
+
+    @app.get("/v1/models/{name}/samples")
+    def model_samples(name: str) -> ModelSamples:
+        """What is kept of what a model is asked, without what is in it."""
+        require_name(name, "model")
+        return node.models.samples.show(name)
+
+    @app.post("/v1/models/{name}/samples/exported", response_class=FileResponse)
+    def export_model_samples(
+        name: str, since: str | None = None, version: int | None = None
+    ) -> Response:
+        """Samples as `.npz`: those that came from a time (RFC 3339) on, of all versions or of one."""
+        require_name(name, "model")
+        begins = 0 if since is None else int(from_rfc3339(since).timestamp())
+        with ExitStack() as stack:
+            folder = stack.enter_context(node.models.samples.room_for_export())
+            file = folder / "samples.npz"
+            exported = node.models.samples.export(name, file, begins, version)
+            headers = {f"x-vedette-{key}": str(value) for key, value in asdict(exported).items()}
+            sent = BackgroundTask(stack.pop_all().close)
+            return FileResponse(
+                file, media_type="application/octet-stream", headers=headers, background=sent
+            )
+
+    @app.delete("/v1/models/{name}/samples")
+    def delete_model_samples(name: str) -> SamplesRemoved:
+        """Removes all that is kept of what a model was asked."""
+        return node.models.samples.forget(require_name(name, "model"))
 
     @app.delete("/v1/models/{name}")
     def delete_model(name: str, request: Request) -> list[ModelStatus]:

@@ -10,9 +10,10 @@ import contextlib
 import http.client
 import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from vedette.control.supervisor.launch import is_running, not_running
@@ -58,6 +59,14 @@ class ControlClient:
         """The body of a GET as it is. Raises `VedetteError`."""
         with _Exchange(self._home, "GET", path, None, {}, _READ_TIMEOUT) as answer:
             return answer.read()
+
+    def post_to_file(self, path: str, file: BinaryIO) -> Mapping[str, str]:
+        """Writes the body of the answer to a POST to `file`; returns its headers, in lower case. Raises
+        `VedetteError`.
+        """
+        with _Exchange(self._home, "POST", path, None, {}) as answer:
+            shutil.copyfileobj(answer, file, _CHUNK)
+            return {name.lower(): value for name, value in answer.getheaders()}
 
     def upload(
         self, digest: str, file: Path, on_sent: Callable[[int], None], room: str = "blobs"

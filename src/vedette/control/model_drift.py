@@ -8,21 +8,19 @@ of `vedette model promote --max-drift` (ADR 0059). Must not: see a value, or mea
 from __future__ import annotations
 
 import contextlib
-import http.client
-import io
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal
 
 from pydantic import Field
 
 from vedette.config.model import Count, Model, attempt, wire_value
 from vedette.config.served import ServedModel
 from vedette.control.drift_messages import DriftColumn, DriftState, ModelDrift, Side
+from vedette.control.worker_asking import ask_worker, is_ready
 from vedette.errors import ConfigError, UnavailableError
 from vedette.models.keeper_state import read_states
 from vedette.store.atomic import write_atomic
@@ -34,10 +32,7 @@ WRITE_INTERVAL: Final = 30.0
 """Seconds between two writes of a file, which changes as long as somebody asks."""
 LEARNS: Final = 1_000
 """Requests that a worker learns from (crates/models/src/seen.rs)."""
-_PATIENCE: Final = 1.0
-"""Seconds for an answer, which a worker has at hand."""
 _MOST_REPORT: Final = 64 << 10
-_MOST_HEAD: Final = 8 << 10
 _MOST_BINS: Final = 32
 _MOST_COLUMNS: Final = 16
 
@@ -103,7 +98,7 @@ class DriftWatch:
         served = self._served()
         states = read_states(self._home.models_state)
         for model in served:
-            if _is_ready(states.get(model.worker)):
+            if is_ready(states.get(model.worker)):
                 self._ask(model)
         workers = {each.worker for each in served}
         for worker in self._known.keys() - workers:
@@ -122,7 +117,7 @@ class DriftWatch:
         if model is None:
             raise ConfigError("model_drift_unknown", f"no version of {name!r} serves")
         state = read_states(self._home.models_state).get(model.worker)
-        report = self._ask(model) if _is_ready(state) else None
+        report = self._ask(model) if is_ready(state) else None
         drift = _told(model, report or self._last(model.worker))
         what = f"{name} {model.version}"
         if drift is None or drift.psi is None:
@@ -193,11 +188,6 @@ class DriftWatch:
                 del self._written[worker]
 
 
-def _is_ready(state: Any) -> bool:
-    """Whether a worker runs: to connect to one that rests would start it."""
-    return state is not None and state["state"] == "ready"
-
-
 def _is_behind(report: _Report, before: _Report) -> bool:
     """Whether something was learnt before that is not known now."""
     learnt = {(each.name, each.side) for each in before.columns if each.kept is not None}
@@ -243,35 +233,7 @@ def _parsed(data: bytes) -> _Report | None:
         return None
 
 
-class _Heard(io.BytesIO):
-    """What came, where a response of the standard library looks for a socket."""
-
-    def makefile(self, _mode: str) -> io.BytesIO:
-        """Itself."""
-        return self
-
-
 def _said(path: Path, method: Literal["GET", "POST"], body: bytes) -> _Report | None:
-    """What a worker answers, whole within `_PATIENCE`; None: nothing of use. It may be anybody's model."""
-    head = f"{method} /drift HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-    deadline = time.monotonic() + _PATIENCE
-    heard = bytearray()
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_PATIENCE)
-            connection.connect(str(path))
-            connection.sendall(head.encode() + body)
-            while len(heard) <= _MOST_HEAD + _MOST_REPORT:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return None
-                connection.settimeout(left)
-                piece = connection.recv(1 << 16)
-                if not piece:
-                    break
-                heard += piece
-        response = http.client.HTTPResponse(cast("Any", _Heard(bytes(heard))), method=method)
-        response.begin()
-        return _parsed(response.read(_MOST_REPORT + 1)) if response.status == 200 else None
-    except (OSError, http.client.HTTPException):
-        return None
+    """What a worker tells; None: nothing of use. It may be anybody's model."""
+    answer = ask_worker(path, method, "/drift", body, _MOST_REPORT)
+    return _parsed(answer.body) if answer is not None and answer.status == 200 else None

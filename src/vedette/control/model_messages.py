@@ -10,8 +10,10 @@ from pydantic import Field
 from vedette.config.media_manifest import MediaSpec
 from vedette.config.model import Count, Model
 from vedette.config.model_manifest import ModelLimitsSpec, Task
+from vedette.config.samples_manifest import SamplesSpec
 from vedette.config.served import ModelFormat, ModelLimits, Tensor
 from vedette.config.served_media import ServedInput, ServedOutput
+from vedette.config.served_samples import ServedSamples
 from vedette.config.served_stream import ServedStream
 from vedette.config.snapshot import Digest
 from vedette.config.written import Duration
@@ -50,6 +52,10 @@ class ModelWish(Model):
     idle: Duration | None = Field(
         default=None,
         description="Its process ends when nobody asks for so long (1s to 30d); absent: as that, or never.",
+    )
+    samples: SamplesSpec | None = Field(
+        default=None,
+        description="What is kept of what it is asked; absent: nothing, whatever is of the version that serves.",
     )
     media: MediaSpec | None = Field(
         default=None,
@@ -179,6 +185,9 @@ class ModelStatus(Model):
     )
     stream: ServedStream | None = Field(
         default=None, description="How it answers events, remembering; null: it does not."
+    )
+    samples: ServedSamples | None = Field(
+        default=None, description="What is kept of what it is asked; null: nothing."
     )
     sessions: int = Field(description="Sessions.")
     threads: int = Field(description="Threads of each.")

@@ -58,6 +58,7 @@ def model_statuses(
                 input=told.input,
                 output=told.output,
                 stream=told.stream,
+                samples=told.samples,
                 limits=told.limits,
                 url=route_url(base, best) if best else None,
                 routes=tuple(each.name for each in routes),

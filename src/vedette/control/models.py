@@ -26,6 +26,7 @@ from vedette.control.golden_check import GoldenAnswers
 from vedette.control.model_drift import DriftWatch
 from vedette.control.model_media import extras_of, media_of
 from vedette.control.model_messages import ModelAdded, ModelStatus, ModelWish, ModelWorker
+from vedette.control.model_samples import SampleKeeper
 from vedette.control.model_signatures import ModelSignatures
 from vedette.control.model_statuses import model_statuses
 from vedette.control.resolve_models import KnownModels, ModelFile, blob_of
@@ -80,6 +81,7 @@ class Models:
         self.signatures = ModelSignatures(activator.blobs, self.store, authority)
         self.golden = GoldenAnswers(home, activator.blobs, self.store)
         self.drift = DriftWatch(home, self._served, self._workers)
+        self.samples = SampleKeeper(home, self._served, lambda: self.store.marks())
 
     # --- asking
 
@@ -215,6 +217,7 @@ class Models:
                 if version == known.serving:
                     raise ConfigError("model_serving", f"version {version} of {name!r} serves")
                 self.store.remove(name, [version])
+                self.samples.forget_version(name, version)
                 return None
             outcome = None
             if self._activator.active()[1].model(name) is not None:
@@ -225,6 +228,7 @@ class Models:
                     actor,
                 )
             self.store.remove(name, known.versions)
+            self.samples.forget(name)
             return outcome
 
     # --- for manifests
@@ -431,6 +435,8 @@ def _made(
     if before is not None:
         said = wire_value(before)
         usual = {key: said.get(key) for key in usual}
+    # Not as the one before: of other inputs other places are to be redacted, and nobody has said which.
+    usual["samples"] = None if wish.samples is None else wish.samples.resolve()
     own: dict[str, Any] = {"task": wish.task, "sessions": wish.sessions, "threads": wish.threads}
     limits = wish.limits or ModelLimitsSpec()
     if wish.limits is not None:

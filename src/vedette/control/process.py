@@ -156,6 +156,8 @@ def main() -> int:
     auditing.start()
     drift = threading.Thread(target=node.models.drift.run, args=(stopping,), daemon=True)
     drift.start()  # likewise: a process of somebody's model
+    samples = threading.Thread(target=node.models.samples.run, args=(stopping,), daemon=True)
+    samples.start()  # likewise
     admin = socket.socket(fileno=config["adminFd"])
     metrics = socket.socket(fileno=config["metricsFd"])
     workloads = WorkloadServer(
@@ -169,6 +171,7 @@ def main() -> int:
     stopping.set()
     serving.join(_GRACE_SECONDS)
     drift.join(_GRACE_SECONDS)  # what models have learnt is kept
+    samples.join(_GRACE_SECONDS)
     auditing.join(_GRACE_SECONDS)  # what was asked last is in the log, with a head
     return 0
 

@@ -215,6 +215,11 @@ class Home:
         return self.control / "drift"
 
     @property
+    def samples(self) -> Path:
+        """What is kept of what models are asked, a SQLite file for each; made when there is something."""
+        return self.control / "samples"
+
+    @property
     def audit_key(self) -> Path:
         """Private Ed25519 key that signs the heads of the audit log, 0600."""
         return self.control / "audit.key"

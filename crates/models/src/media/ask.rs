@@ -182,6 +182,20 @@ impl Desk {
         Ok(self.ready(model, (called.asked, form), self.frame, deadline))
     }
 
+    /// The text that a body is, and what makes inputs of it; `None`: it is none.
+    pub fn text(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        json_length: Option<usize>,
+    ) -> Option<(Bytes, Arc<Feed>)> {
+        let feed = self.feed.as_ref()?;
+        let is_text =
+            matches!(**feed, Feed::Texts(_)) && medium(headers.get(CONTENT_TYPE)).is_some();
+        let length = json_length.unwrap_or(0);
+        (is_text && length <= body.len()).then(|| (body.slice(length..), Arc::clone(feed)))
+    }
+
     /// Reads bytes on a thread for it, when it is their turn; no longer than `longest`. Their turn is over when the thread
     /// is done, which it soon is once nobody waits.
     async fn fed(

@@ -46,7 +46,7 @@ use picture::Pictures;
 use sound::Sounds;
 use spec::Input;
 use text::Texts;
-use until::Until;
+pub use until::Until;
 
 /// Bytes of a file that a model needs beside its own.
 const MOST_FILE: u64 = 32 << 20;
@@ -139,7 +139,11 @@ impl Feed {
         }
     }
 
-    fn read(&self, until: &Until, bytes: &[u8]) -> Result<Fed, Refusal> {
+    /// Makes inputs of bytes.
+    ///
+    /// # Errors
+    /// 400: they are not what is taken. 504: there is no time left.
+    pub fn read(&self, until: &Until, bytes: &[u8]) -> Result<Fed, Refusal> {
         let (inputs, frame) = match self {
             Self::Pictures(pictures) => {
                 let (data, frame) = pictures.read(until, bytes)?;
