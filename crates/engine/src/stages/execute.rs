@@ -105,7 +105,14 @@ pub async fn execute(
             // On the heap, as forwarding is.
             if let Some(rpc) = rpc {
                 let message = message(record, model, &rpc, body, pace)?;
-                Box::pin(answer_call(record, &rpc, asking, admitted, message)).await?
+                Box::pin(answer_call(
+                    record,
+                    (&target, &rpc),
+                    asking,
+                    admitted,
+                    message,
+                ))
+                .await?
             } else {
                 change(&mut admitted, &target)?;
                 let limit = model.declared.limits.request_bytes;
