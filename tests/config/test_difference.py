@@ -101,8 +101,27 @@ def test_no_part_of_a_snapshot_can_change_unseen() -> None:
         assert len(difference(snapshot(), _changed(**{part: value}))) == 1, part
     assert set(Snapshot.model_fields) - {"api_version", "kind"} == {
         "node", "admit", "identity", "policy", "functions", "routes", "upstreams", "limits", "egress", "waf",
-        "addresses", "sidecars", "models",
+        "addresses", "sidecars", "models", "remote_models",
     }  # fmt: skip
+
+
+def test_a_model_that_only_tiers_have_is_a_model_that_comes_with_its_route() -> None:
+    tier = {"name": "t", "url": "https://t", "model": "M", "on": ["Missing"], "inputs": ["x"]}
+    route = {
+        "name": "zz",
+        "path": {"type": "PathPrefix", "value": "/far"},
+        "backend": {"type": "Model", "model": "far"},
+        "tiers": [tier],
+    }
+    remote = {"name": "far", "inputs": [_TENSOR], "outputs": [_TENSOR]}
+    routes = [*snapshot_data()["routes"], route]
+    after = _changed(remoteModels=[remote], routes=routes)
+    found = [(each.action, each.kind, each.name) for each in difference(snapshot(), after)]
+    assert found == [("create", "Model", "far"), ("create", "Route", "zz")]
+    (change,) = difference(
+        after, _changed(remoteModels=[{**remote, "requestBytes": 2048}], routes=routes)
+    )
+    assert [each.path for each in change.fields] == ["requestBytes"]
 
 
 def test_a_list_of_addresses_is_an_object_of_its_own() -> None:

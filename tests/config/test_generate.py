@@ -78,6 +78,6 @@ def test_every_field_says_what_it_is(name: str) -> None:
 def test_the_schema_knows_the_snapshot_as_it_is_on_the_wire() -> None:
     schema = schema_of(MODELS["snapshot"], "snapshot")
     written = set(json.loads(snapshot().canonical_bytes()))
-    assert written | {"waf", "addresses", "egress", "sidecars", "models"} == set(
+    assert written | {"waf", "addresses", "egress", "sidecars", "models", "remoteModels"} == set(
         schema["properties"]
     ), "what is absent is not written"

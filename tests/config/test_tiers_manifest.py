@@ -79,3 +79,17 @@ def test_a_cache_is_for_the_caller_unless_it_says_otherwise() -> None:
         "scope": "Caller",
     }
     assert build(ResultCacheSpec, {"ttl": "1m", "scope": "route"}).resolve()["scope"] == "Route"
+
+
+@pytest.mark.parametrize("name", ["Digits_v2.1", "llama:8b", "a b", "_", "m" * 256])
+def test_a_model_there_has_a_name_of_its_own(name: str) -> None:
+    assert build(TierSpec, {**TIER, "model": name}).resolve("digits")["model"] == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".m", "a/b", "a\\b", "a%2Fb", "a?b", "a#b", "a\n", "a\x7f", "é", "m" * 257],
+)
+def test_a_name_that_is_no_segment_of_a_path_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="model"):
+        build(TierSpec, {**TIER, "model": name})

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from tests.config.samples import DIGEST, snapshot
 
-from vedette.config.served import ServedModel, served_model
+from vedette.config.served import RemoteModel, ServedModel, Tensor, served_model
 from vedette.config.snapshot import Limit, ModelBackend, PathMatch, Route
+from vedette.config.tiers import Tier
 from vedette.control.desired import put_route, remove_route
 from vedette.control.desired_models import model_route, put_model, remove_model, routes_to
 from vedette.errors import ConfigError
@@ -57,3 +58,25 @@ def test_another_version_takes_the_place_and_keeps_the_routes() -> None:
     after = put_model(put_model(snapshot(), served(), HOSTS), served(version=2), HOSTS)
     assert [each.version for each in after.models or ()] == [2]
     assert len(routes_to(after.routes, "m")) == 1
+
+
+def test_a_file_takes_the_place_of_what_only_tiers_had_and_removing_takes_its_routes_along() -> (
+    None
+):
+    tensor = Tensor(name="x", datatype="FP32", shape=(0,))
+    far = RemoteModel(name="far", inputs=(tensor,), outputs=(tensor,))
+    tier = Tier(name="t", url="https://t", model="Far:8b", on=("Missing",), inputs=("x",))
+    route = Route(
+        name="zz",
+        path=PathMatch(type="Exact", value="/far"),
+        backend=ModelBackend(model="far"),
+        tiers=(tier,),
+    )
+    before = snapshot()
+    base = before.with_(remote_models=(far,), routes=(*before.routes, route))
+    gone = remove_model(base, "far", HOSTS)
+    assert (gone.remote_models, gone.route("zz")) == (None, None)
+    taken = put_model(base, served("far"), HOSTS)
+    assert taken.remote_models is None
+    assert taken.route("zz") == route
+    assert taken.route("model-far") is None

@@ -10,6 +10,7 @@ from tests.control.test_resolve_models import made, refused, route
 
 from vedette.config.model import wire_value
 from vedette.config.snapshot import Snapshot
+from vedette.control.desired_models import routes_to
 from vedette.control.engine_svids import wanted_of
 
 MODEL = of("Model", "{file: m.onnx}", "m")
@@ -92,3 +93,54 @@ def test_the_gateway_proves_itself_to_a_tier_that_has_to_prove_itself() -> None:
     assert "gateway" in wanted_of(_with_policy([PEER], ["one"]))
     assert "gateway" not in wanted_of(_with_policy([], ["one"]))
     assert "gateway" not in wanted_of(_with_policy([PEER], ["hello"]))
+
+
+FAR = of(
+    "Model",
+    "{inputs: [{name: x, datatype: FP32, shape: [-1]}], outputs: [{name: y, datatype: FP32, shape: [-1]}]}",
+    "m",
+)
+
+
+def test_a_model_without_a_file_is_there_by_the_tiers_of_its_routes() -> None:
+    after = made(FAR + route(f"{{{REFS}, tiers: [{TIER}]}}")).snapshot
+    assert after.models is None
+    assert [each.name for each in after.remote_models or ()] == ["m"]
+    leading = [each.name for each in routes_to(after.routes, "m")]
+    assert leading == ["one"], "and none of its own, which could ask nobody"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (FAR, "no Route leads to it"),
+        (FAR + route(f"{{{REFS}}}"), "no tier of the Route 'one' has `missing` in `on`"),
+        (
+            FAR + route(f"{{{REFS}, tiers: [{TIER.replace('send:', 'on: [failure], send:')}]}}"),
+            "no tier of the Route 'one' has `missing` in `on`",
+        ),
+        (
+            FAR + route(f"{{{REFS}, tiers: [{TIER.replace('[x]', '[z]')}]}}"),
+            "the model 'm' has no input 'z'",
+        ),
+        (
+            FAR + route(f"{{{REFS}, tiers: [{TIER}], cache: {{ttl: 1m}}}}"),
+            "only its own answers are remembered",
+        ),
+    ],
+)
+def test_a_model_that_nobody_could_answer_for_is_refused(text: str, sentence: str) -> None:
+    assert sentence in str(refused(text))
+
+
+def test_a_model_may_get_a_file_and_lose_it() -> None:
+    tiered = route(f"{{{REFS}, tiers: [{TIER}]}}")
+    first = made(MODEL)
+    second = made(FAR + tiered, base=first.snapshot, applied=first.applied)
+    assert second.snapshot.models is None
+    assert second.snapshot.route("model-m") is None
+    third = made(MODEL + tiered, base=second.snapshot, applied=second.applied)
+    assert third.snapshot.remote_models is None
+    assert [each.name for each in third.snapshot.models or ()] == ["m"]
+    gone = made(of("Node", "{}"), base=second.snapshot, applied=second.applied, prune=True)
+    assert gone.snapshot.remote_models is None

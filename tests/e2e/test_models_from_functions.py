@@ -126,6 +126,44 @@ def test_without_a_policy_a_function_asks_nothing_and_is_told_which_is_missing(
     assert asking.ask("/nosy/http/twice/infer", rows(ONE)).content == DENIED
 
 
+REMOTE = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Model
+metadata: {name: far}
+spec: {inputs: [{name: x, datatype: FP32, shape: [-1]}], outputs: [{name: y, datatype: FP32, shape: [-1]}]}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {name: far}
+spec:
+  rules:
+    - matches: [{path: {value: /far}}]
+      backendRefs: [{kind: Model, group: vedette.dev, name: far}]
+      tiers: [{name: central, url: "http://127.0.0.1:9", send: {inputs: all}}]
+---
+apiVersion: vedette.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: far}
+spec: {routes: [far], allow: [{to: "http://127.0.0.1:9"}]}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Policy
+metadata: {name: asker-far}
+spec:
+  cedar: |
+    permit (principal == Function::"asker", action == Action::"predict", resource == Model::"far");
+"""
+
+
+def test_a_model_that_only_tiers_have_is_none_for_functions(asking: Asking) -> None:
+    asking.node.apply(REMOTE)
+    answer = asking.ask("/asker/http/far/infer", rows(ONE))
+    assert (answer.status_code, answer.content) == (502, b"ErrorCode::DestinationNotFound")
+    line = asking.predicted(answer)
+    assert (line["cause"], line["outcome"], line["model"]) == ("model_is_remote", "refused", "far")
+    assert not {"modelVersion", "tier"} & set(line)
+
+
 def test_what_the_caller_may_is_not_what_the_function_may(asking: Asking) -> None:
     """The token of this node may ask the model itself; through a function it may not."""
     direct = asking.ask("/v2/models/twice/infer", rows(ONE))

@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.e2e.wire import HTTP_1
 from tests.simulators.tier import TierSimulator, running_tier, tensor
 
 from vedette.config.egress import EgressPolicy, EgressRule
-from vedette.config.served import ModelLimits, Tensor
+from vedette.config.served import ModelLimits, RemoteModel, Tensor
 from vedette.config.snapshot import ModelBackend, PathMatch, Route, Snapshot
 from vedette.config.tiers import Confidence, ResultCache, Tier, Trigger
 from vedette.control.bootstrap import Wish, bootstrap
@@ -82,8 +83,14 @@ class Place:
             self.tier("central", self.central.port, *on, **more),
         )
 
-    def serve(self, route: Route, served: Any = SERVED, allowed: bool = True) -> None:
-        """Has the engine serve the model by this route, and by no other."""
+    def serve(
+        self,
+        route: Route,
+        served: Any = SERVED,
+        allowed: bool = True,
+        remote: RemoteModel | None = None,
+    ) -> None:
+        """Has the engine serve the model by this route, and by no other; `remote`: one that only tiers have."""
         history = History(self.engine.home.database)
         try:
             entry = history.active()
@@ -94,7 +101,10 @@ class Place:
             rules = tuple(EgressRule(to=url, methods=("POST",)) for url in ports)
             policy = EgressPolicy(name="tiers", routes=("classify",), rules=rules)
             snapshot = Snapshot.parse(text).with_(
-                models=(served,), routes=(route,), egress=(policy,) if allowed and rules else None
+                models=None if remote else (served,),
+                remote_models=(remote,) if remote else None,
+                routes=(route,),
+                egress=(policy,) if allowed and rules else None,
             )
             envelope = keys.signer.sign(snapshot.canonical_bytes())
             entry = activate(
@@ -125,8 +135,9 @@ class Place:
         return spool.wait_for(lambda line: line.get("requestId") == asked)
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
+@contextmanager
+def running_engine() -> Iterator[Engine]:
+    """An engine of its own, until the end of the block."""
     home = Home(new_home())
     bootstrap(home, Wish(name="edge-tiers"), ["127.0.0.1"])
     engine = Engine(home)
@@ -137,8 +148,9 @@ def engine() -> Iterator[Engine]:
         shutil.rmtree(home.root)
 
 
-@pytest.fixture
-def place(engine: Engine) -> Iterator[Place]:
+@contextmanager
+def running_place(engine: Engine) -> Iterator[Place]:
+    """The model's process and two tiers beside it, until the end of the block."""
     path = engine.home.models_run / f"{SERVED.worker}.sock"
     with running_tier(path) as here, running_tier() as regional, running_tier() as central:
         here.answers(score(0.9, 0.1))
@@ -147,6 +159,18 @@ def place(engine: Engine) -> Iterator[Place]:
         place = Place(engine, here, regional, central)
         # What another test had remembered is forgotten.
         place.serve(place.route())
+        yield place
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with running_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def place(engine: Engine) -> Iterator[Place]:
+    with running_place(engine) as place:
         yield place
 
 
@@ -256,6 +280,18 @@ def test_what_the_caller_has_to_mend_is_asked_of_nobody_else(place: Place) -> No
     assert "tiers" not in place.record(answer)
 
 
+def test_a_model_there_may_have_a_name_that_no_model_here_can_have(place: Place) -> None:
+    place.here.says(**busy())
+    name = "Digits_v2.1 big:8b"
+    place.regional.answers(score(0.2, 0.8), model=name)
+    place.serve(place.route(tiers=(place.tier("regional", place.regional.port, model=name),)))
+    answer = place.ask()
+    assert (answer.status_code, answer.headers["x-vedette-tier"]) == (200, "regional")
+    assert answer.json()["model_name"] == "digits"
+    [asked] = place.regional.asked
+    assert asked.target == "/v2/models/Digits_v2.1%20big:8b/infer"
+
+
 def test_a_tier_is_asked_only_for_what_it_is_for(place: Place) -> None:
     place.here.says(**busy(404, "there is no version 9"))
     regional = place.tier("regional", place.regional.port, "Overload")
@@ -274,6 +310,8 @@ LIES: dict[str, Any] = {
     "another_output": lambda tier: tier.answers(tensor("best", "FP32", [1, 2], [0.2, 0.8])),
     "another_datatype": lambda tier: tier.answers(tensor("score", "FP64", [1, 2], [0.2, 0.8])),
     "another_shape": lambda tier: tier.answers(tensor("score", "FP32", [1, 3], [0.2, 0.8, 0.1])),
+    "more_rows": lambda tier: tier.answers(tensor("score", "FP32", [2, 2], [0.2, 0.8, 0.1, 0.9])),
+    "no_rows": lambda tier: tier.answers(tensor("score", "FP32", [0, 2], [])),
     "too_few": lambda tier: tier.answers(tensor("score", "FP32", [1, 2], [0.2])),
     "no_number": lambda tier: tier.answers(score(0.2, float("nan"))),
     "no_json": lambda tier: tier.says(body=b"<html>"),
@@ -382,6 +420,28 @@ def test_an_answer_that_is_not_sure_is_asked_for_elsewhere(place: Place) -> None
     answer = place.ask()
     assert (answer.status_code, answer.headers["x-vedette-tier"]) == (200, "edge")
     assert answer.json()["outputs"] == [score(0.55, 0.45)]
+
+
+def test_nothing_is_no_better_than_an_answer_that_is_not_sure(place: Place) -> None:
+    confidence = Confidence(output="score", below_millionths=600_000)
+    # Whose rows are not told by those of its inputs: an answer may be empty.
+    served = SERVED.model_copy(
+        update={"inputs": (INPUTS[0], Tensor(name="x", datatype="FP32", shape=(1, 2)))}
+    )
+    place.here.answers(score(0.55, 0.45))
+    for tier in (place.regional, place.central):
+        tier.answers(tensor("score", "FP32", [0, 2], []))
+    place.serve(place.route(tiers=place.both("LowConfidence"), confidence=confidence), served)
+    answer = place.ask()
+    assert (answer.status_code, answer.headers["x-vedette-tier"]) == (200, "edge")
+    assert answer.json()["outputs"] == [score(0.55, 0.45)]
+    line = place.record(answer)
+    assert [each["cause"] for each in line["tiers"]] == ["low_confidence"] * 3
+    assert line["tier"] == "edge"
+    both = ("LowConfidence", "Overload")
+    place.here.says(**busy())
+    place.serve(place.route(tiers=place.both(*both), confidence=confidence), served)
+    assert place.ask().json()["outputs"] == [tensor("score", "FP32", [0, 2], [])]
 
 
 def test_tiers_that_lead_to_one_another_find_an_end(place: Place) -> None:

@@ -125,3 +125,79 @@ def test_a_tier_without_a_rule_is_refused_at_plan(
     told = json.dumps(done.stdout + done.stderr)
     assert "routes: [other]" in told
     assert "https://127.0.0.1:1" in told
+
+
+REMOTE = """\
+apiVersion: vedette.dev/v1alpha1
+kind: Model
+metadata: {{name: far}}
+spec:
+  inputs: [{{name: x, datatype: FP32, shape: [-1, 8]}}]
+  outputs: [{{name: y, datatype: FP32, shape: [-1, 8]}}, {{name: best, datatype: INT64, shape: [-1]}}]
+---
+apiVersion: vedette.dev/v1alpha1
+kind: Route
+metadata: {{name: far}}
+spec:
+  rules:
+    - matches: [{{path: {{value: /v2/models/far}}}}]
+      backendRefs: [{{kind: Model, group: vedette.dev, name: far}}]
+      tiers:
+        - {{name: regional, url: "https://127.0.0.1:{port}", model: twice, send: {{inputs: [x]}}, timeout: 2m}}
+---
+apiVersion: vedette.dev/v1alpha1
+kind: EgressPolicy
+metadata: {{name: far}}
+spec:
+  routes: [far]
+  allow: [{{to: "https://127.0.0.1:{port}", methods: [POST], peers: [{peer}]}}]
+"""
+
+
+def test_a_model_that_only_another_node_has_is_asked_as_any_other(
+    nodes: tuple[Node, Node, str],
+) -> None:
+    edge, _, port = nodes
+    edge.apply(REMOTE.format(port=port, peer=MODELS))
+
+    def asked() -> str | None:
+        done = edge.run("predict", "far", json.dumps([ONE]), "--json", check=False)
+        return done.stdout if done.returncode == 0 else None
+
+    told = json.loads(wait_until("the edge has its SVID", asked))
+    outputs = {each["name"]: each["data"] for each in told["outputs"]}
+    assert outputs["y"] == [9 * each for each in ONE]
+    assert told["model_name"] == "far"
+
+    [listed] = [
+        each
+        for each in json.loads(edge.run("model", "list", "--json").stdout)
+        if each["name"] == "far"
+    ]
+    assert (listed["remote"], listed["version"], listed["format"]) == (True, None, None)
+    assert [each["url"] for each in listed["tiers"]] == [f"https://127.0.0.1:{port}"]
+    assert "by tiers" in edge.run("model", "list").stdout
+    shown = edge.run("model", "show", "far").stdout
+    assert "what tiers answer: it has no file here" in shown
+    assert f"regional: twice at https://127.0.0.1:{port} (route far)" in shown
+    assert "far (by tiers)" in edge.run("status").stdout
+    assert "far" in edge.run("records", "--tail", "1").stdout
+
+    edge.run("model", "remove", "far")
+    assert "far" not in edge.run("model", "list").stdout
+
+
+def test_a_model_without_a_file_and_without_tiers_is_refused_at_plan(
+    nodes: tuple[Node, Node, str], tmp_path: Path
+) -> None:
+    edge, _, port = nodes
+    file = tmp_path / "remote.yaml"
+    whole = REMOTE.format(port=port, peer=MODELS).replace("name: far", "name: lone")
+    for text, sentence in (
+        (whole.partition("---")[0], "no Route leads to it"),
+        (whole.replace("timeout: 2m", "on: [overload]"), "has `missing` in `on`"),
+    ):
+        file.write_text(text)
+        done = edge.run("plan", "-f", str(file), check=False)
+        assert done.returncode != 0
+        assert sentence in " ".join(done.stderr.split())

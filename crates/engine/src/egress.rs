@@ -90,6 +90,11 @@ impl Egress {
         Ok(self.client.get_or_init(|| made))
     }
 
+    /// Whether a breaker keeps all calls back that have been made so far.
+    pub fn is_left_alone(&self) -> bool {
+        self.client.get().is_some_and(|it| it.is_left_alone())
+    }
+
     /// Sends a call that is allowed.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ pub enum Asked {
     Metadata,
     /// Whether it is there.
     Live,
-    /// Whether all its models answer, but those that may rest.
+    /// Whether all its models answer, but those that may rest and those that only tiers have.
     Ready,
 }
 
@@ -120,7 +120,8 @@ async fn unready(plan: &Plan) -> Option<String> {
     let mut asking = JoinSet::new();
     let mut found = None;
     // One that rests until it is asked would be started by this.
-    let stays = |it: &&Arc<Served>| it.declared.idle_millis.is_none();
+    // Nor is somebody else's machine a reason to send nobody here.
+    let stays = |it: &&Arc<Served>| it.declared.idle_millis.is_none() && it.process.is_some();
     for model in plan.models().filter(stays) {
         if asking.len() >= AT_ONCE {
             found = joined(&mut asking).await;

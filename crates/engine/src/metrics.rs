@@ -167,6 +167,10 @@ impl Counts {
         let Some(model) = target.model().filter(|_| record.status == 200) else {
             return;
         };
+        if model.process.is_none() && record.tier.is_none() {
+            // What the node says of a model that only tiers have is no answer of it.
+            return;
+        }
         let declared = &model.declared;
         let tier = record.tier.clone().unwrap_or_else(|| TIER.into());
         let memory = match record.is_cached {

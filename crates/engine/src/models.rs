@@ -5,6 +5,7 @@
 
 pub mod answer;
 mod dialler;
+pub mod remote;
 mod silence;
 mod tenant;
 
@@ -23,7 +24,9 @@ use vedette_wasm::{BodyError, RequestBody};
 use crate::changes::PathChange;
 use crate::load::{EngineDir, LoadError};
 use crate::services;
-use crate::snapshot::{ServedModel, ServedModelFormat, ServedModelInput, TensorDatatype};
+use crate::snapshot::{
+    RemoteModel, ServedModel, ServedModelFormat, ServedModelInput, TensorDatatype,
+};
 
 pub use dialler::Dialler;
 pub use silence::Hearing;
@@ -45,18 +48,24 @@ const MOST_CONNECTIONS: u64 = 8192;
 
 /// A model of the snapshot, and how it is asked.
 pub struct Served {
-    /// What it is and may take.
+    /// What it is and may take. Of a model that only tiers have, what is of a file or a process says nothing.
     pub declared: ServedModel,
-    /// The version, as policies see it.
+    /// The version, as policies see it; 0, which no version is, where only tiers have it.
     pub version: Version,
-    /// The way to its process.
-    pub upstream: Arc<Upstream>,
-    /// How its requests are sent.
-    pub options: SendOptions,
-    /// Whether its process answers anybody.
-    pub hearing: Hearing,
+    /// Its process; none: only tiers have it.
+    pub process: Option<Process>,
     /// Its path by the Open Inference Protocol, without the slash it begins with.
     path: Box<str>,
+}
+
+/// The process of a model, and how it is spoken to.
+pub struct Process {
+    /// The way to it.
+    pub upstream: Arc<Upstream>,
+    /// How requests are sent.
+    pub options: SendOptions,
+    /// Whether it answers anybody.
+    pub hearing: Hearing,
 }
 
 /// The version of a model; policies read the number, and the memory of decisions the text.
@@ -78,12 +87,17 @@ impl Version {
     }
 }
 
-/// The models of a snapshot. One that is as in `previous` stays, with its connections.
+/// The models of a snapshot: those with a process, and those that only tiers have. One that is as in `previous` stays,
+/// with its connections.
 pub fn compile(
-    declared: Vec<ServedModel>,
+    (declared, remote): (Vec<ServedModel>, Vec<RemoteModel>),
     dir: &EngineDir,
     previous: Option<&Models>,
 ) -> Result<Models, LoadError> {
+    let remote = remote.into_iter().map(|model| {
+        let served = Served::elsewhere(model);
+        Ok((served.declared.name.clone(), Arc::new(served)))
+    });
     let models = declared.into_iter().map(|model| {
         let known = previous.and_then(|models| models.get(&model.name));
         let served = match known.filter(|known| known.declared == model) {
@@ -92,7 +106,7 @@ pub fn compile(
         };
         Ok((served.declared.name.clone(), served))
     });
-    models.collect()
+    remote.chain(models).collect()
 }
 
 impl Served {
@@ -111,18 +125,39 @@ impl Served {
             },
             ..UpstreamConfig::new(&declared.name, vec![endpoint])
         };
-        Ok(Self {
+        let process = Process {
             upstream: Upstream::new(config, services::machine()?).map_err(|it| invalid(it.0))?,
-            version: Version::new(declared.version),
             hearing: Hearing::new(Duration::from_millis(declared.limits.run_millis)),
             options: SendOptions {
                 host: Host::Endpoint,
                 body_idle: Some(BODY_IDLE),
                 ..SendOptions::default()
             },
+        };
+        Ok(Self {
+            process: Some(process),
+            version: Version::new(declared.version),
             path: format!("v2/models/{}", declared.name).into(),
             declared,
         })
+    }
+
+    /// A model that only tiers have.
+    fn elsewhere(model: RemoteModel) -> Self {
+        Self {
+            process: None,
+            version: Version::new(0),
+            path: format!("v2/models/{}", model.name).into(),
+            declared: remote::shape_of(model),
+        }
+    }
+
+    /// Its version and the digest of its file; none: only tiers have it.
+    pub fn release(&self) -> Option<(u64, &str)> {
+        let declared = &self.declared;
+        self.process
+            .is_some()
+            .then_some((declared.version, declared.blob.as_str()))
     }
 
     /// Whether it takes text, which the firewall knows attacks in; tensors of numbers hold none.
@@ -139,14 +174,17 @@ impl Served {
         }
     }
 
-    /// Whether its process says that it is ready.
+    /// Whether its process says that it is ready; of one that only tiers have nobody is asked.
     pub async fn ask_ready(&self) -> bool {
+        let Some(process) = &self.process else {
+            return true;
+        };
         let mut request = Request::new(nothing());
         let Ok(uri) = Uri::try_from(self.place(None, "/ready")) else {
             return false;
         };
         *request.uri_mut() = uri;
-        let answered = self.upstream.send(request, &self.options).await;
+        let answered = process.upstream.send(request, &process.options).await;
         answered.is_ok_and(|it| it.status() == StatusCode::OK)
     }
 

@@ -570,7 +570,15 @@ async fn a_model_that_stays_keeps_its_connections_and_one_that_changes_gets_othe
     let bench = Bench::new();
     let upstream = || {
         let plan = bench.node.plan().unwrap();
-        Arc::clone(&plan.model("digits").unwrap().upstream)
+        Arc::clone(
+            &plan
+                .model("digits")
+                .unwrap()
+                .process
+                .as_ref()
+                .unwrap()
+                .upstream,
+        )
     };
     let before = upstream();
     bench.serve(json!([model("digits", 2, WORKER)]));

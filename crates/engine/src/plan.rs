@@ -275,7 +275,8 @@ impl Plan {
             })
             .collect::<Result<HashMap<_, _>, _>>()?;
         let models = snapshot.models.unwrap_or_default();
-        let models = models::compile(models, dir, previous.map(|plan| &plan.models))?;
+        let remote = snapshot.remote_models.unwrap_or_default();
+        let models = models::compile((models, remote), dir, previous.map(|plan| &plan.models))?;
         let askers = askers_of(&models, &policies)?;
         let mut builder = Builder {
             functions: &functions,

@@ -189,11 +189,15 @@ struct Line<'a> {
 #[serde(rename_all = "camelCase")]
 struct ModelLine<'a> {
     model: &'a str,
-    model_version: u64,
+    /// None: only tiers have the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_version: Option<u64>,
     /// The file that answered, where it is one of this node.
     #[serde(skip_serializing_if = "Option::is_none")]
     model_digest: Option<&'a str>,
-    tier: &'a str,
+    /// Who answered; none: nobody, of a model that only tiers have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<&'a str>,
     #[serde(skip_serializing_if = "<[Tried]>::is_empty")]
     tiers: &'a [Tried],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -335,11 +339,12 @@ impl Record {
 
     fn model_line<'a>(&'a self, target: &'a Target) -> Option<ModelLine<'a>> {
         let model = target.model()?;
+        let release = model.release();
         Some(ModelLine {
             model: &model.declared.name,
-            model_version: model.declared.version,
-            model_digest: Some(&*model.declared.blob).filter(|_| self.tier.is_none()),
-            tier: self.tier.as_deref().unwrap_or(models::TIER),
+            model_version: release.map(|it| it.0),
+            model_digest: release.map(|it| it.1).filter(|_| self.tier.is_none()),
+            tier: self.tier.as_deref().or(release.map(|_| models::TIER)),
             tiers: &self.tiers,
             cached: self.is_cached == Some(true),
             queue_micros: self.queue_micros,

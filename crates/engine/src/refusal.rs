@@ -216,6 +216,8 @@ causes! {
     FaultInjected Execute "fault_injected" 503 "The service is not available";
     /// The process of the model is not there, or ended before it answered.
     ModelUnavailable Execute "model_unavailable" 503 "The model is not available";
+    /// Only tiers have the model, and none of them has answered in a way that counts.
+    TiersUnavailable Execute "tiers_unavailable" 503 "Nobody who has the model has answered";
     /// What was asked does not fit the model, as its process says.
     ModelRequestInvalid Execute "model_request_invalid" 400 "The request does not fit the model";
     /// The model's process has nothing at this path, or is another version.

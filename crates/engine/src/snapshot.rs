@@ -845,6 +845,23 @@ pub struct ServedModel {
     pub worker: String,
 }
 
+/// A model that only tiers have: no file, no process, and what goes in and comes out as somebody
+/// declared it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoteModel {
+    /// Name of the model, unique on the node.
+    pub name: String,
+    /// What it is for; `tensors`: nothing is known.
+    pub task: String,
+    /// What it takes; anything else is refused here.
+    pub inputs: Vec<Tensor>,
+    /// What it gives; anything else is not believed.
+    pub outputs: Vec<Tensor>,
+    /// Largest request body, in bytes; beyond: 413.
+    pub request_bytes: u64,
+}
+
 /// `Exact`: this path only. `PathPrefix`: this path and all below it, by segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum PathMatchType {
@@ -1182,7 +1199,7 @@ pub struct Tier {
     pub name: String,
     /// Scheme, host and port; an `EgressPolicy` for the route has to allow it.
     pub url: String,
-    /// Name of the model there.
+    /// Name of the model there: a segment of a path, escaped where it has to be.
     pub model: String,
     /// Why a request goes there, sorted.
     pub on: Vec<TierOn>,
@@ -1933,6 +1950,9 @@ pub struct Snapshot {
     /// Models, sorted by name; absent: none.
     #[serde(default)]
     pub models: Option<Vec<ServedModel>>,
+    /// Models that only tiers have, sorted by name; absent: none.
+    #[serde(default)]
+    pub remote_models: Option<Vec<RemoteModel>>,
     /// Routes, sorted by name.
     pub routes: Vec<Route>,
     /// Upstreams, sorted by name.

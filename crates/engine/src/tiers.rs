@@ -8,6 +8,7 @@ mod elements;
 pub mod leaves;
 pub mod message;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,6 +159,9 @@ fn require_allowed(
         let (route, name) = (&route.name, &tier.name);
         LoadError::new("route_invalid", format!("{route}: the tier {name}: {why}"))
     };
+    if !is_segment(&tier.model) {
+        return Err(refused("the name of its model is none"));
+    }
     let uri: Uri = tier.url.parse().map_err(|_| refused("its URL is none"))?;
     // Not the rules that calls are counted by.
     let rules = EgressRules::compile(rules.to_vec()).map_err(|error| refused(&error.0))?;
@@ -199,6 +203,11 @@ impl Tier {
         })
     }
 
+    /// Whether calls to it are left out for now, since those before went wrong.
+    pub fn is_left_alone(&self) -> bool {
+        self.egress.is_left_alone()
+    }
+
     /// Whether it is asked for this reason.
     pub fn is_for(&self, reason: TierOn) -> bool {
         self.declared.on.contains(&reason)
@@ -211,7 +220,9 @@ impl Tier {
     pub async fn ask(&self, asking: Asking<'_>, message: Message) -> Result<Message, &'static str> {
         let target = format!(
             "{}/v2/models/{}{}",
-            self.declared.url, self.declared.model, asking.below
+            self.declared.url,
+            segment(&self.declared.model),
+            asking.below
         );
         let uri: Uri = target.parse().map_err(|_| INVALID)?;
         let name = Arc::clone(&self.name);
@@ -259,6 +270,26 @@ impl Tier {
             json_length,
         })
     }
+}
+
+/// A name as a segment of a path (RFC 3986 §3.3): what a segment says as it is stays, anything else is escaped.
+fn segment(name: &str) -> String {
+    let mut segment = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte) {
+            segment.push(char::from(byte));
+        } else {
+            // Writing to a text does not fail.
+            let _ = write!(segment, "%{byte:02X}");
+        }
+    }
+    segment
+}
+
+/// Whether a name is one that a segment carries, and every server reads alike.
+fn is_segment(name: &str) -> bool {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !b"/\\%?#".contains(&byte);
+    !name.starts_with('.') && (1..=256).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
 fn request_of(uri: Uri, asking: &Asking<'_>, message: Message) -> Request<Full<Bytes>> {

@@ -128,6 +128,11 @@ impl Breaker {
         Ok(self.pass_as(true))
     }
 
+    /// Whether it is open, and the time for a trial has not come.
+    pub(crate) fn is_open(&self) -> bool {
+        self.until.load(Ordering::Relaxed) > now()
+    }
+
     /// Whether it is open or half-open.
     pub(crate) fn is_tripped(&self) -> bool {
         self.until.load(Ordering::Relaxed) != 0

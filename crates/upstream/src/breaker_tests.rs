@@ -47,6 +47,9 @@ fn it_opens_after_failures_in_a_row_and_says_for_how_long() {
     assert_eq!((known.opened, known.refused), (1, 1));
     assert_eq!(known.why.as_deref(), Some("3 failures in a row"));
     assert!(known.open_until.is_some());
+    assert!(breaker.is_open());
+    wait_half_open(&breaker);
+    assert!(!breaker.is_open(), "a trial may go, and would find out");
 }
 
 #[test]

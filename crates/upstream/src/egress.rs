@@ -189,6 +189,14 @@ impl Egress {
         })
     }
 
+    /// Whether everybody who was called is left alone for now by a breaker. Nobody was: no.
+    pub fn is_left_alone(&self) -> bool {
+        let known = self.places.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        let is_open = |it: &Known| it.breaker.as_ref().is_some_and(|it| it.is_open());
+        !known.is_empty() && known.values().all(is_open)
+    }
+
     /// A place among the calls under way, if there is one and the breaker lets it.
     fn enter(
         &self,

@@ -354,7 +354,7 @@ def _shown_drift(one: dict[str, Any]) -> str:
 def _shown_model(one: dict[str, Any]) -> str:
     """A model in a few words; that its process is ready goes without saying."""
     state = "" if one["state"] in (None, "ready") else f" ({one['state']})"
-    return f"{one['name']} {one['version']}{state}"
+    return f"{one['name']} {one['version'] or '(by tiers)'}{state}"
 
 
 def _shown_list(one: dict[str, Any]) -> str:

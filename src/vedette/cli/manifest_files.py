@@ -113,7 +113,8 @@ def _attach(manifest: Manifest, loaded: Loaded, problems: Problems) -> None:
 
             _put(manifest, spec.jwks_file, problems, keys, "spec", "jwksFile")
         case ModelManifest():
-            _attach_model(manifest, model.spec.file, loaded, problems)
+            if model.spec.file is not None:
+                _attach_model(manifest, model.spec.file, loaded, problems)
             for written in model.spec.named_files():
                 _attach_extra(manifest, written, loaded, problems)
         case AddressListManifest():

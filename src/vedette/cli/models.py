@@ -63,11 +63,11 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
     rows = [
         (
             one["name"],
-            one["version"] or "-",
-            ", ".join(str(each["version"]) for each in one["versions"]),
+            "by tiers" if one.get("remote") else one["version"] or "-",
+            ", ".join(str(each["version"]) for each in one["versions"]) or "-",
             one["task"],
-            one["format"],
-            _size(one["size"]),
+            one["format"] or "-",
+            "-" if one["size"] is None else _size(one["size"]),
             printable(_tensors(one["inputs"])),
             printable(_tensors(one["outputs"])),
             _state(one["worker"]),
@@ -88,20 +88,45 @@ def show(name: ModelArgument, home: HomeOption = None, as_json: JsonOption = Fal
     if as_json:
         print_json(one)
         return
-    limits, worker = one["limits"], one["worker"]
     rows = [
         ("name", one["name"]),
-        ("serves", f"version {one['version']}" if one["version"] else "nothing"),
+        ("serves", _serving(one)),
         ("answers at", one["url"] or "-"),
         ("routes", ", ".join(one["routes"]) or "-"),
-        ("task", one["task"]),
-        ("format", f"{one['format']}, {_size(one['size'])}"),
     ]
+    rows += [("tier", printable(_tier(each))) for each in one.get("tiers", ())]
+    rows.append(("task", one["task"]))
+    if one["format"]:
+        rows.append(("format", f"{one['format']}, {_size(one['size'])}"))
     rows += [("input", printable(_tensor(each))) for each in one["inputs"]]
     rows += [("output", printable(_tensor(each))) for each in one["outputs"]]
     rows += [(side, _media(one[side])) for side in ("input", "output") if one[side]]
     rows += [("stream", _stream(one["stream"]))] if one["stream"] else []
-    rows += [
+    rows += _process(one)
+    if one["manifest"]:
+        rows.append(("manifest", printable(one["manifest"])))
+    print_table(("what", "value"), rows, "")
+    if one["versions"]:
+        print()
+        _print_versions(one["versions"])
+
+
+def _serving(one: dict[str, Any]) -> str:
+    if one.get("remote"):  # not of a control of before
+        return "what tiers answer: it has no file here"
+    return f"version {one['version']}" if one["version"] else "nothing"
+
+
+def _tier(tier: dict[str, Any]) -> str:
+    return f"{tier['name']}: {tier['model']} at {tier['url']} (route {tier['route']})"
+
+
+def _process(one: dict[str, Any]) -> list[tuple[str, str]]:
+    """How it runs, where it runs here."""
+    limits, worker = one["limits"], one["worker"]
+    if limits is None:
+        return []
+    rows = [
         ("sessions", f"{one['sessions']}, {one['threads']} threads each"),
         ("memory", f"at most {_size(limits['memoryBytes'])}"),
         ("run", f"at most {limits['runMillis']:,} ms, {limits['queue']} may wait"),
@@ -116,11 +141,11 @@ def show(name: ModelArgument, home: HomeOption = None, as_json: JsonOption = Fal
             rows.append(("", f"has {_size(worker['memoryBytes'])} of memory"))
         if worker["error"]:
             rows.append(("failed because", printable(worker["error"])))
-    if one["manifest"]:
-        rows.append(("manifest", printable(one["manifest"])))
-    print_table(("what", "value"), rows, "")
-    print()
-    versions = [
+    return rows
+
+
+def _print_versions(versions: list[dict[str, Any]]) -> None:
+    rows = [
         (
             each["version"],
             each["state"],
@@ -131,10 +156,10 @@ def show(name: ModelArgument, home: HomeOption = None, as_json: JsonOption = Fal
             each["addedAt"],
             each["actor"],
         )
-        for each in one["versions"]
+        for each in versions
     ]
     print_table(
-        ("version", "state", "golden", "signed by", "size", "file", "added", "by"), versions, ""
+        ("version", "state", "golden", "signed by", "size", "file", "added", "by"), rows, ""
     )
 
 

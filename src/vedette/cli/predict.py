@@ -68,7 +68,8 @@ def predict(
     content = _content(given, text)
     client = client_of(home)
     model = client.get(f"/v1/models/{require_name(name, 'model')}")
-    if model["url"] is None or model["version"] is None:
+    is_served = model["version"] is not None or model.get("remote", False)
+    if model["url"] is None or not is_served:
         message = f"no version of {name!r} serves"
         hint = f"Serve one: vedette model promote {name} --version N"
         raise ConfigError("model_refused", message, hint)
@@ -168,7 +169,9 @@ def _ask(
     wish = {"subject": subject, "ttlSeconds": _TOKEN_SECONDS}
     token = client.post("/v1/tokens", wish)["token"]
     headers = {**question.headers, "authorization": f"Bearer {token}"}
-    patience = _PATIENCE + model["limits"]["runMillis"] / 1_000
+    runs = model["limits"]["runMillis"] if model["limits"] else 0
+    tiers = sum(each["timeoutMillis"] for each in model.get("tiers", ()))
+    patience = _PATIENCE + (runs + tiers) / 1_000
     url = f"{model['url'].rstrip('/')}/infer"
     return post(url, listener, ca_file, question.body, headers, patience)
 

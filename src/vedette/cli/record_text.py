@@ -44,7 +44,7 @@ def _request(line: dict[str, Any]) -> Iterator[str]:
         request = f"{who} asks {line['method']} {line.get('model', '-')}{line.get('path', '')}"
     yield f"{line.get('totalUs', 0)} µs"
     yield request
-    if "modelVersion" in line:
+    if "modelVersion" in line or ("model" in line and line.get("kind") != "predict"):
         yield _asked(line)
     yield line.get("principal", "-")
     yield _why(line)
@@ -53,7 +53,8 @@ def _request(line: dict[str, Any]) -> Iterator[str]:
 
 def _asked(line: dict[str, Any]) -> str:
     """The model, its version, and what of the time went where, as far as the request came to it."""
-    parts = [f"{line['model']} {line.get('modelVersion', '?')}"]
+    known = f" {line['modelVersion']}" if "modelVersion" in line else ""
+    parts = [f"{line['model']}{known}"]
     for field, what in (("queueMicros", "waited"), ("runMicros", "ran")):
         if line.get(field) is not None:
             parts.append(f"{what} {line[field]} µs")

@@ -65,6 +65,7 @@ def objects(snapshot: Snapshot) -> dict[Key, dict[str, Any]]:
         ("Policy", snapshot.policy.policies),
         ("Function", snapshot.functions),
         ("Model", snapshot.models or ()),
+        ("Model", snapshot.remote_models or ()),
         ("Upstream", snapshot.upstreams),
         ("Route", snapshot.routes),
         ("Limit", snapshot.limits),

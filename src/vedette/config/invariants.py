@@ -16,13 +16,13 @@ from vedette.config.egress import MAX_TOKENS, NOT_CREDENTIALS
 from vedette.config.hosts import covers, normalise_host
 from vedette.config.leaving import tokens_of
 from vedette.config.paths import require_route_path
+from vedette.config.served import RemoteModel, ServedModel
 from vedette.config.sidecar import OWN_PATHS, mixes
 from vedette.config.tiers import EDGE
 from vedette.errors import ConfigError
 
 if TYPE_CHECKING:
     from vedette.config.egress import EgressCredential, EgressPolicy
-    from vedette.config.served import ServedModel
     from vedette.config.snapshot import Issuer, IssuerKey, Route, Snapshot
 
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
@@ -63,6 +63,7 @@ def problems_of(snapshot: Snapshot) -> list[str]:
         _claims,
         _services,
         _tiers,
+        _remote_models,
         _limits,
         _egress,
         _sidecars,
@@ -80,6 +81,7 @@ def _order(snapshot: Snapshot) -> Iterator[str]:
     yield from _sorted("upstreams", [each.name for each in snapshot.upstreams])
     yield from _sorted("limits", [each.name for each in snapshot.limits])
     yield from _sorted("models", [each.name for each in snapshot.models or ()])
+    yield from _sorted("remoteModels", [each.name for each in snapshot.remote_models or ()])
     yield from _sorted("egress", [each.name for each in snapshot.egress or ()])
     yield from _sorted("sidecars", [each.name for each in snapshot.sidecars or ()])
     yield from _sorted(
@@ -175,7 +177,7 @@ def _routes(snapshot: Snapshot) -> Iterator[str]:
         yield from _path(route)
         if route.backend.type == "Function" and route.backend.function not in functions:
             yield f"routes.{route.name}: there is no function {route.backend.function!r}"
-        if route.backend.type == "Model" and snapshot.model(route.backend.model) is None:
+        if route.backend.type == "Model" and _model(snapshot, route.backend.model) is None:
             yield f"routes.{route.name}: there is no model {route.backend.model!r}"
 
 
@@ -235,7 +237,7 @@ def _tiers(snapshot: Snapshot) -> Iterator[str]:
     for route in snapshot.routes:
         where = f"routes.{route.name}"
         tiers = route.tiers or ()
-        model = snapshot.model(route.backend.model) if route.backend.type == "Model" else None
+        model = _model(snapshot, route.backend.model) if route.backend.type == "Model" else None
         if model is None:
             if tiers or route.confidence or route.cache:
                 yield f"{where}: tiers, confidence and cache are of a model"
@@ -255,9 +257,39 @@ def _tiers(snapshot: Snapshot) -> Iterator[str]:
                     yield f"{where}.tiers.{tier.name}: the model {model.name!r} has no input {name!r}"
 
 
-def _unsure(where: str, route: Route, model: ServedModel) -> Iterator[str]:
+def _model(snapshot: Snapshot, name: str) -> ServedModel | RemoteModel | None:
+    return snapshot.model(name) or snapshot.remote_model(name)
+
+
+def _remote_models(snapshot: Snapshot) -> Iterator[str]:
+    """A model that only tiers have is one by routes whose tiers are asked for what is missing, each of them."""
+    for model in snapshot.remote_models or ():
+        where = f"remoteModels.{model.name}"
+        if snapshot.model(model.name) is not None:
+            yield f"{where}: there is a model {model.name!r} with a file too"
+        routes = [
+            each
+            for each in snapshot.routes
+            if each.backend.type == "Model" and each.backend.model == model.name
+        ]
+        if not routes:
+            yield f"{where}: the model has no file, and no Route leads to it by tiers: nobody could answer"
+        for route in routes:
+            if not any("Missing" in tier.on for tier in route.tiers or ()):
+                told = f"the model {model.name!r} has no file, so it needs a tier with `missing` in `on`"
+                yield f"routes.{route.name}: {told}"
+            if route.cache is not None:
+                told = (
+                    f"the model {model.name!r} has no file, and only its own answers are remembered"
+                )
+                yield f"routes.{route.name}.cache: {told}"
+
+
+def _unsure(where: str, route: Route, model: ServedModel | RemoteModel) -> Iterator[str]:
     """How sure an answer has to be, and who is asked when it is not, need each other, and an output that says it."""
-    read = _READ_OUTPUTS[model.output.type] if model.output else ()
+    read = (
+        _READ_OUTPUTS[model.output.type] if isinstance(model, ServedModel) and model.output else ()
+    )
     outputs = (*(each.name for each in model.outputs), *read)
     if route.confidence is not None and route.confidence.output not in outputs:
         told = f"there is no output {route.confidence.output!r}; the model has {', '.join(outputs)}"

@@ -5,21 +5,40 @@ Owns: its shape, in the units people write. Must not: know what is in the file, 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
 
 from vedette.config.manifest import Metadata
 from vedette.config.media_manifest import MediaSpec
 from vedette.config.model import Count, Model, build
 from vedette.config.quantities import parse_size
 from vedette.config.samples_manifest import SamplesSpec
-from vedette.config.served import TASK_PATTERN, ModelLimits
+from vedette.config.served import (
+    MAX_REMOTE_REQUEST,
+    TASK_PATTERN,
+    Datatype,
+    ModelLimits,
+    RemoteModel,
+)
+from vedette.config.tiers import TensorName
 from vedette.config.written import Duration, FileReference, Size, millis
 from vedette.errors import ConfigError
 
 Task = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=TASK_PATTERN)]
 
+_ANY: Final = -1
+_OF_REMOTE: Final = {"task", "inputs", "outputs", "limits"}
+
+
+def _dimension(size: int) -> int:
+    if size == 0:
+        raise ValueError("a dimension is 1 or more, or -1: any")
+    return size
+
+
+Dimension = Annotated[int, Field(strict=True, ge=_ANY, le=2**40), AfterValidator(_dimension)]
 _LEAST_IDLE, _LONGEST_IDLE = 1_000, 30 * 86_400_000
 
 
@@ -99,18 +118,80 @@ class ModelSettings(MediaSpec):
         }
 
 
-class ModelSpec(ModelSettings):
-    """Which file, which version of it, and how it runs."""
+class TensorSpec(Model):
+    """An input or output of a model that only tiers have."""
 
-    file: FileReference = Field(
-        description="The model's file (ONNX, or a detector in JSON), relative to the manifest, or the digest of "
-        "one that the node has."
+    name: TensorName = Field(description="Its name, as the tiers have it.")
+    datatype: Datatype = Field(description="Type of its elements.")
+    shape: tuple[Dimension, ...] = Field(max_length=16, description="Its dimensions; -1: any.")
+
+    def resolve(self) -> dict[str, Any]:
+        """The same as a snapshot says it."""
+        shape = [0 if each == _ANY else each for each in self.shape]
+        return {"name": self.name, "datatype": self.datatype, "shape": shape}
+
+
+Tensors = Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=256)]
+
+
+class ModelSpec(ModelSettings):
+    """Which file, which version of it, and how it runs; or what goes in and comes out, where only tiers have it."""
+
+    file: FileReference | None = Field(
+        default=None,
+        description="The model's file (ONNX, TensorFlow Lite, or a detector in JSON), relative to the manifest, or "
+        "the digest of one that the node has. Absent: only tiers have the model, and a Route with tiers leads to it.",
+    )
+    inputs: Tensors | None = Field(
+        default=None,
+        description="What a model without `file` takes; of a file, it says that itself.",
+    )
+    outputs: Tensors | None = Field(
+        default=None,
+        description="What a model without `file` gives; of a file, it says that itself.",
     )
     version: Annotated[int, Field(strict=True, ge=1, le=2**53)] | None = Field(
         default=None,
         description="Its version: higher than every one before it, or one that the node keeps of this file. Absent: "
         "that of this file, or the next.",
     )
+
+    @model_validator(mode="after")
+    def _require_file_or_tensors(self) -> Self:
+        if self.file is not None:
+            if self.inputs or self.outputs:
+                raise ValueError(
+                    "inputs and outputs are for a model without `file`, which says them"
+                )
+            return self
+        if not self.inputs or not self.outputs:
+            raise ValueError(
+                "file is missing; a model that only tiers have says `inputs` and `outputs` instead"
+            )
+        limits = self.limits.model_fields_set - {"request_size"}
+        said = {each for each in self.model_fields_set if getattr(self, each) is not None}
+        names = [*sorted(said - _OF_REMOTE), *(f"limits.{each}" for each in sorted(limits))]
+        if names:
+            head, dot, field = names[0].partition(".")
+            raise ValueError(f"{to_camel(head)}{dot}{to_camel(field)} is for a model with a file")
+        if self._most() > MAX_REMOTE_REQUEST:
+            raise ValueError("limits.requestSize is at most 16MB for a model without `file`")
+        return self
+
+    def _most(self) -> int:
+        is_said = "request_size" in self.limits.model_fields_set
+        return parse_size(self.limits.request_size) if is_said else MAX_REMOTE_REQUEST
+
+    def remote(self, name: str) -> RemoteModel:
+        """A model without `file`, as a snapshot says it. Raises `ConfigError` manifest_invalid."""
+        data = {
+            "name": name,
+            "task": self.task,
+            "inputs": [each.resolve() for each in self.inputs or ()],
+            "outputs": [each.resolve() for each in self.outputs or ()],
+            "requestBytes": self._most(),
+        }
+        return build(RemoteModel, data, code="manifest_invalid")
 
 
 class FolderSpec(ModelSettings):

@@ -22,6 +22,8 @@ from vedette.ids import DIGEST_PATTERN, NAME_PATTERN
 
 __all__ = ["Datatype", "Tensor"]
 WORKER_PATTERN: Final = r"^[0-9a-f]{16}$"
+MAX_REMOTE_REQUEST: Final = 16_777_216
+"""What the engine keeps of a request to send it to one tier after another."""
 
 
 TASK_PATTERN: Final = r"^[a-z][a-z0-9-]*$"
@@ -152,6 +154,41 @@ class ServedModel(Model):
         """Sizes of its file and of those beside it, by digest."""
         extras = {each.blob: each.size for each in self.files or ()}
         return {**extras, self.blob: self.size}
+
+
+class RemoteModel(Model):
+    """A model that only tiers have: no file, no process, and what goes in and comes out as somebody declared it."""
+
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = Field(
+        description="Name of the model, unique on the node."
+    )
+    task: str = Field(
+        default="tensors",
+        min_length=1,
+        max_length=63,
+        pattern=TASK_PATTERN,
+        description="What it is for; `tensors`: nothing is known.",
+    )
+    inputs: tuple[Tensor, ...] = Field(
+        min_length=1, max_length=256, description="What it takes; anything else is refused here."
+    )
+    outputs: tuple[Tensor, ...] = Field(
+        min_length=1, max_length=256, description="What it gives; anything else is not believed."
+    )
+    request_bytes: Count = Field(
+        default=MAX_REMOTE_REQUEST,
+        ge=1_024,
+        le=MAX_REMOTE_REQUEST,
+        description="Largest request body, in bytes; beyond: 413.",
+    )
+
+    @model_validator(mode="after")
+    def _require_names_once(self) -> Self:
+        for side in (self.inputs, self.outputs):
+            names = [each.name for each in side]
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{', '.join(repeated)} is there more than once")
+        return self
 
 
 def served_model(data: Mapping[str, Any], *, code: str = "snapshot_invalid") -> ServedModel:

@@ -22,7 +22,7 @@ from vedette.config.egress import EgressPolicy, SpiffeIdText
 from vedette.config.faults import Fault
 from vedette.config.model import Count, Model, build, wire_value
 from vedette.config.rate import Rate
-from vedette.config.served import ServedModel
+from vedette.config.served import RemoteModel, ServedModel
 from vedette.config.sidecar import Sidecar
 from vedette.config.tiers import MAX_TIERS, Confidence, ResultCache, Tier
 from vedette.config.waf import Waf, WafOverride
@@ -786,6 +786,11 @@ class Snapshot(Model):
     models: tuple[ServedModel, ...] | None = Field(
         default=None, max_length=10_000, description="Models, sorted by name; absent: none."
     )
+    remote_models: tuple[RemoteModel, ...] | None = Field(
+        default=None,
+        max_length=10_000,
+        description="Models that only tiers have, sorted by name; absent: none.",
+    )
     routes: tuple[Route, ...] = Field(default=(), description="Routes, sorted by name.")
     upstreams: tuple[Upstream, ...] = Field(default=(), description="Upstreams, sorted by name.")
     limits: tuple[Limit, ...] = Field(default=(), description="Limits, sorted by name.")
@@ -854,6 +859,10 @@ class Snapshot(Model):
     def model(self, name: str) -> ServedModel | None:
         """The model of that name."""
         return next((each for each in self.models or () if each.name == name), None)
+
+    def remote_model(self, name: str) -> RemoteModel | None:
+        """The model of that name that only tiers have."""
+        return next((each for each in self.remote_models or () if each.name == name), None)
 
     def route(self, name: str) -> Route | None:
         """The route of that name."""

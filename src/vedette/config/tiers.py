@@ -16,6 +16,12 @@ EDGE: Final = "edge"
 """The tier that the node itself is."""
 MAX_TIERS: Final = 4
 
+MODEL_THERE_PATTERN: Final = r"^[A-Za-z0-9_-][A-Za-z0-9 !$&'()*+,.:;=@_~-]{0,255}$"
+"""What a segment of a path says without an escape (RFC 3986 §3.3, `pchar`), or with one that everybody undoes alike: a
+space. It begins with no dot, so it is none that leads elsewhere; an escaped slash or `%` is read in two ways.
+"""
+
+ModelThere = Annotated[str, StringConstraints(pattern=MODEL_THERE_PATTERN)]
 TensorName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Trigger = Literal["Overload", "Missing", "Failure", "LowConfidence"]
 """Why a request goes on: there is no room or time for it, the model or version is not ready here, it failed, its answer
@@ -33,8 +39,8 @@ class Tier(Model):
         max_length=512,
         description="Scheme, host and port; an `EgressPolicy` for the route has to allow it.",
     )
-    model: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = Field(
-        description="Name of the model there."
+    model: ModelThere = Field(
+        description="Name of the model there: a segment of a path, escaped where it has to be."
     )
     on: tuple[Trigger, ...] = Field(
         min_length=1, max_length=4, description="Why a request goes there, sorted."

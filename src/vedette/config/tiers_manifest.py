@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from vedette.config.model import Count, Model
 from vedette.config.quantities import parse_size
 from vedette.config.snapshot import Name
-from vedette.config.tiers import EDGE, TensorName
+from vedette.config.tiers import EDGE, ModelThere, TensorName
 from vedette.config.written import Duration, OriginUrl, Size, millis, parse_origin
 
 TriggerText = Literal["overload", "missing", "failure", "lowConfidence"]
@@ -61,8 +61,9 @@ class TierSpec(Model):
     url: OriginUrl = Field(
         description="Scheme, host and port, such as `https://models.regional.example:8443`."
     )
-    model: Name | None = Field(
-        default=None, description="Name of the model there; absent: as it is here."
+    model: ModelThere | None = Field(
+        default=None,
+        description="Name of the model there, such as `Digits_v2.1` or `llama:8b`; absent: as it is here.",
     )
     on: tuple[TriggerText, ...] = Field(
         default=("overload", "missing", "failure"),

@@ -163,6 +163,13 @@ def put_route(snapshot: Snapshot, route: Route, base: frozenset[str]) -> Snapsho
     return _change(snapshot, base, routes=_placed(snapshot.routes, route))
 
 
+def with_routes(
+    snapshot: Snapshot, routes: tuple[Route, ...], base: frozenset[str], **changes: Any
+) -> Snapshot:
+    """With these routes, and what changes with them at once."""
+    return _change(snapshot, base, routes=routes, **changes)
+
+
 def remove_route(snapshot: Snapshot, name: str, base: frozenset[str]) -> Snapshot:
     """Removes a route. Raises `ConfigError` route_unknown."""
     if snapshot.route(name) is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from vedette.config.served import ServedModel
+from vedette.config.served import RemoteModel, ServedModel
 from vedette.config.snapshot import ModelBackend, PathMatch, Route, Snapshot
 from vedette.control import desired
 from vedette.errors import ConfigError
@@ -47,13 +47,14 @@ def routes_to(routes: Iterable[Route], name: str) -> tuple[Route, ...]:
 
 
 def put_model(snapshot: Snapshot, model: ServedModel, hosts: frozenset[str]) -> Snapshot:
-    """Serves a model in place of the one of its name, by its own route unless another leads to it.
+    """Serves a model in place of the one of its name, also of one that only tiers had, by its own route unless another
+    leads to it.
 
     Raises `ConfigError` route_conflict, invalid_name.
     """
     others = (each for each in snapshot.models or () if each.name != model.name)
     models = tuple(sorted([*others, model], key=lambda each: each.name))
-    after = snapshot.with_(models=models)
+    after = snapshot.with_(models=models, remote_models=_others(snapshot, model.name))
     if routes_to(after.routes, model.name):
         return after
     return desired.put_route(after, model_route(model.name), hosts)
@@ -69,10 +70,19 @@ def remove_model(
 
     Raises `ConfigError` route_in_use when a limit is for one of them; `files`: manifests of limits, by name.
     """
-    after = snapshot
     ways = routes_to(snapshot.routes, name)
     desired.require_free(snapshot, {each.name for each in ways}, files)
-    for route in ways:
-        after = desired.remove_route(after, route.name, hosts)
-    rest = tuple(each for each in after.models or () if each.name != name)
-    return after.with_(models=rest or None)
+    rest = tuple(each for each in snapshot.routes if each not in ways)
+    models = tuple(each for each in snapshot.models or () if each.name != name)
+    return desired.with_routes(
+        snapshot,
+        rest,
+        hosts,
+        models=models or None,
+        remote_models=_others(snapshot, name),
+    )
+
+
+def _others(snapshot: Snapshot, name: str) -> tuple[RemoteModel, ...] | None:
+    rest = tuple(each for each in snapshot.remote_models or () if each.name != name)
+    return rest or None

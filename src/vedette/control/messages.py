@@ -230,7 +230,9 @@ class ModelSummary(Model):
     """A model in the status of a node."""
 
     name: str = Field(description="Name of the model.")
-    version: int = Field(description="The version that serves.")
+    version: int | None = Field(
+        description="The version that serves; null: only tiers have the model."
+    )
     state: str | None = Field(
         default=None, description="State of its process; null: nobody knows of one."
     )

@@ -166,14 +166,27 @@ class ModelWorker(Model):
     memory_bytes: int | None = Field(default=None, description="Memory it has, in bytes.")
 
 
+class ModelTier(Model):
+    """Who answers in place of the node."""
+
+    route: str = Field(description="The route that says so.")
+    name: str = Field(description="Name of the tier.")
+    url: str = Field(description="Scheme, host and port.")
+    model: str = Field(description="Name of the model there.")
+    timeout_millis: int = Field(description="How long its answer may take, in milliseconds.")
+
+
 class ModelStatus(Model):
     """A model of the node: what serves, and what is kept."""
 
     name: str = Field(description="Name of the model.")
+    remote: bool = Field(
+        default=False, description="Whether only tiers have it: it has no file and no process here."
+    )
     version: int | None = Field(description="The version that serves; null: none does.")
     task: str = Field(description="What it is for.")
-    format: ModelFormat = Field(description="What its file is.")
-    size: int = Field(description="Size of its file, in bytes.")
+    format: ModelFormat | None = Field(description="What its file is; null: only tiers have it.")
+    size: int | None = Field(description="Size of its file, in bytes; null: it has none.")
     inputs: tuple[Tensor, ...] = Field(description="What it takes; a dimension 0: any.")
     outputs: tuple[Tensor, ...] = Field(description="What it gives.")
     input: ServedInput | None = Field(
@@ -189,11 +202,14 @@ class ModelStatus(Model):
     samples: ServedSamples | None = Field(
         default=None, description="What is kept of what it is asked; null: nothing."
     )
-    sessions: int = Field(description="Sessions.")
-    threads: int = Field(description="Threads of each.")
-    limits: ModelLimits = Field(description="What it may use.")
+    sessions: int | None = Field(description="Sessions; null: it has no process.")
+    threads: int | None = Field(description="Threads of each; null: it has no process.")
+    limits: ModelLimits | None = Field(description="What it may use; null: it has no process.")
     url: str | None = Field(description="Where it answers; null: nowhere.")
     routes: tuple[str, ...] = Field(description="Routes that lead to it.")
+    tiers: tuple[ModelTier, ...] = Field(
+        default=(), description="Who answers in its place, by route, in the order they are asked."
+    )
     versions: tuple[ModelVersion, ...] = Field(description="Every version kept, newest first.")
     worker: ModelWorker | None = Field(
         default=None, description="Its process; null: nobody knows of one."

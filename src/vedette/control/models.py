@@ -210,7 +210,7 @@ class Models:
         was. Raises `ConfigError` model_unknown, model_version_unknown, model_serving, route_in_use.
         """
         with self._activator.lock:
-            known = self._known(name)
+            known = self._known(name, is_remote := self._is_remote(name))
             if version is not None:
                 if version not in known.versions:
                     raise unknown_version(name, version, known)
@@ -220,7 +220,7 @@ class Models:
                 self.samples.forget_version(name, version)
                 return None
             outcome = None
-            if self._activator.active()[1].model(name) is not None:
+            if is_remote or self._activator.active()[1].model(name) is not None:
                 hosts, files = self._hosts(), self._files_of("Limit")
                 outcome = self._activator.change(
                     lambda active: desired_models.remove_model(active, name, hosts, files),
@@ -244,6 +244,8 @@ class Models:
         files: dict[str, ModelFile] = {}
         for manifest in typed(wanted):
             assert isinstance(manifest.model, ModelManifest)
+            if manifest.model.spec.file is None:
+                continue
             blob = self._at_its_line(manifest, lambda m=manifest: blob_of(m, m.model.spec))  # type: ignore[misc]
             files[blob] = self._at_its_line(manifest, lambda b=blob: self.file(b))  # type: ignore[misc]
         with self._activator.lock:
@@ -376,10 +378,13 @@ class Models:
             for name, mark in self.store.marks().items()
         }
 
-    def _known(self, name: str) -> Registered:
+    def _is_remote(self, name: str) -> bool:
+        return self._activator.active()[1].remote_model(name) is not None
+
+    def _known(self, name: str, may_have_none: bool = False) -> Registered:
         self._note(self._activator.active()[1], "control")
-        known = self._registered().get(name)
-        if known is None or not known.versions:
+        known = self._registered().get(name, Registered())
+        if not known.versions and not may_have_none:
             raise unknown(name)
         return known
 

@@ -185,11 +185,12 @@ class Node:
     def _with_drift(
         self, models: Iterable[ModelSummary], snapshot: Snapshot
     ) -> tuple[ModelSummary, ...]:
-        return tuple(
-            each.model_copy(update={"drift": self.models.drift.of(served)})
-            for each in models
-            if (served := snapshot.model(each.name)) is not None
-        )
+        def told(each: ModelSummary) -> ModelSummary:
+            served = snapshot.model(each.name)
+            drift = self.models.drift.of(served) if served is not None else None
+            return each.model_copy(update={"drift": drift})
+
+        return tuple(map(told, models))
 
     def _drift_facts(self, snapshot: Snapshot) -> Iterator[DriftFact]:
         for model in snapshot.models or ():

@@ -35,6 +35,7 @@ from vedette.config.model import Model, build
 from vedette.config.model_manifest import ModelManifest
 from vedette.config.quantities import parse_size
 from vedette.config.routes import HttpRouteManifest, RouteManifest
+from vedette.config.served import RemoteModel, ServedModel
 from vedette.config.sidecar import is_mesh, mixes
 from vedette.config.sidecar_manifest import SidecarManifest
 from vedette.config.snapshot import (
@@ -344,9 +345,13 @@ class _Resolver:
         return True
 
     def _model(self, manifest: Manifest, model: ModelManifest) -> None:
+        served: ServedModel | RemoteModel
         try:
             own_route_name(manifest.name)
-            served = served_of(manifest, model.spec, self.kept.models)
+            if model.spec.file is None:
+                served = model.spec.remote(manifest.name)
+            else:
+                served = served_of(manifest, model.spec, self.kept.models)
         except ConfigError as error:
             place = {"invalid_name": ("metadata", "name"), "model_downgrade": ("spec", "version")}
             said = error.message
@@ -357,15 +362,32 @@ class _Resolver:
         self._claim(manifest, "Model", manifest.name, served)
 
     def _way_to_model(self, manifest: Manifest) -> None:
-        """Its own route, unless another leads to it."""
-        if ("Model", manifest.name) not in self.claims:
+        """Its own route, unless another leads to it. A model that only tiers have needs one that says them."""
+        claim = self.claims.get(("Model", manifest.name))
+        if claim is None:
             return
         own = own_route_name(manifest.name)
         if ("Route", own) in self.claims:
             return
         ways = routes_to(self._rows("Route", self.base.routes, self._gone()), manifest.name)
-        if not any(each.name != own for each in ways):
+        if isinstance(claim.value, RemoteModel):
+            self._require_tiers(manifest, ways)
+        elif not any(each.name != own for each in ways):
             self._claim(manifest, "Route", own, model_route(manifest.name))
+
+    def _require_tiers(self, manifest: Manifest, ways: Iterable[Route]) -> None:
+        """Somebody has to have it: each route to it asks a tier for what is missing."""
+        routes = list(ways)
+        told = f"the model {manifest.name!r} has no `file`, so it is answered by tiers alone"
+        if not routes:
+            message = f"{told}, and no Route leads to it; write one with `tiers`, `missing` among their `on`"
+            self._problem(manifest, message, "spec")
+        for route in routes:
+            if any("Missing" in tier.on for tier in route.tiers or ()):
+                continue
+            claim = self.claims.get(("Route", route.name))
+            message = f"{told}, and no tier of the Route {route.name!r} has `missing` in `on`"
+            self._problem(claim.manifest if claim else manifest, message, "spec")
 
     def _upstream(self, manifest: Manifest, model: UpstreamManifest) -> None:
         spec = model.spec
@@ -721,7 +743,7 @@ class _Resolver:
             known("Function", self.base.functions),
             known("Upstream", self.base.upstreams),
             ports,
-            known("Model", self.base.models or ()),
+            known("Model", (*(self.base.models or ()), *(self.base.remote_models or ()))),
         )
 
     def _owners(self) -> set[str]:
@@ -759,6 +781,7 @@ class _Resolver:
     def _snapshot(self, gone: set[Key]) -> Snapshot:
         base = self.base
         routes = self._rows("Route", base.routes, gone)
+        models = self._rows("Model", (*(base.models or ()), *(base.remote_models or ())), gone)
         identity = base.identity.model_copy(
             update={
                 "issuers": self._rows("Issuer", base.identity.issuers, gone),
@@ -773,7 +796,8 @@ class _Resolver:
             identity=identity,
             policy=policy,
             functions=self._rows("Function", base.functions, gone),
-            models=self._rows("Model", base.models or (), gone) or None,
+            models=tuple(each for each in models if isinstance(each, ServedModel)) or None,
+            remote_models=tuple(each for each in models if isinstance(each, RemoteModel)) or None,
             routes=routes,
             upstreams=self._rows("Upstream", base.upstreams, gone),
             limits=self._rows("Limit", base.limits, gone),

@@ -43,6 +43,8 @@ class KnownModels:
 
 def blob_of(manifest: Manifest, spec: ModelSpec) -> str:
     """The digest of the file that a manifest names. Raises `ConfigError` manifest_invalid when it was not sent."""
+    if spec.file is None:
+        raise ConfigError("manifest_invalid", "it has no file")
     if is_digest(spec.file):
         return spec.file
     files = manifest.attachment(spec.file).files

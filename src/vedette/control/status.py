@@ -185,7 +185,8 @@ def model_summaries(snapshot: Snapshot, states: Mapping[str, WorkerState]) -> li
         state = states.get(each.worker)
         shown = state["state"] if state else None
         found.append(ModelSummary(name=each.name, version=each.version, state=shown))
-    return found
+    found += [ModelSummary(name=each.name, version=None) for each in snapshot.remote_models or ()]
+    return sorted(found, key=lambda each: each.name)
 
 
 def _countries(engine: EngineStatus | None) -> CountriesStatus | None:

@@ -38,6 +38,7 @@ def all_resources(snapshot: Snapshot) -> frozenset[Resource]:
     """Everything that policies can be asked about. Functions and models count though no route leads to them."""
     functions = {("Function", each.name) for each in snapshot.functions}
     models = {("Model", each.name) for each in snapshot.models or ()}
+    models |= {("Model", each.name) for each in snapshot.remote_models or ()}
     behind = {one for route in snapshot.routes for one in resources_of(route)}
     own = {("Route", OPEN_INFERENCE)} if models else set[Resource]()
     return frozenset(functions | models | behind | own)

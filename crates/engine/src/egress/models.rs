@@ -144,6 +144,10 @@ impl Asking {
             };
             return Err(denied(cause));
         }
+        if model.process.is_none() {
+            // Its route has the limits, the firewall and the tiers; what a function sends leaves by its own ways.
+            return Err(failed("model_is_remote", BodyError::DestinationNotFound));
+        }
         let wire = below(model, &normal.wire);
         Ok(Permitted {
             model: Arc::clone(model),
@@ -208,6 +212,11 @@ impl Permitted {
         call: OutboundCall,
         mut record: CallRecord,
     ) -> Result<Response<OutboundBody>, (BodyError, CallRecord)> {
+        let model = Arc::clone(&self.model);
+        let Some(process) = &model.process else {
+            record.fail("model_is_remote");
+            return Err((BodyError::DestinationNotFound, record));
+        };
         let limit = self.model.declared.limits.request_bytes;
         let least = call.request.body().size_hint().lower();
         if least > limit {
@@ -219,14 +228,14 @@ impl Permitted {
         let said = options(call.timeouts);
         let options = SendOptions {
             timeout: Some(left),
-            body_idle: said.body_idle.or(self.model.options.body_idle),
-            host: self.model.options.host.clone(),
+            body_idle: said.body_idle.or(process.options.body_idle),
+            host: process.options.host.clone(),
             ..said
         };
         let request = self.request(call.request, waits, limit, &record);
-        match self.model.upstream.send(request, &options).await {
+        match process.upstream.send(request, &options).await {
             Ok(response) => {
-                self.model.hearing.heard();
+                process.hearing.heard();
                 let (mut parts, body) = response.into_parts();
                 let said = std::mem::take(&mut parts.headers);
                 parts.headers = only(&said, &ANSWERED);

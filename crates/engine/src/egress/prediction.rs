@@ -65,9 +65,11 @@ impl Prediction {
 
     /// Says which model it is.
     pub fn is_of(&mut self, model: &Served) {
-        self.model_version = Some(model.declared.version);
-        self.model_digest = Some(model.declared.blob.clone());
-        self.tier = Some(TIER);
+        if let Some((version, digest)) = model.release() {
+            self.model_version = Some(version);
+            self.model_digest = Some(digest.to_owned());
+            self.tier = Some(TIER);
+        }
     }
 
     /// Says which policies decided; or which one was missing.

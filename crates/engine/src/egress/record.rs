@@ -300,6 +300,7 @@ impl CallRecord {
                     | "identity_revoked"
                     | "malformed_path"
                     | "method_not_allowed"
+                    | "model_is_remote"
                     | "model_unknown"
                     | "name_not_allowed"
                     | "no_snapshot"

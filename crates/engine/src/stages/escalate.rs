@@ -3,7 +3,9 @@
 //! Owns: why a request goes on, in which order, within which time, and which answer counts in the end. Must not: read a
 //! message; [`crate::tiers`] does. Who may ask was decided before, for what is remembered as well.
 
+pub mod elsewhere;
 mod kept;
+mod sureness;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,13 +29,12 @@ use crate::tiers::leaves::{self, INVALID, Message};
 use crate::tiers::message::{Answer, Question};
 use crate::tiers::{self, PSEUDONYM, Tier, Tiers, Tried, json_length};
 use kept::{Kept, keep};
+use sureness::{MOST_READ, Sureness, sureness, sureness_of};
 
 /// Which tier gave the answer.
 const TIER: HeaderName = HeaderName::from_static("x-vedette-tier");
 /// Whether it was remembered.
 const CACHE: HeaderName = HeaderName::from_static("x-vedette-cache");
-/// The largest answer that is asked how sure it is.
-const MOST_READ: usize = 64 << 10;
 /// How many tiers a request may have come through.
 const MOST_HOPS: usize = 2;
 /// Bytes that are no tensors, by their type.
@@ -67,6 +68,9 @@ pub async fn answer(
     body: RequestBody,
 ) -> Outcome {
     let model = asking.model;
+    if model.process.is_none() {
+        return elsewhere::answer(node, record, target, &asking, (admitted, body)).await;
+    }
     let is_more = target.tiers.is_some() || target.remembered.is_some();
     let below = is_more.then(|| inference_of(target, model, &admitted));
     let Some(below) = below.flatten() else {
@@ -161,7 +165,7 @@ impl Asked<'_> {
         let read = length.filter(|_| seen.len() <= MOST_READ);
         let answer = read.and_then(|length| Answer::read(&seen, length));
         let reason = answer
-            .filter(|it| is_unsure(it, confidence))
+            .filter(|it| sureness(it, confidence) != Sureness::Sure)
             .map(|_| TierOn::LowConfidence);
         (Ok(Response::from_parts(parts, content)), reason)
     }
@@ -201,18 +205,17 @@ impl Asked<'_> {
                     continue;
                 }
             };
-            let is_unsure = tiers.confidence.as_ref().is_some_and(|confidence| {
-                let answer = Answer::read(&message.body, message.json_length);
-                message.body.len() <= MOST_READ
-                    && answer.is_some_and(|answer| is_unsure(&answer, confidence))
-            });
+            let sureness = sureness_of(&message, tiers);
             record.tiers.push(Tried {
                 tier: Arc::clone(&tier.name),
-                cause: is_unsure.then_some(word(TierOn::LowConfidence)),
+                cause: (sureness != Sureness::Sure).then_some(word(TierOn::LowConfidence)),
             });
-            record.answered_by(&tier.name);
-            best = Ok(response_of(message));
-            if !is_unsure {
+            // Nothing is no better than what somebody else said, however unsure.
+            if sureness != Sureness::Empty || best.is_err() {
+                record.answered_by(&tier.name);
+                best = Ok(response_of(message));
+            }
+            if sureness == Sureness::Sure {
                 break;
             }
             reason = TierOn::LowConfidence;
@@ -296,12 +299,6 @@ fn word(reason: TierOn) -> &'static str {
         TierOn::Failure => "failure",
         TierOn::LowConfidence => "low_confidence",
     }
-}
-
-fn is_unsure(answer: &Answer<'_>, confidence: &crate::snapshot::Confidence) -> bool {
-    #[allow(clippy::cast_precision_loss)]
-    let below = confidence.below_millionths as f64 / 1e6;
-    leaves::greatest(answer, &confidence.output).is_some_and(|greatest| greatest < below)
 }
 
 /// What `via` says to a tier; none: the request has come through too many already.

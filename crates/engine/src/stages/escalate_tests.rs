@@ -54,3 +54,20 @@ fn tiers_that_lead_to_one_another_find_an_end() {
     }
     assert_eq!(via(&headers), None);
 }
+
+#[test]
+fn an_answer_without_a_number_is_told_from_one_that_is_not_sure() {
+    let confidence = crate::snapshot::Confidence {
+        output: "score".to_owned(),
+        below_millionths: 500_000,
+    };
+    let of = |shape: &str, data: &str| {
+        let text = format!(
+            r#"{{"model_name":"m","outputs":[{{"name":"score","datatype":"FP32","shape":[{shape}],"data":[{data}]}}]}}"#
+        );
+        sureness(&Answer::read(text.as_bytes(), None).unwrap(), &confidence)
+    };
+    assert_eq!(of("1,2", "0.2,0.5"), Sureness::Sure);
+    assert_eq!(of("1,2", "0.2,0.49"), Sureness::Unsure);
+    assert_eq!(of("0,2", ""), Sureness::Empty);
+}

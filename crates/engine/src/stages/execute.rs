@@ -109,7 +109,14 @@ pub async fn execute(
                 let limit = model.declared.limits.request_bytes;
                 let message = message(record, limit, &rpc, body, pace)?;
                 let message = Box::pin(asked(record, &rpc, message)).await?;
-                Box::pin(answer_call(record, &rpc, asking, admitted, message)).await?
+                Box::pin(answer_call(
+                    record,
+                    (&target, &rpc),
+                    asking,
+                    admitted,
+                    message,
+                ))
+                .await?
             } else {
                 change(&mut admitted, &target)?;
                 let limit = model.declared.limits.request_bytes;

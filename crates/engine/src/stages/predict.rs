@@ -19,12 +19,13 @@ use crate::call::{Method, Rpc, messages};
 use crate::caller::Caller;
 use crate::grpc::{self, MEDIA_TYPE, reply};
 use crate::inference;
-use crate::models::{Served, TENANT, answer, nothing, tenant_of};
+use crate::models::{Process, Served, TENANT, answer, nothing, tenant_of};
 use crate::plan::{ModelTerms, Target};
 use crate::record::Record;
 use crate::refusal::{Cause, Refusal};
 use crate::snapshot::ModelBackendCriticality;
 use crate::stages::admit::Admitted;
+use crate::stages::escalate::elsewhere;
 
 /// Binary tensor data extension: how many bytes of the body are JSON; tensors follow.
 pub const INFERENCE_HEADER: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -106,12 +107,15 @@ pub async fn predict(
 /// Has a model answer a call of gRPC with this message.
 pub async fn answer_call(
     record: &mut Record,
-    call: &Rpc,
+    (target, call): (&Target, &Rpc),
     asking: Asking<'_>,
     admitted: Admitted,
     message: RequestBody,
 ) -> Result<Response<Content>, Refusal> {
     let version = call.version.as_deref();
+    if asking.model.process.is_none() {
+        return elsewhere::answer_call(target, asking.model, call);
+    }
     if call.method == Method::ModelInfer {
         let mut head = head_of(&asking.model.place(version, "/grpc"))?;
         *head.method_mut() = http::Method::POST;
@@ -170,10 +174,11 @@ async fn ask(
     mut request: Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Refusal> {
     let model = asking.model;
+    let process = model.process.as_ref().ok_or(Cause::ModelUnavailable)?;
     let left = time_left(record, admitted, asking.terms.timeout)?;
     let options = SendOptions {
         timeout: left,
-        ..model.options.clone()
+        ..process.options.clone()
     };
     let headers = request.headers_mut();
     headers.insert(TRACEPARENT, record.ids.traceparent.clone());
@@ -190,12 +195,12 @@ async fn ask(
     let send = |body| {
         let request = Request::from_parts(head, body);
         // On the heap: it is moved twice before it is first polled.
-        Box::pin(model.upstream.send(request, &options))
+        Box::pin(process.upstream.send(request, &options))
     };
-    let sent = model.hearing.attend(body, send).await;
-    let sent = sent.ok_or_else(|| silent(model))?;
+    let sent = process.hearing.attend(body, send).await;
+    let sent = sent.ok_or_else(|| silent(process))?;
     let response = sent.map_err(|error| refusal_of(record, &error))?;
-    model.hearing.heard();
+    process.hearing.heard();
     let said = response.headers();
     record.queue_micros = answer::number(said, &QUEUE_TIME);
     record.run_micros = answer::number(said, &RUN_TIME);
@@ -215,8 +220,8 @@ fn criticality(it: ModelBackendCriticality) -> HeaderValue {
     }
 }
 
-fn silent(model: &Served) -> Refusal {
-    let most = model.hearing.most();
+fn silent(process: &Process) -> Refusal {
+    let most = process.hearing.most();
     Refusal::with(
         Cause::ModelSilent,
         format!("nothing came of its process for {} ms", most.as_millis()),

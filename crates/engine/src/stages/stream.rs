@@ -74,20 +74,21 @@ pub async fn stream(
     (mut admitted, body): (Admitted, RequestBody),
 ) -> Result<Response<Content>, Refusal> {
     let silence = Duration::from_millis(plan.admit.limits.timers.tunnel_millis);
+    let process = model.process.as_ref().ok_or(Cause::ModelUnavailable)?;
     let options = SendOptions {
         timeout: None,
         body_idle: Some(silence),
-        ..model.options.clone()
+        ..process.options.clone()
     };
     let on_upgrade = admitted.take_upgrade();
     let websocket = admitted.take_websocket();
     let request = request_of(record, (target, model), caller, &admitted, body)?;
     let Some(client) = on_upgrade.filter(|_| asks_for_websocket(&admitted)) else {
-        let sent = model.upstream.send(request, &options).await;
+        let sent = process.upstream.send(request, &options).await;
         let response = sent.map_err(|error| refusal_of(record, &error))?;
         return Ok(passed_on(response).map(Content::Upstream));
     };
-    let sent = model.upstream.send_upgrade(request, &options).await;
+    let sent = process.upstream.send_upgrade(request, &options).await;
     let (response, tunnel) = sent.map_err(|error| refusal_of(record, &error))?;
     let mut response = passed_on(response);
     if let Some(key) = &websocket {

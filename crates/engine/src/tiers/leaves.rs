@@ -10,7 +10,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::Error as NoWord;
 use serde_json::json;
 
-use super::elements;
+use super::elements::{self, Found};
 use super::message::{Answer, Data, Question, Tensor};
 use crate::snapshot::{self, ServedModel, ServedModelOutput, TensorDatatype};
 
@@ -44,7 +44,6 @@ pub fn request(
         };
     }
     let is_known = |it: &&Tensor<'_>| model.inputs.iter().any(|known| known.name == it.name);
-    let may_leave = |it: &&Tensor<'_>| tier.all_inputs || tier.inputs.contains(&it.name);
     let mut names = HashSet::new();
     let is_once = question.inputs.iter().all(|it| names.insert(&it.name));
     let are_there = tier.inputs.iter().all(|name| names.contains(name));
@@ -52,7 +51,7 @@ pub fn request(
         return Err(INPUTS_DIFFER);
     }
     let mut out = Writer::default();
-    let inputs = question.inputs.iter().filter(may_leave);
+    let inputs = question.inputs.iter().filter(|it| may_leave(tier, it));
     out.tensors("inputs", inputs).ok_or(INPUTS_DIFFER)?;
     out.wanted(question);
     Ok(out.finish())
@@ -74,7 +73,7 @@ fn medium_request(question: &Question<'_>, medium: &[u8]) -> Message {
 }
 
 /// The answer that the caller gets of what a tier said: outputs that `model` declares and that were asked for, with
-/// elements that are ones and finite.
+/// as many rows as were asked, and elements that are ones and finite.
 ///
 /// # Errors
 /// [`INVALID`].
@@ -94,11 +93,12 @@ pub fn answer(
     };
     let given: HashSet<&str> = said.outputs.iter().map(|it| it.name.as_str()).collect();
     let is_once = given.len() == said.outputs.len();
-    let mut outputs = said.outputs.iter();
+    let rows = rows_asked(tier, model, question);
+    let is_believed = |it: &Tensor<'_>| fits(model, question, it) && has_rows(model, rows, it);
     if said.model != tier.model
         || given != wanted
         || !is_once
-        || !outputs.all(|it| fits(model, question, it))
+        || !said.outputs.iter().all(is_believed)
     {
         return Err(INVALID);
     }
@@ -119,20 +119,50 @@ fn fits(model: &ServedModel, question: &Question<'_>, output: &Tensor<'_>) -> bo
     let Some((declared, shape)) = declared(model, &output.name) else {
         return false;
     };
-    let agrees = |(wanted, given): (&u64, &u64)| *wanted == 0 || wanted == given;
     let is_unasked = matches!(output.data, Data::Binary(_)) && !question.wants_binary(&output.name);
-    let mut dimensions = shape.iter().zip(&output.shape);
-    if datatype(&output.datatype) != Some(declared)
-        || shape.len() != output.shape.len()
-        || !dimensions.all(agrees)
-        || is_unasked
-    {
+    if datatype(&output.datatype) != Some(declared) || !agrees(shape, &output.shape) || is_unasked {
         return false;
     }
-    let mut size = output.shape.iter();
+    elements_of(declared, output).is_some_and(|it| it.is_finite)
+}
+
+/// Whether dimensions are the declared ones; 0: any.
+pub fn agrees(declared: &[u64], given: &[u64]) -> bool {
+    let mut dimensions = declared.iter().zip(given);
+    declared.len() == given.len()
+        && dimensions.all(|(wanted, given)| *wanted == 0 || wanted == given)
+}
+
+/// The elements of a tensor, where they are of this datatype and as many as its shape says.
+pub fn elements_of(datatype: TensorDatatype, tensor: &Tensor<'_>) -> Option<Found> {
+    let mut size = tensor.shape.iter();
     let size = size.try_fold(1u64, |all, one| all.checked_mul(*one));
-    let found = elements::read(declared, output.data);
-    found.is_some_and(|it| Some(it.count) == size && it.is_finite)
+    let found = elements::read(datatype, tensor.data)?;
+    (Some(found.count) == size).then_some(found)
+}
+
+/// How many rows an answer has to have: as many as all inputs that leave have, where the first dimension of the model's
+/// inputs and outputs is free, so that it counts what is asked together. None: there is no such number.
+fn rows_asked(tier: &snapshot::Tier, model: &ServedModel, question: &Question<'_>) -> Option<u64> {
+    let is_free = |it: &snapshot::Tensor| it.shape.first() == Some(&0);
+    let leave = question.inputs.iter().filter(|it| may_leave(tier, it));
+    let mut rows = leave.map(|it| {
+        let declared = model.inputs.iter().find(|known| known.name == it.name)?;
+        is_free(declared).then_some(*it.shape.first()?)
+    });
+    let first = rows.next()??;
+    let is_same = rows.all(|it| it == Some(first)) && model.outputs.iter().all(is_free);
+    is_same.then_some(first)
+}
+
+/// Whether an output of the model has as many rows as were asked for.
+fn has_rows(model: &ServedModel, rows: Option<u64>, output: &Tensor<'_>) -> bool {
+    let is_of_file = model.outputs.iter().any(|it| it.name == output.name);
+    rows.is_none_or(|rows| !is_of_file || output.shape.first() == Some(&rows))
+}
+
+fn may_leave(tier: &snapshot::Tier, input: &Tensor<'_>) -> bool {
+    tier.all_inputs || tier.inputs.contains(&input.name)
 }
 
 /// Datatype and dimensions of an output of the file, or of what is read of them; 0: any.
@@ -170,7 +200,8 @@ pub fn greatest(answer: &Answer<'_>, output: &str) -> Option<f64> {
     Some(found.greatest.unwrap_or(f64::NEG_INFINITY))
 }
 
-fn datatype(word: &str) -> Option<TensorDatatype> {
+/// A datatype by its word in the protocol.
+pub fn datatype(word: &str) -> Option<TensorDatatype> {
     let word: serde::de::value::StrDeserializer<'_, NoWord> = word.into_deserializer();
     TensorDatatype::deserialize(word).ok()
 }

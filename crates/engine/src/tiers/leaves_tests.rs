@@ -251,3 +251,38 @@ fn what_is_read_of_outputs_is_believed_as_it_is_declared() {
     let wrong = score.replace("[1,2]", "[2]");
     assert!(!read(&asked, &wrong));
 }
+
+fn rows_believed(question: &str, rows: u64, change: impl Fn(&mut ServedModel)) -> bool {
+    let mut model = model();
+    change(&mut model);
+    let question = Question::read(question.as_bytes(), None).unwrap();
+    let elements = |each: u64| vec!["1"; usize::try_from(each).unwrap()].join(",");
+    let said = format!(
+        r#"{{"model_name":"there","outputs":[{{"name":"y","datatype":"FP32","shape":[{rows},2],"data":[{}]}},{{"name":"best","datatype":"INT64","shape":[{rows}],"data":[{}]}}]}}"#,
+        elements(2 * rows),
+        elements(rows),
+    );
+    let said = Answer::read(said.as_bytes(), None).unwrap();
+    answer(&tier(&[]), &model, &question, &said).is_ok()
+}
+
+#[test]
+fn an_answer_has_as_many_rows_as_were_asked() {
+    const TWO: &str =
+        r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2,2],"data":[1,2,3,4]}]}"#;
+    let as_it_is = |_: &mut ServedModel| {};
+    assert!(rows_believed(TWO, 2, as_it_is));
+    for rows in [0, 1, 3] {
+        assert!(!rows_believed(TWO, rows, as_it_is), "{rows}");
+    }
+    // Where the first dimension does not count what is asked together, nothing follows from it.
+    for rows in [1, 2, 3] {
+        assert!(rows_believed(TWO, rows, |it| it.inputs[0].shape = vec![2, 2]));
+        assert!(rows_believed(TWO, rows, |it| it.inputs[0].shape = vec![2, 0]));
+    }
+    let both = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2,2],"data":[1,2,3,4]},{"name":"secret","datatype":"BYTES","shape":[3],"data":["a","b","c"]}]}"#;
+    let free = |it: &mut ServedModel| it.inputs[1].shape = vec![0];
+    for rows in [1, 2, 3] {
+        assert!(rows_believed(both, rows, free), "they do not share it");
+    }
+}

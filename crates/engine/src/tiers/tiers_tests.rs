@@ -129,3 +129,32 @@ fn a_length_of_json_is_digits_or_the_message_is_none() {
         assert_eq!(with(text), Err(()), "{text}");
     }
 }
+
+#[test]
+fn a_name_of_a_model_there_is_one_segment_of_a_path() {
+    for (name, wanted) in [
+        ("digits", "digits"),
+        ("Digits_v2.1-a", "Digits_v2.1-a"),
+        ("llama:8b@q4", "llama:8b@q4"),
+        ("two words", "two%20words"),
+    ] {
+        assert!(is_segment(name), "{name}");
+        assert_eq!(segment(name), wanted);
+    }
+    assert_eq!(segment("a/b%2F\u{e9}"), "a%2Fb%252F%C3%A9");
+    let long = "m".repeat(257);
+    for name in [
+        "", ".", "..", ".m", "a/b", "a\\b", "a%2Fb", "a?b", "a#b", "a\nb", "a\u{7f}", "\u{e9}",
+        &long,
+    ] {
+        assert!(!is_segment(name), "{name:?}");
+        let mut other = route(&[REGIONAL]);
+        other.tiers.as_mut().unwrap()[0].model = name.to_owned();
+        let allowed = [policy(&["classify"], &rule(&["POST"]))];
+        let refused = compile(&other, &allowed, None).err().unwrap().to_string();
+        assert!(
+            refused.contains("the name of its model is none"),
+            "{refused}"
+        );
+    }
+}

@@ -25,8 +25,8 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use crate::config::{Datatype, Served};
-use crate::media::{Feed, Until};
 use crate::media::spec::Input;
+use crate::media::{Feed, Until};
 use crate::runtime::{Data, texts};
 
 /// Bytes of the inputs of a sample; one with more is left out.
