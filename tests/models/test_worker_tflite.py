@@ -271,7 +271,7 @@ def test_one_that_is_within_an_operator_for_good_ends_with_its_process(tmp_path:
 def test_it_has_no_more_memory_than_it_may(tmp_path: Path) -> None:
     limits = {"memoryBytes": 64 << 20, "requestBytes": 1 << 30}
     with worker(tmp_path, tflite_files.sums(), limits=limits) as started:
-        large = np.ones((5 << 20, 4), np.float32)
+        large = np.ones((8 << 20, 4), np.float32)
         answer = asked(started, {"x": large, "y": large})
         assert answer.status == 503, answer.body
         x = np.ones((2, 4), np.float32)

@@ -109,7 +109,7 @@ pub async fn execute(
                 let limit = model.declared.limits.request_bytes;
                 let message = message(record, limit, &rpc, body, pace)?;
                 let message = Box::pin(asked(record, &rpc, message)).await?;
-                let called = (&target, &rpc);
+                let called = (&*target, &*rpc);
                 Box::pin(answer_call(record, called, asking, admitted, message)).await?
             } else {
                 change(&mut admitted, &target)?;
