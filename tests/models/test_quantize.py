@@ -15,7 +15,8 @@ from tests.models import digits_files, workers
 from tests.support import minilm
 
 from vedette.errors import ConfigError, UnavailableError, VedetteError
-from vedette.models.quantize import Limits, Quantized, Wish, copy_out, quantized
+from vedette.models.boxed import Limits, copy_out
+from vedette.models.quantize import Quantized, Wish, quantized
 
 FLAT = (64,)
 IMAGE = (1, 8, 8)
@@ -258,8 +259,8 @@ def test_the_process_reaches_no_network_and_no_other_file(tmp_path: Path) -> Non
     secret.write_text("s3cret")
     body = f"""
 import socket
-from vedette.models import quantize_process
-quantize_process._box(wanted)
+from vedette.models import boxed_process
+boxed_process._enter(wanted)
 told = {{}}
 for name, attempt in {{
     "reads": lambda: open({str(secret)!r}).read(),

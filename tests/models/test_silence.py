@@ -17,7 +17,7 @@ import pytest
 from tests.models import onnx_files
 from tests.models.workers import ENVIRONMENT, WAIT, library
 
-from vedette.models.quantize import PROGRAM, Wish, quantized
+from vedette.models.quantize import TASK, Wish, quantized
 
 pytestmark = pytest.mark.skipif(
     shutil.which("strace") is None, reason="strace is not installed (apt-get install strace)"
@@ -63,7 +63,7 @@ def test_looking_at_a_model_is_silent_whatever_the_environment_says(tmp_path: Pa
 def test_making_an_int8_model_is_silent(tmp_path: Path) -> None:
     file, out = tmp_path / "model.onnx", tmp_path / "trace"
     file.write_bytes(onnx_files.mlp(64, 2))
-    with quantized(Wish(file), program=traced(out, *PROGRAM)) as made:
+    with quantized(Wish(file), program=traced(out, *TASK.program())) as made:
         assert made.file.stat().st_size < file.stat().st_size
     # The box has its own network, whose loopback it wakes; onnx names files by uuid1, which asks for an address of
     # a card.

@@ -14,6 +14,7 @@ import typer
 
 from vedette.cli import model_signing
 from vedette.cli.completing import ModelArgument, model_names, model_versions
+from vedette.cli.embedding import embed
 from vedette.cli.interrupting import said_on_interrupt
 from vedette.cli.model_alarms import alarms
 from vedette.cli.model_samples import samples, shown_share
@@ -36,6 +37,9 @@ _STOPPED = "Stopped; see `vedette model list` for what there is"
 _QUANTIZE_EXAMPLE = (
     "Example: vedette model quantize digits --calibrate pictures.npz --samples labelled.npz"
 )
+_EMBED_EXAMPLE = (
+    "Example: vedette model embed model.onnx --data model.onnx.data=sha256:… --out whole.onnx"
+)
 _SAMPLES_EXAMPLE = "Example: vedette model samples digits --out samples.npz --since 7d"
 
 
@@ -47,6 +51,7 @@ def register(app: typer.Typer) -> None:
     _models.command("promote", epilog="Example: vedette model promote digits --version 2")(promote)
     _models.command("rollback", epilog="Example: vedette model rollback digits")(rollback)
     _models.command("quantize", epilog=_QUANTIZE_EXAMPLE)(quantize)
+    _models.command("embed", epilog=_EMBED_EXAMPLE)(embed)
     _models.command("remove", epilog="Example: vedette model remove digits --version 1")(remove)
     _models.command("alarms", epilog="Example: vedette model alarms pump --follow")(alarms)
     _models.command("samples", epilog=_SAMPLES_EXAMPLE)(samples)

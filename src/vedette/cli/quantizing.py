@@ -70,7 +70,8 @@ def quantize(
     Of a model of the node the result becomes its next version, which is only kept until it is promoted. It is made in a
     process without network and files.
     """
-    from vedette.models.quantize import Wish, copy_out, quantized
+    from vedette.models.boxed import copy_out
+    from vedette.models.quantize import Wish, quantized
 
     name = None if Path(model).is_file() else require_name(model, "model")
     source = Path(model) if name is None else _kept(name, home)

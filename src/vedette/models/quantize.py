@@ -1,17 +1,10 @@
-"""INT8 models of models: the process that makes one, started and listened to.
+"""INT8 models of models: what the process that makes one is told, and the refusal of a result that lost too much.
 
-Owns: what the process is told, its environment and its end, and the refusal of a result that lost too much. Must
-not: import numpy, onnx or onnxruntime: that process does (`quantize_process`), in a box, and ends.
+Owns: both. Must not: import numpy, onnx or onnxruntime: that process does (`quantize_process`), in a box, and ends.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vedette.errors import CATALOGUE, ConfigError, UnavailableError, VedetteError, error_from_dict
+from vedette.errors import ConfigError
+from vedette.models import boxed
+from vedette.models.boxed import Limits
 
-PROGRAM: Final = (sys.executable, "-P", "-m", "vedette.models.quantize_process")
-_PASSED_ON: Final = ("PATH", "LANG", "TZ")
-_MOST_LINE: Final = 1 << 20
+TASK: Final = boxed.Task(
+    "vedette.models.quantize_process", "model_quantize_failed", "quantize_ended"
+)
 _MOST_FILES: Final = 10_000
 
 
@@ -45,14 +40,6 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What the process may use; there is no bound on time but that of its processor time."""
-
-    memory_bytes: int = 16 << 30
-    cpu_seconds: int = 4 * 3600
-
-
-@dataclass(frozen=True, slots=True)
 class Quantized:
     """The file that was made, which is gone when the `with` ends, and what `quantize_process` found out."""
 
@@ -65,7 +52,7 @@ def quantized(
     wish: Wish,
     progress: Callable[[str], None] = lambda step: None,
     limits: Limits | None = None,
-    program: Sequence[str] = PROGRAM,
+    program: Sequence[str] | None = None,
 ) -> Iterator[Quantized]:
     """Makes an INT8 model; `progress` hears what is being done.
 
@@ -74,9 +61,8 @@ def quantized(
     """
     files = [str(each) for each in (wish.model.resolve(), *_files(wish))]
     with tempfile.TemporaryDirectory(prefix="vedette-quantize-") as folder:
-        limits = limits or Limits()
-        told = _run(
-            program,
+        told = boxed.run(
+            TASK,
             {
                 "model": str(wish.model.resolve()),
                 "calibration": [str(each) for each in _listed(wish.calibration)],
@@ -85,11 +71,10 @@ def quantized(
                 "output": wish.output,
                 "folder": folder,
                 "reads": files,
-                "memoryBytes": limits.memory_bytes,
-                "cpuSeconds": limits.cpu_seconds,
             },
-            folder,
+            limits or Limits(),
             progress,
+            program,
         )
         _require_accuracy(told, wish.most_drop)
         yield Quantized(Path(folder, "quantized.onnx"), told)
@@ -114,60 +99,6 @@ def _listed(path: Path | None) -> list[Path]:
     return [each.resolve() for each in found]
 
 
-def _run(
-    program: Sequence[str], wanted: dict[str, Any], folder: str, progress: Callable[[str], None]
-) -> dict[str, Any]:
-    """Lines of JSON as they come: steps, and at last what came of it."""
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment |= {"HOME": folder, "TMPDIR": folder, "ORT_DISABLE_TELEMETRY": "1"}
-    with subprocess.Popen(
-        program,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        cwd=folder,
-        start_new_session=True,
-    ) as process:
-        try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with contextlib.suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(json.dumps(wanted).encode())
-            while line := process.stdout.readline(_MOST_LINE):
-                said = _said(line)
-                if "error" in said:
-                    raise _refusal(said["error"])
-                if "done" in said:
-                    return dict(said["done"])
-                progress(str(said.get("step", "")))
-            raise _ended(process.wait())
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-
-
-def _said(line: bytes) -> dict[str, Any]:
-    try:
-        said = json.loads(line)
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise UnavailableError("quantize_ended", "it said what nobody understands")
-    return said
-
-
-def _refusal(error: Any) -> VedetteError:
-    if isinstance(error, dict) and error.get("code") in CATALOGUE:
-        return error_from_dict(error)
-    return ConfigError("model_quantize_failed", str(error)[:2_000])
-
-
-def _ended(status: int) -> UnavailableError:
-    how = f"was stopped by signal {-status}" if status < 0 else f"ended with status {status}"
-    return UnavailableError("quantize_ended", f"the process {how} and gave no reason")
-
-
 def _require_accuracy(told: dict[str, Any], most_drop: float) -> None:
     measured = told["accuracy"]
     # Outputs that are no numbers any more are worse than any drop.
@@ -177,16 +108,3 @@ def _require_accuracy(told: dict[str, Any], most_drop: float) -> None:
         "model_accuracy",
         f"{measured['sentence']}: {measured['drop']:.2%} is lost, and {most_drop:.2%} may be; nothing was written",
     )
-
-
-def copy_out(file: Path, out: Path) -> None:
-    """Puts the file where it is wanted, whole or not at all. Raises `ConfigError` file_unwritable."""
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(file, beside)
-        beside.replace(out)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        message = f"{out}: {error.strerror}"
-        raise ConfigError("file_unwritable", message) from None
