@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 
 use crate::config::Datatype;
 use crate::oip::elements;
-use crate::pool::{Ask, Order, Outcome, State, Terms, key};
+use crate::pool::Terms;
+use crate::queue::{Ask, Order, Outcome, State, key};
 use crate::runtime::{Data, texts};
 
 /// How far into the queue is looked for others.

@@ -9,7 +9,8 @@
 use std::sync::{Arc, mpsc};
 
 use super::*;
-use crate::pool::{Criticality, Pool, Ran, Waiting};
+use crate::pool::{Pool, Waiting};
+use crate::queue::{Criticality, Ran};
 use crate::runtime::{RunError, Session, Stop};
 
 const TYPES: [Datatype; 13] = [

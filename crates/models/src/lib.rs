@@ -19,6 +19,7 @@ mod drift;
 mod error;
 mod estimate;
 mod failure;
+mod fields;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod grpc;
@@ -32,7 +33,9 @@ mod outline;
 mod pace;
 mod place;
 mod pool;
+mod queue;
 mod reading;
+mod replies;
 mod runtime;
 mod samples;
 mod seen;

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::{Datatype, Tensor};
-use crate::runtime::RunError;
+use crate::queue::{MOST_PASSED, Ran};
+use crate::runtime::{Data, RunError};
 use crate::watchdog;
 
 /// Ends each run when it is told to, or stopped.

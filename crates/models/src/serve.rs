@@ -4,41 +4,35 @@
 //!
 //! Must not: run a model; or hold more of bodies than [`Serving::new`] allows, whatever is sent.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use crate::body::{Whole, piece, read_away};
 use crate::config::{Format, Served};
+use crate::fields::{JSON_LENGTH, criticality, number, tenant};
 use crate::idle::{Asking, Idle};
 use crate::media::{Desk, Reply, Time};
 use crate::oip::Refusal;
 use crate::oip::answer::{Answer, metadata};
-use crate::pool::{Ask, Criticality, Pool};
+use crate::pool::Pool;
+use crate::queue::Ask;
+use crate::replies::{Pieces, answered, error, json, message, not_allowed};
 use crate::samples::Sampler;
 use crate::seen::{self, Seen};
 use crate::streams::{self, Content, Flow, Streams};
 
-const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const DEADLINE: HeaderName = HeaderName::from_static("x-vedette-deadline-ms");
 const QUEUE: HeaderName = HeaderName::from_static("x-vedette-queue-us");
 const RUN: HeaderName = HeaderName::from_static("x-vedette-run-us");
-/// Of a request: requests with the same value may run together. Of an answer: how many did.
-const TENANT: HeaderName = HeaderName::from_static("x-vedette-tenant");
-/// Whose turn is first: `critical` or `sheddable`; absent: as most are.
-const CRITICALITY: HeaderName = HeaderName::from_static("x-vedette-criticality");
 const BATCH: HeaderName = HeaderName::from_static("x-vedette-batch");
 /// Whether what is asked and answered is as it was: `learning`, `steady` or `drifted`.
 const DRIFT: HeaderName = HeaderName::from_static("x-vedette-drift");
@@ -56,10 +50,7 @@ const LEAST_CONNECTIONS: usize = 512;
 /// Of two engines, at 8,192 each.
 const MOST_CONNECTIONS: usize = 16_384;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
-const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
-const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 /// What answers for one model.
 pub struct Serving {
@@ -77,36 +68,6 @@ pub struct Serving {
     /// Bytes of bodies that are in memory, and how many may be.
     held: AtomicUsize,
     most_held: usize,
-}
-
-/// The pieces of an answer.
-#[derive(Default)]
-pub struct Pieces(std::collections::VecDeque<Bytes>);
-
-impl From<Bytes> for Pieces {
-    fn from(bytes: Bytes) -> Self {
-        Self([bytes].into())
-    }
-}
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|it| Ok(Frame::data(it))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|it| it.len() as u64).sum())
-    }
 }
 
 /// Bytes of a body that count as held.
@@ -485,89 +446,4 @@ impl Serving {
         }
         Ok(whole.bytes())
     }
-}
-
-fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<usize>, Refusal> {
-    let Some(value) = only(headers, name)? else {
-        return Ok(None);
-    };
-    let digits = value
-        .to_str()
-        .ok()
-        .filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
-    match digits.and_then(|it| it.parse().ok()) {
-        Some(number) => Ok(Some(number)),
-        None => Err(Refusal::bad(format_args!("{name} is no whole number"))),
-    }
-}
-
-/// The value of a header that is there once at most: whoever reads another one of two reads another request.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    match values.next() {
-        None => Ok(first),
-        Some(_) => Err(Refusal::bad(format_args!("{name} is there twice"))),
-    }
-}
-
-/// Who asks; none where that is not said, or not once.
-fn tenant(headers: &HeaderMap) -> Option<Bytes> {
-    let value = only(headers, &TENANT).ok().flatten()?;
-    (!value.is_empty()).then(|| Bytes::copy_from_slice(value.as_bytes()))
-}
-
-fn criticality(headers: &HeaderMap) -> Result<Criticality, Refusal> {
-    match only(headers, &CRITICALITY)?.map(HeaderValue::as_bytes) {
-        None => Ok(Criticality::Standard),
-        Some(b"critical") => Ok(Criticality::Critical),
-        Some(b"sheddable") => Ok(Criticality::Sheddable),
-        Some(_) => Err(Refusal::bad(format_args!("{CRITICALITY} is none"))),
-    }
-}
-
-fn json(status: StatusCode, body: Bytes) -> Response<Pieces> {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
-    response
-}
-
-fn answered(answer: Answer) -> Response<Pieces> {
-    let mut response = Response::new(Pieces(answer.parts.into()));
-    let headers = response.headers_mut();
-    match answer.json_length {
-        None => drop(headers.insert(CONTENT_TYPE, JSON)),
-        Some(length) => {
-            headers.insert(CONTENT_TYPE, BINARY);
-            headers.insert(JSON_LENGTH, HeaderValue::from(length));
-        }
-    }
-    response
-}
-
-fn message(pieces: Vec<Bytes>) -> Response<Pieces> {
-    let mut response = Response::new(Pieces(pieces.into()));
-    response.headers_mut().insert(CONTENT_TYPE, PROTOBUF);
-    response
-}
-
-fn not_allowed(wanted: &Method) -> Response<Pieces> {
-    let refusal = Refusal::new(405, format_args!("{wanted} is the method here"));
-    let mut response = error(&refusal);
-    if let Ok(value) = HeaderValue::from_str(wanted.as_str()) {
-        response.headers_mut().insert(ALLOW, value);
-    }
-    response
-}
-
-fn error(refusal: &Refusal) -> Response<Pieces> {
-    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = serde_json::json!({"error": refusal.message}).to_string();
-    let mut response = json(status, body.into());
-    if let Some(seconds) = refusal.retry_after {
-        let headers = response.headers_mut();
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }

@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 use crate::batch::{self, Joined};
 use crate::failure::refusal;
 use crate::pace::Verdict;
-use crate::pool::{Order, Outcome, Pool, Ran, State, Turn, key, still_wanted};
+use crate::pool::{Pool, still_wanted};
+use crate::queue::{Order, Outcome, Ran, State, Turn, key};
 use crate::runtime::{Data, RunError, Session};
 
 type Done = Result<Vec<Data>, RunError>;

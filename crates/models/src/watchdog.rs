@@ -9,7 +9,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::oip::Refusal;
-use crate::pool::{Pool, State};
+use crate::pool::Pool;
+use crate::queue::State;
 use crate::sys;
 
 /// How long a run that was told to stop may go on.

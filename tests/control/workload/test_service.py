@@ -260,9 +260,9 @@ def test_many_serials_that_are_revoked_at_once_all_reach_the_watchers(
     for number in range(20):
         served.workloads.remove(f"a{number}")
     told = client.next_message(stream, "X509SVIDResponse")
-    while set(revoked(told)) != serials:
+    # A message that is made while the last one goes may name it beside its revocation; the next does not.
+    while set(revoked(told)) != serials or ids(told) != ["/z"]:
         told = client.next_message(stream, "X509SVIDResponse")
-    assert ids(told) == ["/z"]
 
 
 def test_while_the_disk_fails_callers_are_told_to_come_again_and_watchers_are_told_later(

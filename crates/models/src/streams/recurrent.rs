@@ -19,7 +19,8 @@ use crate::config::{Datatype, Served, Tensor};
 use crate::error::Error;
 use crate::oip::Refusal;
 use crate::oip::elements;
-use crate::pool::{Ask, Criticality, Pool};
+use crate::pool::Pool;
+use crate::queue::{Ask, Criticality};
 use crate::runtime::Data;
 
 /// How long a run waits before it asks for a place in a full queue again.

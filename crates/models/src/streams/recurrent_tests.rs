@@ -4,7 +4,8 @@ use std::sync::mpsc;
 use serde_json::json;
 
 use super::*;
-use crate::pool::{Criticality, Terms};
+use crate::pool::Terms;
+use crate::queue::Criticality;
 use crate::runtime::{RunError, Session, Stop};
 
 /// Adds the sum of its event to what it remembers, which is its score; each run when it is let. An event that begins with
