@@ -29,7 +29,7 @@ use crate::queue::{Ask, Criticality, Job, Order, Outcome, Running, State, Turn, 
 use crate::runtime::{Session, Stop};
 
 /// Longest run, as predicted, by the thread that reads the requests: nothing is read meanwhile.
-const HERE: Duration = Duration::from_millis(2);
+const HERE: Duration = Duration::from_millis(3);
 
 /// How a model is run.
 #[derive(Debug, Clone, Copy)]

@@ -4,6 +4,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+/// Bytes: the most that glibc takes for `M_MMAP_THRESHOLD`.
+#[cfg(target_env = "gnu")]
+const MOST_KEPT: libc::c_int = 32 << 20;
+
 /// Takes over a descriptor that this process inherited.
 ///
 /// # Errors
@@ -50,6 +54,25 @@ fn limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Has the allocator of the runtime keep what a run frees for the next one. By itself it gives back what is at the end of
+/// its heap, and large pieces at once, so that each run of a model has its pages made and cleared anew.
+pub fn keep_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    for parameter in [libc::M_TRIM_THRESHOLD, libc::M_MMAP_THRESHOLD] {
+        // SAFETY: sets a number of the allocator; before other threads are there.
+        unsafe { libc::mallopt(parameter, MOST_KEPT) };
+    }
+}
+
+/// Gives back what it has kept.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes the allocator's own locks, and leaves what is in use.
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 /// Ends this process now: nothing is run that could wait for a thread that does not end.

@@ -68,7 +68,13 @@ fn look(pool: &Pool) {
         let condvar = &pool.watch;
         state = if now.saturating_duration_since(last) > LINGERS {
             state.is_watched = false;
-            let state = condvar.wait(state).unwrap_or_else(PoisonError::into_inner);
+            drop(state);
+            sys::give_back_memory();
+            let state = pool.lock();
+            // Somebody may have begun meanwhile, and has told nobody who waits.
+            let state = condvar
+                .wait_while(state, |it| !it.is_watched)
+                .unwrap_or_else(PoisonError::into_inner);
             last = Instant::now();
             state
         } else {

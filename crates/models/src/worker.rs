@@ -53,6 +53,7 @@ pub fn run(config: &str) -> Result<(), Error> {
     let listener = StdListener::from(inherited(config.listen_fd)?);
     let mut ready = File::from(inherited(config.ready_fd)?);
     let started = Instant::now();
+    sys::keep_freed_memory();
     // Asked before the box, from within which the machine is not seen.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let loaded = load(config, &ready, cores == 1);
