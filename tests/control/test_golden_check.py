@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import struct
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from uuid import uuid4
 import pytest
 from tests.control.conftest import Running
 from tests.control.test_models import add, shown, upload
-from tests.simulators import inspection
+from tests.simulators import inspection, worker_socket
 
 from vedette.config.served import ServedModel
 from vedette.control import golden_check
@@ -59,33 +58,14 @@ def doubled(factor: float = 2.0) -> bytes:
 def answering(monkeypatch: pytest.MonkeyPatch, folder: Path, said: bytes) -> Iterator[list[bytes]]:
     """Every worker of a model answers so; gives what they were asked."""
     path, asked = folder / f"{uuid4().hex[:8]}.sock", list[bytes]()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    listener.listen()
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                request = connection.makefile("rb")
-                lines = list(iter(request.readline, b"\r\n"))
-                (length,) = (line for line in lines if line.lower().startswith(b"content-length:"))
-                request.read(int(length.split(b":")[1]))
-                asked.append(lines[0])
-                connection.sendall(said)
+    def answer(line: bytes, _body: bytes) -> bytes:
+        asked.append(line)
+        return said
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
     monkeypatch.setattr("vedette.store.home.Home.model_socket", lambda _home, _worker: path)
-    try:
+    with worker_socket.answering(path, answer):
         yield asked
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
 
 
 def refused(running: Running, **wish: Any) -> VedetteError:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.simulators.worker_socket import answering
 
 from vedette.config.served import ServedModel, Tensor
 from vedette.control import worker_asking
@@ -93,32 +92,14 @@ def node(home: Home) -> Iterator[Node]:
     """A node whose worker answers."""
     home.create()
     node = Node(home)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(home.model_socket(WORKER)))
-    listener.listen()
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection, connection.makefile("rb") as request:
-                lines = list(iter(request.readline, b"\r\n"))
-                length = next(each for each in lines if each.startswith(b"content-length:"))
-                method = lines[0].split()[0].decode()
-                node.asked.append((method, request.read(int(length.split(b":")[1]))))
-                with suppress(OSError):
-                    connection.sendall(node.answer(method))
+    def answer(line: bytes, body: bytes) -> bytes:
+        method = line.split()[0].decode()
+        node.asked.append((method, body))
+        return node.answer(method)
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
+    with answering(home.model_socket(WORKER), answer):
         yield node
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
 
 
 def test_what_a_worker_says_of_drift_is_told(node: Node) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.simulators.worker_socket import answering
 
 from vedette.config.served import ServedModel, Tensor
 from vedette.config.served_samples import ServedSamples
@@ -80,29 +79,13 @@ def node(home: Home) -> Iterator[Node]:
     """A node whose worker answers."""
     home.create()
     node = Node(home)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(home.model_socket(WORKER)))
-    listener.listen()
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection, connection.makefile("rb") as request:
-                node.asked.append(next(iter(request.readline, b"")))
-                for _ in iter(request.readline, b"\r\n"):
-                    pass
-                with suppress(OSError):
-                    connection.sendall(node.said.pop(0) if node.said else NONE)
+    def answer(line: bytes, _body: bytes) -> bytes:
+        node.asked.append(line)
+        return node.said.pop(0) if node.said else NONE
 
-    threading.Thread(target=serve, daemon=True).start()
-    try:
+    with answering(home.model_socket(WORKER), answer):
         yield node
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
 
 
 def test_what_a_worker_has_is_kept_as_far_as_it_is_inputs(node: Node) -> None:
