@@ -1,14 +1,14 @@
 //! Who runs next, and who is refused at once.
 //!
-//! Owns: the queue of one model, bounded; the threads, each with one session; what a request waits and runs. A request
-//! is refused when the queue is full, or when waiting and running together are predicted to take longer than its caller
-//! gives it: told at once, it can go elsewhere. What could not be kept after all, or whom nobody waits for any more, is
-//! dropped when its turn comes; a run whose callers have all left is told to stop.
+//! Owns: who is let into the queue of one model, which is bounded; the threads, one for each session; what a request
+//! waits and runs. A request is refused when the queue is full, or when waiting and running together are predicted to
+//! take longer than its caller gives it: told at once, it can go elsewhere. What could not be kept after all, or whom
+//! nobody waits for any more, is dropped when its turn comes; a run whose callers have all left is told to stop.
 //!
-//! What is more critical goes before what is less, for [`crate::queue::MOST_PASSED`] requests at most, and takes its place where no more
-//! may wait. Otherwise first come, first served, also among those with deadlines: a request is let in because those before
-//! it leave it its time, and whoever overtook it would break that word. What waits may run together with the first
-//! ([`crate::batch`]).
+//! What is more critical goes before what is less, for [`crate::queue::MOST_PASSED`] requests at most, and takes its place
+//! where no more may wait. Otherwise first come, first served, also among those with deadlines: a request is let in because
+//! those before it leave it its time, and whoever overtook it would break that word. What waits may run together with the
+//! first ([`crate::batch`]).
 //!
 //! A short run is done by the thread that reads the requests, while nothing else runs: waking the session's thread for it,
 //! and being woken by that one, takes longer than such a thread could do anything else meanwhile.

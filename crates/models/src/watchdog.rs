@@ -2,7 +2,7 @@
 //!
 //! Owns: the thread that looks. A run beyond its time is answered 504 and told to stop, which it does at its next
 //! operator; one that has not a second later is within an operator for good, and the process ends (75, `EX_TEMPFAIL`):
-//! whoever started it starts another. While nothing runs it sleeps.
+//! whoever started it starts another. While nothing runs it sleeps, and what runs have freed is given back before.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError};
